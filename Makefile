@@ -1,0 +1,42 @@
+# Everything a fresh machine with python3 (3.11 or newer) and make needs.
+#   make demo    the whole story on the built-in world, about ten minutes on two cores
+#   make test    every test
+#   make check   formatting, lint, types, import contracts
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# More threads than cores make small networks many times slower.
+export OMP_NUM_THREADS ?= 2
+TEST_THREADS := OMP_NUM_THREADS=1
+
+.PHONY: demo test check format clean
+
+demo: $(STAMP)
+	$(BIN)/openmofi demo --out demo
+
+test: $(STAMP)
+	$(TEST_THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/pyrefly check
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "OpenMOFI needs Python 3.11 or newer; set PYTHON=/path/to/it"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { echo "no venv module: on Debian or Ubuntu, apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'torch'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) demo dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,267 @@
+"""Every setting with its default and its meaning; recipes and flags only override what is here.
+
+Imports nothing heavy: the command line reads this file to build its help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Literal, get_type_hints
+
+from openmofi.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class KBSettings:
+    """Builds a knowledge base from dumps and catalogues."""
+
+    languages: tuple[str, ...] = ("en", "mul")
+    """Languages whose labels and aliases become names; the first with a label gives the label."""
+    max_entities: int | None = None
+    """Stop after this many entities of a dump."""
+    id_column: str = "id"
+    """Column of a catalogue that holds the ids."""
+    prior_gamma: float = 1.0
+    """Exponent of (1 + sitelinks) in the prior p0(entity)."""
+    alias_weight: float = 0.3
+    """Weight of an alias relative to a label in p0(entity | name)."""
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """Finds mentions in captions and their candidates."""
+
+    max_candidates: int = 30
+    """Candidates kept per mention, most probable first."""
+    max_words: int = 10
+    """Longest mention, in words."""
+    min_chars: int = 2
+    """Names shorter than this are ignored."""
+    context_weight: float = 12.0
+    """Weight of the context cosine beside log prior when candidates are ranked by text."""
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Scores every candidate entity against its picture."""
+
+    batch_size: int = 256
+    """Images per forward pass of the encoder."""
+    background: int = 512
+    """Images of other captions from which each entity's background cosine is estimated."""
+    keep_embeddings: bool = True
+    """Store image embeddings (fp16) beside the labels."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    workers: int = 1
+    """Processes; each loads the encoder once."""
+    engine: Literal["local", "rank"] = "local"
+    """local: processes on this machine; rank: this process takes every world-size-th shard."""
+    rank: int = 0
+    """This process's number under --engine rank."""
+    world_size: int = 1
+    """Number of processes under --engine rank."""
+
+
+@dataclass(frozen=True)
+class SelectSettings:
+    """Decides which labels and images to keep."""
+
+    order: Literal["joint", "text-first", "caption-match"] = "joint"
+    """joint: text and picture together choose among a mention's candidates; text-first: MOFI's
+    order, in which the text chooses and the picture may only refuse; caption-match: the text
+    chooses and nobody looks at the picture."""
+    false_label_rate: float = 0.03
+    """Wanted share of wrong labels; the threshold on clip_z follows from it."""
+    threshold: float | None = None
+    """Threshold on clip_z; replaces the one derived from false-label-rate."""
+    min_images: int = 5
+    """Entities with fewer images leave the vocabulary."""
+    max_entities: int = 4
+    """Entities kept per image, best first."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The encoders: a preset to train from scratch, or a Hugging Face directory to start from."""
+
+    preset: Literal["nano", "b16", "l14", "h14"] = "nano"
+    """Architecture when no init is given."""
+    init: str | None = None
+    """Hub id or local directory of a dual encoder to start from; replaces preset."""
+    image_size: int | None = None
+    """Pixels per side; the default is the preset's."""
+    vocab_size: int = 4000
+    """Largest size of a tokenizer trained on this dataset's texts."""
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The entity classifier."""
+
+    margin: float = 0.15
+    """CosFace margin m, subtracted from the true class's cosine."""
+    scale: float = 16.0
+    """Logit scale s."""
+    num_sampled: int = 8192
+    """Negative classes per step; vocabularies up to this size use all their classes."""
+    learning_rate: float = 1e-2
+    """Row-wise Adam's step size."""
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the model learns from."""
+
+    supervised: float = 1.0
+    """Weight of the entity classification loss."""
+    contrastive: float = 1.0
+    """Weight of the image-text loss."""
+    text: tuple[str, ...] = ("caption", "name", "description")
+    """Which texts the image-text loss may pair an image with: its caption, its entity's name,
+    its entity's name with description; one is drawn per image and step."""
+    mask_same_entity: bool = True
+    """Images of one entity are not each other's negatives in the image-text loss."""
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """The optimiser of the encoders."""
+
+    learning_rate: float = 3e-3
+    """Peak step size of the image side."""
+    text_learning_rate_factor: float = 0.1
+    """Step size of the text side relative to the image side."""
+    weight_decay: float = 0.05
+    """AdamW's decoupled weight decay, on matrices only."""
+    beta2: float = 0.98
+    """AdamW's second-moment decay."""
+    warmup: float = 0.05
+    """Share of the steps during which the step size rises."""
+    clip_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """What happens to an image before it is learnt from."""
+
+    crop: float = 0.7
+    """Smallest share of the area that a random crop keeps; 1 switches cropping off."""
+    flip: bool = False
+    """Mirror half of the images; off, since mirrored flags and texts are other things."""
+    colour: float = 0.2
+    """Strength of random brightness, contrast and saturation changes."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """A training run; a recipe is a YAML file that lists what differs from these."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    steps: int = 500
+    """Optimiser steps."""
+    batch_size: int = 128
+    """Images per step."""
+    seed: int = 0
+    """Seeds the initial weights, the order of the data and the augmentation."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass."""
+    threads: int = 2
+    """Threads that decode images."""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """A vector index."""
+
+    kind: Literal["auto", "flat", "hnsw"] = "auto"
+    """auto: exact below 100,000 vectors, HNSW above."""
+    hnsw_links: int = 32
+    """Neighbours per node of the HNSW graph."""
+    ef_construction: int = 200
+    """Breadth of the search that builds the HNSW graph."""
+    ef_search: int = 128
+    """Breadth of the search that answers queries."""
+
+
+def override(settings: Any, changes: dict[str, Any], *, where: str = "") -> Any:
+    """Returns a copy of a settings dataclass with (nested) changes.
+
+    Raises:
+        SettingsError: a key does not exist or a value has the wrong type.
+    """
+    types = get_type_hints(type(settings))
+    known = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    values = {}
+    for key, value in changes.items():
+        path = f"{where}{key}"
+        if key not in known:
+            close = get_close_matches(str(key), known, 1)
+            hint = f"did you mean {where}{close[0]}?" if close else f"known: {', '.join(known)}."
+            raise SettingsError(f"Unknown setting {path!r}; {hint}")
+        if is_dataclass(known[key]):
+            if not isinstance(value, dict):
+                raise SettingsError(f"Setting {path!r} is a group of settings, not {value!r}.")
+            values[key] = override(known[key], value, where=f"{path}.")
+        else:
+            values[key] = _checked(path, value, types[key])
+    return replace(settings, **values)
+
+
+def _checked(path: str, value: Any, expected: Any) -> Any:
+    """Returns the value in the expected type, or refuses it."""
+    import msgspec
+
+    try:
+        return msgspec.convert(value, expected, strict=not isinstance(value, str))
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"Setting {path!r} cannot be {value!r}: {error}.") from None
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Turns ["optim.learning_rate=1e-3"] into {"optim": {"learning_rate": "1e-3"}}.
+
+    Raises:
+        SettingsError: an item has no equals sign.
+    """
+    import yaml
+
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set expects name=value, as in optim.warmup=0.1; got {path!r}.")
+        *groups, name = path.split(".")
+        group = changes
+        for part in groups:
+            group = group.setdefault(part, {})
+        value = yaml.safe_load(text)
+        # YAML reads 1e-3 (no dot) as text; numbers in text form are converted by _checked.
+        group[name] = value
+    return changes
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """Returns settings as plain dicts and lists, ready for YAML or JSON."""
+    from dataclasses import asdict
+
+    plain = asdict(settings)
+    return _lists(plain)
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,1 @@
+"""The built-in world: real entities drawn by code, photographed and captioned, with the truth."""

@@ -1,0 +1,89 @@
+"""The demo world's entities: 72 national flags and the 26 letter flags used at sea.
+
+In: `countries.csv` and `signals.csv` beside this file (their heads name the sources).
+Out: `WORLD`, a tuple of `Entity`; `by_id` finds one of them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Entity:
+    """Something that the demo's photos show."""
+
+    id: str
+    """Wikidata id of a country, ICS:A to ICS:Z for a signal flag."""
+    name: str
+    aliases: tuple[str, ...]
+    """Other names, the adjective included."""
+    adjective: str
+    """What stands before «flag», as in Turkish flag; empty for signals and where there is none."""
+    description: str
+    sitelinks: int
+    """Popularity on the scale of Wikidata's sitelink counts."""
+    kind: Literal["country", "signal"]
+    iso: str
+    """Two-letter country code; the letter itself for a signal."""
+    flag: str
+    """Drawing instructions, see flags.py."""
+    colours: str = ""
+    """A signal flag's look in words."""
+
+
+def read_rows(name: str) -> Iterator[dict[str, str]]:
+    """Yields the rows of one of the package's CSV files, whose head lines start with `#`."""
+    text = files("openmofi.demo").joinpath(name).read_text(encoding="utf-8")
+    yield from csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Splits a cell of names separated by `|`."""
+    return tuple(filter(None, text.split("|")))
+
+
+def _country(row: dict[str, str]) -> Entity:
+    return Entity(
+        id=row["id"],
+        name=row["name"],
+        aliases=split_names(f"{row['aliases']}|{row['adjective']}"),
+        adjective=row["adjective"],
+        description=row["description"],
+        sitelinks=int(row["sitelinks"]),
+        kind="country",
+        iso=row["iso"],
+        flag=row["flag"],
+    )
+
+
+def _signal(row: dict[str, str]) -> Entity:
+    letter, name = row["letter"], row["name"]
+    # No alias «Lima flag»: it would settle by its length alone what the picture has to settle.
+    derived = (f"flag {letter}", f"signal flag {letter}", f"code flag {letter}", f"{name} signal")
+    return Entity(
+        id=f"ICS:{letter}",
+        name=name,
+        aliases=(*split_names(row["aliases"]), *derived),
+        adjective="",
+        description=f"maritime signal flag for the letter {letter}, {row['colours']}",
+        sitelinks=int(row["weight"]),
+        kind="signal",
+        iso=letter,
+        flag=row["flag"],
+        colours=row["colours"],
+    )
+
+
+WORLD: tuple[Entity, ...] = (
+    *(_country(row) for row in read_rows("countries.csv")),
+    *(_signal(row) for row in read_rows("signals.csv")),
+)
+"""Every entity that the demo can show, countries first."""
+
+by_id: dict[str, Entity] = {entity.id: entity for entity in WORLD}
+"""The same by id."""

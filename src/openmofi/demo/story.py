@@ -1,0 +1,271 @@
+"""The whole story on the built-in world, every number measured against the truth file.
+
+    draw -> kb -> train clip -> label -> select -> train the others -> evaluate -> index -> report
+
+A finished stage leaves a line in stages.json; an interrupted demo goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from openmofi.config import (
+    KBSettings,
+    LabelSettings,
+    SelectSettings,
+    TrainSettings,
+)
+from openmofi.demo.world import draw_world
+from openmofi.embed import embed
+from openmofi.errors import MismatchError
+from openmofi.evaluate import evaluate
+from openmofi.evaluate.metrics import label_scores
+from openmofi.kb import build_kb
+from openmofi.label import label
+from openmofi.search import Index
+from openmofi.select import select
+from openmofi.select.report import inspect
+from openmofi.train import train
+from openmofi.train.loop import read_recipe
+
+SizeName = Literal["small", "full"]
+RECIPES = ("clip", "contrastive", "supervised", "multitask")
+ORDERS: dict[str, Literal["caption-match", "text-first", "joint"]] = {
+    "caption_match": "caption-match",
+    "text_first": "text-first",
+    "joint": "joint",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much compute each recipe gets; the same for all four."""
+
+    steps: int
+    batch_size: int
+    min_images: int
+    background: int
+
+
+SIZES: dict[SizeName, Size] = {
+    "full": Size(steps=700, batch_size=128, min_images=5, background=512),
+    "small": Size(steps=200, batch_size=32, min_images=2, background=64),
+}
+
+
+def run_demo(out: Path | str, *, size: SizeName = "full", seed: int = 0) -> dict[str, Any]:
+    """Runs every stage and returns what results.json holds.
+
+    Raises:
+        MismatchError: `out` holds a demo of another size or seed.
+    """
+    story = Story(Path(out), size, seed)
+    story.run()
+    return story.results
+
+
+class Story:
+    """The stages, what they measured, and how long each took."""
+
+    def __init__(self, out: Path, size: SizeName, seed: int):
+        self.out, self.size_name, self.size, self.seed = out, size, SIZES[size], seed
+        self.results: dict[str, Any] = {"labels": {}, "models": {}, "seconds": {}}
+        self.results |= {"seed": seed, "size": size}
+        self._open_notes()
+
+    def run(self) -> None:
+        """Runs the stages that are not done yet."""
+        out = self.out
+        self._stage("draw", self._draw)
+        self._stage("kb", self._build_kb)
+        self._stage("train clip", lambda: self._train("clip", out / "shards"))
+        self._stage("label", self._label)
+        self._stage("select", self._select)
+        for recipe in RECIPES[1:]:
+            data = out / "i2e" / "select" / "joint"
+            self._stage(f"train {recipe}", lambda r=recipe, d=data: self._train(r, d))
+        self._stage("evaluate", self._evaluate)
+        self._stage("index", self._index)
+        self._stage("report", self._report)
+
+    def _draw(self) -> None:
+        draw_world(self.out, size=self.size_name, seed=self.seed)
+
+    def _build_kb(self) -> None:
+        sources = [self.out / "dump.json.gz", self.out / "signals.csv"]
+        build_kb(sources, out=self.out / "kb", settings=KBSettings())
+
+    def _train(self, recipe: str, data: Path) -> None:
+        run = self.out / "runs" / recipe
+        settings = self._settings(recipe)
+        train(settings, data=data, out=run, resume=(run / "config.yaml").is_file())
+
+    def _settings(self, recipe: str) -> TrainSettings:
+        with as_file(files("openmofi.demo") / "recipes" / f"{recipe}.yaml") as path:
+            settings = read_recipe(path)
+        return replace(
+            settings, steps=self.size.steps, batch_size=self.size.batch_size, seed=self.seed
+        )
+
+    def _label(self) -> None:
+        label(
+            self.out / "shards",
+            kb=self.out / "kb",
+            model=str(self.out / "runs" / "clip" / "model"),
+            out=self.out / "i2e",
+            settings=LabelSettings(background=self.size.background),
+        )
+
+    def _select(self) -> None:
+        truth = _Truth.read(self.out / "truth.parquet")
+        for name, order in ORDERS.items():
+            settings = SelectSettings(order=order, min_images=self.size.min_images)
+            summary = select(self.out / "i2e", name=name, settings=settings)
+            self.results["labels"][name] = truth.score(_labels_of(summary.out))
+
+    def _evaluate(self) -> None:
+        for recipe in RECIPES:
+            model = str(self.out / "runs" / recipe / "model")
+            [scores] = evaluate(
+                model, data={"demo": self.out}, kb=self.out / "kb", out=self.out / "runs" / recipe
+            )
+            self.results["models"][recipe] = scores.metrics
+
+    def _index(self) -> None:
+        model, vectors = str(self.out / "runs" / "multitask" / "model"), self.out / "emb.parquet"
+        embed(model, self.out / "i2e" / "select" / "joint", out=vectors)
+        Index.build(vectors, self.out / "index")
+
+    def _report(self) -> None:
+        from openmofi.demo.report import write_report
+
+        inspect(self.out / "i2e", name="joint", out=self.out / "labels.html")
+        write_report(self.out, self.results)
+
+    # ---- notes of what is done --------------------------------------------------------------
+
+    def _open_notes(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._notes = self.out / "stages.json"
+        if not self._notes.is_file():
+            return
+        before = json.loads(self._notes.read_text())
+        for key in ("seed", "size"):
+            if before[key] != self.results[key]:
+                raise MismatchError(
+                    f"{str(self.out)!r} holds a demo with {key} {before[key]}, not "
+                    f"{self.results[key]}; choose another --out."
+                )
+        self.results = before
+
+    def _stage(self, name: str, work: Callable[[], None]) -> None:
+        key = name.replace(" ", "_")
+        if key in self.results["seconds"]:
+            return
+        started = time.monotonic()
+        work()
+        seconds = round(time.monotonic() - started, 1)
+        self.results["seconds"][key] = seconds
+        _write_json(self._notes, self.results)
+        if name == "report":
+            _write_json(self.out / "results.json", self.results)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What the training images really show, and which captions say so."""
+
+    shown: dict[str, str]
+    nameable: set[tuple[str, str]]
+    """(key, id) where the caption names the entity that is shown."""
+
+    @staticmethod
+    def read(path: Path) -> _Truth:
+        rows = pq.read_table(path, filters=[("split", "=", "train")]).to_pylist()
+        shown = {row["key"]: row["shown"] for row in rows}
+        named = {(row["key"], row["shown"]) for row in rows if row["shown"] in row["mentioned"]}
+        return _Truth(shown, named)
+
+    def score(self, labels: set[tuple[str, str]]) -> dict[str, float]:
+        return label_scores(labels, set(self.shown.items()), self.nameable)
+
+
+def _labels_of(selection: Path) -> set[tuple[str, str]]:
+    """Returns the (key, id) that a selection kept."""
+    ids = pq.read_table(selection / "vocabulary.parquet")["id"].to_pylist()
+    keep = pq.read_table(selection / "keep.parquet", columns=["key", "classes"]).to_pylist()
+    return {(row["key"], ids[c]) for row in keep for c in row["classes"]}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def print_results(results: dict[str, Any], out: Path) -> None:
+    """Prints the tables and what to type next."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(label_table(results))
+    console.print(model_table(results))
+    total = sum(results["seconds"].values())
+    print(f"{total / 60:.1f} minutes in all. Everything lies in {out}; open {out}/report.html")
+    picture_model, kb = f"{out}/runs/multitask/model", f"{out}/kb"
+    print("next, with pictures of your own:")
+    print(f"  openmofi tag {picture_model} PICTURE --kb {kb}")
+    print(f'  openmofi search {out}/index --text "maritime signal flag Golf" --kb {kb}')
+    print("  openmofi kb build YOUR.csv --out my-kb   (then label, select, train: see README)")
+
+
+LABEL_ROWS = {
+    "caption_match": "every entity the caption names",
+    "text_first": "text decides, picture may refuse (MOFI's order)",
+    "joint": "text and picture decide together",
+}
+MODEL_ROWS = {
+    "clip": "contrastive on raw captions (CLIP)",
+    "contrastive": "contrastive on entity texts",
+    "supervised": "supervised on entities",
+    "multitask": "both (multi-task)",
+}
+
+
+def label_table(results: dict[str, Any]):
+    """Returns how right the labels are, as a rich table."""
+    from rich.table import Table
+
+    table = Table(title="How right are the labels?", title_justify="left")
+    table.add_column("labels from")
+    for head in ("precision", "recall", "F1"):
+        table.add_column(head, justify="right")
+    for name, text in LABEL_ROWS.items():
+        row = results["labels"][name]
+        table.add_row(text, *(f"{row[metric]:.3f}" for metric in ("precision", "recall", "f1")))
+    return table
+
+
+def model_table(results: dict[str, Any]):
+    """Returns what the models know, as a rich table."""
+    from rich.table import Table
+
+    title = "What did the models learn? (photos never trained on)"
+    table = Table(title=title, title_justify="left")
+    table.add_column("trained with")
+    for head in ("retrieval mAP", "top-1", "kNN", "zero-shot"):
+        table.add_column(head, justify="right")
+    for name, text in MODEL_ROWS.items():
+        row = results["models"][name]
+        metrics = ("retrieval_map", "top1", "knn", "zero_shot")
+        table.add_row(text, *(f"{row[metric]:.3f}" for metric in metrics))
+    return table

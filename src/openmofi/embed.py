@@ -1,0 +1,167 @@
+"""Stage 8, embed: a model and pictures (or texts) -> unit vectors in a Parquet file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmofi import schema
+from openmofi.errors import InputError
+from openmofi.model import MofiModel, load_model
+from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.progress import progress
+
+_CHUNK = 1024
+# A picture without a usable caption can be embedded all the same.
+_CAPTION_ERRORS = frozenset({"no_caption", "caption_not_utf8", "bad_json"})
+
+
+@dataclass(frozen=True)
+class EmbedSummary:
+    """What was embedded."""
+
+    out: Path
+    rows: int
+    dim: int
+    refused: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where pictures lie and what is known of them."""
+
+    table: pa.Table
+    """Columns key, shard, path, offset, size, caption, entities."""
+    root: Path
+    refused: dict[str, int]
+
+
+def embed(
+    model: str | MofiModel, path: Path | str, *, out: Path | str, device: str = "auto"
+) -> EmbedSummary:
+    """Embeds every readable picture at a path.
+
+    Args:
+        model: a dual encoder, its directory or hub id.
+        path: tars, Parquet files, a folder, a listing, or the output of `select`, whose entities
+            are carried along.
+        out: the Parquet file to write (schema.embeddings).
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        InputError: nothing can be read there.
+    """
+    places = find_places(path)
+    encoder = load_model(model, device=device) if isinstance(model, str) else model
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table_schema = schema.embeddings(encoder.dim).with_metadata(
+        {
+            "openmofi.model": str(model) if isinstance(model, str) else "",
+            "openmofi.root": str(places.root.resolve()),
+        }
+    )
+    temporary = out.with_name(f".{out.name}.tmp")
+    rows, refused = 0, Counter(places.refused)
+    with (
+        progress("embed", total=len(places.table), unit="images") as bar,
+        pq.ParquetWriter(temporary, table_schema) as writer,
+    ):
+        for chunk, vectors, unreadable in encode_places(encoder, places):
+            writer.write_table(_with_vectors(chunk, vectors, table_schema))
+            rows += len(chunk)
+            refused["unreadable_image"] += unreadable
+            bar.advance(len(chunk) + unreadable)
+    if not rows:
+        temporary.unlink()
+        raise InputError(f"No picture of {str(path)!r} can be read ({dict(+refused)}).")
+    temporary.replace(out)
+    return EmbedSummary(out, rows, encoder.dim, dict(+refused))
+
+
+def find_places(path: Path | str) -> Places:
+    """Returns the pictures at a path; of a selection, its kept images and their entities."""
+    path = Path(path)
+    if (path / "keep.parquet").is_file():
+        return _selected_places(path)
+    source = read_pairs(path)
+    tables, refused = [], Counter()
+    for shard in source.shards:
+        pairs = read_shard(source.root, shard)
+        usable = [not e or e in _CAPTION_ERRORS for e in pairs.table["error"].to_pylist()]
+        refused.update(
+            e for e, good in zip(pairs.table["error"].to_pylist(), usable, strict=True) if not good
+        )
+        if pairs.damage:
+            refused[pairs.damage] += 1
+        tables.append(pairs.table.filter(pa.array(usable)))
+    table = pa.concat_tables(tables).select(["key", "shard", "path", "offset", "size", "caption"])
+    none = pa.array([[]] * len(table), pa.list_(pa.string()))
+    return Places(table.append_column("entities", none), source.root, dict(refused))
+
+
+def _selected_places(path: Path) -> Places:
+    import json
+
+    keep = pq.read_table(path / "keep.parquet")
+    ids = pq.read_table(path / "vocabulary.parquet")["id"].to_pylist()
+    entities = [[ids[c] for c in classes] for classes in keep["classes"].to_pylist()]
+    table = keep.select(["key", "shard", "path", "offset", "size", "caption"])
+    table = table.append_column("entities", pa.array(entities, pa.list_(pa.string())))
+    root = json.loads((path / "card.json").read_text())["input"]
+    return Places(table, Path(root), {})
+
+
+def encode_places(encoder: MofiModel, places: Places) -> Iterator[tuple[pa.Table, np.ndarray, int]]:
+    """Yields (rows that could be read, their vectors [n, dim], how many could not)."""
+    reader = ImageReader(places.root)
+    for start in range(0, len(places.table), _CHUNK):
+        chunk = places.table.slice(start, _CHUNK)
+        pixels, good = [], []
+        for i, row in enumerate(chunk.select(["shard", "path", "offset", "size"]).to_pylist()):
+            try:
+                pixels.append(encoder.transform.pixels(reader.read(row)))
+            except (OSError, ValueError, SyntaxError):
+                continue
+            good.append(i)
+        if good:
+            vectors = encoder.encode_pixels(np.stack(pixels))
+            yield chunk.take(pa.array(good)), vectors, len(chunk) - len(good)
+        else:
+            yield chunk.slice(0, 0), np.zeros((0, encoder.dim), np.float32), len(chunk)
+
+
+def _with_vectors(rows: pa.Table, vectors: np.ndarray, table_schema: pa.Schema) -> pa.Table:
+    halves = pa.array(vectors.astype(np.float16).ravel())
+    columns = {
+        "id": rows["key"],
+        **{name: rows[name] for name in ("shard", "path", "offset", "size", "caption", "entities")},
+        "vector": pa.FixedSizeListArray.from_arrays(halves, vectors.shape[1]),
+    }
+    return pa.table({name: columns[name] for name in table_schema.names}, schema=table_schema)
+
+
+def read_vectors(path: Path | str) -> tuple[pa.Table, np.ndarray]:
+    """Returns (the table without its vectors, float32 [n, dim]).
+
+    Raises:
+        InputError: it is not the output of `embed`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no file {str(path)!r}; make it with `openmofi embed`.")
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{str(path)!r} is not a readable Parquet file: {error}.") from None
+    if "vector" not in table.column_names:
+        raise InputError(f"{str(path)!r} has no column vector; make it with `openmofi embed`.")
+    column = table["vector"].combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    return table.drop_columns(["vector"]), flat.reshape(len(table), -1)

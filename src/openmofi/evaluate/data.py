@@ -1,0 +1,127 @@
+"""Labelled images for evaluation: a path in one of the known layouts -> LabelledImages.
+
+Layouts: a folder of class folders; a listing (.csv / .jsonl) with the columns file and label; the
+demo's world (test/ and truth.parquet). Names and descriptions of classes come from a knowledge
+base where one is given, else the label is its own name.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmofi.embed import Places, find_places
+from openmofi.errors import InputError
+from openmofi.pairs.folder import IMAGE_SUFFIXES
+
+_LABEL_COLUMNS = ("label", "entity", "class", "class_id")
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Pictures with their true labels."""
+
+    places: Places
+    labels: tuple[str, ...]
+    """Label of each row of places.table."""
+    gallery: LabelledImages | None = None
+    """Labelled pictures that a classifier may look at, such as a training split."""
+
+    @property
+    def classes(self) -> list[str]:
+        """Sorted distinct labels."""
+        return sorted(set(self.labels))
+
+    def codes(self, classes: list[str]) -> np.ndarray:
+        """Returns each image's position in `classes`."""
+        return np.searchsorted(np.array(classes), np.array(self.labels))
+
+
+def open_labelled(path: Path | str) -> LabelledImages:
+    """Recognises the layout at a path.
+
+    Raises:
+        InputError: it is none of the known ones, or holds fewer than two images.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"There is no evaluation data at {str(path)!r}.")
+    if (path / "truth.parquet").is_file():
+        found = _open_world(path)
+    elif path.is_file() and path.suffix in (".csv", ".jsonl"):
+        found = _open_listing(path)
+    elif path.is_dir() and any(child.is_dir() for child in path.iterdir()):
+        found = _open_class_folders(path)
+    else:
+        raise InputError(
+            f"{str(path)!r} is no evaluation data; pass a folder of class folders, a .csv with the "
+            "columns file and label, or a folder made by `openmofi demo`."
+        )
+    if len(found.labels) < 2:
+        raise InputError(f"{str(path)!r} holds {len(found.labels)} labelled images; need two.")
+    return found
+
+
+def _open_world(path: Path) -> LabelledImages:
+    truth = pq.read_table(path / "truth.parquet", columns=["key", "shown"])
+    shown = dict(zip(truth["key"].to_pylist(), truth["shown"].to_pylist(), strict=True))
+    test, train = (_labelled(find_places(path / part), shown) for part in ("test", "shards"))
+    return replace(test, gallery=train)
+
+
+def _labelled(places: Places, label_of: dict[str, str]) -> LabelledImages:
+    keys = places.table["key"].to_pylist()
+    known = [i for i, key in enumerate(keys) if key in label_of]
+    table = places.table.take(pa.array(known, pa.int64()))
+    return LabelledImages(
+        Places(table, places.root, places.refused), tuple(label_of[keys[i]] for i in known)
+    )
+
+
+def _open_listing(path: Path) -> LabelledImages:
+    with path.open(newline="") as file:
+        if path.suffix == ".csv":
+            rows = list(csv.DictReader(file))
+        else:
+            rows = [json.loads(line) for line in file if line.strip()]
+    names = list(rows[0]) if rows else []
+    label = next((name for name in _LABEL_COLUMNS if name in names), None)
+    file_column = next((name for name in ("file", "file_name", "path") if name in names), None)
+    if label is None or file_column is None:
+        raise InputError(
+            f"{str(path)!r} has the columns {', '.join(names)}; expected file and one of "
+            f"{', '.join(_LABEL_COLUMNS)}."
+        )
+    files = [row[file_column] for row in rows]
+    return _from_files(path.parent, files, [str(row[label]) for row in rows])
+
+
+def _open_class_folders(path: Path) -> LabelledImages:
+    files = sorted(
+        str(file.relative_to(path))
+        for file in path.glob("*/**/*")
+        if file.suffix.lower() in IMAGE_SUFFIXES
+    )
+    return _from_files(path, files, [Path(file).parts[0] for file in files])
+
+
+def _from_files(root: Path, files: list[str], labels: list[str]) -> LabelledImages:
+    count = len(files)
+    table = pa.table(
+        {
+            "key": pa.array(files, pa.string()),
+            "shard": pa.array([""] * count, pa.string()),
+            "path": pa.array(files, pa.string()),
+            "offset": pa.array([-1] * count, pa.int64()),
+            "size": pa.array([0] * count, pa.int64()),
+            "caption": pa.array([""] * count, pa.string()),
+            "entities": pa.array([[]] * count, pa.list_(pa.string())),
+        }
+    )
+    return LabelledImages(Places(table, root, {}), tuple(labels))

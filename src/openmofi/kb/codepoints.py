@@ -1,0 +1,150 @@
+"""What each character becomes in the canonical form: folded characters and their classes.
+
+In: code points of raw text. Out: for each, the characters that stand for it (none, one or several)
+and the class of each, on which `text.py` bases its rules. "É" gives "e", "Æ" gives "ae", "½" gives
+"1", "/", "2", a combining acute gives nothing, "中" gives itself in a class of its own.
+
+Entries are made the first time a code point is seen, so importing costs nothing.
+"""
+
+import threading
+import unicodedata
+
+import numpy as np
+
+# Classes. Words consist of the four that follow SEPARATOR; those from APOSTROPHE on need a look at
+# their neighbours.
+SEPARATOR, LETTER, DIGIT, MARK, CHARACTER, SPACE, NEWLINE = range(7)
+APOSTROPHE, AMPERSAND, DOLLAR, PLUS, DOT, BAR, DASH = range(7, 14)
+
+# Letters that Unicode does not decompose, but that writers without the key replace.
+_FOLDS = str.maketrans(
+    {
+        "ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ß": "ss", "æ": "ae", "œ": "oe",
+        "ħ": "h", "ŧ": "t", "ı": "i", "ŋ": "n", "ĸ": "k", "ɓ": "b", "ɖ": "d", "ƒ": "f",
+    }
+)  # fmt: skip
+
+# Characters of these scripts are words of their own: no spaces separate their words.
+_CHARACTER_RANGES = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x3005, 0x3007),  # ideographic iteration mark, closing mark, zero
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x3105, 0x312F),  # Bopomofo
+    (0x31A0, 0x31BF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),
+    (0xA9E0, 0xA9FF),  # Burmese, extended
+    (0xAA60, 0xAA7F),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x323AF),
+)
+
+_APOSTROPHES = "'’‘ʼʻ´`′＇"
+_DASHES = "-‐‑‒–−－"
+_BARS = "|¦•—―。｡｜"
+_NEWLINES = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+# NFKD would make letters of these (colaTM) or glue words that they separate.
+_PLAIN_SEPARATORS = "™℠\u200b_"
+
+_UNSEEN = 255
+
+
+def expand(character: str) -> tuple[str, bytes]:
+    """Returns the canonical characters that stand for one character, and their classes.
+
+    Only the marks U+0300 to U+036F are stripped. They belong to Latin, Greek and Cyrillic; the
+    signs of Hindi, Thai or Arabic have blocks of their own and carry vowels that must stay.
+    """
+    for special, folded, kind in (
+        (_APOSTROPHES, "'", APOSTROPHE),
+        (_DASHES, "-", DASH),
+        (_BARS, "|", BAR),
+        (_NEWLINES, "\n", NEWLINE),
+        (_PLAIN_SEPARATORS, " ", SEPARATOR),
+    ):
+        if character in special:
+            return folded, bytes([kind])
+    decomposed = unicodedata.normalize("NFKD", character).casefold()
+    kept = unicodedata.normalize("NFKD", decomposed).translate(_FOLDS)
+    kept = "".join(c for c in kept if not _is_dropped(c))
+    return kept, bytes(_class_of(c) for c in kept)
+
+
+def _is_dropped(c: str) -> bool:
+    if "\u0300" <= c <= "\u036f" or "\ufe00" <= c <= "\ufe0f":
+        return True
+    # Format characters (joiners, direction marks, the byte order mark) and keycaps.
+    return unicodedata.category(c) in ("Cf", "Me")
+
+
+def _class_of(c: str) -> int:
+    named = {"&": AMPERSAND, "$": DOLLAR, "+": PLUS, ".": DOT, "\t": SPACE, "|": BAR}
+    if c in named:
+        return named[c]
+    category = unicodedata.category(c)
+    if category.startswith("M"):
+        return MARK
+    if any(low <= ord(c) <= high for low, high in _CHARACTER_RANGES) and category[0] in "LN":
+        return CHARACTER
+    if category.startswith("L"):
+        return LETTER
+    if category.startswith("N"):
+        return DIGIT
+    return SPACE if category == "Zs" else SEPARATOR
+
+
+ASCII_CLASSES = bytes(expand(chr(c))[1][0] if expand(chr(c))[1] else SEPARATOR for c in range(128))
+"""Translation table of `bytes.translate`: the class of every ASCII character."""
+
+
+class ExpansionTable:
+    """Looks up whole arrays of code points; grows as new ones appear."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._width: np.ndarray | None = None
+        self._offset = np.zeros(0, np.int32)
+        self._chars = np.zeros(0, np.uint32)
+        self._classes = np.zeros(0, np.uint8)
+
+    def apply(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the expansion of all code points: characters, classes, and source positions."""
+        self._learn(codes)
+        assert self._width is not None
+        widths = self._width[codes]
+        total = np.cumsum(widths, dtype=np.int64)
+        source = np.repeat(np.arange(len(codes)), widths)
+        within = np.arange(len(source)) - (total - widths)[source]
+        flat = self._offset[codes[source]] + within
+        return self._chars[flat], self._classes[flat], source
+
+    def _learn(self, codes: np.ndarray) -> None:
+        if self._width is None:
+            with self._lock:
+                if self._width is None:
+                    self._offset = np.zeros(0x110000, np.int32)
+                    self._width = np.full(0x110000, _UNSEEN, np.uint8)
+        unseen = codes[self._width[codes] == _UNSEEN]
+        if len(unseen):
+            with self._lock:
+                self._add(np.unique(unseen))
+
+    def _add(self, codes: np.ndarray) -> None:
+        assert self._width is not None
+        codes = codes[self._width[codes] == _UNSEEN]
+        entries = [expand(chr(code)) for code in codes.tolist()]
+        chars = "".join(chars for chars, _ in entries).encode("utf-32-le", "surrogatepass")
+        widths = np.array([len(chars) for chars, _ in entries], np.int32)
+        self._offset[codes] = len(self._chars) + np.cumsum(widths) - widths
+        self._chars = np.append(self._chars, np.frombuffer(chars, "<u4"))
+        classes = b"".join(classes for _, classes in entries)
+        self._classes = np.append(self._classes, np.frombuffer(classes, np.uint8))
+        # Last, since other threads read without the lock.
+        self._width[codes] = widths
+
+
+TABLE = ExpansionTable()

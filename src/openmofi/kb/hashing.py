@@ -1,0 +1,82 @@
+"""A 64-bit hash of names that is our own, so that an index on disk outlives library versions.
+
+H(bytes) = mix(sum of byte[j] * BASE^j mod 2^64), with splitmix64's finaliser as mix. One
+cumulative sum over a buffer gives the hashes of all its substrings: (S[end] - S[start]) *
+BASE^-start. So every n-gram of a batch of captions costs one subtraction, one multiplication and
+the finaliser.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+HASH_VERSION = 1
+"""Stored with every knowledge base; raise it whenever a hash changes."""
+
+_MODULUS = 2**64
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mix_int(value: int) -> int:
+    """Splitmix64's finaliser (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195)."""
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) % _MODULUS
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) % _MODULUS
+    return value ^ (value >> 31)
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+    """Applies the finaliser to an array of uint64, in place."""
+    values ^= values >> np.uint64(30)
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
+
+
+class Hasher:
+    """Hashes substrings of byte buffers under one seed; keeps the powers of the base."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        # 5 mod 8 gives a base the longest possible period, 2^62.
+        base = (_mix_int((seed + 1) * _GOLDEN % _MODULUS) & ~7) | 5
+        self._base, self._inverse = base, pow(base, -1, _MODULUS)
+        self._powers = self._inverse_powers = np.ones(1, np.uint64)
+
+    def prefix_sums(self, buffer: np.ndarray) -> np.ndarray:
+        """Returns S, one longer than the buffer: S[i] sums byte[j] * BASE^j over j < i."""
+        self._reach(len(buffer) + 1)
+        sums = np.zeros(len(buffer) + 1, np.uint64)
+        np.cumsum(buffer * self._powers[: len(buffer)], out=sums[1:])
+        return sums
+
+    def inverse_powers(self, start: np.ndarray) -> np.ndarray:
+        """Returns BASE^-start."""
+        return self._inverse_powers[start]
+
+    def spans(self, buffer: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Returns the hashes of buffer[start:end]."""
+        sums = self.prefix_sums(buffer)
+        return mix((sums[end] - sums[start]) * self.inverse_powers(start))
+
+    def strings(self, strings: pa.StringArray) -> np.ndarray:
+        """Returns the hash of every string."""
+        hashes = [self._chunk(strings[at : at + 65536]) for at in range(0, len(strings), 65536)]
+        return np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
+
+    def _chunk(self, strings: pa.StringArray) -> np.ndarray:
+        _, offsets, data = strings.buffers()
+        ends = np.frombuffer(offsets, np.int32)[strings.offset : strings.offset + len(strings) + 1]
+        low, high = int(ends[0]), int(ends[-1])
+        buffer = np.frombuffer(data, np.uint8)[low:high] if data else np.zeros(0, np.uint8)
+        ends = ends - low
+        return self.spans(buffer, ends[:-1], ends[1:])
+
+    def _reach(self, length: int) -> None:
+        """Extends the tables of powers to at least `length` by doubling."""
+        while len(self._powers) < length:
+            size = len(self._powers)
+            for name, base in (("_powers", self._base), ("_inverse_powers", self._inverse)):
+                table = getattr(self, name)
+                factor = np.uint64(pow(base, size, _MODULUS))
+                setattr(self, name, np.concatenate([table, table * factor]))

@@ -1,0 +1,39 @@
+"""What the readers of dumps and catalogues hand to the builder: an entity, or a refusal."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+
+class EntityRecord(msgspec.Struct, frozen=True, gc=False):
+    """One entity as its source describes it."""
+
+    id: str
+    label: str
+    names: list[tuple[str, str, str]]
+    """(raw name, language, kind), kind being label, alias or title."""
+    line: int
+    """Line of the source, from 1."""
+    description: str = ""
+    types: list[str] = []
+    image: str = ""
+    enwiki: str = ""
+    sitelinks: int = 0
+    popularity: float | None = None
+    """Sitelinks, or the catalogue's weight; None: the source does not say."""
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """One line that gave no entity."""
+
+    reason: str
+    """Snake_case."""
+    line: int
+    text: str
+    """The beginning of the line."""
+
+
+Records = Iterator[EntityRecord | Rejection]
+
+# Characters of a refused line that are kept for inspection.
+REJECT_CHARS = 200

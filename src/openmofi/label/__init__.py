@@ -1,0 +1,5 @@
+"""Stage 4, label: look at the picture; candidates -> scored candidates."""
+
+from openmofi.label.label import label
+
+__all__ = ["label"]

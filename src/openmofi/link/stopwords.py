@@ -1,0 +1,37 @@
+"""Words that are names of something, but in captions hardly ever stand for it.
+
+Someone named a band "The" and a film "If". Single words of these lists are no mentions; longer
+names may contain them: "The Who", "Amazon River".
+"""
+
+# English function words and the commonest verb forms, as canonical tokens.
+_FUNCTION_WORDS = """
+a about above across after again against ago all almost alone along already also although always
+am amid among an and another any anybody anyone anything anywhere are around as at away back be
+became because become been before behind being below beside between beyond both but by came can
+cannot come could d day de did do does doing done down due during each eight either else enough
+etc even ever every everyone everything few first five for found four from full get gets getting
+give given go goes going gone good got great had has have having he her here hers herself high him
+himself his hour how however i if in inside instead into is it its itself just keep kept know
+known la last later le least left less let like ll look looking looks low made make makes making
+many may maybe me men might mine more most much must my myself near never new next nine no nobody
+none nor not nothing now of off often old on once one only onto or other others our ours ourselves
+out outside over own part per put quite rather re really s said same saw say says second see seen
+set seven several shall she should show shown shows side since six small so some somebody someone
+something still such t take taken takes taking ten than that the their theirs them themselves then
+there these they thing things third this those though three through throughout thus to today
+together told too top took toward towards two under until up upon us use used using ve very via
+view want was way we well went were what when where whether which while who whom whose why will
+with within without would yes yet you your yours yourself
+"""
+
+# Boilerplate of alternative texts, as CLOC filters it (Apple's ml-cloc), plus its plain forms.
+_ALT_TEXT_WORDS = """
+alibaba amazon background backgrounds buy caption clipart download facebook file free hd
+illustration illustrations image images img jpeg jpg logo online original photo photograph
+photographs photography photos pic picture pictures pinterest png preview price rf royalty sale
+screenshot shop shutterstock stock thumbnail twitter vector video wallpaper wallpapers wholesale
+www
+"""
+
+STOP_WORDS = frozenset((_FUNCTION_WORDS + _ALT_TEXT_WORDS).split())

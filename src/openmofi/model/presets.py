@@ -1,0 +1,137 @@
+"""Architectures by name, as Hugging Face configurations: preset name -> untrained network.
+
+nano: MobileNetV1 (depth 0.5) and one CLIP text layer, for a CPU. Batch-normalised convolutions
+learn there within minutes, where a ViT or ConvNeXt of the same cost barely starts.
+b16, l14, h14: the shapes of the published MOFI checkpoints (arXiv 2306.07952).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openmofi.errors import SettingsError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class ViTShape:
+    """The numbers that tell one CLIP-shaped preset from another."""
+
+    vision_width: int
+    vision_layers: int
+    vision_heads: int
+    patch_size: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    projection_dim: int
+
+
+VIT_PRESETS = {
+    "b16": ViTShape(768, 12, 12, 16, 512, 12, 8, 512),
+    "l14": ViTShape(1024, 24, 16, 14, 768, 12, 12, 768),
+    "h14": ViTShape(1280, 32, 16, 14, 1024, 24, 16, 1024),
+}
+IMAGE_SIZES = {"nano": 64, "b16": 224, "l14": 224, "h14": 224}
+CONTEXT_LENGTHS = {"nano": 32, "b16": 77, "l14": 77, "h14": 77}
+NANO_DEPTH = 0.5
+NANO_DIM = 256
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the tokenizer's special tokens.
+
+    `eos` must not be 2: transformers' CLIP text model takes an eos_token_id of 2 for OpenAI's
+    legacy configuration and then pools at the largest id, which is a wrong token elsewhere.
+    """
+
+    vocab_size: int
+    bos: int
+    eos: int
+    pad: int
+
+
+def build_network(preset: str, tokens: SpecialTokens, *, image_size: int) -> PreTrainedModel:
+    """Returns an untrained network; the caller seeds torch.
+
+    Raises:
+        SettingsError: the preset does not exist.
+    """
+    if preset == "nano":
+        return _build_nano(tokens, image_size)
+    if preset not in VIT_PRESETS:
+        known = ", ".join(["nano", *VIT_PRESETS])
+        raise SettingsError(f"There is no preset {preset!r}; choose one of {known}.")
+    return _build_vit(VIT_PRESETS[preset], tokens, image_size)
+
+
+def _text_config(tokens: SpecialTokens, *, width: int, layers: int, heads: int, context: int):
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=tokens.vocab_size,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=context,
+        bos_token_id=tokens.bos,
+        eos_token_id=tokens.eos,
+        pad_token_id=tokens.pad,
+    )
+
+
+def _build_vit(shape: ViTShape, tokens: SpecialTokens, image_size: int) -> PreTrainedModel:
+    from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
+
+    vision = CLIPVisionConfig(
+        hidden_size=shape.vision_width,
+        intermediate_size=4 * shape.vision_width,
+        num_hidden_layers=shape.vision_layers,
+        num_attention_heads=shape.vision_heads,
+        image_size=image_size,
+        patch_size=shape.patch_size,
+    )
+    text = _text_config(
+        tokens,
+        width=shape.text_width,
+        layers=shape.text_layers,
+        heads=shape.text_heads,
+        context=CONTEXT_LENGTHS["b16"],
+    )
+    config = CLIPConfig(
+        text_config=text.to_dict(),
+        vision_config=vision.to_dict(),
+        projection_dim=shape.projection_dim,
+    )
+    return CLIPModel(config)
+
+
+def _build_nano(tokens: SpecialTokens, image_size: int) -> PreTrainedModel:
+    import torch
+    from transformers import (
+        MobileNetV1Config,
+        VisionTextDualEncoderConfig,
+        VisionTextDualEncoderModel,
+    )
+
+    # tf_padding computes paddings in Python for every call; plain padding is as good from scratch.
+    vision = MobileNetV1Config(depth_multiplier=NANO_DEPTH, image_size=image_size, tf_padding=False)
+    vision.hidden_size = int(1024 * NANO_DEPTH)  # the dual encoder reads it for its projection
+    text = _text_config(tokens, width=NANO_DIM, layers=1, heads=4, context=CONTEXT_LENGTHS["nano"])
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(
+        vision, text, projection_dim=NANO_DIM
+    )
+    network: Any = VisionTextDualEncoderModel(config)
+    # One layer cannot amplify CLIP's std 0.02; at std 1 the words differ from the first step.
+    torch.nn.init.normal_(network.text_model.embeddings.token_embedding.weight, std=1.0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            # transformers passes TensorFlow's 0.9997 where torch expects 1 - 0.9997: the running
+            # statistics would be those of the last batch alone.
+            module.momentum = 0.03
+    return network

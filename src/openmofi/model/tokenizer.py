@@ -1,0 +1,62 @@
+"""A byte-pair tokenizer trained on the dataset's own texts: texts -> PreTrainedTokenizerFast.
+
+Lower-cased and byte-level, so no text is ever unknown. The special tokens come last and the end
+of text is the very last id, far from 2 (see SpecialTokens).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from openmofi.model.presets import SpecialTokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
+
+
+def train_tokenizer(
+    texts: Iterable[str], *, vocab_size: int, context_length: int
+) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer that wraps every text in start and end tokens and pads on the right."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from tokenizers.trainers import BpeTrainer
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=vocab_size - 3,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        min_frequency=2,
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.add_special_tokens([PAD, BOS, EOS])
+    ids = {token: backend.token_to_id(token) for token in (BOS, EOS)}
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A {EOS}", special_tokens=list(ids.items())
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=context_length,
+        padding_side="right",
+        truncation_side="right",
+    )
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
+    """Returns the ids which the text tower's configuration needs."""
+    return SpecialTokens(
+        vocab_size=len(tokenizer),
+        bos=tokenizer.bos_token_id,
+        eos=tokenizer.eos_token_id,
+        pad=tokenizer.pad_token_id,
+    )

@@ -1,0 +1,180 @@
+"""Pictures -> normalised float tensors, without torchvision.
+
+Reads any Hugging Face preprocessor_config.json. Two ways of resizing exist: `pillow` (what
+CLIPImageProcessor does) and `mofi` (what MOFI's evaluation does: bilinear on the float tensor
+without antialiasing, which PIL cannot reproduce).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageFile
+from torch import Tensor
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+Picture = Image.Image | np.ndarray | bytes | str | Path
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How pictures become the image tower's input."""
+
+    size: int
+    """Pixels per side of the network's input."""
+    resize: str = "pillow"
+    """pillow | mofi."""
+    resample: int = 3
+    """PIL's number of the filter: 2 bilinear, 3 bicubic."""
+    keep_aspect: bool = True
+    """Resize the shorter side and crop the centre; otherwise squeeze."""
+    mean: tuple[float, ...] = OPENAI_MEAN
+    std: tuple[float, ...] = OPENAI_STD
+
+    def pixels(self, picture: Picture) -> UInt8[np.ndarray, "size size 3"]:
+        """Returns the picture at the input's size, not yet normalised (uint8 RGB)."""
+        return self.fit(read_picture(picture, self.size))
+
+    def fit(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
+        """Returns an RGB image's pixels at the input's size."""
+        return np.asarray(self._resized(image), dtype=np.uint8)
+
+    def normalise(self, pixels: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "b 3 s s"]:
+        """Returns network input from uint8 pixels, on the pixels' device."""
+        mean = torch.tensor(self.mean, device=pixels.device)
+        std = torch.tensor(self.std, device=pixels.device)
+        scaled = (pixels.float() / 255.0 - mean) / std
+        return scaled.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+    def __call__(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
+        """Returns network input for pictures of any size."""
+        if self.resize == "mofi":
+            return torch.cat([self._mofi(read_picture(picture, self.size)) for picture in pictures])
+        pixels = np.stack([self.pixels(picture) for picture in pictures])
+        return self.normalise(torch.from_numpy(pixels))
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        if image.size == (self.size, self.size):
+            return image
+        if not self.keep_aspect:
+            return image.resize((self.size, self.size), self.resample)
+        width, height = _shorter_side(image.size, self.size)
+        image = image.resize((width, height), self.resample)
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        return image.crop((left, top, left + self.size, top + self.size))
+
+    def _mofi(self, image: Image.Image) -> Float[Tensor, "1 3 size size"]:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255.0
+        width, height = _shorter_side(image.size, self.size)
+        resized = torch.nn.functional.interpolate(
+            pixels, size=(height, width), mode="bilinear", align_corners=False, antialias=False
+        )
+        left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
+        crop = resized[:, :, top : top + self.size, left : left + self.size]
+        return (crop - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[
+            :, None, None
+        ]
+
+
+def _shorter_side(size: tuple[int, int], target: int) -> tuple[int, int]:
+    """Returns (width, height) whose shorter side is `target`, rounded down as torchvision does."""
+    width, height = size
+    if width <= height:
+        return target, max(int(target * height / width), target)
+    return max(int(target * width / height), target), target
+
+
+def read_picture(picture: Picture, size: int | None = None) -> Image.Image:
+    """Returns an RGB image from a path, encoded bytes, an RGB array or a PIL image.
+
+    Args:
+        picture: what to read; transparency is laid on white.
+        size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
+
+    Raises:
+        OSError: the bytes are not a readable image (PIL's own error, one reason per caller).
+    """
+    if isinstance(picture, np.ndarray):
+        return Image.fromarray(picture).convert("RGB")
+    if isinstance(picture, Image.Image):
+        return _rgb(picture)
+    return decode_picture(picture, size)[0]
+
+
+def decode_picture(
+    source: bytes | str | Path, size: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Returns (RGB image, its full width and height) from encoded bytes or a path.
+
+    Args:
+        source: what to decode.
+        size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
+
+    Raises:
+        OSError: as `read_picture`.
+    """
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        full = image.size
+        if size and image.format == "JPEG":
+            image.draft("RGB", (2 * size, 2 * size))
+        return _rgb(image), full
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image).convert("RGB")
+    return image.convert("RGB")
+
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off picture is an error with a reason, not grey
+
+
+def from_processor_config(config: dict[str, Any]) -> Transform:
+    """Returns the transform that a preprocessor_config.json describes."""
+    size = config.get("crop_size") if config.get("do_center_crop", True) else None
+    size = size or config.get("size", 224)
+    keep_aspect = True
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge")
+    resize_to = config.get("size")
+    if isinstance(resize_to, dict) and "height" in resize_to:
+        keep_aspect = False
+    return Transform(
+        size=int(size or 224),
+        resize=config.get("openmofi_resize", "pillow"),
+        resample=int(config.get("resample", 3)),
+        keep_aspect=keep_aspect and bool(config.get("do_center_crop", True)),
+        mean=tuple(config.get("image_mean") or OPENAI_MEAN),
+        std=tuple(config.get("image_std") or OPENAI_STD),
+    )
+
+
+def to_processor_config(transform: Transform) -> dict[str, Any]:
+    """Returns the preprocessor_config.json of a transform, in CLIPImageProcessor's terms."""
+    side = {"height": transform.size, "width": transform.size}
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": transform.size} if transform.keep_aspect else side,
+        "do_center_crop": transform.keep_aspect,
+        "crop_size": side,
+        "resample": transform.resample,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(transform.mean),
+        "image_std": list(transform.std),
+        "do_convert_rgb": True,
+        "openmofi_resize": transform.resize,
+    }

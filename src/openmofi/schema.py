@@ -1,0 +1,140 @@
+"""The Arrow schemas of the tables that pass between stages; nothing else defines columns.
+
+Flow: ENTITIES + NAMES (kb) -> CANDIDATES (link) -> LABELS (label) -> KEEP + VOCABULARY (select)
+-> EMBEDDINGS (embed).
+"""
+
+import pyarrow as pa
+
+# kb/entities.parquet; the row number is the entity's popularity rank (0 = most popular).
+ENTITIES = pa.schema(
+    [
+        ("id", pa.string()),  # "Q142", or the user's own
+        ("label", pa.string()),
+        ("description", pa.string()),
+        ("num_aliases", pa.int32()),
+        ("sitelinks", pa.int32()),
+        ("types", pa.list_(pa.string())),  # P31 values, or the catalogue's type column
+        ("image", pa.string()),
+        ("enwiki", pa.string()),
+        ("prior", pa.float32()),  # unnormalised popularity, > 0
+        ("source", pa.string()),  # which of the inputs it came from
+    ]
+)
+
+# kb/names.parquet; one row per (canonical key, entity), sorted by key then popularity.
+NAMES = pa.schema(
+    [
+        ("key", pa.string()),  # canonical form, see kb/text.py
+        ("raw", pa.string()),
+        ("language", pa.string()),
+        ("kind", pa.string()),  # label | alias | title
+        ("entity", pa.int32()),  # row in entities.parquet
+        ("weight", pa.float32()),  # p0(entity | name) before normalisation
+    ]
+)
+
+# What Linker.link returns; one row per (caption, mention, candidate).
+CANDIDATES = pa.schema(
+    [
+        ("row", pa.int32()),  # index of the caption in the input
+        ("start", pa.int32()),  # code points of the raw caption
+        ("end", pa.int32()),
+        ("surface", pa.string()),
+        ("id", pa.string()),
+        ("rank", pa.int16()),  # 0 = best by score
+        ("prior", pa.float32()),  # p(entity | mention), sums to 1 over a mention's candidates
+        ("context", pa.float32()),  # cosine of caption and entity text; null without an encoder
+        ("score", pa.float32()),  # prior and context together; equals prior without an encoder
+    ]
+)
+
+# One image-caption pair as the readers give it; the image stays where it is.
+PAIRS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),  # path of the tar, Parquet or folder, relative to the input
+        ("offset", pa.int64()),  # first byte of the image inside `shard`; -1: see `path`
+        ("size", pa.int64()),  # bytes of the image
+        ("path", pa.string()),  # for folders: the image file; for Parquet: "row:N"
+        ("caption", pa.string()),
+        ("url", pa.string()),
+        ("status", pa.string()),  # ok | error
+        ("error", pa.string()),  # snake_case reason, empty when ok
+    ]
+)
+
+SCORED_ENTITY = pa.struct(
+    [
+        ("id", pa.string()),
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+        ("surface", pa.string()),
+        ("prior", pa.float32()),
+        ("context", pa.float32()),  # cosine of text(caption) and text(label: description)
+        ("clip", pa.float32()),  # cosine of image and text(label: description)
+        ("clip_z", pa.float32()),  # the same, standardised by the entity's own background
+        ("clip_z_other", pa.float32()),  # clip_z with another caption's picture: the null
+        ("text_score", pa.float32()),  # probability among the candidates, from text alone
+        ("score", pa.float32()),  # probability among the candidates and NIL, picture included
+    ]
+)
+
+# i2e/labels/*.parquet; one row per image in input order, with ALL candidates considered.
+LABELS = pa.schema(
+    [
+        *PAIRS,
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("text_area", pa.float32()),  # share of the image covered by text; null: not measured
+        ("text_boxes", pa.list_(pa.list_(pa.float32()))),
+        ("entities", pa.list_(SCORED_ENTITY)),
+    ]
+)
+
+# i2e/select/<name>/keep.parquet; one row per kept image.
+KEEP = pa.schema(
+    [
+        *[field for field in PAIRS if field.name not in ("status", "error")],
+        ("row", pa.int64()),  # row in the labels of its shard
+        ("classes", pa.list_(pa.int32())),  # rows of vocabulary.parquet
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
+
+# i2e/select/<name>/refused.parquet; one row per image that was not kept.
+REFUSED = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("caption", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+# i2e/select/<name>/vocabulary.parquet; the row number is the class index.
+VOCABULARY = pa.schema(
+    [
+        ("id", pa.string()),
+        ("label", pa.string()),
+        ("description", pa.string()),
+        ("images", pa.int64()),
+    ]
+)
+
+
+def embeddings(dim: int) -> pa.Schema:
+    """Returns the schema of `openmofi embed`'s output for vectors of length `dim`."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("shard", pa.string()),
+            ("path", pa.string()),
+            ("offset", pa.int64()),
+            ("size", pa.int64()),
+            ("caption", pa.string()),
+            ("entities", pa.list_(pa.string())),
+            ("vector", pa.list_(pa.float16(), dim)),
+        ]
+    )

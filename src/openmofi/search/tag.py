@@ -1,0 +1,91 @@
+"""Tagging: pictures -> the entities they show, with the evidence for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from openmofi.errors import InputError
+from openmofi.kb import KnowledgeBase
+from openmofi.model import MofiModel, load_model
+from openmofi.model.transform import Picture
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One entity that a picture may show."""
+
+    id: str
+    label: str
+    description: str
+    score: float
+    """Cosine with the entity's class row, or with its text if the model was not trained on it."""
+    evidence: str
+    """class row | text."""
+
+
+class Tagger:
+    """Class rows and entity texts of a model and a knowledge base, ready to compare with."""
+
+    def __init__(self, model: MofiModel | str, kb: Path | str | KnowledgeBase):
+        self.kb = kb if isinstance(kb, KnowledgeBase) else KnowledgeBase.open(Path(kb))
+        self.model = load_model(model) if isinstance(model, str) else model
+        head = Path(model) / "entity_head" if isinstance(model, str) else None
+        if head is not None and head.is_dir():
+            from openmofi.train.entity_head import load_head_rows
+
+            rows, self.ids = load_head_rows(head)
+            self._vectors, self._evidence = rows.numpy(), "class row"
+        else:
+            self.ids = list(self.kb.ids)
+            texts = self.kb.entity_text(list(range(len(self.ids))))
+            self._vectors, self._evidence = self.model.encode_texts(texts), "text"
+        known = {self.kb.row_of(entity) for entity in self.ids}
+        if known == {None}:
+            raise InputError("The model's entities are not in this knowledge base; pass another.")
+
+    def tag(self, pictures: Sequence[Picture], *, k: int = 5) -> list[list[Tag]]:
+        """Returns the k likeliest entities of each picture, best first.
+
+        Raises:
+            InputError: a picture cannot be read.
+        """
+        vectors = np.concatenate([self._encode(picture) for picture in pictures])
+        similarity = vectors @ self._vectors.T
+        best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        return [
+            [self._tag(int(entity), float(similarity[i, entity])) for entity in row]
+            for i, row in enumerate(best)
+        ]
+
+    def _encode(self, picture: Picture) -> np.ndarray:
+        try:
+            return self.model.encode_images([picture])
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"Cannot read the picture {str(picture)!r}: {error}.") from None
+
+    def _tag(self, entity: int, score: float) -> Tag:
+        row = self.kb.row_of(self.ids[entity])
+        label = description = ""
+        if row is not None:
+            label = self.kb.entities["label"][row].as_py()
+            description = self.kb.entities["description"][row].as_py()
+        return Tag(self.ids[entity], label, description, score, self._evidence)
+
+
+def tag(
+    model: MofiModel | str, images: Sequence[Picture], *, kb: Path | str, k: int = 5
+) -> list[list[Tag]]:
+    """Names what pictures show.
+
+    Args:
+        model: a run's model directory (its class rows are used), or any dual encoder (entity
+            texts are).
+        images: paths, bytes, arrays or PIL images.
+        kb: knowledge base with the entities' names.
+        k: entities per picture.
+    """
+    return Tagger(model, kb).tag(images, k=k)

@@ -1,0 +1,56 @@
+"""The threshold on clip_z for a wanted share of wrong labels, found without any label.
+
+Two groups: a chosen candidate is either shown or not. What the unshown ones score is measured by
+giving every candidate another caption's picture and choosing in the same way. With pi the share of
+unshown among the chosen,
+
+    rate(t) = pi P(mismatched z > t) / P(observed z > t)
+
+pi is Storey's estimate (2002) at the median of the mismatched scores. The estimate assumes that
+wrong candidates look like random pictures: where a caption offers two things that resemble each
+other (Chad and Romania), a wrong one scores higher than that, and the true rate is higher.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold and what it was derived from."""
+
+    threshold: float
+    estimated_false_label_rate: float
+    unshown_share: float
+    num_observed: int
+
+
+def calibrate(
+    observed: Float[np.ndarray, " n"],
+    mismatched: Float[np.ndarray, " n"],
+    *,
+    false_label_rate: float,
+) -> Calibration:
+    """Returns the lowest threshold whose estimated rate of wrong labels is at most the wanted one.
+
+    Args:
+        observed: clip_z of the chosen candidates with their own pictures.
+        mismatched: clip_z of the candidates chosen with other captions' pictures.
+        false_label_rate: wanted share of wrong labels among those kept, in (0, 1).
+    """
+    if not len(observed):
+        return Calibration(0.0, 0.0, 0.0, 0)
+    observed, mismatched = np.sort(observed), np.sort(mismatched)
+    median = np.median(mismatched)
+    unshown = min(1.0, 2 * float(np.searchsorted(observed, median, "right")) / len(observed))
+    above = len(observed) - np.arange(len(observed))  # kept at threshold observed[i]
+    false = len(mismatched) - np.searchsorted(mismatched, observed, "left")
+    rate = unshown * (false / len(mismatched)) / (above / len(observed))
+    # The estimate is noisy in the far tail; the rate at a threshold is the worst from there up.
+    good = np.flatnonzero(rate <= false_label_rate)
+    index = int(good[0]) if len(good) else len(observed) - 1
+    return Calibration(float(observed[index]), float(rate[index]), unshown, len(observed))

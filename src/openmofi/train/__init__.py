@@ -1,0 +1,6 @@
+"""Stage 7, training: a selected dataset and a recipe -> a checkpoint."""
+
+from openmofi.train.entity_head import EntityHead
+from openmofi.train.loop import train
+
+__all__ = ["EntityHead", "train"]

@@ -1,0 +1,81 @@
+"""Shared test set-up: few threads, runtime shape checks, and tiny inputs made on the spot."""
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+# The modules that are dense maths: their shape annotations are checked at every call.
+install_import_hook(
+    [
+        "openmofi.evaluate.metrics",
+        "openmofi.label.score",
+        "openmofi.model.transform",
+        "openmofi.select.calibrate",
+        "openmofi.train.augment",
+        "openmofi.train.entity_head",
+        "openmofi.train.losses",
+    ],
+    "beartype.beartype",
+)
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real material for development; tests that need it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared development data is not beside this checkout")
+    return SHARED
+
+
+def jpeg(colour: tuple[int, int, int] = (200, 30, 30), side: int = 32) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture(scope="session")
+def nano_dir(tmp_path_factory) -> Path:
+    """An untrained nano model, saved."""
+    import torch
+
+    from openmofi.model import MofiModel, save_model
+    from openmofi.model.presets import build_network
+    from openmofi.model.tokenizer import special_tokens, train_tokenizer
+    from openmofi.model.transform import Transform
+
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["a flag of georgia"], vocab_size=400, context_length=32)
+    network = build_network("nano", special_tokens(tokenizer), image_size=32)
+    for module in network.modules():  # without real statistics its features would vanish
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()(input_ids=torch.ones(8, 4).long(), pixel_values=torch.randn(8, 3, 32, 32))
+    folder = tmp_path_factory.mktemp("nano")
+    save_model(MofiModel(network, tokenizer, Transform(32)), folder, card="# test\n")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,200 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from openmofi.config import KBSettings
+from openmofi.errors import InputError
+from openmofi.kb import KnowledgeBase, build, build_kb, merge
+from openmofi.schema import ENTITIES, NAMES
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent")
+
+
+def catalogue(
+    folder: Path, *rows: str, name: str = "c.csv", header: str = "id,name,weight"
+) -> Path:
+    path = folder / name
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def dump(folder: Path, *items: dict) -> Path:
+    path = folder / "d.json"
+    path.write_text("[\n" + ",\n".join(map(json.dumps, items)) + "\n]\n")
+    return path
+
+
+GEORGIA = {
+    "id": "Q230",
+    "type": "item",
+    "labels": {"en": {"value": "Georgia"}},
+    "descriptions": {"en": {"value": "a country"}},
+    "aliases": {"en": [{"value": "Sakartvelo"}]},
+    "sitelinks": {f"{i}wiki": {"title": "x"} for i in range(9)},
+}
+
+
+def test_tables_have_the_schemas(tmp_path):
+    build_kb(dump(tmp_path, GEORGIA), out=tmp_path / "kb")
+    assert pq.read_schema(tmp_path / "kb" / "entities.parquet").equals(ENTITIES)
+    assert pq.read_schema(tmp_path / "kb" / "names.parquet").equals(NAMES)
+
+
+def test_rows_are_popularity_ranks(tmp_path):
+    source = catalogue(tmp_path, "a,Ann,1", "b,Bob,5", "c,Cid,", "d,Dan,5")
+    build_kb(source, out=tmp_path / "kb")
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    assert kb.ids.to_pylist() == ["b", "d", "a", "c"]
+    assert kb.entities["prior"].to_pylist() == [6, 6, 2, 1]
+
+
+def test_gamma_bends_the_prior(tmp_path):
+    source = catalogue(tmp_path, "a,Ann,3")
+    build_kb(source, out=tmp_path / "kb", settings=KBSettings(prior_gamma=0.5))
+    assert KnowledgeBase.open(tmp_path / "kb").entities["prior"].to_pylist() == [2]
+
+
+def test_aliases_weigh_less_than_labels(tmp_path):
+    header = "id,name,aliases"
+    source = catalogue(tmp_path, "a,Big Apple,", "b,New York,Big Apple", header=header)
+    build_kb(source, out=tmp_path / "kb", settings=KBSettings(alias_weight=0.25))
+    found = KnowledgeBase.open(tmp_path / "kb").query("big apple")
+    assert [(c.id, round(c.prior, 3)) for c in found] == [("a", 0.8), ("b", 0.2)]
+
+
+def test_equal_ids_of_two_sources_merge(tmp_path):
+    own = catalogue(tmp_path, "Q230,Gruzja,", "x,Extra,")
+    summary = build_kb([own, dump(tmp_path, GEORGIA)], out=tmp_path / "kb")
+    view = KnowledgeBase.open(tmp_path / "kb").show("Q230")
+    assert (summary.entities, summary.rejected) == (2, {})
+    assert (view.label, view.description, view.sitelinks) == ("Gruzja", "a country", 9)
+    assert view.names == {"und": ["Gruzja"], "en": ["Georgia", "Sakartvelo"]}
+    assert view.prior == 10
+
+
+def test_a_catalogue_weight_outranks_later_sitelinks(tmp_path):
+    own = catalogue(tmp_path, "Q230,Gruzja,4")
+    build_kb([own, dump(tmp_path, GEORGIA)], out=tmp_path / "kb")
+    assert KnowledgeBase.open(tmp_path / "kb").show("Q230").prior == 5
+
+
+def test_duplicate_ids_of_one_source_are_counted_and_the_first_kept(tmp_path):
+    summary = build_kb(catalogue(tmp_path, "a,Ann,", "a,Other,"), out=tmp_path / "kb")
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    assert (summary.entities, summary.rejected) == (1, {"duplicate_id": 1})
+    assert kb.query("other") == []
+    (reject,) = map(json.loads, (tmp_path / "kb" / "rejects.jsonl").read_text().splitlines())
+    assert (reject["line"], reject["reason"], reject["text"]) == (3, "duplicate_id", "a")
+
+
+def test_spellings_of_one_name_are_one_row(tmp_path):
+    source = catalogue(tmp_path, "a,São Tomé,Sao Tome|SAO-TOME|🇸🇹", header="id,name,aliases")
+    summary = build_kb(source, out=tmp_path / "kb")
+    (row,) = pq.read_table(tmp_path / "kb" / "names.parquet").to_pylist()
+    card = json.loads((tmp_path / "kb" / "card.json").read_text())
+    assert (row["key"], row["raw"], row["kind"]) == ("sao tome", "São Tomé", "label")
+    assert (summary.names, card["names_without_words"]) == (1, 1)
+
+
+def test_max_entities_stops_a_dump(tmp_path):
+    items = [{**GEORGIA, "id": f"Q{i}"} for i in range(1, 9)]
+    settings = KBSettings(max_entities=3)
+    assert build_kb(dump(tmp_path, *items), out=tmp_path / "kb", settings=settings).entities == 3
+
+
+def test_equal_inputs_give_equal_fingerprints(tmp_path):
+    source = catalogue(tmp_path, "a,Ann,1", "b,Bob,2")
+    for name in ("one", "two"):
+        build_kb(source, out=tmp_path / name)
+    other = catalogue(tmp_path, "a,Ann,1", "b,Bob,3", name="o.csv")
+    build_kb(other, out=tmp_path / "three")
+    prints = [KnowledgeBase.open(tmp_path / n).fingerprint for n in ("one", "two", "three")]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_collision_of_hashes_takes_the_next_seed(tmp_path, monkeypatch):
+    strings = merge.Hasher.strings
+
+    def weak(self, names: pa.StringArray):
+        return strings(self, names) & (1 if self.seed == 0 else 2**64 - 1)
+
+    monkeypatch.setattr(merge.Hasher, "strings", weak)
+    build_kb(catalogue(tmp_path, "a,Ann,", "b,Bob,", "c,Cid,"), out=tmp_path / "kb")
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    assert kb.meta["seed"] == 1
+    assert [c.id for c in kb.query("bob")] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.json", None, "missing.json does not exist; expected a Wikidata dump"),
+        ("names.xml", "x", r"ends in '.xml'; expected .json"),
+        ("empty.json", "[\n]\n", "has no entity to name, no lines; expected"),
+        ("bad.json", "[\noops\n]\n", r"only lines that give none \(bad_json: 1\)"),
+        ("empty.csv", "id,name\n", "has no entity to name"),
+    ],
+)
+def test_a_useless_source_is_explained(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        build_kb(tmp_path / name, out=tmp_path / "kb")
+    assert not (tmp_path / "kb").exists()
+
+
+def test_a_build_that_dies_leaves_the_old_knowledge_base(tmp_path, monkeypatch):
+    out = tmp_path / "kb"
+    build_kb(catalogue(tmp_path, "a,Ann,"), out=out)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "_write_json", die)
+    with pytest.raises(KeyboardInterrupt):
+        build_kb(catalogue(tmp_path, "b,Bob,", name="new.csv"), out=out)
+    assert [c.id for c in KnowledgeBase.open(out).query("ann")] == ["a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.csv", "kb", "new.csv"]
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_new_build_replaces_the_old_one(tmp_path, monkeypatch, atomic):
+    if not atomic:
+        monkeypatch.setattr(build, "_exchange", lambda *_: False)
+    for row in ("a,Ann,", "b,Bob,"):
+        build_kb(catalogue(tmp_path, row), out=tmp_path / "kb")
+    assert KnowledgeBase.open(tmp_path / "kb").ids.to_pylist() == ["b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.csv", "kb"]
+
+
+def test_other_folders_are_never_replaced(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(InputError, match="exists and is not a knowledge base"):
+        build_kb(catalogue(tmp_path, "a,Ann,"), out=tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+@needs_shared
+def test_real_entities_are_found_by_name(tmp_path):
+    out = tmp_path / "kb"
+    summary = build_kb(SHARED / "wikidata" / "sample_items_100.json.bz2", out=out)
+    kb = KnowledgeBase.open(out)
+    assert (summary.entities, summary.rejected) == (100, {})
+    assert kb.query("Belgium")[0].id == "Q31"
+    assert kb.show("Q31").sitelinks == 319
+
+
+@needs_shared
+def test_real_sources_of_all_kinds_go_together(tmp_path):
+    names = ("wikidata/sample_items_100.json.bz2", "wikidata/mock-dump-with-bugs.json")
+    sources = [*(SHARED / name for name in names), SHARED / "grocery" / "entities.csv"]
+    summary = build_kb(sources, out=tmp_path / "kb")
+    assert summary.entities == 181
+    assert summary.rejected == {"no_name": 55, "property_not_item": 46}
+    assert summary.sources[2].note == "took the column 'class_id' for ids"
+    assert KnowledgeBase.open(tmp_path / "kb").show("0").types == ["Apple"]

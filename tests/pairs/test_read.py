@@ -1,0 +1,81 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import jpeg
+from openmofi.errors import InputError
+from openmofi.pairs import ImageReader, read_pairs, read_shard
+
+
+def _rows(path):
+    source = read_pairs(path)
+    return source, [r for s in source.shards for r in read_shard(source.root, s).table.to_pylist()]
+
+
+def test_parquet_with_bytes_gives_each_row_its_own_picture(tmp_path):
+    pictures = [jpeg((i, 0, 0)) for i in (10, 100, 200)]
+    table = pa.table({"caption": ["a", "b", None], "image": pictures})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    source, rows = _rows(tmp_path)
+    assert [row["error"] for row in rows] == ["", "", "no_caption"]
+    assert [ImageReader(source.root).read(row) for row in rows] == pictures
+
+
+def test_hugging_face_image_structs_are_read(tmp_path):
+    images = [{"bytes": jpeg(), "path": None}]
+    pq.write_table(pa.table({"text": ["a"], "image": images}), tmp_path / "x.parquet")
+    source, rows = _rows(tmp_path)
+    assert ImageReader(source.root).read(rows[0]) == jpeg()
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "metadata.jsonl"])
+def test_a_listing_beside_pictures_is_used(tmp_path, name):
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    csv = 'file,caption\na.jpg,"red, round"\nb.jpg,gone\n'
+    jsonl = '{"file_name": "a.jpg", "text": "red, round"}\n{"file_name": "b.jpg", "text": "x"}\n'
+    (tmp_path / name).write_text(csv if name.endswith("csv") else jsonl)
+    source, rows = _rows(tmp_path)
+    assert (rows[0]["caption"], rows[0]["error"]) == ("red, round", "")
+    assert rows[1]["error"] == "image_missing"
+    assert ImageReader(source.root).read(rows[0]) == jpeg()
+
+
+def test_one_wrong_encoding_in_a_listing_refuses_one_row(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "captions.csv").write_bytes(b"file,caption\na.jpg,caf\xe9\na.jpg,th\xc3\xa9\n")
+    _, rows = _rows(tmp_path)
+    assert [row["error"] for row in rows] == ["caption_not_utf8", ""]
+    assert rows[1]["caption"] == "thé"
+
+
+def test_text_files_beside_pictures_are_captions(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name, text in (("a", "first"), ("deep/b", None)):
+        (tmp_path / f"{name}.png").write_bytes(jpeg())
+        if text:
+            (tmp_path / f"{name}.txt").write_text(text)
+    _, rows = _rows(tmp_path)
+    assert [(row["caption"], row["error"]) for row in rows] == [("first", ""), ("", "no_caption")]
+
+
+@pytest.mark.parametrize("make", [lambda p: p / "nowhere", lambda p: p])
+def test_nothing_to_read_is_one_sentence(tmp_path, make):
+    with pytest.raises(InputError, match=r"pass a folder of \.tar"):
+        read_pairs(make(tmp_path))
+
+
+def test_a_listing_without_the_columns_names_those_it_has(tmp_path):
+    (tmp_path / "captions.csv").write_text("picture,words\na,b\n")
+    source = read_pairs(tmp_path)
+    with pytest.raises(InputError, match="has the columns picture, words"):
+        read_shard(source.root, source.shards[0])
+
+
+def test_a_picture_cut_off_since_is_an_error(tmp_path):
+    from conftest import write_tar
+
+    path = write_tar(tmp_path / "a.tar", {"1.jpg": jpeg(), "1.txt": b"x"})
+    source, rows = _rows(path)
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(OSError, match="ends before"):
+        ImageReader(source.root).read(rows[0])

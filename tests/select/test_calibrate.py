@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from openmofi.select.calibrate import calibrate
+
+
+@pytest.mark.parametrize("unshown", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("asked", [0.01, 0.05])
+def test_the_rate_asked_for_is_the_rate_that_comes_out(rng, unshown, asked):
+    count = 40_000
+    shown = rng.random(count) > unshown
+    observed = np.where(shown, rng.normal(4, 1, count), rng.normal(0, 1, count))
+    found = calibrate(observed, rng.normal(0, 1, count), false_label_rate=asked)
+    kept = observed >= found.threshold
+    assert (~shown)[kept].mean() == pytest.approx(asked, rel=0.4)
+    assert found.unshown_share == pytest.approx(unshown, rel=0.15)
+
+
+def test_a_looser_rate_never_raises_the_threshold(rng):
+    observed = np.concatenate([rng.normal(3, 1, 500), rng.normal(0, 1, 500)])
+    mismatched = rng.normal(0, 1, 1000)
+    thresholds = [
+        calibrate(observed, mismatched, false_label_rate=rate).threshold
+        for rate in (0.01, 0.03, 0.1, 0.3)
+    ]
+    assert thresholds == sorted(thresholds, reverse=True)
+
+
+def test_nothing_observed_is_no_error():
+    assert calibrate(np.zeros(0), np.zeros(0), false_label_rate=0.1).num_observed == 0
