@@ -170,22 +170,22 @@ def link(
     kb
         Knowledge base directory.
     model
-        Dual encoder whose text tower compares caption and candidates; without it, popularity alone
-        decides.
+        Dual encoder whose text tower compares the caption with the candidates' descriptions; the
+        default compares their words.
     all_candidates
         Show every candidate of a mention, not only the best.
     as_json
         Print JSON.
     """
     from openmofi.kb import KnowledgeBase
-    from openmofi.link import Linker
+    from openmofi.link import Linker, WordEncoder
 
-    encoder = None
+    knowledge = KnowledgeBase.open(kb)
+    encoder = WordEncoder(knowledge)
     if model is not None:
         from openmofi.model import load_model
 
         encoder = load_model(model)
-    knowledge = KnowledgeBase.open(kb)
     table = Linker(knowledge, encoder=encoder).link([text], all_candidates=all_candidates)
     found = table.to_pylist()
     if as_json:
@@ -666,3 +666,7 @@ def _say_wrote(out: Path, rows: int, dropped: dict[str, int], unit: str) -> None
 
 def _say_next(command: str) -> None:
     print(f"next: {command}")
+
+
+if __name__ == "__main__":
+    main()

@@ -38,7 +38,7 @@ class LinkSettings:
     """Longest mention, in words."""
     min_chars: int = 2
     """Names shorter than this are ignored."""
-    context_weight: float = 12.0
+    context_weight: float = 8.0
     """Weight of the context cosine beside log prior when candidates are ranked by text."""
 
 
@@ -46,6 +46,9 @@ class LinkSettings:
 class LabelSettings:
     """Scores every candidate entity against its picture."""
 
+    context: Literal["words", "model"] = "words"
+    """What compares a caption with the candidates' descriptions: the words they share, or the
+    text tower of the model."""
     batch_size: int = 256
     """Images per forward pass of the encoder."""
     background: int = 512
@@ -70,8 +73,8 @@ class SelectSettings:
 
     order: Literal["joint", "text-first", "caption-match"] = "joint"
     """joint: text and picture together choose among a mention's candidates; text-first: MOFI's
-    order, in which the text chooses and the picture may only refuse; caption-match: the text
-    chooses and nobody looks at the picture."""
+    order, in which the text chooses and the picture may only refuse; caption-match: the most
+    popular entity of each name is taken and nobody looks at the picture."""
     false_label_rate: float = 0.03
     """Wanted share of wrong labels; the threshold on clip_z follows from it."""
     threshold: float | None = None

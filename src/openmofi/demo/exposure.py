@@ -31,9 +31,9 @@ def relight(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     size = scene.shape[0]
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     grey = scene.mean(axis=2, keepdims=True)
-    scene = grey + (scene - grey) * np.float32(rng.uniform(0.45, 1.15))
-    scene = (scene - 128) * np.float32(rng.uniform(0.6, 1.15)) + 128
-    cast = np.exp(rng.normal(0, 0.09, 3)) * rng.uniform(0.66, 1.2)
+    scene = grey + (scene - grey) * np.float32(rng.uniform(0.7, 1.15))
+    scene = (scene - 128) * np.float32(rng.uniform(0.75, 1.15)) + 128
+    cast = np.exp(rng.normal(0, 0.05, 3)) * rng.uniform(0.75, 1.15)
     scene = scene * cast.astype(np.float32)
     if rng.random() < 0.4:
         fall = axis[None, :] ** 2 + axis[:, None] ** 2
@@ -45,14 +45,14 @@ def relight(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         )
         dark = np.float32(rng.uniform(0.15, 0.5)) * np.clip(side * 4 + 0.5, 0, 1)
         scene = scene * (1 - dark)[..., None]
-    return scene + rng.standard_normal(scene.shape, np.float32) * np.float32(rng.uniform(0, 11))
+    return scene + rng.standard_normal(scene.shape, np.float32) * np.float32(rng.uniform(0, 8))
 
 
 def develop(scene: np.ndarray, rng: np.random.Generator) -> bytes:
-    """Returns the scene as JPEG bytes, in half of the cases a little out of focus."""
+    """Returns the scene as JPEG bytes, now and then a little out of focus."""
     image = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8))
-    if rng.random() < 0.5:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.1) * image.width / 64))
+    if rng.random() < 0.35:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9) * image.width / 64))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=int(rng.integers(45, 93)))
     return stream.getvalue()

@@ -57,7 +57,7 @@ def photograph(flag: Image.Image, rng: np.random.Generator, *, size: int = 64) -
     form = _FORMS[int(rng.choice(len(_FORMS), p=_FORM_SHARES))]
     background = draw_background(rng, size=size, plain=form in (_icon, _badge))
     scene = _compose(flag, background, form, rng)
-    if rng.random() < 0.12:
+    if rng.random() < 0.08:
         cross_with_wire(scene, rng)
     scene = relight(scene, rng)
     return develop(scene, rng)
@@ -67,7 +67,7 @@ def photograph(flag: Image.Image, rng: np.random.Generator, *, size: int = 64) -
 
 
 def _place(width: float, side: int, form: Callable, rng: np.random.Generator) -> Plane:
-    """Draws scale, position, rotation and perspective; the flag covers 25-90% of the frame."""
+    """Draws scale, position, rotation and perspective; the flag covers 35-90% of the frame."""
     axis = ((np.arange(side, dtype=np.float32) + 0.5) / side) * 2 - 1
     x, y = axis[None, :], axis[:, None]
     width_shown = 1.0 if form in (_icon, _badge) else width
@@ -92,7 +92,7 @@ def _flag_height(width: float, form: Callable, rng: np.random.Generator) -> floa
     """Returns the flag's height in frame halves."""
     if form is _bunting:
         return float(rng.uniform(0.9, 1.5) / (width + 0.25))
-    cover = rng.uniform(0.25, 0.9)
+    cover = rng.uniform(0.35, 0.9)
     return float(min(np.sqrt(4 * cover / width), 2.5 / width, 2.1))
 
 

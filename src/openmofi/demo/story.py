@@ -26,7 +26,7 @@ from openmofi.config import (
 )
 from openmofi.demo.world import draw_world
 from openmofi.embed import embed
-from openmofi.errors import MismatchError
+from openmofi.errors import MismatchError, OpenMOFIError
 from openmofi.evaluate import evaluate
 from openmofi.evaluate.metrics import label_scores
 from openmofi.kb import build_kb
@@ -107,7 +107,9 @@ class Story:
     def _train(self, recipe: str, data: Path) -> None:
         run = self.out / "runs" / recipe
         settings = self._settings(recipe)
-        train(settings, data=data, out=run, resume=(run / "config.yaml").is_file())
+        summary = train(settings, data=data, out=run, resume=(run / "config.yaml").is_file())
+        if not summary.finished:
+            raise OpenMOFIError("Stopped; the same command goes on from the last checkpoint.")
 
     def _settings(self, recipe: str) -> TrainSettings:
         with as_file(files("openmofi.demo") / "recipes" / f"{recipe}.yaml") as path:

@@ -23,7 +23,7 @@ from openmofi.config import LabelSettings, LinkSettings, as_dict
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import Background, joint_score, load_weights
-from openmofi.link import Linker
+from openmofi.link import Linker, WordEncoder
 from openmofi.model import MofiModel, load_model
 from openmofi.model.transform import decode_picture
 from openmofi.pairs import ImageReader, Input, read_pairs, read_shard
@@ -108,7 +108,8 @@ class ShardLabeller:
         self.job, self.settings = job, job.settings
         self.kb = KnowledgeBase.open(job.kb)
         self.model = load_model(job.model, device=job.settings.device)
-        self.linker = Linker(self.kb, encoder=self.model, settings=LinkSettings())
+        encoder = WordEncoder(self.kb) if job.settings.context == "words" else self.model
+        self.linker = Linker(self.kb, encoder=encoder, settings=LinkSettings())
         self.weights = load_weights()
         self.reader = ImageReader(job.root)
         self._vectors: dict[str, np.ndarray] = {}

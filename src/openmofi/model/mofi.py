@@ -42,8 +42,9 @@ class MofiModel:
     ):
         self.device = pick_device(device)
         # Convolutions run 1.4 times faster on a CPU with the channels innermost.
+        # transformers types its methods loosely; Any keeps the type checker out of them.
         self.network: Any = network
-        torch.nn.Module.to(network, self.device, memory_format=torch.channels_last)
+        self.network = self.network.to(self.device, memory_format=torch.channels_last)
         self.tokenizer = tokenizer
         self.transform = transform
         # SigLIP was trained with padding to its full context; CLIP ignores what follows eos.

@@ -33,7 +33,8 @@ def choose(path: Path, order: str) -> Choice:
 
     Args:
         path: a committed labels file.
-        order: joint (best by the joint score), or text-first / caption-match (best by text).
+        order: joint (best by the joint score), or text-first (best by prior and context),
+            or caption-match (the most popular).
     """
     entities = pq.read_table(path, columns=["entities"])["entities"].combine_chunks()
     row = pc.list_parent_indices(entities).to_numpy()
@@ -55,7 +56,8 @@ def choose(path: Path, order: str) -> Choice:
         )
         best_other = _best(other, mention)
     else:
-        best = best_other = _best(terms["text_score"], mention)
+        by = "text_score" if order == "text-first" else "prior"
+        best = best_other = _best(terms[by], mention)
     return Choice(
         row[best],
         flat.field("id").take(pa.array(best)),

@@ -30,7 +30,8 @@ def _crop(images: Tensor, settings: AugmentSettings, generator: torch.Generator)
     count, device = len(images), images.device
     draws = torch.rand(count, 5, generator=generator).to(device)
     area = settings.crop + (1 - settings.crop) * draws[:, 0]
-    aspect = (draws[:, 1] - 0.5).mul(2 * 0.2877).exp()  # log(4/3) = 0.2877
+    reach = 0.2877 if settings.crop < 1 else 0.0  # log(4/3)
+    aspect = (2 * reach * (draws[:, 1] - 0.5)).exp()
     width = (area * aspect).sqrt().clamp(max=1.0)
     height = (area / aspect).sqrt().clamp(max=1.0)
     shift_x = (2 * draws[:, 2] - 1) * (1 - width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,9 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if not pointer.is_file():
         return None
     path = folder / pointer.read_text().strip() / "state.pt"
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
+    if not zipfile.is_zipfile(path):  # torch would take anything else for its old format
         raise InputError(
-            f"The checkpoint {str(path)!r} cannot be read ({error}); put an older step's name "
-            f"into {str(pointer)!r} to resume from there."
-        ) from None
+            f"The checkpoint {str(path)!r} is missing or damaged; put an older step's name into "
+            f"{str(pointer)!r} to resume from there."
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)

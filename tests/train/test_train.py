@@ -1,0 +1,152 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from conftest import jpeg, write_tar
+from openmofi.config import TrainSettings, override
+from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
+from openmofi.model import load_model
+from openmofi.train import train
+from openmofi.train.loop import read_recipe
+from openmofi.train.state import load_state, save_state
+
+TINY = {
+    "loss": {"supervised": 0, "text": ["caption"], "mask_same_entity": False},
+    "model": {"image_size": 32, "vocab_size": 300},
+    "steps": 4,
+    "batch_size": 8,
+    "log_every": 1,
+    "checkpoint_every": 2,
+    "threads": 1,
+}
+COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    members = {}
+    for i in range(24):
+        name, colour = list(COLOURS.items())[i % 3]
+        members[f"{i:02d}.jpg"] = jpeg(tuple(c + i for c in colour))
+        members[f"{i:02d}.txt"] = f"a {name} thing number {i}".encode()
+    return write_tar(tmp_path / "a.tar", members)
+
+
+def _settings(**changes):
+    return override(override(TrainSettings(), TINY), changes)
+
+
+def _weights(run):
+    return load_model(str(run / "model")).network.state_dict()
+
+
+def _losses(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [(m["step"], m["loss"]) for m in map(json.loads, lines)]
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(pairs, tmp_path):
+    train(_settings(), data=pairs, out=tmp_path / "whole")
+    train(_settings(), data=pairs, out=tmp_path / "cut")
+    for name in ("model/model.safetensors", "metrics.jsonl"):
+        (tmp_path / "cut" / name).unlink()
+    (tmp_path / "cut/checkpoints/latest").write_text("step-2\n")
+    summary = train(_settings(), data=pairs, out=tmp_path / "cut", resume=True)
+    whole, cut = _weights(tmp_path / "whole"), _weights(tmp_path / "cut")
+    assert summary.steps == 4
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")[2:]
+
+
+def test_the_same_seed_gives_the_same_model(pairs, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(_settings(seed=seed), data=pairs, out=tmp_path / name)
+    a, b, c = (_losses(tmp_path / name) for name in "abc")
+    assert a == b != c
+
+
+def test_learning_lowers_the_loss(pairs, tmp_path):
+    settings = _settings(steps=40, batch_size=12)
+    train(settings, data=pairs, out=tmp_path / "run")
+    losses = [loss for _, loss in _losses(tmp_path / "run")]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(pairs, tmp_path):
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    recipe.write_text(yaml.safe_dump({**TINY, "steps": 5000, "checkpoint_every": 5000}))
+    command = [sys.executable, "-m", "openmofi.cli", "train", recipe, "--data", pairs, "--out", run]
+    process = subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").is_file() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert "--resume goes on" in process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    step = load_state(run / "checkpoints")["step"]
+    assert 1 <= step < 5000
+    changes = {"steps": step + 1}
+    assert train(recipe, data=pairs, out=run, resume=True, changes=changes).steps == step + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"batch_size": 100}, InputError, "24 images, fewer than a batch"),
+        ({"loss": {"supervised": 1}}, InputError, "the data is raw pairs"),
+        ({"loss": {"contrastive": 0}}, SettingsError, "both 0"),
+        ({"loss": {"text": ["name"]}}, SettingsError, "Raw pairs have no entities"),
+        ({"loss": {"text": ["colour"]}}, SettingsError, "caption, name and description"),
+        ({"optim": {"learning_rate": 1e30}}, OpenMOFIError, "lower optim.learning_rate"),
+    ],
+)
+def test_an_impossible_run_is_one_sentence(pairs, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        train(_settings(**changes), data=pairs, out=tmp_path / "run")
+
+
+def test_a_run_is_never_overwritten_or_mixed(pairs, tmp_path):
+    train(_settings(), data=pairs, out=tmp_path / "run")
+    with pytest.raises(MismatchError, match="add --resume"):
+        train(_settings(), data=pairs, out=tmp_path / "run")
+    with pytest.raises(MismatchError, match=r"other settings .batch_size"):
+        train(_settings(batch_size=4), data=pairs, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("stepz: 3", SettingsError, "did you mean steps"),
+        ("a: [", InputError, "is not YAML"),
+        ("- 3", InputError, "must list settings"),
+        ("", None, ""),
+    ],
+)
+def test_recipes_are_checked_when_read(tmp_path, text, error, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    if error is None:
+        assert read_recipe(path) == TrainSettings()
+    else:
+        with pytest.raises(error, match=message):
+            read_recipe(path)
+    with pytest.raises(InputError, match="There is no recipe"):
+        read_recipe(tmp_path / "nowhere.yaml")
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path):
+    for step in (1, 2, 3):
+        save_state(tmp_path, step, {"step": step})
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-2", "step-3"]
+    assert load_state(tmp_path)["step"] == 3
+    (tmp_path / "step-3/state.pt").write_bytes(b"half")
+    with pytest.raises(InputError, match="put an older step's name"):
+        load_state(tmp_path)
+    assert load_state(tmp_path / "nothing") is None
