@@ -65,7 +65,7 @@ def nano_dir(tmp_path_factory) -> Path:
     from openmofi.model.transform import Transform
 
     torch.manual_seed(0)
-    tokenizer = train_tokenizer(["a flag of georgia"], vocab_size=400, context_length=32)
+    tokenizer = train_tokenizer(["a flag of georgia"], vocab_size=400, context_length=20)
     network = build_network("nano", special_tokens(tokenizer), image_size=32)
     for module in network.modules():  # without real statistics its features would vanish
         if isinstance(module, torch.nn.BatchNorm2d):

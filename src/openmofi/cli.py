@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from openmofi import __version__
 from openmofi.config import IndexSettings, KBSettings, LabelSettings, SelectSettings
 from openmofi.errors import OpenMOFIError
+
+if TYPE_CHECKING:
+    from openmofi.shards import RunTotals
 
 app = App(
     name="openmofi",
@@ -29,21 +34,50 @@ kb_app = App(name="kb", help="Build a knowledge base, or look into one.")
 app.command(kb_app)
 
 Flags = Parameter(name="*")
+_SHOWN = 10
 
 
-def main() -> None:
-    """Runs the command line; a user's mistake is one sentence and exit code 1."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake is one sentence and exit code 1.
+
+    With OPENMOFI_DEBUG=1 in the environment, the sentence is a traceback instead.
+
+    Args:
+        arguments: what was typed after `openmofi`; the default is the process's own.
+    """
     try:
-        app()
-    except OpenMOFIError as error:
-        print(f"openmofi: {error}", file=sys.stderr)
-        sys.exit(1)
+        app(arguments, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         print("openmofi: interrupted; the same command continues where it can.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader went away, as `| head` does
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        known = isinstance(error, (OpenMOFIError, CycloptsError, OSError, MemoryError))
+        if not (known or _is_arrow_error(error)) or os.environ.get("OPENMOFI_DEBUG") == "1":
+            raise
+        print(f"openmofi: {_sentence(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    """Returns what went wrong, in one sentence."""
+    if isinstance(error, CycloptsError):
+        return f"{str(error).strip().rstrip('.')}; see `openmofi --help` or add --help to a verb."
+    if isinstance(error, MemoryError):
+        return "The memory is used up; try a smaller --batch-size, or fewer --workers."
+    if _is_arrow_error(error):
+        return f"A table is damaged: {str(error).strip().rstrip('.')}; make it again."
+    if not isinstance(error, OSError):
+        return str(error)
+    reason = error.strerror or str(error)
+    place = f" ({str(error.filename)!r})" if error.filename is not None else ""
+    return f"{reason}{place}; mend that and repeat the command."
+
+
+def _is_arrow_error(error: Exception) -> bool:
+    return type(error).__module__.startswith("pyarrow")
 
 
 @kb_app.command(name="build")
@@ -111,12 +145,12 @@ def kb_query(
     if as_json:
         _print_json(found)
         return
+    if not found:
+        print(f"No entity of {kb} is called {name!r}.")
+        return
     rows = [(c.id, c.label, f"{c.prior:.3f}", c.description) for c in found]
     _print_table(("id", "label", "prior", "description"), rows)
-    if found:
-        _say_next(f"openmofi kb show {found[0].id} --kb {kb}")
-    else:
-        print(f"No entity of {kb} is called {name!r}.")
+    _say_next(f"openmofi kb show {found[0].id} --kb {kb}")
 
 
 @kb_app.command(name="show")
@@ -238,14 +272,11 @@ def label(
     if as_json:
         _print_json(totals)
     else:
-        _say_wrote(out, totals.rows, totals.errors, "pairs")
-        for reason, shards in totals.reasons.items():
-            print(f"{shards} shards ended early or failed: {reason}")
-        _say_next(f"openmofi select {out}")
+        _say_labelled(out, totals)
     if totals.failed:
         raise OpenMOFIError(
-            f"{totals.failed} of {totals.shards} shards failed; see {out}/_done, mend the cause, "
-            "remove their records there and run the same command."
+            f"{totals.failed} of {totals.shards} shards failed; mend the cause, and the same "
+            f"command tries them again ({out}/_done has the reasons)."
         )
 
 
@@ -279,11 +310,18 @@ def select(
         return
     _say_wrote(summary.out, summary.kept, summary.refused, "images")
     print(f"{summary.labels:,} labels of {summary.classes:,} entities")
+    if summary.missing_shards:
+        print(f"note: {summary.missing_shards:,} shards of the input have no labels (yet)")
     if summary.calibration:
         print(
             f"threshold {summary.threshold:.2f} on clip_z, estimated false-label rate "
             f"{summary.calibration.estimated_false_label_rate:.3f}"
         )
+        if not summary.calibration.reached:
+            print(
+                "warning: no threshold reaches the false-label rate asked for; this is the best. "
+                "Does the model know these pictures?"
+            )
     _say_next(f"openmofi inspect {i2e} --name {name}")
 
 
@@ -438,11 +476,12 @@ def evaluate(
     if as_json:
         _print_json(list(records(scores)))
         return
+    names = list(dict.fromkeys(name for s in scores for name in s.metrics))
     rows = [
-        (s.dataset, str(s.images), *(f"{value:.3f}" for value in s.metrics.values()))
+        (s.dataset, s.images, *(f"{s.metrics[n]:.3f}" if n in s.metrics else "-" for n in names))
         for s in scores
     ]
-    _print_table(("dataset", "images", *scores[0].metrics), rows)
+    _print_table(("dataset", "images", *names), rows)
     unreadable = sum(s.unreadable for s in scores)
     if unreadable:
         print(f"{unreadable} pictures could not be read and were left out")
@@ -519,7 +558,13 @@ def search(
         _print_json(hits)
         return
     rows = [
-        (f"{hit.score:.3f}", hit.id, hit.path or hit.shard, " ".join(hit.entities), hit.caption)
+        (
+            f"{hit.score:.3f}",
+            hit.id,
+            hit.path or hit.shard,
+            " ".join(hit.entities),
+            _brief(hit.caption, 80),
+        )
         for hit in hits
     ]
     _print_table(("score", "id", "where", "entities", "caption"), rows)
@@ -552,18 +597,21 @@ def tag(
     as_json
         Print JSON.
     """
-    from openmofi.search import tag as run_tag
+    from openmofi.search import Tagger
 
-    tags = run_tag(model, images, kb=kb, k=k)
+    tagger = Tagger(model, kb)
+    tags, unreadable = tagger.tag_readable(images, k=k)
     if as_json:
-        _print_json([{"image": str(i), "tags": t} for i, t in zip(images, tags, strict=True)])
-        return
-    rows = [
-        (str(image), f"{t.score:.3f}", t.id, t.label, t.description, t.evidence)
-        for image, found in zip(images, tags, strict=True)
-        for t in found
-    ]
-    _print_table(("image", "score", "id", "label", "description", "evidence"), rows)
+        _print_json([{"image": str(image), "tags": found} for image, found in tags.items()])
+    elif tags:
+        rows = [
+            (str(image), f"{t.score:.3f}", t.id, t.label, _brief(t.description, 80), t.evidence)
+            for image, found in tags.items()
+            for t in found
+        ]
+        _print_table(("image", "score", "id", "label", "description", "evidence"), rows)
+    if unreadable:
+        raise OpenMOFIError(" ".join(unreadable))
 
 
 @app.command
@@ -600,9 +648,11 @@ def demo(
 
 @app.command
 def info() -> None:
-    """Print versions and what this machine offers."""
+    """Print versions and what this machine offers.
+
+    Example: openmofi info
+    """
     import importlib.metadata as metadata
-    import os
     import platform
 
     packages = ("torch", "transformers", "numpy", "pyarrow", "faiss-cpu", "scikit-learn")
@@ -619,9 +669,11 @@ def info() -> None:
 def _named_paths(arguments: list[str]) -> dict[str, Path]:
     named = {}
     for argument in arguments:
-        name, equals, path = argument.partition("=")
-        if not equals:
+        name, _, path = argument.partition("=")
+        if not name or not path:
             raise OpenMOFIError(f"--data expects NAME=PATH, as in shop=photos; got {argument!r}.")
+        if name in named:
+            raise OpenMOFIError(f"--data names {name!r} twice; give each its own name.")
         named[name] = Path(path)
     return named
 
@@ -633,6 +685,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON knows neither NaN nor infinity
     return str(value) if isinstance(value, Path) else value
 
 
@@ -650,18 +704,36 @@ def _print_table(heads: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> Non
         table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    Console().print(table)
+    # In a pipe a row stays one line, whatever its length, for grep and cut.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
-def _brief(value: Any) -> str:
+def _brief(value: Any, most: int = 600) -> str:
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
-    return text if len(text) <= 600 else text[:600] + " …"
+    return text if len(text) <= most else text[:most].rstrip() + " …"
 
 
 def _say_wrote(out: Path, rows: int, dropped: dict[str, int], unit: str) -> None:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
     lost = f"; dropped {sum(dropped.values()):,}: {reasons}" if dropped else ""
     print(f"wrote {out} ({rows:,} {unit}{lost})")
+
+
+def _say_labelled(out: Path, totals: RunTotals) -> None:
+    from openmofi.shards import commits
+
+    _say_wrote(out, totals.rows - sum(totals.errors.values()), totals.errors, "pairs")
+    troubled = [commit for commit in commits(out) if commit.reason]
+    for commit in troubled[:_SHOWN]:
+        fate = "failed" if commit.status == "failed" else "ended early"
+        print(f"shard {commit.shard} {fate}: {commit.reason}")
+    if len(troubled) > _SHOWN:
+        print(f"and {len(troubled) - _SHOWN:,} more shards; see {out}/_done")
+    finished = totals.done + totals.partial + totals.failed
+    if finished < totals.shards:
+        print(f"{totals.shards - finished:,} of {totals.shards:,} shards are left to other ranks")
+    if totals.done + totals.partial:
+        _say_next(f"openmofi select {out}")
 
 
 def _say_next(command: str) -> None:

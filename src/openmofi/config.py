@@ -12,6 +12,18 @@ from typing import Any, Literal, get_type_hints
 from openmofi.errors import SettingsError
 
 
+def _check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
+    """Refuses numbers outside (least, most), for whoever makes the settings."""
+    for name, (least, most) in bounds.items():
+        value = getattr(settings, name)
+        if value is not None and not least <= value <= most:  # NaN is outside, too
+            wanted = f"at least {least:g}" if most == _ANY else f"from {least:g} to {most:g}"
+            raise SettingsError(f"Setting {name!r} cannot be {value!r}; expected {wanted}.")
+
+
+_ANY = float("inf")
+
+
 @dataclass(frozen=True)
 class KBSettings:
     """Builds a knowledge base from dumps and catalogues."""
@@ -26,6 +38,9 @@ class KBSettings:
     """Exponent of (1 + sitelinks) in the prior p0(entity)."""
     alias_weight: float = 0.3
     """Weight of an alias relative to a label in p0(entity | name)."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, max_entities=(1, _ANY), alias_weight=(0, _ANY))
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,10 @@ class LabelSettings:
     world_size: int = 1
     """Number of processes under --engine rank."""
 
+    def __post_init__(self) -> None:
+        _check_bounds(self, batch_size=(1, _ANY), background=(1, _ANY), workers=(1, _ANY))
+        _check_bounds(self, world_size=(1, _ANY), rank=(0, max(self.world_size - 1, 0)))
+
 
 @dataclass(frozen=True)
 class SelectSettings:
@@ -83,6 +102,9 @@ class SelectSettings:
     """Entities with fewer images leave the vocabulary."""
     max_entities: int = 4
     """Entities kept per image, best first."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, false_label_rate=(0, 1), min_images=(1, _ANY), max_entities=(1, _ANY))
 
 
 @dataclass(frozen=True)
@@ -136,6 +158,9 @@ class OptimSettings:
     """Peak step size of the image side."""
     text_learning_rate_factor: float = 0.1
     """Step size of the text side relative to the image side."""
+    token_learning_rate_factor: float = 1.0
+    """Step size of the token embeddings relative to the image side. Rare words have few steps in
+    which to become themselves: with the text side's own step, names are learnt far too slowly."""
     weight_decay: float = 0.05
     """AdamW's decoupled weight decay, on matrices only."""
     beta2: float = 0.98
@@ -184,6 +209,10 @@ class TrainSettings:
     threads: int = 2
     """Threads that decode images."""
 
+    def __post_init__(self) -> None:
+        _check_bounds(self, steps=(1, _ANY), batch_size=(1, _ANY), threads=(1, _ANY))
+        _check_bounds(self, log_every=(1, _ANY), checkpoint_every=(1, _ANY))
+
 
 @dataclass(frozen=True)
 class IndexSettings:
@@ -197,6 +226,9 @@ class IndexSettings:
     """Breadth of the search that builds the HNSW graph."""
     ef_search: int = 128
     """Breadth of the search that answers queries."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, hnsw_links=(2, _ANY), ef_construction=(1, _ANY), ef_search=(1, _ANY))
 
 
 def override(settings: Any, changes: dict[str, Any], *, where: str = "") -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +18,14 @@ from openmofi import schema
 from openmofi.errors import InputError
 from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pictures import decode
 from openmofi.progress import progress
 
 _CHUNK = 1024
 # A picture without a usable caption can be embedded all the same.
-_CAPTION_ERRORS = frozenset({"no_caption", "caption_not_utf8", "bad_json"})
+_CAPTION_ERRORS = frozenset(
+    {"no_caption", "caption_not_utf8", "caption_too_long", "bad_json", "too_many_fields"}
+)
 
 
 @dataclass(frozen=True)
@@ -58,57 +64,100 @@ def embed(
         InputError: nothing can be read there.
     """
     places = find_places(path)
+    _check_place(Path(out), Path(path), places)
     encoder = load_model(model, device=device) if isinstance(model, str) else model
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     table_schema = schema.embeddings(encoder.dim).with_metadata(
         {
-            "openmofi.model": str(model) if isinstance(model, str) else "",
+            "openmofi.model": _lasting_name(model) if isinstance(model, str) else "",
             "openmofi.root": str(places.root.resolve()),
         }
     )
-    temporary = out.with_name(f".{out.name}.tmp")
-    rows, refused = 0, Counter(places.refused)
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        rows, unreadable = _write_vectors(encoder, places, temporary, table_schema)
+        refused = Counter(places.refused) + unreadable
+        if not rows:
+            raise _nothing_read(path, refused)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return EmbedSummary(out, rows, encoder.dim, dict(refused))
+
+
+def _write_vectors(
+    encoder: MofiModel, places: Places, file: Path, table_schema: pa.Schema
+) -> tuple[int, Counter[str]]:
+    """Returns (rows written, unreadable pictures by reason)."""
+    rows, refused = 0, Counter()
     with (
         progress("embed", total=len(places.table), unit="images") as bar,
-        pq.ParquetWriter(temporary, table_schema) as writer,
+        pq.ParquetWriter(file, table_schema) as writer,
     ):
         for chunk, vectors, unreadable in encode_places(encoder, places):
             writer.write_table(_with_vectors(chunk, vectors, table_schema))
             rows += len(chunk)
-            refused["unreadable_image"] += unreadable
-            bar.advance(len(chunk) + unreadable)
-    if not rows:
-        temporary.unlink()
-        raise InputError(f"No picture of {str(path)!r} can be read ({dict(+refused)}).")
-    temporary.replace(out)
-    return EmbedSummary(out, rows, encoder.dim, dict(+refused))
+            refused += unreadable
+            bar.advance(len(chunk) + unreadable.total())
+    return rows, refused
+
+
+def _lasting_name(model: str) -> str:
+    """Returns the name by which `search` finds the model again, from wherever it is called."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def _check_place(out: Path, path: Path, places: Places) -> None:
+    """Refuses to put the file where it would be taken for a shard of the same input."""
+    tars = all(shard.endswith(".tar") for shard in places.table["shard"].unique().to_pylist())
+    if path.is_dir() and not tars and out.resolve().is_relative_to(path.resolve()):
+        raise InputError(
+            f"--out {str(out)!r} lies inside the input {str(path)!r}, where it would be "
+            "taken for a shard the next time; choose a place beside it."
+        )
+
+
+def _nothing_read(path: Path | str, refused: Counter[str]) -> InputError:
+    why = ", ".join(f"{reason} {count:,}" for reason, count in refused.most_common())
+    return InputError(f"No picture of {str(path)!r} can be read: {why or 'there is none'}.")
 
 
 def find_places(path: Path | str) -> Places:
-    """Returns the pictures at a path; of a selection, its kept images and their entities."""
+    """Returns the pictures at a path; of a selection, its kept images and their entities.
+
+    Raises:
+        InputError: there is none, or no shard can be read.
+    """
     path = Path(path)
     if (path / "keep.parquet").is_file():
         return _selected_places(path)
     source = read_pairs(path)
     tables, refused = [], Counter()
     for shard in source.shards:
-        pairs = read_shard(source.root, shard)
+        try:
+            pairs = read_shard(source.root, shard)
+        except (InputError, OSError) as error:
+            if len(source.shards) == 1:
+                raise
+            print(f"left out {shard.path}: {error}", file=sys.stderr)
+            refused["unreadable_shard"] += 1
+            continue
         usable = [not e or e in _CAPTION_ERRORS for e in pairs.table["error"].to_pylist()]
         refused.update(
             e for e, good in zip(pairs.table["error"].to_pylist(), usable, strict=True) if not good
         )
         if pairs.damage:
             refused[pairs.damage] += 1
-        tables.append(pairs.table.filter(pa.array(usable)))
+        tables.append(pairs.table.filter(pa.array(usable, pa.bool_())))
+    if not any(map(len, tables)):
+        raise _nothing_read(path, refused)
     table = pa.concat_tables(tables).select(["key", "shard", "path", "offset", "size", "caption"])
     none = pa.array([[]] * len(table), pa.list_(pa.string()))
     return Places(table.append_column("entities", none), source.root, dict(refused))
 
 
 def _selected_places(path: Path) -> Places:
-    import json
-
     keep = pq.read_table(path / "keep.parquet")
     ids = pq.read_table(path / "vocabulary.parquet")["id"].to_pylist()
     entities = [[ids[c] for c in classes] for classes in keep["classes"].to_pylist()]
@@ -118,23 +167,30 @@ def _selected_places(path: Path) -> Places:
     return Places(table, Path(root), {})
 
 
-def encode_places(encoder: MofiModel, places: Places) -> Iterator[tuple[pa.Table, np.ndarray, int]]:
-    """Yields (rows that could be read, their vectors [n, dim], how many could not)."""
+def encode_places(
+    encoder: MofiModel, places: Places
+) -> Iterator[tuple[pa.Table, np.ndarray, Counter[str]]]:
+    """Yields (rows that could be read, their vectors [n, dim], the others by reason).
+
+    The rows have a further column `place`: their number in places.table.
+    """
+    numbers = pa.array(np.arange(len(places.table)), pa.int64())
+    table = places.table.append_column("place", numbers)
     reader = ImageReader(places.root)
     for start in range(0, len(places.table), _CHUNK):
-        chunk = places.table.slice(start, _CHUNK)
-        pixels, good = [], []
+        chunk = table.slice(start, _CHUNK)
+        pixels, good, refused = [], [], Counter()
         for i, row in enumerate(chunk.select(["shard", "path", "offset", "size"]).to_pylist()):
-            try:
-                pixels.append(encoder.transform.pixels(reader.read(row)))
-            except (OSError, ValueError, SyntaxError):
-                continue
-            good.append(i)
+            decoded = decode(reader, row, encoder.transform)
+            if isinstance(decoded, str):
+                refused[decoded] += 1
+            else:
+                pixels.append(decoded[0])
+                good.append(i)
         if good:
-            vectors = encoder.encode_pixels(np.stack(pixels))
-            yield chunk.take(pa.array(good)), vectors, len(chunk) - len(good)
+            yield chunk.take(pa.array(good)), encoder.encode_pixels(np.stack(pixels)), refused
         else:
-            yield chunk.slice(0, 0), np.zeros((0, encoder.dim), np.float32), len(chunk)
+            yield chunk.slice(0, 0), np.zeros((0, encoder.dim), np.float32), refused
 
 
 def _with_vectors(rows: pa.Table, vectors: np.ndarray, table_schema: pa.Schema) -> pa.Table:
@@ -151,7 +207,7 @@ def read_vectors(path: Path | str) -> tuple[pa.Table, np.ndarray]:
     """Returns (the table without its vectors, float32 [n, dim]).
 
     Raises:
-        InputError: it is not the output of `embed`.
+        InputError: it is not the output of `embed`, or empty.
     """
     path = Path(path)
     if not path.is_file():
@@ -160,8 +216,13 @@ def read_vectors(path: Path | str) -> tuple[pa.Table, np.ndarray]:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(path)!r} is not a readable Parquet file: {error}.") from None
-    if "vector" not in table.column_names:
-        raise InputError(f"{str(path)!r} has no column vector; make it with `openmofi embed`.")
+    missing = [name for name in schema.embeddings(1).names if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{str(path)!r} has no column {', '.join(missing)}; make it with `openmofi embed`."
+        )
+    if not len(table):
+        raise InputError(f"{str(path)!r} holds no vectors; make it with `openmofi embed`.")
     column = table["vector"].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     return table.drop_columns(["vector"]), flat.reshape(len(table), -1)

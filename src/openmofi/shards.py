@@ -5,7 +5,8 @@
     labels/<shard>-<id>.parquet   an attempt's rows; nobody reads it before its commit
     _done/<shard>.json      the commit: created exclusively, names the file, its sha256, counts
 
-A killed process leaves at most an uncommitted attempt behind; the same command goes on.
+A killed process leaves at most an uncommitted attempt behind; the same command goes on, and tries
+failed shards again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openmofi.errors import InputError, MismatchError
+from openmofi.errors import InputError, MismatchError, OpenMOFIError
 from openmofi.progress import progress
 
 
@@ -93,6 +95,8 @@ ShardFunction = Callable[[Shard], ShardResult]
 def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None:
     """Writes plan.parquet and run.json, or checks that the ones there are the same.
 
+    A shard that failed, or was not read yet, may have been mended since.
+
     Raises:
         MismatchError: `out` was made from other inputs or settings.
     """
@@ -106,12 +110,22 @@ def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None
         return
     before = {row["name"]: row for row in pq.read_table(plan_file).to_pylist()}
     changed = [row["name"] for row in plan if before.get(row["name"]) != row]
+    if before.keys() == {shard.name for shard in shards}:
+        mended = [name for name in changed if not _is_labelled(out, name)]
+        if mended and len(mended) == len(changed):
+            _write_parquet(pa.Table.from_pylist(plan), plan_file)
+            return
     changed += [name for name in before if name not in {row["name"] for row in plan}]
     if changed:
         raise MismatchError(
             f"{len(changed)} input shards changed since {str(out)!r} was begun ({changed[0]}, ...);"
             " choose another --out."
         )
+
+
+def _is_labelled(out: Path, shard: str) -> bool:
+    path = _commit_path(out, shard)
+    return path.exists() and _read_commit(path).status != "failed"
 
 
 def _freeze(path: Path, run: dict[str, Any], out: Path) -> None:
@@ -147,10 +161,12 @@ def run_shards(
         out: the job's directory, after `freeze_plan`.
         workers: processes on this machine; 1 runs in this one.
         rank: this process's number among `world_size` that share the job through `out`.
-        world_size: every world_size-th pending shard is this process's.
+        world_size: every world_size-th shard is this process's.
         title: name of the progress bar.
     """
     mine = [shard for i, shard in enumerate(shards) if i % world_size == rank]
+    for shard in mine:
+        _forget_failure(out, shard.name)
     pending = [shard for shard in mine if not _commit_path(out, shard.name).exists()]
     with progress(title, total=len(mine), unit="shards") as bar:
         bar.advance(len(mine) - len(pending))
@@ -173,8 +189,14 @@ def _run(
     spawn = multiprocessing.get_context("spawn")
     count = min(workers, len(pending))
     with ProcessPoolExecutor(count, spawn, _start_worker, (make_function, out)) as pool:
-        for future in as_completed([pool.submit(_work, shard) for shard in pending]):
-            yield future.result()
+        try:
+            for future in as_completed([pool.submit(_work, shard) for shard in pending]):
+                yield future.result()
+        except BrokenProcessPool:
+            raise OpenMOFIError(
+                "A worker process died, perhaps for want of memory; what is finished is safe, so "
+                "repeat the command with fewer --workers, and it goes on."
+            ) from None
 
 
 _worker: tuple[ShardFunction, Path] | None = None
@@ -194,10 +216,10 @@ def _process(function: ShardFunction, shard: Shard, out: Path) -> Commit:
     """Runs and commits one shard; what goes wrong with it is recorded, and the job goes on."""
     try:
         result = function(shard)
-    except InputError as error:
+    except (InputError, OSError) as error:
         commit = Commit(shard.name, "failed", reason=str(error))
     except Exception as error:
-        print(traceback.format_exc(), file=(out / f"_done/{shard.name}.traceback").open("w"))
+        (out / f"_done/{shard.name}.traceback").write_text(traceback.format_exc())
         commit = Commit(shard.name, "failed", reason=f"{type(error).__name__}: {error}")
     else:
         commit = _write(result, shard, out)
@@ -226,13 +248,21 @@ def _write(result: ShardResult, shard: Shard, out: Path) -> Commit:
 
 def _write_parquet(table: pa.Table, path: Path) -> str:
     """Writes durably and returns the file's sha256."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     pq.write_table(table, temporary, compression="zstd")
     with temporary.open("rb+") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
     os.replace(temporary, path)
     return digest
+
+
+def _forget_failure(out: Path, shard: str) -> None:
+    """Removes the record of a failure, so that the shard is tried again."""
+    path = _commit_path(out, shard)
+    if path.exists() and _read_commit(path).status == "failed":
+        path.unlink(missing_ok=True)
+        path.with_suffix(".traceback").unlink(missing_ok=True)
 
 
 def _commit_path(out: Path, shard: str) -> Path:
@@ -274,6 +304,11 @@ def commits(out: Path) -> list[Commit]:
 def committed_files(out: Path) -> list[Path]:
     """Returns the label files that commits name; nothing else may be read."""
     return [out / commit.file for commit in commits(out) if commit.file]
+
+
+def planned_shards(out: Path) -> int:
+    """Returns the number of shards of the whole job, finished or not."""
+    return pq.read_metadata(out / "plan.parquet").num_rows
 
 
 def totals(out: Path, shards: int) -> RunTotals:

@@ -6,7 +6,7 @@ import base64
 import io
 from typing import Any
 
-from openmofi.pairs import ImageReader
+from openmofi.pairs import PICTURE_ERRORS, ImageReader
 
 
 def thumbnail(reader: ImageReader, row: dict[str, Any], *, side: int = 96) -> str:
@@ -18,7 +18,7 @@ def thumbnail(reader: ImageReader, row: dict[str, Any], *, side: int = 96) -> st
             image.draft("RGB", (side, side))
             small = image.convert("RGB")
             small.thumbnail((side, side))
-    except (OSError, ValueError, SyntaxError):
+    except PICTURE_ERRORS:
         return ""
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from openmofi import folders
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase, build, build_kb, merge
@@ -164,7 +165,7 @@ def test_a_build_that_dies_leaves_the_old_knowledge_base(tmp_path, monkeypatch):
 @pytest.mark.parametrize("atomic", [True, False])
 def test_a_new_build_replaces_the_old_one(tmp_path, monkeypatch, atomic):
     if not atomic:
-        monkeypatch.setattr(build, "_exchange", lambda *_: False)
+        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
     for row in ("a,Ann,", "b,Bob,"):
         build_kb(catalogue(tmp_path, row), out=tmp_path / "kb")
     assert KnowledgeBase.open(tmp_path / "kb").ids.to_pylist() == ["b"]

@@ -36,7 +36,7 @@ def test_nothing_to_encode_gives_no_vectors(nano_dir):
 
 def test_long_texts_are_cut_at_the_context(nano_dir):
     model = load_model(nano_dir)
-    assert model.tokenize(["word " * 500]).shape[1] == 32
+    assert model.tokenize(["word " * 500]).shape[1] == 20
     assert np.isfinite(model.encode_texts(["word " * 500, ""])).all()
 
 
@@ -93,3 +93,13 @@ def test_a_single_tower_is_refused(tmp_path):
 def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(SettingsError, match="nano, b16, l14, h14"):
         build_network("b17", SpecialTokens(10, 1, 9, 3), image_size=32)
+
+
+def test_saving_twice_gives_the_same_files(nano_dir, tmp_path):
+    from openmofi.model import save_model
+
+    model = load_model(nano_dir)
+    model.encode_texts(["a flag", "a longer flag of georgia"])
+    save_model(model, tmp_path, card="# test\n")
+    for name in ("tokenizer.json", "model.safetensors"):
+        assert (tmp_path / name).read_bytes() == (nano_dir / name).read_bytes()

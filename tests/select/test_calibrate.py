@@ -28,3 +28,10 @@ def test_a_looser_rate_never_raises_the_threshold(rng):
 
 def test_nothing_observed_is_no_error():
     assert calibrate(np.zeros(0), np.zeros(0), false_label_rate=0.1).num_observed == 0
+
+
+def test_a_rate_out_of_reach_is_said_and_not_hidden(rng):
+    noise = rng.normal(0, 1, 1000)
+    found = calibrate(noise, rng.normal(0, 1, 1000), false_label_rate=0.001)
+    assert not found.reached
+    assert 0.3 < found.estimated_false_label_rate <= 1.0

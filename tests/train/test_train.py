@@ -66,6 +66,14 @@ def test_a_resumed_run_equals_an_undisturbed_one(pairs, tmp_path):
     assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")[2:]
 
 
+def test_resuming_a_finished_run_changes_nothing(pairs, tmp_path):
+    first = train(_settings(), data=pairs, out=tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run/model").iterdir()}
+    again = train(_settings(), data=pairs, out=tmp_path / "run", resume=True)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run/model").iterdir()} == before
+    assert again.loss == pytest.approx(first.loss, abs=1e-4)
+
+
 def test_the_same_seed_gives_the_same_model(pairs, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(_settings(seed=seed), data=pairs, out=tmp_path / name)

@@ -7,8 +7,6 @@ base where one is given, else the label is its own name.
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +16,8 @@ import pyarrow.parquet as pq
 
 from openmofi.embed import Places, find_places
 from openmofi.errors import InputError
-from openmofi.pairs.folder import IMAGE_SUFFIXES
+from openmofi.pairs.folder import IMAGE_SUFFIXES, read_listing
+from openmofi.pairs.parquet import PATH_COLUMNS, pick_column
 
 _LABEL_COLUMNS = ("label", "entity", "class", "class_id")
 
@@ -35,12 +34,13 @@ class LabelledImages:
 
     @property
     def classes(self) -> list[str]:
-        """Sorted distinct labels."""
-        return sorted(set(self.labels))
+        """Sorted distinct labels, those that only the gallery has among them."""
+        return sorted({*self.labels, *(self.gallery.labels if self.gallery else ())})
 
     def codes(self, classes: list[str]) -> np.ndarray:
-        """Returns each image's position in `classes`."""
-        return np.searchsorted(np.array(classes), np.array(self.labels))
+        """Returns each image's position in `classes`, which must hold its label."""
+        position = {label: i for i, label in enumerate(classes)}
+        return np.array([position[label] for label in self.labels], dtype=np.int64)
 
 
 def open_labelled(path: Path | str) -> LabelledImages:
@@ -85,21 +85,28 @@ def _labelled(places: Places, label_of: dict[str, str]) -> LabelledImages:
 
 
 def _open_listing(path: Path) -> LabelledImages:
-    with path.open(newline="") as file:
-        if path.suffix == ".csv":
-            rows = list(csv.DictReader(file))
-        else:
-            rows = [json.loads(line) for line in file if line.strip()]
-    names = list(rows[0]) if rows else []
-    label = next((name for name in _LABEL_COLUMNS if name in names), None)
-    file_column = next((name for name in ("file", "file_name", "path") if name in names), None)
-    if label is None or file_column is None:
+    lines = read_listing(path)
+    names = list(dict.fromkeys(name for line in lines for name in line.fields))
+    label, file = pick_column(names, _LABEL_COLUMNS), pick_column(names, PATH_COLUMNS)
+    if label is None or file is None:
         raise InputError(
-            f"{str(path)!r} has the columns {', '.join(names)}; expected file and one of "
-            f"{', '.join(_LABEL_COLUMNS)}."
+            f"{str(path)!r} has the columns {', '.join(names) or '(none)'}; expected file and one "
+            f"of {', '.join(_LABEL_COLUMNS)}."
         )
-    files = [row[file_column] for row in rows]
-    return _from_files(path.parent, files, [str(row[label]) for row in rows])
+    rows = []
+    for line in lines:
+        try:
+            row = [line.fields.get(column, b"").decode() for column in (file, label)]
+        except UnicodeDecodeError:
+            row = []
+        # A wrong truth gives a wrong score, so no line is passed over here.
+        if line.error or not all(row):
+            raise InputError(
+                f"Line {line.number} of {str(path)!r} is damaged or lacks its file or label; mend "
+                "or remove it, for a score counts every line."
+            )
+        rows.append(row)
+    return _from_files(path.parent, [row[0] for row in rows], [row[1] for row in rows])
 
 
 def _open_class_folders(path: Path) -> LabelledImages:

@@ -95,14 +95,13 @@ def _scores(
 
 def _encode(encoder: MofiModel, images: LabelledImages, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns (vectors of the readable pictures, their row numbers)."""
-    keys = {key: i for i, key in enumerate(images.places.table["key"].to_pylist())}
-    vectors, rows = [], []
-    with progress(f"embed {name}", total=len(keys), unit="images") as bar:
+    vectors, rows = [np.zeros((0, encoder.dim), np.float32)], [np.zeros(0, np.int64)]
+    with progress(f"embed {name}", total=len(images.labels), unit="images") as bar:
         for chunk, part, unreadable in encode_places(encoder, images.places):
             vectors.append(part)
-            rows += [keys[key] for key in chunk["key"].to_pylist()]
-            bar.advance(len(chunk) + unreadable)
-    return np.concatenate(vectors), np.array(rows, dtype=np.int64)
+            rows.append(chunk["place"].to_numpy())
+            bar.advance(len(chunk) + unreadable.total())
+    return np.concatenate(vectors), np.concatenate(rows)
 
 
 def _gallery(
@@ -111,6 +110,8 @@ def _gallery(
     if images.gallery is None:
         return ()
     vectors, readable = _encode(encoder, images.gallery, f"{name} gallery")
+    if not len(vectors):
+        raise InputError(f"None of the training pictures of {name!r} can be read.")
     return vectors, images.gallery.codes(classes)[readable]
 
 

@@ -5,11 +5,8 @@ which may also be compressed. Out: a folder with meta.json, entities.parquet, na
 index/*.npy, rejects.jsonl and card.json, which appears under its name only when it is complete.
 """
 
-import ctypes
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +20,7 @@ import pyarrow.parquet as pq
 from openmofi import __version__
 from openmofi.config import KBSettings, as_dict
 from openmofi.errors import InputError
+from openmofi.folders import check_replaceable, new_folder
 from openmofi.kb.catalogue import find_id_column, read_catalogue, read_header
 from openmofi.kb.dump import read_dump
 from openmofi.kb.hashing import HASH_VERSION
@@ -99,17 +97,11 @@ def build_kb(
     paths = [Path(sources)] if isinstance(sources, (str, Path)) else [Path(s) for s in sources]
     opened = [_open_source(path, settings) for path in paths]
     out = Path(out)
-    _check_replaceable(out)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    check_replaceable(out, _is_kb, "a knowledge base")
+    with new_folder(out) as partial:
         summary = _build(opened, partial, out, settings)
         # Again: something else may have appeared there during hours of reading.
-        _check_replaceable(out)
-        _publish(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        check_replaceable(out, _is_kb, "a knowledge base")
     return summary
 
 
@@ -261,36 +253,8 @@ def _fingerprint(merged: Merged) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_replaceable(out: Path) -> None:
-    """Refuses to replace anything but a knowledge base or an empty folder."""
-    if not out.exists() or (out / "meta.json").is_file():
-        return
-    if out.is_file() or any(out.iterdir()):
-        raise InputError(
-            f"{out} exists and is not a knowledge base; give --out a new folder, or delete it."
-        )
-
-
-def _publish(partial: Path, out: Path) -> None:
-    """Puts the finished folder in place; a kill leaves the old one or the new one."""
-    if not out.exists():
-        partial.rename(out)
-    elif not _exchange(partial, out):
-        # File systems without exchange: `out` is missing for the moment between two renames.
-        old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two folders atomically where the system can (Linux, renameat2); says whether it did."""
-    at_current_folder, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fs.h
+def _is_kb(folder: Path) -> bool:
     try:
-        rename = ctypes.CDLL(None).renameat2
-    except (AttributeError, OSError, TypeError):
+        return json.loads((folder / "meta.json").read_text())["format"] == FORMAT
+    except (OSError, ValueError, TypeError, KeyError):
         return False
-    return not rename(
-        at_current_folder, os.fsencode(one), at_current_folder, os.fsencode(other), exchange
-    )

@@ -6,7 +6,9 @@ decides later, in seconds, what to keep.
 
 from __future__ import annotations
 
-import warnings
+import hashlib
+import uuid
+import zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,25 +17,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from PIL import Image
 
 import openmofi
 from openmofi.config import LabelSettings, LinkSettings, as_dict
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
+from openmofi.label.entities import EntityTexts
 from openmofi.label.score import Background, joint_score, load_weights
 from openmofi.link import Linker, WordEncoder
-from openmofi.model import MofiModel, load_model
-from openmofi.model.transform import decode_picture
+from openmofi.model import load_model
 from openmofi.pairs import ImageReader, Input, read_pairs, read_shard
 from openmofi.pairs.read import ShardPairs
+from openmofi.pictures import decode
 from openmofi.progress import progress
 from openmofi.schema import LABELS
 from openmofi.shards import RunTotals, Shard, ShardResult, freeze_plan, run_shards
 
 BACKGROUND_FILE = "background.npz"
-_DECODE_ERRORS = (OSError, ValueError, SyntaxError)
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def label(
     """
     settings = settings or LabelSettings()
     found = read_pairs(source)
+    _check_place(Path(out), Path(source), found)
     job = Job(found.root, Path(kb), model, Path(out), settings)
     knowledge = KnowledgeBase.open(job.kb)
     freeze_plan(job.out, found.shards, _run_description(job, knowledge))
@@ -86,19 +87,42 @@ def label(
     )
 
 
+def _check_place(out: Path, source: Path, found: Input) -> None:
+    """Refuses a place inside the input where the tables written would be read as input later."""
+    tars = all(shard.kind == "tar" for shard in found.shards)
+    if source.is_dir() and not tars and out.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"--out {str(out)!r} lies inside the input {str(source)!r}, where its tables would "
+            "be taken for shards the next time; choose a folder beside it."
+        )
+
+
 def _run_description(job: Job, knowledge: KnowledgeBase) -> dict[str, Any]:
     """Returns what the labels depend on; two runs with the same one may share a directory."""
-    placement = ("workers", "engine", "rank", "world_size", "device")
+    placement = ("workers", "engine", "rank", "world_size", "device", "batch_size")
     settings = {k: v for k, v in as_dict(job.settings).items() if k not in placement}
     return {
         "input": str(job.root.resolve()),
         "kb": knowledge.fingerprint,
         "kb_path": str(job.kb.resolve()),
         "model": job.model,
+        "model_sha256": _digest(Path(job.model)),
         "settings": settings,
         "weights": asdict(load_weights()),
         "version": openmofi.__version__,
     }
+
+
+def _digest(model: Path) -> str:
+    """Returns a hash of a local model's configuration and weights; "" for one from the hub."""
+    digest = hashlib.sha256()
+    if not model.is_dir():
+        return ""
+    for path in sorted(model.iterdir()):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt"):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 class ShardLabeller:
@@ -108,13 +132,14 @@ class ShardLabeller:
         self.job, self.settings = job, job.settings
         self.kb = KnowledgeBase.open(job.kb)
         self.model = load_model(job.model, device=job.settings.device)
-        encoder = WordEncoder(self.kb) if job.settings.context == "words" else self.model
-        self.linker = Linker(self.kb, encoder=encoder, settings=LinkSettings())
+        self.linker = self._make_linker()
         self.weights = load_weights()
         self.reader = ImageReader(job.root)
-        self._vectors: dict[str, np.ndarray] = {}
-        self._moments: dict[str, np.ndarray] = {}
-        self._background: Background | None = None
+        self.entities = EntityTexts(self.kb, self.model, partial(_read_background, job.out))
+
+    def _make_linker(self) -> Linker:
+        encoder = WordEncoder(self.kb) if self.settings.context == "words" else self.model
+        return Linker(self.kb, encoder=encoder, settings=LinkSettings())
 
     def __call__(self, shard: Shard) -> ShardResult:
         """Returns one row per pair of the shard, in input order.
@@ -125,9 +150,12 @@ class ShardLabeller:
         pairs = read_shard(self.job.root, shard)
         rows = pairs.table.to_pylist()
         usable = [i for i, row in enumerate(rows) if row["status"] == "ok"]
+        if self.settings.context == "model":
+            self.linker = self._make_linker()  # one that remembers gives other last bits
         candidates = self.linker.link([rows[i]["caption"] for i in usable], all_candidates=True)
         images = self._encode(rows, usable)
-        scored = self._score(candidates, images.vectors[usable], images.readable[usable])
+        others = self._others(images.vectors[usable], images.readable[usable], shard)
+        scored = self._score(candidates, images.vectors[usable], images.readable[usable], others)
         return self._result(pairs, rows, usable, scored, images)
 
     def _encode(self, rows: list[dict], usable: list[int]) -> EncodedImages:
@@ -137,7 +165,7 @@ class ShardLabeller:
             batch = usable[start : start + self.settings.batch_size]
             good, pixels = [], []
             for i in batch:
-                decoded = _decode(self.reader, rows[i], self.model)
+                decoded = decode(self.reader, rows[i], self.model.transform)
                 if isinstance(decoded, str):
                     rows[i] |= {"status": "error", "error": decoded}
                     continue
@@ -149,22 +177,32 @@ class ShardLabeller:
                 encoded.readable[good] = True
         return encoded
 
+    def _others(self, images: np.ndarray, readable: np.ndarray, shard: Shard) -> np.ndarray:
+        """Returns for each row the vector of a picture that belongs to another caption."""
+        rows = np.flatnonzero(readable)
+        if len(rows) > 1:
+            others = np.empty_like(images)
+            others[rows] = images[np.roll(rows, len(rows) // 2)]
+            others[~readable] = 0
+            return others
+        background = _read_background(self.job.out).images
+        pick = zlib.crc32(shard.name.encode()) % len(background)
+        return np.repeat(background[pick : pick + 1], len(images), axis=0)
+
     def _score(
-        self, candidates: pa.Table, images: np.ndarray, readable: np.ndarray
+        self, candidates: pa.Table, images: np.ndarray, readable: np.ndarray, others: np.ndarray
     ) -> list[list[dict]]:
         """Returns the scored candidates of each usable row."""
-        self._learn_entities(pc.unique(candidates["id"]).to_pylist())
         row = candidates["row"].to_numpy()
         ids = candidates["id"].to_pylist()
         scored: list[list[dict]] = [[] for _ in range(len(images))]
         if not ids:
             return scored
-        texts = np.stack([self._vectors[entity] for entity in ids])
-        moments = np.stack([self._moments[entity] for entity in ids])
+        entity, entity_of = np.unique(self.kb.rows_of(ids), return_inverse=True)
+        texts, moments = (part[entity_of] for part in self.entities.of(entity))
         clip = (images[row] * texts).sum(1)
         clip_z = (clip - moments[:, 0]) / moments[:, 1]
-        other = _another_row(len(images))
-        clip_other = (images[other[row]] * texts).sum(1)
+        clip_other = (others[row] * texts).sum(1)
         clip_z_other = (clip_other - moments[:, 0]) / moments[:, 1]
         context = np.nan_to_num(candidates["context"].to_numpy(zero_copy_only=False))
         start = candidates["start"].to_numpy()
@@ -186,19 +224,6 @@ class ShardLabeller:
                 terms = {name: values[i] for name, values in columns.items()}
                 scored[row[i]].append({"id": entity, **terms})
         return scored
-
-    def _learn_entities(self, ids: list[str]) -> None:
-        """Encodes the texts of entities not met before, and their background."""
-        new = [entity for entity in ids if entity not in self._vectors]
-        if not new:
-            return
-        texts = self.kb.entity_text(self.kb.rows_of(new))
-        vectors = self.model.encode_texts(texts)
-        self._vectors.update(zip(new, vectors, strict=True))
-        if self._background is None:
-            self._background = _read_background(self.job.out)
-        moments = self._background.moments(vectors, new)
-        self._moments.update(zip(new, moments, strict=True))
 
     def _result(
         self,
@@ -240,31 +265,6 @@ class EncodedImages:
         )
 
 
-def _decode(
-    reader: ImageReader, row: dict, model: MofiModel
-) -> tuple[np.ndarray, tuple[int, int]] | str:
-    """Returns (pixels at the encoder's size, the picture's own size), or the reason why not."""
-    try:
-        data = reader.read(row)
-    except OSError:
-        return "image_missing"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image, size = decode_picture(data, model.transform.size)
-            return model.transform.fit(image), size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return "image_too_large"
-    except _DECODE_ERRORS:
-        return "corrupt_image"
-
-
-def _another_row(count: int) -> np.ndarray:
-    """Returns for each row another one: a picture that belongs to another caption."""
-    shift = max(count // 2, 1)
-    return (np.arange(count) + shift) % max(count, 1)
-
-
 def _embedding_table(rows: list[dict], images: EncodedImages) -> pa.Table:
     dim = images.vectors.shape[1]
     halves = pa.array(images.vectors.astype(np.float16).ravel())
@@ -277,34 +277,39 @@ def _write_background(job: Job, found: Input) -> None:
     labeller = ShardLabeller(job)
     wanted = job.settings.background
     count = min(len(found.shards), max(4, wanted // 64))
-    picks = np.unique(np.linspace(0, len(found.shards) - 1, count).astype(int))
-    vectors, offered = [], []
+    picks = np.unique(np.linspace(0, len(found.shards) - 1, count).astype(int)).tolist()
+    rest = sorted(set(range(len(found.shards))) - set(picks))  # for when all of those are damaged
+    vectors, offered, refused = [], [], Counter()
     with progress("background", total=len(picks), unit="shards") as bar:
-        for pick in picks:
+        for number, pick in enumerate([*picks, *rest]):
+            if number >= len(picks) and offered:
+                break
             share = -(-wanted // len(picks))
-            part, names = _background_part(labeller, found.shards[pick], share)
+            part, names, reasons = _background_part(labeller, found.shards[pick], share)
             vectors.append(part)
             offered += names
+            refused += reasons
             bar.advance()
-    images = np.concatenate(vectors) if vectors else np.zeros((0, labeller.model.dim))
-    if not len(images):
-        raise InputError(
-            f"No picture of {str(found.root)!r} can be read; expected at least a few to score."
-        )
+    images = np.concatenate(vectors)
+    if not offered:
+        why = ", ".join(f"{reason} {count:,}" for reason, count in refused.most_common())
+        place = found.root / found.shards[0].path if len(found.shards) == 1 else found.root
+        raise InputError(f"No pair of {str(place)!r} can be used: {why or 'it is empty'}.")
     file = job.out / BACKGROUND_FILE
-    temporary = job.out / f".{BACKGROUND_FILE}"
+    temporary = job.out / f".{uuid.uuid4().hex[:8]}.npz"  # other ranks may be at it, too
     np.savez(temporary, images=images, offered=np.array(["\n".join(ids) for ids in offered]))
     temporary.replace(file)
 
 
 def _background_part(
     labeller: ShardLabeller, shard: Shard, wanted: int
-) -> tuple[np.ndarray, list[list[str]]]:
+) -> tuple[np.ndarray, list[list[str]], Counter[str]]:
+    """Returns (vectors, the entities that each caption offers, refused rows by reason)."""
     try:
-        table = read_shard(labeller.job.root, shard).table
-    except (OSError, InputError):  # the shard's own commit will say so
-        return np.zeros((0, labeller.model.dim), np.float32), []
-    rows = table.to_pylist()
+        pairs = read_shard(labeller.job.root, shard)
+    except (OSError, InputError) as error:
+        return np.zeros((0, labeller.model.dim), np.float32), [], Counter([str(error).rstrip(".")])
+    rows = pairs.table.to_pylist()
     usable = [i for i, row in enumerate(rows) if row["status"] == "ok"]
     usable = usable[:: max(len(usable) // max(wanted, 1), 1)][:wanted]
     encoded = labeller._encode(rows, usable)
@@ -312,10 +317,12 @@ def _background_part(
     captions = [rows[i]["caption"] for i in usable]
     candidates = labeller.linker.link(captions, all_candidates=True)
     offered: list[list[str]] = [[] for _ in usable]
-    pairs = zip(candidates["row"].to_pylist(), candidates["id"].to_pylist(), strict=True)
-    for row, entity in pairs:
+    named = zip(candidates["row"].to_pylist(), candidates["id"].to_pylist(), strict=True)
+    for row, entity in named:
         offered[row].append(entity)
-    return encoded.vectors[usable], offered
+    refused = Counter(row["error"] for row in rows if row["error"])
+    refused.update([pairs.damage] if pairs.damage else [])
+    return encoded.vectors[usable], offered, refused
 
 
 def _read_background(out: Path) -> Background:

@@ -62,6 +62,10 @@ def save_model(model: MofiModel, out: Path, *, card: str) -> None:
     transformers.utils.logging.disable_progress_bar()
     out.mkdir(parents=True, exist_ok=True)
     model.network.save_pretrained(out)
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # the last call's padding is no part of the tokenizer
+        backend.no_padding()
+        backend.no_truncation()
     model.tokenizer.save_pretrained(out)
     processor = json.dumps(to_processor_config(model.transform), indent=2)
     (out / "preprocessor_config.json").write_text(processor + "\n")

@@ -36,9 +36,11 @@ VIT_PRESETS = {
     "h14": ViTShape(1280, 32, 16, 14, 1024, 24, 16, 1024),
 }
 IMAGE_SIZES = {"nano": 64, "b16": 224, "l14": 224, "h14": 224}
-CONTEXT_LENGTHS = {"nano": 32, "b16": 77, "l14": 77, "h14": 77}
+CONTEXT_LENGTHS = {"nano": 20, "b16": 77, "l14": 77, "h14": 77}
 NANO_DEPTH = 0.5
 NANO_DIM = 256
+"""Width of the vectors and of the text layer: hundreds of names must stay apart in it."""
+NANO_TEXT_HIDDEN = 256  # the usual 4 x width costs a CPU as much as the whole image tower
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,21 @@ def build_network(preset: str, tokens: SpecialTokens, *, image_size: int) -> Pre
     return _build_vit(VIT_PRESETS[preset], tokens, image_size)
 
 
-def _text_config(tokens: SpecialTokens, *, width: int, layers: int, heads: int, context: int):
+def _text_config(
+    tokens: SpecialTokens,
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    context: int,
+    hidden: int | None = None,
+):
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
         vocab_size=tokens.vocab_size,
         hidden_size=width,
-        intermediate_size=4 * width,
+        intermediate_size=hidden or 4 * width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         max_position_embeddings=context,
@@ -122,16 +132,22 @@ def _build_nano(tokens: SpecialTokens, image_size: int) -> PreTrainedModel:
     # tf_padding computes paddings in Python for every call; plain padding is as good from scratch.
     vision = MobileNetV1Config(depth_multiplier=NANO_DEPTH, image_size=image_size, tf_padding=False)
     vision.hidden_size = int(1024 * NANO_DEPTH)  # the dual encoder reads it for its projection
-    text = _text_config(tokens, width=NANO_DIM, layers=1, heads=4, context=CONTEXT_LENGTHS["nano"])
+    context = CONTEXT_LENGTHS["nano"]
+    text = _text_config(
+        tokens, width=NANO_DIM, layers=1, heads=4, context=context, hidden=NANO_TEXT_HIDDEN
+    )
     config = VisionTextDualEncoderConfig.from_vision_text_configs(
         vision, text, projection_dim=NANO_DIM
     )
     network: Any = VisionTextDualEncoderModel(config)
-    # One layer cannot amplify CLIP's std 0.02; at std 1 the words differ from the first step.
-    torch.nn.init.normal_(network.text_model.embeddings.token_embedding.weight, std=1.0)
+    # Words must outweigh their positions from the first step (CLIP starts both at std 0.02), and
+    # the end token, which the text is read from, must not outweigh the words.
+    embeddings = network.text_model.embeddings
+    torch.nn.init.normal_(embeddings.token_embedding.weight, std=0.1)
+    torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.002)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             # transformers passes TensorFlow's 0.9997 where torch expects 1 - 0.9997: the running
             # statistics would be those of the last batch alone.
-            module.momentum = 0.03
+            module.momentum = 0.1
     return network

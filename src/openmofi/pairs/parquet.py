@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
+from openmofi.pairs.caption import check_caption
 from openmofi.schema import PAIRS
 
 CAPTION_COLUMNS = ("caption", "text", "TEXT", "alt", "title")
@@ -29,11 +30,14 @@ def read_parquet(path: Path, name: str) -> tuple[pa.Table, str | None]:
         InputError: it is no Parquet file, or lacks a caption or an image column.
     """
     try:
-        names = pq.read_schema(path).names
+        schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(path)!r} is not a readable Parquet file: {error}.") from None
+    names = schema.names
     caption, key = pick_column(names, CAPTION_COLUMNS), pick_column(names, KEY_COLUMNS)
     image, file = pick_column(names, IMAGE_COLUMNS), pick_column(names, PATH_COLUMNS)
+    if image is not None and schema.field(image).type in (pa.string(), pa.large_string()):
+        image, file = None, image  # names of files under a name that promises bytes
     if caption is None or (image is None and file is None):
         raise InputError(
             f"{str(path)!r} has the columns {', '.join(names)}; expected a caption "
@@ -44,7 +48,9 @@ def read_parquet(path: Path, name: str) -> tuple[pa.Table, str | None]:
     table = pq.read_table(path, columns=[column for column in wanted if column in names])
     rows = []
     for number, row in enumerate(table.to_pylist()):
-        text = row[caption]
+        text, error = check_caption(row[caption])
+        if not image and row[file] is None:
+            error = "image_missing"
         rows.append(
             {
                 "key": str(row[key]) if key else f"{Path(name).stem}-{number:09d}",
@@ -52,10 +58,10 @@ def read_parquet(path: Path, name: str) -> tuple[pa.Table, str | None]:
                 "offset": -1,
                 "size": 0,
                 "path": f"row:{number}" if image else str(Path(name).parent / str(row[file])),
-                "caption": text or "",
-                "url": row.get("url") or "",
-                "status": "ok" if text is not None else "error",
-                "error": "" if text is not None else "no_caption",
+                "caption": text,
+                "url": str(row.get("url") or ""),
+                "status": "error" if error else "ok",
+                "error": error,
             }
         )
     return pa.Table.from_pylist(rows, schema=PAIRS), None
@@ -68,10 +74,13 @@ def read_image_cell(path: Path, row: int) -> bytes:
         OSError: the cell is empty.
     """
     group, start = _row_group(path, row)
-    value = _images(path, group)[row - start].as_py()
+    try:
+        value = _images(path, group)[row - start].as_py()
+    except pa.ArrowException as error:
+        raise OSError(f"row group {group} of {path} cannot be read: {error}") from None
     if isinstance(value, dict):  # Hugging Face's Image feature: {"bytes", "path"}
         value = value.get("bytes")
-    if not value:
+    if not isinstance(value, bytes) or not value:
         raise OSError(f"row {row} of {path} has no image bytes")
     return value
 

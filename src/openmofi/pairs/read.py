@@ -7,16 +7,20 @@ Only texts are read here; a picture is fetched by `ImageReader` when somebody wa
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import struct
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from PIL import Image
 
 from openmofi.errors import InputError
 from openmofi.pairs.folder import IMAGE_SUFFIXES, LISTING_SUFFIXES, find_listing, read_folder
@@ -29,8 +33,21 @@ _ACCEPTED = (
     ".csv / .jsonl with the columns file and caption"
 )
 
-
 _MAX_OPEN = 256
+PICTURE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow raises for damaged bytes (the usual three, AVIF's RuntimeError, and what single
+decoders let through) and for a header that claims too many pixels."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +82,7 @@ def read_pairs(path: Path | str) -> Input:
     for suffix, kind in ((".tar", "tar"), (".parquet", "parquet")):
         files = sorted(path.rglob(f"*{suffix}"))
         if files:
-            return Input(path, tuple(_shard(file, path, kind) for file in files))
+            return Input(path, _distinct([_shard(file, path, kind) for file in files]))
     listing = find_listing(path)
     if listing is not None:
         return Input(path, (_shard(listing, path, "folder"),))
@@ -90,10 +107,24 @@ def _shard(path: Path, root: Path, kind: str) -> Shard:
     return Shard(name, str(relative), kind, size, stat.st_mtime_ns)
 
 
+def _distinct(shards: list[Shard]) -> tuple[Shard, ...]:
+    """Gives shards of one name, such as a/b.tar and a__b.tar, different ones."""
+    count = Counter(shard.name for shard in shards)
+    return tuple(
+        replace(shard, name=_unique_name(shard)) if count[shard.name] > 1 else shard
+        for shard in shards
+    )
+
+
+def _unique_name(shard: Shard) -> str:
+    return f"{shard.name}-{hashlib.sha256(shard.path.encode()).hexdigest()[:8]}"
+
+
 def read_shard(root: Path, shard: Shard) -> ShardPairs:
     """Reads a shard's texts and the places of its pictures.
 
     Raises:
+        InputError: the shard as a whole is not what its name says.
         OSError: the shard cannot be opened (vanished, no permission).
     """
     path = root / shard.path

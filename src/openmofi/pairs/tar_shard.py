@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openmofi.pairs.caption import check_caption, plain_name
 from openmofi.pairs.tar import DamagedTar, Member, scan_tar
 from openmofi.schema import PAIRS
 
@@ -21,20 +22,28 @@ def read_tar(path: Path, name: str) -> tuple[pa.Table, str | None]:
     sidecar = _sidecar(path)
     with path.open("rb", buffering=0) as file:
         rows = [
-            _row(key, members, sidecar.get(key), file.fileno(), name)
-            for key, members in samples.items()
+            _row(plain_name(key), members, sidecar.get(key), file.fileno(), name)
+            for key, members in samples
         ]
     return pa.Table.from_pylist(rows, schema=PAIRS), damage
 
 
-def _samples(path: Path) -> tuple[dict[str, dict[str, Member]], str | None]:
-    """Groups members by their key: the name up to the first dot of its last part."""
-    samples: dict[str, dict[str, Member]] = {}
+def _samples(path: Path) -> tuple[list[tuple[str, dict[str, Member]]], str | None]:
+    """Groups members by their key: the name up to the first dot of its last part.
+
+    A second file of one key and extension begins another sample of that key; nothing is lost.
+    """
+    samples: list[tuple[str, dict[str, Member]]] = []
+    latest: dict[str, dict[str, Member]] = {}
     try:
         for member in scan_tar(path):
             folder, slash, file_name = member.name.rpartition("/")
             stem, _, extension = file_name.partition(".")
-            samples.setdefault(folder + slash + stem, {})[extension.lower()] = member
+            key, extension = folder + slash + stem, extension.lower()
+            if key not in latest or extension in latest[key]:
+                latest[key] = {}
+                samples.append((key, latest[key]))
+            latest[key][extension] = member
     except DamagedTar as error:
         return samples, error.reason
     return samples, None
@@ -66,7 +75,7 @@ def _row(key: str, members: dict[str, Member], sidecar: dict | None, fd: int, sh
         "size": image.size if image else 0,
         "path": "",
         "caption": caption,
-        "url": (sidecar or {}).get("url") or "",
+        "url": str((sidecar or {}).get("url") or ""),
         "status": "error" if error else "ok",
         "error": error,
     }
@@ -75,19 +84,14 @@ def _row(key: str, members: dict[str, Member], sidecar: dict | None, fd: int, sh
 def _caption(members: dict[str, Member], sidecar: dict | None, fd: int) -> tuple[str, str]:
     """Returns (caption, reason for refusing it or "")."""
     if sidecar is not None and sidecar.get("caption") is not None:
-        return sidecar["caption"], ""
+        return check_caption(sidecar["caption"])
     if "txt" in members:
-        raw = os.pread(fd, members["txt"].size, members["txt"].offset)
-        try:
-            return raw.decode("utf-8"), ""
-        except UnicodeDecodeError:
-            return raw.decode("utf-8", "replace"), "caption_not_utf8"
+        return check_caption(os.pread(fd, members["txt"].size, members["txt"].offset))
     if "json" in members:
         raw = os.pread(fd, members["json"].size, members["json"].offset)
         try:
             record = json.loads(raw)
-        except ValueError:  # also what a wrong encoding raises
+        except (ValueError, RecursionError):  # a wrong encoding, too, and brackets without end
             return "", "bad_json"
-        caption = record.get("caption") if isinstance(record, dict) else None
-        return (caption, "") if isinstance(caption, str) else ("", "no_caption")
-    return "", "no_caption"
+        return check_caption(record.get("caption") if isinstance(record, dict) else None)
+    return check_caption(None)

@@ -8,7 +8,6 @@ rows pass.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from jaxtyping import Float
 from openmofi.config import IndexSettings
 from openmofi.embed import read_vectors
 from openmofi.errors import InputError
+from openmofi.folders import check_replaceable, new_folder
 
 _EXACT_BELOW = 100_000
 
@@ -56,10 +56,9 @@ class Index:
         """
         import faiss
 
-        settings = settings or IndexSettings()
+        settings, out = settings or IndexSettings(), Path(out)
+        check_replaceable(out, _is_index, "an index")
         rows, vectors = read_vectors(source)
-        if not len(rows):
-            raise InputError(f"{str(source)!r} holds no vectors.")
         vectors = np.ascontiguousarray(vectors)
         faiss.normalize_L2(vectors)
         kind = settings.kind
@@ -74,7 +73,7 @@ class Index:
             if k.startswith(b"openmofi.")
         }
         meta |= {"kind": kind, "rows": len(rows), "dim": vectors.shape[1]}
-        _save(Path(out), index, rows, meta)
+        _save(out, index, rows, meta)
         return Index.open(out)
 
     @staticmethod
@@ -87,11 +86,16 @@ class Index:
         import faiss
 
         folder = Path(folder)
-        if not (folder / "meta.json").is_file():
+        if not _is_index(folder):
             raise InputError(f"{str(folder)!r} is no index; make one with `openmofi index`.")
-        meta = json.loads((folder / "meta.json").read_text())
-        index = faiss.read_index(str(folder / "faiss.index"))
-        return Index(folder, index, pq.read_table(folder / "rows.parquet"), meta)
+        try:
+            meta = json.loads((folder / "meta.json").read_text())
+            index = faiss.read_index(str(folder / "faiss.index"))
+            return Index(folder, index, pq.read_table(folder / "rows.parquet"), meta)
+        except (OSError, ValueError, RuntimeError):  # faiss tells of damage by RuntimeError
+            raise InputError(
+                f"The index {str(folder)!r} is damaged; make it again with `openmofi index`."
+            ) from None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -113,6 +117,8 @@ class Index:
             scores = self.vectors(rows) @ vector
             order = np.argsort(-scores, kind="stable")[:k]
             return self._hits(rows[order], scores[order])
+        if k < 1:
+            return []
         scores, rows = self._faiss.search(vector[None], min(k, len(self)))
         found = rows[0] >= 0
         return self._hits(rows[0][found], scores[0][found])
@@ -169,17 +175,17 @@ def _empty_index(kind: str, dim: int, settings: IndexSettings):
     return index
 
 
+def _is_index(folder: Path) -> bool:
+    return (folder / "meta.json").is_file() and (folder / "faiss.index").is_file()
+
+
 def _save(out: Path, index, rows: pa.Table, meta: dict) -> None:
     import faiss
 
-    partial = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    faiss.write_index(index, str(partial / "faiss.index"))
-    pq.write_table(rows, partial / "rows.parquet")
-    (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with new_folder(out) as partial:
+        faiss.write_index(index, str(partial / "faiss.index"))
+        pq.write_table(rows, partial / "rows.parquet")
+        (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
 
 
 def _postings(entities: pa.ChunkedArray) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
 from openmofi.model import MofiModel, load_model
+from openmofi.pairs import PICTURE_ERRORS
 from openmofi.search.index import Hit, Index
 
 
@@ -34,8 +35,12 @@ def search(
     Raises:
         InputError: no question or two, an unknown entity, a picture that cannot be read.
     """
-    if (text is None) + (image is None) == 0 or text is image is entity is None:
-        raise InputError("Ask for one of --text, --image and --entity.")
+    if (text is not None and image is not None) or text is image is entity is None:
+        raise InputError(
+            "Ask for one of --text, --image and --entity; --entity may go with one of the others."
+        )
+    if k < 1:
+        raise InputError(f"k, the number of hits, cannot be {k}; expected at least 1.")
     opened = index if isinstance(index, Index) else Index.open(index)
     wanted = None if entity is None else _resolve(opened, entity, kb)
     if text is None and image is None:
@@ -57,8 +62,13 @@ def search(
 def _encode_picture(encoder: MofiModel, path: Path):
     try:
         return encoder.encode_images([path])[0]
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"Cannot read the picture {str(path)!r}: {error}.") from None
+    except PICTURE_ERRORS as error:
+        raise InputError(f"Cannot read the picture {str(path)!r}: {reason_of(error)}.") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns why a picture cannot be read, without the path that the message names anyway."""
+    return getattr(error, "strerror", None) or str(error).split(" <")[0].rstrip(".")
 
 
 def _resolve(index: Index, entity: str, kb: Path | str | None) -> str:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from openmofi.errors import InputError
+from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
 from openmofi.model import MofiModel, load_model
 from openmofi.model.transform import Picture
+from openmofi.pairs import PICTURE_ERRORS
+from openmofi.search.query import reason_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Tagger:
             rows, self.ids = load_head_rows(head)
             self._vectors, self._evidence = rows.numpy(), "class row"
         else:
-            self.ids = list(self.kb.ids)
+            self.ids = self.kb.ids.to_pylist()
             texts = self.kb.entity_text(list(range(len(self.ids))))
             self._vectors, self._evidence = self.model.encode_texts(texts), "text"
         known = {self.kb.row_of(entity) for entity in self.ids}
@@ -53,6 +55,8 @@ class Tagger:
         Raises:
             InputError: a picture cannot be read.
         """
+        if k < 1:
+            raise SettingsError(f"k, the number of entities, cannot be {k}; expected at least 1.")
         vectors = np.concatenate([self._encode(picture) for picture in pictures])
         similarity = vectors @ self._vectors.T
         best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
@@ -61,11 +65,24 @@ class Tagger:
             for i, row in enumerate(best)
         ]
 
+    def tag_readable(
+        self, paths: Sequence[Path], *, k: int = 5
+    ) -> tuple[dict[Path, list[Tag]], list[str]]:
+        """Returns (the entities of each picture that can be read, why the others cannot)."""
+        tags, unreadable = {}, []
+        for path in paths:
+            try:
+                tags[path] = self.tag([path], k=k)[0]
+            except InputError as error:
+                unreadable.append(str(error))
+        return tags, unreadable
+
     def _encode(self, picture: Picture) -> np.ndarray:
         try:
             return self.model.encode_images([picture])
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"Cannot read the picture {str(picture)!r}: {error}.") from None
+        except PICTURE_ERRORS as error:
+            name = repr(str(picture)) if isinstance(picture, (str, Path)) else "given"
+            raise InputError(f"Cannot read the picture {name}: {reason_of(error)}.") from None
 
     def _tag(self, entity: int, score: float) -> Tag:
         row = self.kb.row_of(self.ids[entity])

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+_FEWEST_KEPT = 0.01
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -25,6 +27,8 @@ class Calibration:
 
     threshold: float
     estimated_false_label_rate: float
+    reached: bool
+    """Whether the wanted rate was reached; if not, the threshold is the best there is."""
     unshown_share: float
     num_observed: int
 
@@ -37,20 +41,24 @@ def calibrate(
 ) -> Calibration:
     """Returns the lowest threshold whose estimated rate of wrong labels is at most the wanted one.
 
+    If there is none, it is the one with the lowest estimated rate, and `reached` is False.
+
     Args:
         observed: clip_z of the chosen candidates with their own pictures.
         mismatched: clip_z of the candidates chosen with other captions' pictures.
         false_label_rate: wanted share of wrong labels among those kept, in (0, 1).
     """
     if not len(observed):
-        return Calibration(0.0, 0.0, 0.0, 0)
+        return Calibration(0.0, 0.0, True, 0.0, 0)
     observed, mismatched = np.sort(observed), np.sort(mismatched)
     median = np.median(mismatched)
     unshown = min(1.0, 2 * float(np.searchsorted(observed, median, "right")) / len(observed))
     above = len(observed) - np.arange(len(observed))  # kept at threshold observed[i]
     false = len(mismatched) - np.searchsorted(mismatched, observed, "left")
-    rate = unshown * (false / len(mismatched)) / (above / len(observed))
-    # The estimate is noisy in the far tail; the rate at a threshold is the worst from there up.
-    good = np.flatnonzero(rate <= false_label_rate)
-    index = int(good[0]) if len(good) else len(observed) - 1
-    return Calibration(float(observed[index]), float(rate[index]), unshown, len(observed))
+    rate = np.minimum(unshown * (false / len(mismatched)) / (above / len(observed)), 1.0)
+    rate[above < _FEWEST_KEPT * len(observed)] = 1.0  # too few to say anything of their rate
+    index = int(np.argmax(rate <= false_label_rate))
+    reached = bool(rate[index] <= false_label_rate)
+    if not reached:
+        index = int(np.argmin(rate))
+    return Calibration(float(observed[index]), float(rate[index]), reached, unshown, len(observed))

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
 from openmofi.pairs import ImageReader
+from openmofi.select.choose import choose
 from openmofi.shards import committed_files
 from openmofi.thumbnails import thumbnail
 
@@ -69,6 +71,7 @@ def inspect(
         )
     )
     path = Path(out) if out else Path(i2e) / "select" / name / "inspect.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
 
@@ -123,51 +126,73 @@ def _gallery(look: _Look) -> Iterator[dict[str, Any]]:
 
 def _disagreements(look: _Look) -> Iterator[dict[str, Any]]:
     """Yields images for which text alone and text with picture choose different entities."""
-    shown = 0
+    threshold, wanted = look.card["threshold"] or 0, look.images // 2
     for path in look.labels:
-        for row in pq.read_table(path, filters=[("status", "=", "ok")]).to_pylist():
-            mention = _first_mention(row["entities"])
-            if not mention:
-                continue
-            by_text = max(mention, key=lambda candidate: candidate["text_score"])
-            by_both = max(mention, key=lambda candidate: candidate["score"])
-            if by_text["id"] == by_both["id"] or by_both["clip_z"] < (look.card["threshold"] or 0):
-                continue
+        text, both = choose(path, "text-first"), choose(path, "joint")
+        changed = pc.not_equal(text.ids, both.ids).to_numpy(zero_copy_only=False)
+        rows = np.unique(both.row[changed & (both.clip_z >= threshold)])[:wanted]
+        if not len(rows):
+            continue
+        wanted -= len(rows)
+        for row in pq.read_table(path).take(pa.array(rows)).to_pylist():
+            by_text, by_both, mention = _contested(row["entities"], threshold)
             mention.sort(key=lambda candidate: -candidate["score"])
             yield _picture(look, row) | {
                 "text": _named(look, by_text),
                 "both": _named(look, by_both),
                 "candidates": [_named(look, c) for c in mention[:_SHOWN_CANDIDATES]],
             }
-            shown += 1
-            if shown >= look.images // 2:
-                return
 
 
-def _first_mention(entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [e for e in entities if e["start"] == entities[0]["start"]]
+def _contested(
+    entities: list[dict[str, Any]], threshold: float
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """Returns (choice by text, choice with the picture, candidates) of the mention that changed."""
+    mentions: dict[int, list[dict[str, Any]]] = {}
+    for candidate in entities:
+        mentions.setdefault(candidate["start"], []).append(candidate)
+    for mention in mentions.values():
+        by_text = max(mention, key=lambda candidate: candidate["text_score"])
+        by_both = max(mention, key=lambda candidate: candidate["score"])
+        if by_text["id"] != by_both["id"] and by_both["clip_z"] >= threshold:
+            return by_text, by_both, mention
+    raise AssertionError("the row was picked for a mention that changed")
 
 
 def _refusals(look: _Look) -> Iterator[dict[str, Any]]:
     """Yields a few refused images per reason, spread over the input."""
-    places = _places(look)
     per_reason = max(look.images // max(len(look.card["funnel"]["refused"]), 1), 4)
-    for reason, count in look.card["funnel"]["refused"].items():
-        rows = look.refused.filter(pc.equal(look.refused["reason"], reason))
-        picks = range(0, len(rows), max(len(rows) // per_reason, 1))[:per_reason]
-        taken = rows.take(pa.array(list(picks), pa.int64())).to_pylist()
-        pictures = [
-            _picture(look, places[row["shard"], row["row"]])
-            for row in taken
-            if (row["shard"], row["row"]) in places
-        ]
+    picks = {
+        reason: _spread(look.refused.filter(pc.equal(look.refused["reason"], reason)), per_reason)
+        for reason in look.card["funnel"]["refused"]
+    }
+    places = _places(look, [row for rows in picks.values() for row in rows])
+    for reason, rows in picks.items():
+        pictures = [_picture(look, places[row["shard"], row["row"]]) for row in rows]
+        count = look.card["funnel"]["refused"][reason]
         yield {"reason": reason, "count": count, "pictures": pictures}
 
 
-def _places(look: _Look) -> dict[tuple[str, int], dict[str, Any]]:
+def _spread(rows: pa.Table, wanted: int) -> list[dict[str, Any]]:
+    picks = range(0, len(rows), max(len(rows) // wanted, 1))[:wanted]
+    return rows.take(pa.array(picks, pa.int64())).to_pylist()
+
+
+def _places(look: _Look, wanted: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Returns where the pictures of some refused rows lie, by (shard, row)."""
+    rows_of: dict[str, list[int]] = {}
+    for row in wanted:
+        rows_of.setdefault(row["shard"], []).append(row["row"])
     columns = ["shard", "offset", "size", "path", "caption", "key"]
-    tables = (pq.read_table(path, columns=columns).to_pylist() for path in look.labels)
-    return {(row["shard"], i): row for rows in tables for i, row in enumerate(rows)}
+    places = {}
+    for path in look.labels:
+        with pq.ParquetFile(path) as file:
+            first = next(file.iter_batches(1, columns=["shard"]), None)
+            rows = rows_of.get(first["shard"][0].as_py()) if first else None
+            if rows:
+                found = file.read(columns).take(pa.array(rows)).to_pylist()
+                places |= {(r["shard"], row): r for row, r in zip(rows, found, strict=True)}
+    return places
 
 
 def _picture(look: _Look, row: dict[str, Any]) -> dict[str, Any]:

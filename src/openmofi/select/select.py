@@ -6,7 +6,7 @@ Reads the labels, never touches them; with other thresholds it takes seconds to 
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 
 import openmofi
 from openmofi.config import SelectSettings, as_dict
-from openmofi.errors import InputError
+from openmofi.errors import InputError, SettingsError
+from openmofi.folders import new_folder
 from openmofi.kb import KnowledgeBase
 from openmofi.progress import track
 from openmofi.schema import KEEP, REFUSED, VOCABULARY
 from openmofi.select.calibrate import Calibration, calibrate
 from openmofi.select.choose import Choice, choose
-from openmofi.shards import committed_files
+from openmofi.shards import committed_files, planned_shards
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class SelectSummary:
     refused: dict[str, int]
     threshold: float | None
     calibration: Calibration | None
+    missing_shards: int
+    """Shards of the input that are not labelled yet, or failed."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def select(
     """
     settings = settings or SelectSettings()
     i2e = Path(i2e)
+    _check_name(name)
     files = committed_files(i2e)
     if not files:
         raise InputError(f"{str(i2e)!r} holds no finished shard; run `openmofi label` first.")
@@ -77,31 +81,35 @@ def select(
     kept = _Labels(*(getattr(agreed, f)[frequent] for f in ("file", "row", "entity", "score")))
     if not len(kept.row):
         raise InputError(
-            f"No label of {str(i2e)!r} passes: {len(agreed.row)} agree with their picture and no "
-            f"entity has {settings.min_images} images; lower --min-images or raise "
-            "--false-label-rate."
+            f"No label of {str(i2e)!r} passes: of {sum(len(c.row) for c in choices):,} names in "
+            f"captions {len(agreed.row):,} agree with their picture, and no entity has "
+            f"{settings.min_images} images; lower --min-images or raise --false-label-rate."
         )
     out = i2e / "select" / name
-    partial = out.with_name(f".{name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     run = json.loads((i2e / "run.json").read_text())
-    class_of = _write_vocabulary(partial, ids, kept, Path(run["kb_path"]))
-    images, refused = _write_rows(partial, files, choices, agreed, kept, class_of)
-    summary = SelectSummary(
-        out,
-        images=images,
-        kept=images - sum(refused.values()),
-        labels=len(kept.row),
-        classes=int((class_of >= 0).sum()),
-        refused=dict(refused.most_common()),
-        threshold=threshold,
-        calibration=calibration,
-    )
-    _write_card(partial, summary, settings, run, i2e)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with new_folder(out) as partial:
+        class_of = _write_vocabulary(partial, ids, kept, Path(run["kb_path"]))
+        images, refused = _write_rows(partial, files, choices, agreed, kept, class_of)
+        summary = SelectSummary(
+            out,
+            images=images,
+            kept=images - sum(refused.values()),
+            labels=len(kept.row),
+            classes=int((class_of >= 0).sum()),
+            refused=dict(refused.most_common()),
+            threshold=threshold,
+            calibration=calibration,
+            missing_shards=planned_shards(i2e) - len(files),
+        )
+        _write_card(partial, summary, settings, run, i2e)
     return summary
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise SettingsError(
+            f"A selection cannot be called {name!r}; use letters, digits, '-', '_' and '.'."
+        )
 
 
 def _threshold(
@@ -259,6 +267,7 @@ def _write_card(
         "settings": as_dict(settings),
         "threshold": summary.threshold,
         "calibration": calibration,
+        "missing_shards": summary.missing_shards,
         "funnel": {
             "pairs": summary.images,
             "refused": summary.refused,

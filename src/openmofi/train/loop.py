@@ -191,9 +191,12 @@ def train(
     if state is not None:
         run.load_state_dict(state)
         _drop_metrics_after(out / "metrics.jsonl", run.step)
-    loss, unreadable, finished = _run_steps(run, out)
-    if finished:
-        _save(run, out)
+    if run.step >= settings.steps and (out / "model" / "config.json").is_file():
+        loss, unreadable, finished = _last_loss(out / "metrics.jsonl"), 0, True
+    else:
+        loss, unreadable, finished = _run_steps(run, out)
+        if finished:
+            _save(run, out)
     return TrainSummary(
         out=out,
         steps=run.step,
@@ -296,12 +299,14 @@ def _make_model(settings: TrainSettings, data: TrainData) -> MofiModel:
 
 
 def _make_optimizer(network: torch.nn.Module, optim: OptimSettings) -> torch.optim.Optimizer:
-    """Returns AdamW; decay on matrices only, a smaller step on the text side."""
+    """Returns AdamW; decay on matrices only, other steps for the text side and tokens."""
     groups: dict[tuple[float, float], list] = {}
     for name, parameter in network.named_parameters():
         text = name.startswith(("text_model.", "text_projection."))
-        peak = optim.learning_rate * (optim.text_learning_rate_factor if text else 1.0)
-        decay = optim.weight_decay if parameter.ndim > 1 else 0.0
+        tokens = name.endswith("token_embedding.weight")
+        factor = optim.text_learning_rate_factor if text else 1.0
+        peak = optim.learning_rate * (optim.token_learning_rate_factor if tokens else factor)
+        decay = optim.weight_decay if parameter.ndim > 1 and not tokens else 0.0
         groups.setdefault((peak, decay), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -346,6 +351,11 @@ def _prepare(out: Path, settings: TrainSettings, data: Path, *, resume: bool) ->
 def _log(path: Path, step: int, line: dict[str, float]) -> None:
     with path.open("a") as file:
         file.write(json.dumps({"step": step, **{k: round(v, 5) for k, v in line.items()}}) + "\n")
+
+
+def _last_loss(path: Path) -> float:
+    lines = path.read_text().splitlines()
+    return json.loads(lines[-1])["loss"] if lines else float("nan")
 
 
 def _drop_metrics_after(path: Path, step: int) -> None:

@@ -1,0 +1,70 @@
+"""Folders that appear whole or not at all: a finished one takes the place of an older one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from openmofi.errors import InputError
+
+
+def check_replaceable(out: Path, is_ours: Callable[[Path], bool], what: str) -> None:
+    """Refuses to replace anything but an empty folder or an older folder of the same kind.
+
+    Args:
+        out: where a folder is to appear.
+        is_ours: tells whether a folder is of this kind.
+        what: name of the kind, with its article.
+
+    Raises:
+        InputError: something else is there.
+    """
+    if not out.exists() or (out.is_dir() and (is_ours(out) or not any(out.iterdir()))):
+        return
+    raise InputError(f"{out} exists and is not {what}; give --out a new folder, or delete it.")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yields a folder to fill; without an error in between it appears as `out` at the end.
+
+    A kill leaves the old folder or the new one, and perhaps `.<name>.partial`, which the next
+    attempt removes.
+    """
+    out = Path(os.path.abspath(out))
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _publish(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _publish(partial: Path, out: Path) -> None:
+    if not out.exists():
+        partial.rename(out)
+    elif not _exchange(partial, out):
+        # File systems without exchange: `out` is missing for the moment between two renames.
+        old = out.with_name(f".{out.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+        partial.rename(out)
+        shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two folders atomically where the system can (Linux, renameat2); says whether it did."""
+    at_current_folder, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fs.h
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return not rename(
+        at_current_folder, os.fsencode(one), at_current_folder, os.fsencode(other), exchange
+    )

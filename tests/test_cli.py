@@ -1,0 +1,390 @@
+"""The command line as a user meets it: mistakes are one sentence, damage is counted."""
+
+import errno
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import fruit
+from conftest import jpeg, write_tar
+from openmofi.cli import app, main
+
+VERBS = """
+    kb build | kb query | kb show | link | label | select | inspect | train | embed | evaluate |
+    index | search | tag | demo | info
+"""
+VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
+# Those of fruit.GOOD and `whole`, and once more the `whole` of the tar that is cut short.
+NUM_GOOD = len(fruit.GOOD) + 2
+RECIPE = """
+loss: {supervised: 0, text: [caption], mask_same_entity: false}
+model: {image_size: 32, vocab_size: 300}
+steps: 2
+batch_size: 4
+threads: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, nano_dir):
+    """Everything that the verbs make, once, by the verbs themselves."""
+    folder = tmp_path_factory.mktemp("world")
+    fruit.write_catalogue(folder)
+    fruit.write_pairs(folder / "pairs")
+    fruit.write_listing(folder / "photos")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "model").symlink_to(nano_dir)
+    for line in (
+        "kb build {w}/fruit.csv --out {w}/kb",
+        "label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16",
+        "select {w}/i2e --order caption-match --min-images 1",
+        "embed {w}/model {w}/i2e/select/default --out {w}/emb.parquet",
+        "index {w}/emb.parquet --out {w}/index",
+        "train {w}/recipe.yaml --data {w}/pairs --out {w}/run",
+    ):
+        app(line.format(w=folder).split(), exit_on_error=False, result_action="return_value")
+    (folder / "empty").mkdir()
+    (folder / "noise.bin").write_bytes(b"\0\1\2noise")
+    (folder / "noise.parquet").write_bytes(b"PAR1 no PAR1")
+    pq.write_table(pa.table({"vector": [1.0]}), folder / "other.parquet")
+    (folder / "noise.yaml").write_text("steps: [1, 2")
+    (folder / "list.yaml").write_text("- steps")
+    (folder / "typo.yaml").write_text("optim: {learning_rat: 1}")
+    write_tar(folder / "dark.tar", {"1.jpg": b"", "1.txt": b"apple"})
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "bomb.png").write_bytes(fruit.bomb())
+    return folder
+
+
+@pytest.fixture
+def run(world, tmp_path, capsys):
+    """Runs a command line in process: (exit code, stdout, stderr)."""
+
+    def run(line: str):
+        capsys.readouterr()
+        arguments = [part.format(w=world, t=tmp_path) for part in line.split()]
+        try:
+            main(arguments)
+            code = 0
+        except SystemExit as error:
+            code = error.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+MISTAKES = [
+    ("nonsense", "Unknown command"),
+    ("label {w}/pairs", "requires an argument"),
+    ("select {w}/i2e --order best", "Choose from"),
+    ("select {w}/i2e --min-images many", "unable to convert"),
+    ("select {w}/i2e --min-images 0", "expected at least 1"),
+    ("select {w}/i2e --false-label-rate 3", "from 0 to 1"),
+    ("select {w}/i2e --name ../..", "cannot be called"),
+    ("kb build {w}/nowhere.csv --out {t}/kb", "nowhere.csv"),
+    ("kb build {w}/noise.bin --out {t}/kb", "noise.bin"),
+    ("kb build {w}/fruit.csv --out {w}/photos", "exists and is not a knowledge base"),
+    ("kb build {w}/fruit.csv --out {w}/index", "exists and is not a knowledge base"),
+    ("kb query apple --kb {w}/empty", "is not a knowledge base"),
+    ("kb show Q1 --kb {w}/kb", "no entity 'Q1'"),
+    ("link apple --kb {w}/nowhere", "is not a knowledge base"),
+    ("label {w}/nowhere --kb {w}/kb --model {w}/model --out {t}/o", "no input"),
+    ("label {w}/empty --kb {w}/kb --model {w}/model --out {t}/o", "holds no image-caption pairs"),
+    ("label {w}/noise.bin --kb {w}/kb --model {w}/model --out {t}/o", "not a known kind"),
+    ("label {w}/dark.tar --kb {w}/kb --model {w}/model --out {t}/o", "corrupt_image 1"),
+    ("label {w}/other.parquet --kb {w}/kb --model {w}/model --out {t}/o", "columns vector"),
+    ("label {w}/pairs --kb {w}/empty --model {w}/model --out {t}/o", "not a knowledge base"),
+    ("label {w}/pairs --kb {w}/kb --model {w}/empty --out {t}/o", "no config.json"),
+    ("label {w}/pairs --kb {w}/kb --model ./nowhere --out {t}/o", "no model directory"),
+    ("label {w}/pairs --kb {w}/kb --model {w}/run/model --out {w}/i2e", "was begun with model"),
+    ("label {w}/photos --kb {w}/kb --model {w}/model --out {w}/photos/o", "inside the input"),
+    ("label {w}/pairs --kb {w}/kb --model {w}/model --out {t}/o --batch-size 0", "at least 1"),
+    ("label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/noise.bin", "noise.bin"),
+    ("select {w}/empty", "no output of `openmofi label`"),
+    ("select {w}/i2e --min-images 99", "lower --min-images"),
+    ("select {w}/i2e --threshold 99", "lower --min-images"),
+    ("inspect {w}/i2e --name none", "has no selection 'none'"),
+    ("train {w}/nowhere.yaml --data {w}/pairs --out {t}/r", "no recipe"),
+    ("train {w}/noise.yaml --data {w}/pairs --out {t}/r", "is not YAML"),
+    ("train {w}/noise.bin --data {w}/pairs --out {t}/r", "is not YAML"),
+    ("train {w}/list.yaml --data {w}/pairs --out {t}/r", "must list settings"),
+    ("train {w}/typo.yaml --data {w}/pairs --out {t}/r", "did you mean optim.learning_rate"),
+    ("train {w}/recipe.yaml --data {w}/nowhere --out {t}/r", "no input"),
+    ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set steps", "expects name=value"),
+    ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set stepz=1", "did you mean steps"),
+    ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set steps=0", "at least 1"),
+    ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set batch_size=99", "set batch_size="),
+    (
+        "train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set loss.supervised=1",
+        "needs entities",
+    ),
+    ("train {w}/recipe.yaml --data {w}/pairs --out {w}/run", "add --resume"),
+    ("train {w}/recipe.yaml --data {w}/pairs --out {w}/run --resume --set seed=9", "(seed)"),
+    ("embed {w}/model {w}/nowhere --out {t}/e.parquet", "no input"),
+    ("embed {w}/model {w}/dark.tar --out {t}/e.parquet", "corrupt_image 1"),
+    ("embed {w}/model {w}/other.parquet --out {t}/e.parquet", "columns vector"),
+    ("embed {w}/model {w}/photos --out {w}/photos/e.parquet", "inside the input"),
+    ("embed {w}/model {w}/photos --out {w}/empty", "empty"),
+    ("embed {w}/nowhere {w}/photos --out {t}/e.parquet", "no model directory"),
+    ("evaluate {w}/model --data {w}/photos", "NAME=PATH"),
+    ("evaluate {w}/model --data a={w}/nowhere", "no evaluation data"),
+    ("evaluate {w}/model --data a={w}/empty", "is no evaluation data"),
+    ("evaluate {w}/model --data a={w}/photos/captions.csv", "has the columns file, caption"),
+    ("evaluate {w}/model --data a={w}/noise.bin", "is no evaluation data"),
+    ("evaluate {w}/model --data a={w}/photos/test.csv --data a={w}/photos", "twice"),
+    ("index {w}/nowhere.parquet --out {t}/i", "no file"),
+    ("index {w}/noise.parquet --out {t}/i", "not a readable Parquet file"),
+    ("index {w}/other.parquet --out {t}/i", "no column id"),
+    ("index {w}/i2e/select/default/keep.parquet --out {t}/i", "no column"),
+    ("index {w}/emb.parquet --out {w}/photos", "exists and is not an index"),
+    ("index {w}/emb.parquet --out {w}/kb", "exists and is not an index"),
+    ("search {w}/index", "Ask for one of"),
+    ("search {w}/index --text apple --image {w}/bad.jpg", "Ask for one of"),
+    ("search {w}/index --entity Q1", "labelled 'Q1'"),
+    ("search {w}/index --entity Durian --kb {w}/kb", "labelled 'Durian'"),
+    ("search {w}/index --image {w}/bad.jpg", "Cannot read the picture"),
+    ("search {w}/index --image {w}/bomb.png", "Cannot read the picture"),
+    ("search {w}/index --image {w}/nowhere.jpg", "No such file"),
+    ("search {w}/index --text apple --k 0", "at least 1"),
+    ("search {w}/empty --text apple", "is no index"),
+    ("tag {w}/model {w}/bad.jpg --kb {w}/kb", "Cannot read the picture"),
+    ("tag {w}/model {w}/bomb.png --kb {w}/kb", "Cannot read the picture"),
+    ("tag {w}/model {w}/photos/000.jpg --kb {w}/empty", "not a knowledge base"),
+    ("tag {w}/model {w}/photos/000.jpg --kb {w}/kb --k 0", "at least 1"),
+]
+
+
+@pytest.mark.parametrize(("line", "part"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_one_sentence_and_exit_code_1(run, line, part):
+    code, _, err = run(line)
+    assert code == 1
+    assert part in err
+    assert err.startswith("openmofi: ")
+    assert err.count("\n") == 1
+
+
+def test_no_mistake_above_harmed_what_was_there(world, run):
+    assert run("search {w}/index --text apple")[0] == 0
+    assert run("kb query apple --kb {w}/kb")[0] == 0
+    assert sorted(path.name for path in (world / "photos").iterdir())[-1] == "test.csv"
+    assert len(list((world / "photos").glob("*.jpg"))) == 12
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "No space left on device ('x')"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), "Permission denied ('out')"),
+        (MemoryError(), "memory is used up"),
+        (pa.ArrowInvalid("magic bytes not found"), "magic bytes not found"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence_too(run, monkeypatch, error, sentence):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("openmofi.search.Index.build", refuse)
+    code, _, err = run("index {w}/emb.parquet --out {t}/i")
+    assert (code, err.count("\n")) == (1, 1)
+    assert sentence in err
+
+
+def test_debug_shows_where_it_went_wrong(run, monkeypatch):
+    monkeypatch.setenv("OPENMOFI_DEBUG", "1")
+    with pytest.raises(OSError, match="noise"):
+        run("inspect {w}/i2e --out {w}/noise.bin/x.html")
+
+
+def test_a_bug_is_not_dressed_up_as_a_mistake(run, monkeypatch):
+    monkeypatch.setattr("openmofi.search.Index.build", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("index {w}/emb.parquet --out {t}/i")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "kb build {w}/fruit.csv --out {place}",
+        "label {w}/pairs --kb {w}/kb --model {w}/model --out {place}",
+        "inspect {w}/i2e --out {place}",
+        "train {w}/recipe.yaml --data {w}/pairs --out {place}",
+        "embed {w}/model {w}/photos --out {place}",
+        "evaluate {w}/model --data a={w}/photos/test.csv --out {place}",
+        "index {w}/emb.parquet --out {place}",
+    ],
+)
+@pytest.mark.parametrize("place", ["/proc/locked/x", "{w}/noise.bin/x"])
+def test_a_place_that_cannot_be_written_is_named(run, line, place):
+    code, _, err = run(line.replace("{place}", place))
+    assert (code, err.count("\n")) == (1, 1)
+    assert "locked" in err or "noise.bin" in err
+
+
+# ---- damaged data: the good rows come through, the others are counted -----------------------
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Good and bad samples in one tar, beside two tars that are none and one cut short."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    whole = write_tar(folder / "damaged.tar", fruit.damaged_members())
+    (folder / "garbage.tar").write_bytes(b"garbage" * 500)
+    (folder / "void.tar").write_bytes(b"")
+    (folder / "cut.tar").write_bytes(whole.read_bytes()[:3000])
+    return folder
+
+
+def test_label_keeps_every_good_row_and_counts_the_others(run, damaged):
+    line = "label {t}/in --kb {w}/kb --model {w}/model --out {t}/i2e --background 4"
+    code, out, _ = run(line)
+    assert code == 0
+    for part in ("corrupt_image 3", "image_too_large 2", "caption_too_long 1", "no_image 1"):
+        assert part in out
+    for shard, reason in {"garbage": "not_a_tar", "void": "not_a_tar", "cut": "truncated"}.items():
+        assert f"shard {shard} ended early: {reason}" in out
+    totals = json.loads(run(line + " --json")[1])
+    assert totals["rows"] == len(fruit.damaged_keys()) + 1
+    assert totals["rows"] - sum(totals["errors"].values()) == NUM_GOOD
+
+
+def test_select_and_inspect_follow_on_damaged_data(run, damaged, tmp_path):
+    run("label {t}/in --kb {w}/kb --model {w}/model --out {t}/i2e --background 4")
+    line = "select {t}/i2e --min-images 1 --order caption-match"
+    card = json.loads(run(line + " --json")[1])
+    assert card["kept"] + sum(card["refused"].values()) == card["images"]
+    assert card["kept"] == NUM_GOOD
+    assert run("inspect {t}/i2e --out {t}/new/page.html")[0] == 0
+    assert "corrupt_image" in (tmp_path / "new/page.html").read_text()
+
+
+def test_embed_needs_no_caption_and_counts_what_it_cannot_read(run, damaged, tmp_path):
+    code, out, _ = run("embed {w}/model {t}/in --out {t}/e.parquet")
+    assert code == 0
+    ids = pq.read_table(tmp_path / "e.parquet")["id"].to_pylist()
+    assert set(ids) == fruit.damaged_keys() - set(fruit.BAD) - {"alone"}
+    for part in ("corrupt_image 3", "image_too_large 2", "no_image 1", "not_a_tar 2"):
+        assert part in out
+
+
+def test_an_unreadable_picture_does_not_take_the_others_along(run):
+    line = "tag {w}/run/model {w}/photos/000.jpg {w}/bad.jpg {w}/photos/001.jpg --kb {w}/kb --json"
+    code, out, err = run(line)
+    assert code == 1
+    assert [len(found["tags"]) for found in json.loads(out)] == [4, 4]
+    assert err.count("\n") == 1
+    assert "bad.jpg" in err
+
+
+def test_evaluate_leaves_unreadable_pictures_out_and_says_so(run, world, tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.jpg").write_bytes(fruit.picture("red", i) if i else b"")
+    rows = [f"{i}.jpg,{name}" for i, name in enumerate(("red", "red", "lime", "lime"))]
+    (tmp_path / "test.csv").write_text("file,label\n" + "\n".join(rows))
+    code, out, _ = run("evaluate {w}/model --data a={t}/test.csv --kb {w}/kb")
+    assert code == 0
+    assert "1 pictures could not be read" in out
+
+
+def test_one_bad_shard_of_several_does_not_stop_embedding(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    images = {"caption": ["apple"], "image": [jpeg()]}
+    pq.write_table(pa.table(images), tmp_path / "in/a.parquet")
+    (tmp_path / "in/b.parquet").write_bytes(b"PAR1")
+    code, out, err = run("embed {w}/model {t}/in --out {t}/e.parquet")
+    assert (code, "(1 vectors; dropped 1: unreadable_shard 1)" in out) == (0, True)
+    assert "left out b.parquet" in err
+
+
+# ---- what every verb owes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(run, verb):
+    code, out, _ = run(f"{verb} --help")
+    assert code == 0
+    assert f"Example: openmofi {verb}" in out
+
+
+def test_the_list_of_verbs_is_complete(run):
+    listed = {verb.split()[0] for verb in VERBS}
+    assert {name for name in app if not name.startswith("-")} == listed
+
+
+JSON_LINES = [
+    "kb build {w}/fruit.csv --out {t}/kb --json",
+    "kb query apple --kb {w}/kb --json",
+    "kb show red --kb {w}/kb --json",
+    "link apple --kb {w}/kb --all-candidates --json",
+    "label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16 --json",
+    "select {w}/i2e --order caption-match --min-images 1 --json",
+    "train {w}/recipe.yaml --data {w}/pairs --out {w}/run --resume --json",
+    "embed {w}/model {w}/photos --out {t}/e.parquet --json",
+    "evaluate {w}/model --data a={w}/photos/test.csv --json",
+    "search {w}/index --text apple --json",
+    "tag {w}/model {w}/photos/000.jpg --kb {w}/kb --json",
+]
+
+
+def _no_constant(name: str):
+    raise AssertionError(f"{name} is not JSON")
+
+
+@pytest.mark.parametrize("line", JSON_LINES)
+def test_json_output_is_json_and_nothing_else(run, line):
+    code, out, _ = run(line)
+    assert code == 0
+    assert json.loads(out, parse_constant=_no_constant)
+
+
+NEXT = [
+    ("kb build {w}/fruit.csv --out {t}/kb", "openmofi kb query"),
+    ("kb query apple --kb {w}/kb", "openmofi kb show red"),
+    ("label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16", "select"),
+    ("select {w}/i2e --order caption-match --min-images 1", "openmofi inspect"),
+    ("inspect {w}/i2e", "openmofi train"),
+    ("embed {w}/model {w}/photos --out {t}/e.parquet", "openmofi index"),
+    ("index {w}/emb.parquet --out {t}/i", "openmofi search"),
+]
+
+
+@pytest.mark.parametrize(("line", "follows"), NEXT)
+def test_a_verb_says_what_to_type_next(run, line, follows):
+    code, out, _ = run(line)
+    assert code == 0
+    assert "next: " in out
+    assert follows in out.splitlines()[-1]
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = """
+import sys
+from openmofi.cli import main
+try: main(["--help"])
+except SystemExit: pass
+heavy = {"torch", "transformers", "pyarrow", "numpy", "PIL", "faiss"} & set(sys.modules)
+print("heavy:", sorted(heavy))
+"""
+    assert _python(code).splitlines()[-1] == "heavy: []"
+
+
+def test_the_installed_command_answers_a_mistake_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "openmofi", "select", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("openmofi: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_table_in_a_pipe_keeps_a_row_on_a_line(run, world):
+    code, out, _ = run("search {w}/index --text apple --k 3")
+    assert (code, len(out.splitlines())) == (0, 4)
