@@ -64,6 +64,8 @@ class LabelSettings:
     context: Literal["words", "model"] = "words"
     """What compares a caption with the candidates' descriptions: the words they share, or the
     text tower of the model."""
+    weights: str | None = None
+    """JSON file with other weights of the joint score, see label.fit."""
     batch_size: int = 256
     """Images per forward pass of the encoder."""
     background: int = 512
@@ -94,7 +96,7 @@ class SelectSettings:
     """joint: text and picture together choose among a mention's candidates; text-first: MOFI's
     order, in which the text chooses and the picture may only refuse; caption-match: the most
     popular entity of each name is taken and nobody looks at the picture."""
-    false_label_rate: float = 0.03
+    false_label_rate: float = 0.01
     """Wanted share of wrong labels; the threshold on clip_z follows from it."""
     threshold: float | None = None
     """Threshold on clip_z; replaces the one derived from false-label-rate."""

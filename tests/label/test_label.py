@@ -18,7 +18,7 @@ from conftest import write_tar
 from openmofi.config import LabelSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import KnowledgeBase, build_kb
-from openmofi.label import label
+from openmofi.label import entities, label
 from openmofi.model import load_model
 from openmofi.schema import LABELS
 from openmofi.shards import commits, committed_files
@@ -136,19 +136,45 @@ def test_a_damaged_shard_fails_alone_and_is_read_once_it_is_mended(tmp_path, kb,
     assert (second.done, second.failed, second.rows) == (2, 0, 2)
 
 
-def test_labels_do_not_depend_on_what_was_labelled_before(tmp_path, i2e, pairs, kb, nano_dir):
-    out = tmp_path / "o"
-    for rank in (1, 0):
-        ranked = replace(SETTINGS, engine="rank", rank=rank, world_size=2)
-        label(pairs, kb=kb, model=str(nano_dir), out=out, settings=ranked)
-    assert _digests(out) == _digests(i2e)
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A hundred entities with texts of all lengths; each shard names one that the last did not."""
+    folder = tmp_path_factory.mktemp("many")
+    lines = [f"e{i},thing{i:03d},{'word ' * (i % 12)}" for i in range(100)]
+    (folder / "things.csv").write_text("id,name,description\n" + "\n".join(lines))
+    build_kb(folder / "things.csv", out=folder / "kb")
+    (folder / "in").mkdir()
+    for shard in range(4):
+        members = {}
+        for i in range(12):
+            members[f"{i}.jpg"] = fruit.picture("red", i)
+            members[f"{i}.txt"] = f"thing{shard + i:03d}".encode()
+        write_tar(folder / f"in/{shard}.tar", members)
+    return folder
+
+
+@pytest.mark.parametrize("context", ["words", "model"])
+@pytest.mark.parametrize("kept_rows", [0, 64])
+def test_labels_do_not_depend_on_what_was_labelled_before(
+    tmp_path, many, nano_dir, monkeypatch, context, kept_rows
+):
+    monkeypatch.setattr(entities, "_KEPT_ROWS", kept_rows)
+    settings = replace(SETTINGS, context=context)
+    for name, ranks in (("one", [0]), ("two", [1, 0])):
+        for rank in ranks:
+            ranked = replace(settings, engine="rank", rank=rank, world_size=len(ranks))
+            arguments = {"kb": many / "kb", "model": str(nano_dir), "settings": ranked}
+            label(many / "in", out=tmp_path / name, **arguments)
+    assert _digests(tmp_path / "one") == _digests(tmp_path / "two")
 
 
 @pytest.mark.slow
-def test_two_workers_write_the_same_bytes_as_one(tmp_path, i2e, pairs, kb, nano_dir):
-    settings = replace(SETTINGS, workers=2)
-    label(pairs, kb=kb, model=str(nano_dir), out=tmp_path / "o", settings=settings)
-    assert _digests(tmp_path / "o") == _digests(i2e)
+def test_two_workers_write_the_same_bytes_as_one(tmp_path, many, nano_dir):
+    for workers in (1, 2):
+        settings = replace(SETTINGS, workers=workers)
+        arguments = {"kb": many / "kb", "model": str(nano_dir), "settings": settings}
+        label(many / "in", out=tmp_path / str(workers), **arguments)
+    assert _digests(tmp_path / "1") == _digests(tmp_path / "2")
 
 
 _KILLED = """
@@ -221,12 +247,3 @@ def test_shards_of_one_name_in_different_folders_are_both_labelled(tmp_path, kb,
         write_tar(tmp_path / "in" / folder / name, members)
     totals = label(tmp_path / "in", kb=kb, model=str(nano_dir), out=tmp_path / "o")
     assert (totals.shards, totals.done, totals.rows) == (2, 2, 2)
-
-
-def test_the_models_own_text_tower_can_give_the_context(tmp_path, pairs, kb, nano_dir):
-    settings = replace(SETTINGS, context="model")
-    label(pairs, kb=kb, model=str(nano_dir), out=tmp_path / "whole", settings=settings)
-    for rank in (1, 0):
-        ranked = replace(settings, engine="rank", rank=rank, world_size=2)
-        label(pairs, kb=kb, model=str(nano_dir), out=tmp_path / "parts", settings=ranked)
-    assert _digests(tmp_path / "whole") == _digests(tmp_path / "parts")

@@ -57,7 +57,7 @@ class Size:
 
 
 SIZES: dict[SizeName, Size] = {
-    "full": Size(steps=700, batch_size=128, min_images=5, background=512),
+    "full": Size(steps=850, batch_size=128, min_images=5, background=512),
     "small": Size(steps=200, batch_size=32, min_images=2, background=64),
 }
 

@@ -108,7 +108,7 @@ def _run_description(job: Job, knowledge: KnowledgeBase) -> dict[str, Any]:
         "model": job.model,
         "model_sha256": _digest(Path(job.model)),
         "settings": settings,
-        "weights": asdict(load_weights()),
+        "weights": asdict(load_weights(job.settings.weights)),
         "version": openmofi.__version__,
     }
 
@@ -133,7 +133,7 @@ class ShardLabeller:
         self.kb = KnowledgeBase.open(job.kb)
         self.model = load_model(job.model, device=job.settings.device)
         self.linker = self._make_linker()
-        self.weights = load_weights()
+        self.weights = load_weights(job.settings.weights)
         self.reader = ImageReader(job.root)
         self.entities = EntityTexts(self.kb, self.model, partial(_read_background, job.out))
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from openmofi.errors import InputError
 
 _FEW = 8
 
@@ -30,11 +33,21 @@ class ScoreWeights:
     nil_z: float
 
 
-def load_weights() -> ScoreWeights:
-    """Returns the weights that ship with the package."""
-    values = json.loads((files("openmofi.label") / "weights.json").read_text())
-    values.pop("fitted_on")
-    return ScoreWeights(**values)
+def load_weights(path: Path | str | None = None) -> ScoreWeights:
+    """Returns the weights of a JSON file; without one, those that ship with the package.
+
+    Raises:
+        InputError: the file is missing or is not such a file.
+    """
+    source = Path(path) if path else files("openmofi.label") / "weights.json"
+    names = [field.name for field in fields(ScoreWeights)]
+    try:
+        values = json.loads(source.read_text())
+        return ScoreWeights(**{name: float(values[name]) for name in names})
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{str(path)!r} does not hold weights; expected JSON with {', '.join(names)}."
+        ) from None
 
 
 @dataclass(frozen=True)

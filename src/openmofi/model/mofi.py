@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -41,10 +41,10 @@ class MofiModel:
         device: str = "cpu",
     ):
         self.device = pick_device(device)
-        # Convolutions run 1.4 times faster on a CPU with the channels innermost.
         # transformers types its methods loosely; Any keeps the type checker out of them.
-        self.network: Any = network
-        self.network = self.network.to(self.device, memory_format=torch.channels_last)
+        self.network: Any = cast("Any", network)
+        # Convolutions run 1.4 times faster on a CPU with the channels innermost.
+        self.network.to(self.device, memory_format=torch.channels_last)
         self.tokenizer = tokenizer
         self.transform = transform
         # SigLIP was trained with padding to its full context; CLIP ignores what follows eos.

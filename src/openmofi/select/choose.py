@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openmofi.label.score import joint_score, load_weights
+from openmofi.label.score import ScoreWeights, joint_score
 
 _TERMS = ("start", "prior", "context", "clip_z", "clip_z_other", "text_score", "score")
 
@@ -46,25 +47,27 @@ def choose(path: Path, order: str) -> Choice:
     boundary = (row[1:] != row[:-1]) | (terms["start"][1:] != terms["start"][:-1])
     mention = np.r_[0, np.cumsum(boundary)]
     if order == "joint":
-        best = _best(terms["score"], mention)
-        other = joint_score(
-            np.log(np.maximum(terms["prior"], 1e-9)),
-            terms["context"],
-            terms["clip_z_other"],
-            mention,
-            load_weights(),
-        )
-        best_other = _best(other, mention)
+        log_prior = np.log(np.maximum(terms["prior"], 1e-9))
+        weights = _weights_of(path)
+        other = joint_score(log_prior, terms["context"], terms["clip_z_other"], mention, weights)
+        own = terms["score"]
+        best, best_other = _best(own, mention), _best(other, mention)
     else:
-        by = "text_score" if order == "text-first" else "prior"
-        best = best_other = _best(terms[by], mention)
+        own = terms["text_score" if order == "text-first" else "prior"]
+        best = best_other = _best(own, mention)
     return Choice(
         row[best],
         flat.field("id").take(pa.array(best)),
-        terms["score" if order == "joint" else "text_score"][best],
+        own[best],
         terms["clip_z"][best],
         terms["clip_z_other"][best_other],
     )
+
+
+def _weights_of(path: Path) -> ScoreWeights:
+    """Returns the weights that the labels were scored with."""
+    run = json.loads((path.parents[1] / "run.json").read_text())
+    return ScoreWeights(**run["weights"])
 
 
 def _best(values: np.ndarray, mention: np.ndarray) -> np.ndarray:

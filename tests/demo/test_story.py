@@ -1,0 +1,97 @@
+"""The whole story on the small world: everything runs, and what it says is measured."""
+
+import json
+import re
+
+import pytest
+
+from openmofi.cli import app
+from openmofi.demo.story import RECIPES, run_demo
+from openmofi.errors import MismatchError
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("story") / "demo"
+    return out, run_demo(out, size="small", seed=0)
+
+
+def test_every_stage_leaves_its_output(demo):
+    out, results = demo
+    expected = [
+        "shards/000000.tar",
+        "truth.parquet",
+        "dump.json.gz",
+        "kb/meta.json",
+        "i2e/run.json",
+    ]
+    expected += [f"runs/{recipe}/model/config.json" for recipe in RECIPES]
+    expected += ["index/meta.json", "report.html", "labels.html", "results.json"]
+    assert [name for name in expected if not (out / name).exists()] == []
+    assert json.loads((out / "results.json").read_text()) == results
+
+
+def test_results_have_the_promised_shape(demo):
+    _, results = demo
+    assert set(results["labels"]) == {"caption_match", "text_first", "joint"}
+    assert set(results["models"]) == {"clip", "contrastive", "supervised", "multitask"}
+    for row in results["labels"].values():
+        assert set(row) == {"precision", "recall", "f1"}
+    for row in results["models"].values():
+        assert set(row) == {"retrieval_map", "top1", "knn", "zero_shot"}
+    values = [
+        v for part in ("labels", "models") for r in results[part].values() for v in r.values()
+    ]
+    assert all(0 <= value <= 1 for value in values)
+    assert results["seed"] == 0
+
+
+def test_pictures_help_even_in_a_small_world(demo):
+    labels = demo[1]["labels"]
+    assert labels["joint"]["precision"] > labels["caption_match"]["precision"] + 0.1
+
+
+def test_models_learn_more_than_chance(demo):
+    # 20 entities, 4 photos each: a random order has a mean average precision near .08
+    models = demo[1]["models"]
+    assert models["supervised"]["retrieval_map"] > 0.2
+    assert models["multitask"]["zero_shot"] > 2 / 20
+
+
+def test_a_second_call_repeats_nothing(demo):
+    out, results = demo
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert run_demo(out, size="small", seed=0) == results
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_seed_is_not_mixed_in(demo):
+    with pytest.raises(MismatchError, match="seed 0, not 1"):
+        run_demo(demo[0], size="small", seed=1)
+
+
+@pytest.mark.parametrize("name", ["report.html", "labels.html"])
+def test_reports_load_nothing_from_elsewhere(demo, name):
+    page = (demo[0] / name).read_text()
+    loaded = re.findall(r'(?:src|href)="([^"#]*)"', page)
+    assert all(url.startswith("data:") or url in {"", "labels.html"} for url in loaded)
+    assert "data:image/jpeg;base64," in page
+
+
+def test_the_verbs_work_on_what_the_demo_leaves(demo, capsys):
+    out, _ = demo
+    model, kb = str(out / "runs/multitask/model"), str(out / "kb")
+    app(
+        ["search", str(out / "index"), "--entity", "Turkey", "--kb", kb, "--json"],
+        result_action="return_value",
+    )
+    hits = json.loads(capsys.readouterr().out)
+    assert hits
+    assert all("Q43" in hit["entities"] for hit in hits)
+    app(
+        ["embed", model, str(out / "test"), "--out", str(out / "t.parquet"), "--json"],
+        result_action="return_value",
+    )
+    assert json.loads(capsys.readouterr().out)["rows"] == 80

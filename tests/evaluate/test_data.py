@@ -1,0 +1,166 @@
+"""The layouts of evaluation data, and that no image gets another one's label."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import fruit
+from conftest import write_tar
+from openmofi.errors import InputError
+from openmofi.evaluate import evaluate
+from openmofi.evaluate.data import open_labelled
+from openmofi.kb import build_kb
+from openmofi.model import load_model
+
+
+@pytest.fixture(scope="module")
+def model(nano_dir):
+    return load_model(str(nano_dir))
+
+
+def _listing(folder, text, name="test.csv"):
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def _class_folders(folder):
+    for i in range(9):
+        name = fruit.NAMES[i % 3]
+        (folder / name / "deep").mkdir(parents=True, exist_ok=True)
+        (folder / name / "deep" / f"{i}.jpg").write_bytes(fruit.picture(name, i))
+    return folder
+
+
+def _world(folder, *, test=("red", "lime"), train=("green", "lime", "red")):
+    """A world as the demo lays it out; its keys are numbers over both splits."""
+    truth, number = [], 0
+    for split, names in (("test", test), ("shards", train)):
+        (folder / split).mkdir(parents=True)
+        members = {}
+        for name in 3 * names:
+            members[f"{number}.jpg"] = fruit.picture(name, number)
+            truth.append({"key": str(number), "shown": name})
+            number += 1
+        write_tar(folder / split / "0.tar", members)
+    pq.write_table(pa.Table.from_pylist(truth), folder / "truth.parquet")
+    return folder
+
+
+def test_class_folders_label_by_the_folder(tmp_path):
+    found = open_labelled(_class_folders(tmp_path))
+    names = [path.split("/")[0] for path in found.places.table["path"].to_pylist()]
+    assert list(found.labels) == names
+    assert found.classes == ["green", "lime", "red"]
+
+
+@pytest.mark.parametrize("column", ["label", "entity", "class", "class_id"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_listing_labels_by_its_column(tmp_path, column, delimiter):
+    text = f"file,{column}\na.jpg,red\nb.jpg,lime\n".replace(",", delimiter)
+    found = open_labelled(_listing(tmp_path, text))
+    assert (found.labels, found.classes) == (("red", "lime"), ["lime", "red"])
+
+
+def test_a_listing_of_json_lines_is_read_too(tmp_path):
+    lines = [{"file_name": f"{i}.jpg", "label": i % 2} for i in range(4)]
+    text = "\n".join(map(json.dumps, lines))
+    assert open_labelled(_listing(tmp_path, text, "test.jsonl")).labels == ("0", "1", "0", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"columns \(none\)"),
+        ("file,caption\na.jpg,x\n", "has the columns file, caption"),
+        ("file,label\na.jpg,red\nb.jpg\n", "Line 3"),
+        ("file,label\na.jpg,red, or not\n", "Line 2"),
+        ("file,label\n,red\n", "Line 2"),
+        ("file,label\na.jpg,red\n", "1 labelled images"),
+    ],
+)
+def test_a_listing_that_would_give_a_wrong_score_is_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        open_labelled(_listing(tmp_path, text))
+
+
+def test_labels_that_only_the_gallery_has_are_classes_too(tmp_path):
+    world = open_labelled(_world(tmp_path / "w"))
+    assert world.gallery is not None
+    assert world.classes == ["green", "lime", "red"]
+    for images in (world, world.gallery):
+        named = [world.classes[code] for code in images.codes(world.classes)]
+        assert named == list(images.labels)
+
+
+def test_a_gallery_of_further_labels_does_not_shift_them(tmp_path, model):
+    """With labels looked up among the test's alone, green would have been taken for lime."""
+    [scores] = evaluate(model, data={"w": _world(tmp_path / "w")})
+    assert scores.classes == 3
+    [twins] = evaluate(model, data={"w": _world(tmp_path / "v", train=("lime", "red"))})
+    assert twins.metrics["retrieval_map"] == scores.metrics["retrieval_map"]
+    assert scores.metrics["knn"] <= twins.metrics["knn"]
+
+
+def test_a_file_listed_twice_keeps_both_its_labels(tmp_path, model):
+    for i in range(2):
+        (tmp_path / f"{i}.jpg").write_bytes(fruit.picture("red", i))
+    text = "file,label\n0.jpg,a\n0.jpg,b\n1.jpg,a\n1.jpg,b\n"
+    [scores] = evaluate(model, data={"twice": _listing(tmp_path, text)})
+    # every image finds its copy first, and its copy has the other label
+    assert (scores.images, scores.metrics["top1"]) == (4, 0.0)
+
+
+def test_unreadable_pictures_leave_the_others_their_labels(tmp_path, model):
+    listing = fruit.write_listing(tmp_path, images=12) / "test.csv"
+    [whole] = evaluate(model, data={"x": listing})
+    text = "file,label\nlost.jpg,lime\n" + "".join(listing.read_text().splitlines(True)[1:])
+    [part] = evaluate(model, data={"x": _listing(tmp_path, text, "more.csv")})
+    assert (part.images, part.unreadable) == (12, 1)
+    assert part.metrics == pytest.approx(whole.metrics)
+
+
+def test_where_no_two_images_belong_together_retrieval_is_not_defined(tmp_path, model):
+    fruit.write_listing(tmp_path, images=3)
+    [scores] = evaluate(model, data={"x": tmp_path / "test.csv"})
+    assert set(scores.metrics) == {"knn", "zero_shot"}
+    assert all(np.isfinite(list(scores.metrics.values())))
+
+
+def test_names_come_from_the_knowledge_base_where_it_knows_them(tmp_path, model):
+    build_kb(fruit.write_catalogue(tmp_path), out=tmp_path / "kb")
+    photos = fruit.write_listing(tmp_path / "photos") / "test.csv"
+    [plain] = evaluate(model, data={"x": photos})
+    [named] = evaluate(model, data={"x": photos}, kb=tmp_path / "kb", out=tmp_path / "s")
+    assert named.metrics["retrieval_map"] == plain.metrics["retrieval_map"]
+    [record] = json.loads((tmp_path / "s/scores.json").read_text())
+    assert record["metrics"] == pytest.approx(named.metrics)
+    assert (record["dataset"], record["images"], record["classes"]) == ("x", 12, 3)
+
+
+def test_the_model_that_made_the_pictures_scores_perfectly(tmp_path):
+    """A model whose vectors are the labels themselves: every measure must be 1."""
+
+    class Oracle:
+        dim = 3
+
+        class transform:
+            size = 8
+
+            @staticmethod
+            def fit(image):
+                return np.asarray(image.resize((8, 8)))
+
+        def encode_pixels(self, pixels):
+            means = pixels.reshape(len(pixels), -1, 3).mean(1)
+            colours = np.array(list(fruit.COLOURS.values()))
+            nearest = np.square(means[:, None] - colours).sum(2).argmin(1)
+            return np.eye(3, dtype=np.float32)[nearest]
+
+        def encode_texts(self, texts):
+            return np.eye(3, dtype=np.float32)[[fruit.NAMES.index(text) for text in texts]]
+
+    [scores] = evaluate(Oracle(), data={"x": fruit.write_listing(tmp_path) / "test.csv"})
+    assert set(scores.metrics.values()) == {1.0}

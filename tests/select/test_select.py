@@ -1,0 +1,212 @@
+"""The decision on a hand-made table of labels, in which every number is known."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import fruit
+from openmofi.config import SelectSettings
+from openmofi.errors import InputError, SettingsError
+from openmofi.kb import build_kb
+from openmofi.label.score import load_weights
+from openmofi.schema import KEEP, LABELS, REFUSED, VOCABULARY
+from openmofi.select import select
+from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
+
+
+def candidate(identifier, *, prior=1.0, text=1.0, z=0.0, score=0.5, start=0, other=-1.0):
+    return {
+        "id": identifier,
+        "start": start,
+        "end": start + 5,
+        "surface": "apple",
+        "prior": prior,
+        "context": 0.0,
+        "clip": 0.1,
+        "clip_z": z,
+        "clip_z_other": other,
+        "text_score": text,
+        "score": score,
+    }
+
+
+def pair(key, *entities, error=""):
+    place = {"key": key, "shard": "", "offset": -1, "size": 0, "path": f"{key}.jpg"}
+    state = {"status": "error" if error else "ok", "error": error}
+    size = {"width": 9, "height": 9, "text_area": None, "text_boxes": None}
+    return place | {"caption": f"apple {key}", "url": ""} | state | size | {"entities": [*entities]}
+
+
+@pytest.fixture
+def i2e(tmp_path):
+    """Makes an i2e folder from the rows of its shards."""
+    kb = build_kb(fruit.write_catalogue(tmp_path), out=tmp_path / "kb").out
+
+    def make(*shards):
+        plan = [Shard(f"s{i}", f"s{i}.tar", "tar", i, i) for i in range(len(shards))]
+        run = {"input": str(tmp_path), "kb_path": str(kb), "model": "m"}
+        run["weights"] = asdict(load_weights())
+        run["weights"] = asdict(load_weights())
+        tables = [pa.Table.from_pylist(rows, schema=LABELS) for rows in shards]
+        freeze_plan(tmp_path / "i2e", plan, run)
+        run_shards(
+            lambda: lambda shard: ShardResult(tables[shard.size]), plan, out=tmp_path / "i2e"
+        )
+        return tmp_path / "i2e"
+
+    return make
+
+
+def _select(i2e, **settings):
+    return select(i2e, settings=SelectSettings(**({"threshold": 1.0, "min_images": 1} | settings)))
+
+
+def _kept(summary):
+    """Returns {key: ids, best first}."""
+    ids = pq.read_table(summary.out / "vocabulary.parquet")["id"].to_pylist()
+    keep = pq.read_table(summary.out / "keep.parquet").to_pylist()
+    return {row["key"]: [ids[c] for c in row["classes"]] for row in keep}
+
+
+def _refused(summary):
+    rows = pq.read_table(summary.out / "refused.parquet").to_pylist()
+    return {row["key"]: row["reason"] for row in rows}
+
+
+TWO_APPLES = (
+    candidate("red", prior=0.7, text=0.2, z=0.0, score=0.1),
+    candidate("green", prior=0.2, text=0.1, z=4.0, score=0.8),
+    candidate("lime", prior=0.1, text=0.7, z=2.0, score=0.1),
+)
+
+
+@pytest.mark.parametrize(
+    ("order", "chosen"), [("joint", "green"), ("text-first", "lime"), ("caption-match", "red")]
+)
+def test_each_order_goes_by_its_own_number(i2e, order, chosen):
+    assert _kept(_select(i2e([pair("a", *TWO_APPLES)]), order=order)) == {"a": [chosen]}
+
+
+@pytest.mark.parametrize(("order", "kept"), [("joint", 0), ("text-first", 0), ("caption-match", 1)])
+def test_the_picture_may_refuse_except_for_caption_match(i2e, order, kept):
+    rows = [pair("a", *TWO_APPLES), pair("b", candidate("plum", z=9.0))]
+    summary = _select(i2e(rows), order=order, threshold=5.0)
+    assert ("a" in _kept(summary)) == bool(kept)
+    assert _refused(summary) == ({} if kept else {"a": "picture_disagrees"})
+
+
+def test_every_pair_is_kept_or_refused_with_its_reason(i2e):
+    rows = [
+        pair("kept", candidate("red", z=3)),
+        pair("too", candidate("red", z=2)),
+        pair("rare", candidate("lime", z=3)),
+        pair("wrong", candidate("red", z=-3)),
+        pair("silent"),
+        pair("broken", error="corrupt_image"),
+    ]
+    summary = _select(i2e(rows), min_images=2)
+    reasons = {"rare": "entity_too_rare", "wrong": "picture_disagrees", "silent": "no_mention"}
+    assert _refused(summary) == reasons | {"broken": "corrupt_image"}
+    assert set(_kept(summary)) == {"kept", "too"}
+    assert summary.images == summary.kept + sum(summary.refused.values()) == 6
+
+
+def test_the_funnel_of_the_card_adds_up_over_shards(i2e, rng):
+    names = ["red", "green", "lime", "plum"]
+    shards = [
+        [
+            pair(f"{s}-{i}", candidate(str(rng.choice(names)), z=float(rng.normal(1))))
+            for i in range(40)
+        ]
+        for s in range(3)
+    ]
+    summary = _select(i2e(*shards), min_images=5)
+    funnel = json.loads((summary.out / "card.json").read_text())["funnel"]
+    assert funnel["pairs"] == funnel["kept_images"] + sum(funnel["refused"].values()) == 120
+    counts = pq.read_table(summary.out / "vocabulary.parquet")["images"].to_pylist()
+    assert sum(counts) == funnel["kept_labels"] == sum(map(len, _kept(summary).values()))
+    assert len(pq.read_table(summary.out / "refused.parquet")) == 120 - funnel["kept_images"]
+
+
+def test_an_image_keeps_its_best_entities_each_once(i2e):
+    row = pair(
+        "a",
+        candidate("red", z=2, score=0.5),
+        candidate("plum", z=2, score=0.9, start=10),
+        candidate("lime", z=2, score=0.7, start=20),
+        candidate("lime", z=2, score=0.8, start=30),
+    )
+    assert _kept(_select(i2e([row]), max_entities=2)) == {"a": ["plum", "lime"]}
+    [kept] = pq.read_table(_select(i2e([row])).out / "keep.parquet").to_pylist()
+    assert kept["scores"] == pytest.approx([0.9, 0.8, 0.5])
+
+
+def test_entities_beyond_the_limit_count_for_no_vocabulary(i2e):
+    both = candidate("red", z=2, score=0.9), candidate("lime", z=2, score=0.1, start=9)
+    summary = _select(i2e([pair("a", *both), pair("b", *both)]), max_entities=1, min_images=2)
+    assert _kept(summary) == {"a": ["red"], "b": ["red"]}
+    assert summary.classes == 1
+
+
+def test_the_vocabulary_lists_the_most_frequent_first_with_names(i2e):
+    rows = [pair(str(i), candidate("lime", z=2)) for i in range(3)]
+    summary = _select(i2e([pair("x", candidate("red", z=2)), *rows]))
+    [first, second] = pq.read_table(summary.out / "vocabulary.parquet").to_pylist()
+    assert (first["id"], first["label"], first["images"]) == ("lime", "Lime", 3)
+    assert (second["id"], second["description"]) == ("red", "a round red fruit")
+
+
+def test_the_tables_have_the_documented_columns(i2e):
+    out = _select(i2e([pair("a", *TWO_APPLES), pair("b")])).out
+    schemas = {"keep": KEEP, "refused": REFUSED, "vocabulary": VOCABULARY}
+    assert all(pq.read_schema(out / f"{n}.parquet").equals(s) for n, s in schemas.items())
+
+
+def test_a_stricter_rate_keeps_fewer_labels(i2e, rng):
+    zs = np.r_[rng.normal(4, 1, 200), rng.normal(0, 1, 200)]
+    null = rng.normal(size=400)
+    rows = [
+        pair(str(i), candidate("red", z=float(zs[i]), other=float(null[i]))) for i in range(400)
+    ]
+    folder = i2e(rows)
+    kept = [_select(folder, threshold=None, false_label_rate=r).kept for r in (0.3, 0.05, 0.01)]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] > kept[-1] > 100
+
+
+def test_selecting_again_replaces_that_selection_alone(i2e):
+    folder = i2e([pair("a", *TWO_APPLES)])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    _select(folder, order="joint")
+    select(folder, name="mine", settings=SelectSettings(threshold=0.0, min_images=1))
+    assert _kept(_select(folder, order="caption-match")) == {"a": ["red"]}
+    assert sorted(path.name for path in (folder / "select").iterdir()) == ["default", "mine"]
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+def test_shards_that_are_not_labelled_yet_are_mentioned(i2e):
+    folder = i2e([pair("a", *TWO_APPLES)], [pair("b", *TWO_APPLES)])
+    (folder / "_done/s1.json").unlink()
+    assert _select(folder).missing_shards == 1
+
+
+@pytest.mark.parametrize("name", ["..", "../../x", "a/b", "", ".hidden"])
+def test_a_name_that_leads_elsewhere_is_refused(i2e, name):
+    folder = i2e([pair("a", *TWO_APPLES)])
+    with pytest.raises(SettingsError, match="cannot be called"):
+        select(folder, name=name)
+    assert (folder / "run.json").is_file()
+
+
+def test_nothing_kept_is_explained_and_replaces_nothing(i2e):
+    folder = i2e([pair("a", *TWO_APPLES)])
+    _select(folder)
+    with pytest.raises(InputError, match="of 1 names in captions 0 agree"):
+        _select(folder, threshold=50.0)
+    with pytest.raises(InputError, match="no entity has 9 images"):
+        _select(folder, min_images=9)
+    assert (folder / "select/default/keep.parquet").is_file()
