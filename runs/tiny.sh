@@ -11,7 +11,7 @@ set -euo pipefail
 OUT=${1:?usage: runs/tiny.sh OUT [small|full]}
 SIZE=${2:-full}
 case $SIZE in
-  full) STEPS=${STEPS:-850} BATCH=128 BACKGROUND=512 MIN_IMAGES=5 RULE="--false-label-rate 0.03" ;;
+  full) STEPS=${STEPS:-700} BATCH=128 BACKGROUND=512 MIN_IMAGES=5 RULE="--false-label-rate 0.03" ;;
   small) STEPS=${STEPS:-200} BATCH=32 BACKGROUND=64 MIN_IMAGES=1 RULE="--threshold -1" ;;
   *) echo "the world is small or full, not $SIZE" >&2; exit 1 ;;
 esac

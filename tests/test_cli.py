@@ -115,6 +115,8 @@ MISTAKES = [
     ("train {w}/typo.yaml --data {w}/pairs --out {t}/r", "did you mean optim.learning_rate"),
     ("train {w}/recipe.yaml --data {w}/nowhere --out {t}/r", "no input"),
     ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set steps", "expects name=value"),
+    ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set loss.text=[name", "is not YAML"),
+    ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set a=1 --set a.b=2", "and, in 'a.b'"),
     ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set stepz=1", "did you mean steps"),
     ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set steps=0", "at least 1"),
     ("train {w}/recipe.yaml --data {w}/pairs --out {t}/r --set batch_size=99", "set batch_size="),
@@ -347,6 +349,7 @@ NEXT = [
     ("label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16", "select"),
     ("select {w}/i2e --order caption-match --min-images 1", "openmofi inspect"),
     ("inspect {w}/i2e", "openmofi train"),
+    ("evaluate {w}/model --data a={w}/photos/test.csv", "openmofi embed"),
     ("embed {w}/model {w}/photos --out {t}/e.parquet", "openmofi index"),
     ("index {w}/emb.parquet --out {t}/i", "openmofi search"),
 ]

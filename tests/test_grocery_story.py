@@ -19,12 +19,10 @@ TRAIN = """
 loss: {{text: {text}, supervised: {supervised}, mask_same_entity: false}}
 model: {{image_size: 48, vocab_size: 1500}}
 steps: {steps}
-batch_size: 64
+batch_size: {batch_size}
 log_every: 10
 threads: 1
 """
-
-
 STORY = (
     "kb build catalogue.csv --out kb",
     "train boot.yaml --data captions.csv --out boot",
@@ -98,9 +96,10 @@ def shop(tmp_path_factory, shared):
     """The folder after all stages, and the truth."""
     folder = tmp_path_factory.mktemp("shop")
     truth = _write_shop(shared / "grocery", folder)
-    boot = TRAIN.format(text="[caption]", supervised=0, steps=60)
+    boot = TRAIN.format(text="[caption]", supervised=0, steps=60, batch_size=64)
     (folder / "boot.yaml").write_text(boot)
-    multitask = TRAIN.format(text="[name, description]", supervised=1, steps=60)
+    names = "[name, description]"
+    multitask = TRAIN.format(text=names, supervised=1, steps=100, batch_size=32)
     (folder / "multitask.yaml").write_text(multitask)
     with contextlib.chdir(folder):
         for line in STORY:
@@ -149,7 +148,7 @@ def test_every_pair_is_accounted_for(shop):
 def test_labels_are_far_better_than_chance_and_than_names_alone(shop):
     folder, truth = shop
     (chosen, count), (named, _) = (_precision(folder, truth, n) for n in ("default", "names"))
-    assert count > len(truth) / 5
+    assert count > 64
     assert chosen > 0.75  # chance: one of 81
     assert chosen > named
 

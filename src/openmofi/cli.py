@@ -393,8 +393,9 @@ def train(
         print(f"stopped after step {summary.steps}; the same command with --resume goes on")
         return
     print(
-        f"wrote {out}/model ({summary.steps:,} steps on {summary.images:,} images of "
-        f"{summary.classes:,} entities, loss {summary.loss:.3f}, {summary.seconds:,.0f} s)"
+        f"wrote {out}/model ({summary.steps:,} steps on {summary.images:,} images"
+        f"{f' of {summary.classes:,} entities' if summary.classes else ''}, "
+        f"loss {summary.loss:.3f}, {summary.seconds:,.0f} s)"
     )
     if summary.unreadable:
         print(f"{summary.unreadable} pictures could not be read; others stood in for them")
@@ -487,6 +488,7 @@ def evaluate(
         print(f"{unreadable} pictures could not be read and were left out")
     if out is not None:
         print(f"wrote {out}/scores.json")
+    _say_next(f"openmofi embed {model} PICTURES --out embeddings.parquet")
 
 
 @app.command
@@ -619,7 +621,7 @@ def demo(
     *,
     out: Path = Path("demo"),
     size: Literal["small", "full"] = "full",
-    seed: int = 0,
+    seed: int = 1,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Draw a small world of flags and run every stage on it, with real measurements.

@@ -271,7 +271,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """Turns ["optim.learning_rate=1e-3"] into {"optim": {"learning_rate": "1e-3"}}.
 
     Raises:
-        SettingsError: an item has no equals sign.
+        SettingsError: an item has no equals sign, or its value is not YAML.
     """
     import yaml
 
@@ -284,7 +284,15 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         group = changes
         for part in groups:
             group = group.setdefault(part, {})
-        value = yaml.safe_load(text)
+            if not isinstance(group, dict):
+                raise SettingsError(f"--set gives {part!r} a value and, in {path!r}, a part.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise SettingsError(
+                f"--set {assignment!r} is not YAML; quote the whole and close its brackets, as in "
+                "--set 'loss.text=[name, caption]'."
+            ) from None
         # YAML reads 1e-3 (no dot) as text; numbers in text form are converted by _checked.
         group[name] = value
     return changes

@@ -202,6 +202,11 @@ def test_a_name_that_leads_elsewhere_is_refused(i2e, name):
     assert (folder / "run.json").is_file()
 
 
+def test_captions_without_any_name_point_at_the_knowledge_base(i2e):
+    with pytest.raises(InputError, match=r"No caption of .* names an entity"):
+        _select(i2e([pair("a"), pair("b", error="no_caption")]))
+
+
 def test_nothing_kept_is_explained_and_replaces_nothing(i2e):
     folder = i2e([pair("a", *TWO_APPLES)])
     _select(folder)

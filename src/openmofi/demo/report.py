@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from openmofi.demo.story import LABEL_ROWS, MODEL_ROWS, RECIPES
+from openmofi.demo.story import LABEL_ROWS, MODEL_ROWS, RECIPES, model_cells
 from openmofi.embed import encode_places
 from openmofi.evaluate.data import LabelledImages, open_labelled
 from openmofi.evaluate.metrics import nearest
@@ -46,6 +46,7 @@ def write_report(out: Path, results: dict[str, Any]) -> Path:
             results=results,
             label_rows=LABEL_ROWS,
             model_rows=MODEL_ROWS,
+        model_cells=model_cells,
             curves=_curves(out),
             map_picture=_map(vectors["multitask"], world),
             searches=list(_searches(out, world, vectors)),

@@ -99,7 +99,7 @@ def _check_place(out: Path, source: Path, found: Input) -> None:
 
 def _run_description(job: Job, knowledge: KnowledgeBase) -> dict[str, Any]:
     """Returns what the labels depend on; two runs with the same one may share a directory."""
-    placement = ("workers", "engine", "rank", "world_size", "device", "batch_size")
+    placement = ("workers", "engine", "rank", "world_size", "device", "batch_size", "weights")
     settings = {k: v for k, v in as_dict(job.settings).items() if k not in placement}
     return {
         "input": str(job.root.resolve()),

@@ -81,14 +81,17 @@ def _listed(path: Path) -> Iterator[dict]:
 
 def read_listing(path: Path) -> list[Line]:
     """Returns the records of a .csv (of commas, semicolons or tabs) or .jsonl file."""
-    return list(_csv_lines(path) if path.suffix == ".csv" else _jsonl_lines(path))
+    limit = csv.field_size_limit(sys.maxsize)  # or a field of 128 KiB would end the reading
+    try:
+        return list(_csv_lines(path) if path.suffix == ".csv" else _jsonl_lines(path))
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _csv_lines(path: Path) -> Iterator[Line]:
     # Latin-1 maps every byte to one character and back, so that one caption in a wrong encoding
     # is refused by itself instead of the whole file.
     text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
-    csv.field_size_limit(sys.maxsize)  # the default ends the reading at a field of 128 KiB
     lines = list(io.StringIO(text, newline=""))
     delimiter = max(",\t;", key=lines[0].count) if lines else ","
     reader = csv.reader(lines, delimiter=delimiter)

@@ -138,11 +138,9 @@ class Index:
 
     def vectors(self, rows: np.ndarray) -> Float[np.ndarray, "n dim"]:
         """Returns the stored vectors of rows."""
-        return (
-            np.stack([self._faiss.reconstruct(int(row)) for row in rows])
-            if len(rows)
-            else (np.zeros((0, self.meta["dim"]), dtype=np.float32))
-        )
+        if not len(rows):
+            return np.zeros((0, self.meta["dim"]), dtype=np.float32)
+        return self._faiss.reconstruct_batch(np.asarray(rows, dtype=np.int64))
 
     def place(self, row: int) -> dict:
         """Returns where a row's picture lies, for `pairs.ImageReader`."""

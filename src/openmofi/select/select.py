@@ -79,10 +79,16 @@ def select(
     counts = np.bincount(agreed.entity, minlength=len(ids))
     frequent = counts[agreed.entity] >= settings.min_images
     kept = _Labels(*(getattr(agreed, f)[frequent] for f in ("file", "row", "entity", "score")))
+    mentions = sum(len(choice.row) for choice in choices)
+    if not mentions:
+        raise InputError(
+            f"No caption of {str(i2e)!r} names an entity of the knowledge base; label with one "
+            "that holds the things your captions speak of."
+        )
     if not len(kept.row):
         raise InputError(
-            f"No label of {str(i2e)!r} passes: of {sum(len(c.row) for c in choices):,} names in "
-            f"captions {len(agreed.row):,} agree with their picture, and no entity has "
+            f"No label of {str(i2e)!r} passes: of {mentions:,} names in captions "
+            f"{len(agreed.row):,} agree with their picture, and no entity has "
             f"{settings.min_images} images; lower --min-images or raise --false-label-rate."
         )
     out = i2e / "select" / name
