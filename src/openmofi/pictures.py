@@ -40,7 +40,7 @@ def decode(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image, size = decode_picture(data, transform.size)
+            image, size = decode_picture(data, transform.draft_size)
             if max(size) > _MAX_ASPECT * min(size):
                 return "image_too_narrow"
             return transform.fit(image), size

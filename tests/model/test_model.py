@@ -103,3 +103,9 @@ def test_saving_twice_gives_the_same_files(nano_dir, tmp_path):
     save_model(model, tmp_path, card="# test\n")
     for name in ("tokenizer.json", "model.safetensors"):
         assert (tmp_path / name).read_bytes() == (nano_dir / name).read_bytes()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_sentence(nano_dir, device):
+    with pytest.raises(SettingsError, match=r"no device 'gpu'|not 'cuda:99'"):
+        load_model(nano_dir, device=device)

@@ -78,3 +78,29 @@ def test_a_cut_off_picture_is_an_error_and_not_grey():
     _noise(200, 200).save(buffer, "JPEG")
     with pytest.raises(OSError, match="truncated"):
         read_picture(buffer.getvalue()[:3000])
+
+
+def test_whole_levels_are_what_mofi_rounds_to():
+    image = _noise(300, 200)
+    transform = Transform(64, resize="mofi")
+    exact = transform([image])
+    rounded = transform.normalise(torch.from_numpy(transform.pixels(image))[None])
+    assert (exact - rounded).abs().max() <= 0.51 / 255 / min(transform.std)
+
+
+@pytest.mark.parametrize("resize", ["pillow", "mofi"])
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000)])
+def test_a_needle_does_not_fill_the_memory(resize, size):
+    import tracemalloc
+
+    image = Image.new("RGB", size)
+    tracemalloc.start()
+    assert Transform(224, resize=resize).pixels(image).shape == (224, 224, 3)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+
+
+def test_cutting_a_needle_keeps_the_middle():
+    strip = np.zeros((10, 1000, 3), dtype=np.uint8)
+    strip[:, 495:505] = 255
+    assert Transform(10).pixels(Image.fromarray(strip)).min() == 255

@@ -46,7 +46,7 @@ def write_report(out: Path, results: dict[str, Any]) -> Path:
             results=results,
             label_rows=LABEL_ROWS,
             model_rows=MODEL_ROWS,
-        model_cells=model_cells,
+            model_cells=model_cells,
             curves=_curves(out),
             map_picture=_map(vectors["multitask"], world),
             searches=list(_searches(out, world, vectors)),

@@ -283,4 +283,4 @@ def model_table(results: dict[str, Any]):
 def model_cells(recipe: str, row: dict[str, float]) -> list[str]:
     """Returns a model's scores as text; one that learnt no texts has no zero-shot score."""
     cells = [f"{row[metric]:.3f}" for metric in ("retrieval_map", "top1", "knn", "zero_shot")]
-    return cells[:3] + ["-"] if recipe == "supervised" else cells
+    return [*cells[:3], "-"] if recipe == "supervised" else cells

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openmofi.errors import SettingsError
 from openmofi.model.transform import Picture, Transform
 
 if TYPE_CHECKING:
@@ -19,10 +20,25 @@ ENCODE_BATCH = 256
 
 
 def pick_device(device: str) -> torch.device:
-    """Returns the torch device for auto | cpu | cuda | cuda:N."""
+    """Returns the torch device for auto | cpu | cuda | cuda:N.
+
+    Raises:
+        SettingsError: there is no such device here.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise SettingsError(
+            f"There is no device {device!r}; use auto, cpu, cuda or cuda:N."
+        ) from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(
+            f"This machine has {torch.cuda.device_count()} CUDA devices, so not {device!r}; use "
+            "--device auto."
+        )
+    return found
 
 
 def pooled(output: Any) -> Tensor:

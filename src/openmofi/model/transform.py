@@ -22,6 +22,8 @@ from torch import Tensor
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
+_LONGEST_ASPECT = 16
+
 Picture = Image.Image | np.ndarray | bytes | str | Path
 
 
@@ -42,10 +44,19 @@ class Transform:
 
     def pixels(self, picture: Picture) -> UInt8[np.ndarray, "size size 3"]:
         """Returns the picture at the input's size, not yet normalised (uint8 RGB)."""
-        return self.fit(read_picture(picture, self.size))
+        return self.fit(read_picture(picture, self.draft_size))
+
+    @property
+    def draft_size(self) -> int | None:
+        """Side that JPEG may be decoded for; None where every pixel counts."""
+        return None if self.resize == "mofi" else self.size
 
     def fit(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
-        """Returns an RGB image's pixels at the input's size."""
+        """Returns an RGB image's pixels at the input's size; `mofi` is rounded to whole levels."""
+        image = _without_needle_ends(image)
+        if self.resize == "mofi":
+            levels = (self._mofi_levels(image)[0].permute(1, 2, 0) * 255).round()
+            return levels.to(torch.uint8).numpy()
         return np.asarray(self._resized(image), dtype=np.uint8)
 
     def normalise(self, pixels: UInt8[Tensor, "batch size size 3"]) -> Float[Tensor, "b 3 s s"]:
@@ -56,9 +67,12 @@ class Transform:
         return scaled.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
     def __call__(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
-        """Returns network input for pictures of any size."""
+        """Returns network input for pictures of any size; `mofi` to the last bit."""
         if self.resize == "mofi":
-            return torch.cat([self._mofi(read_picture(picture, self.size)) for picture in pictures])
+            images = (_without_needle_ends(read_picture(picture)) for picture in pictures)
+            levels = torch.cat([self._mofi_levels(image) for image in images])
+            mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+            return (levels - mean[:, None, None]) / std[:, None, None]
         pixels = np.stack([self.pixels(picture) for picture in pictures])
         return self.normalise(torch.from_numpy(pixels))
 
@@ -72,17 +86,25 @@ class Transform:
         left, top = (width - self.size) // 2, (height - self.size) // 2
         return image.crop((left, top, left + self.size, top + self.size))
 
-    def _mofi(self, image: Image.Image) -> Float[Tensor, "1 3 size size"]:
+    def _mofi_levels(self, image: Image.Image) -> Float[Tensor, "1 3 size size"]:
+        """Returns levels from 0 to 1, resized as MOFI's evaluation does."""
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255.0
         width, height = _shorter_side(image.size, self.size)
         resized = torch.nn.functional.interpolate(
             pixels, size=(height, width), mode="bilinear", align_corners=False, antialias=False
         )
         left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
-        crop = resized[:, :, top : top + self.size, left : left + self.size]
-        return (crop - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[
-            :, None, None
-        ]
+        return resized[:, :, top : top + self.size, left : left + self.size]
+
+
+def _without_needle_ends(image: Image.Image) -> Image.Image:
+    """Cuts the unused far ends off a needle, which would be huge when resized."""
+    width, height = image.size
+    reach = _LONGEST_ASPECT * min(width, height)
+    if max(width, height) <= reach:
+        return image
+    left, top = max((width - reach) // 2, 0), max((height - reach) // 2, 0)
+    return image.crop((left, top, width - left, height - top))
 
 
 def _shorter_side(size: tuple[int, int], target: int) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from jaxtyping import Int, UInt8
 from openmofi.errors import InputError
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pictures import decode
 
 _PREFETCH = 3
 
@@ -200,10 +201,8 @@ class Loader:
         if self._cache is not None and row in self._cache:
             return self._cache[row]
         place = {name: self._places[name][row].as_py() for name in self._places.column_names}
-        try:
-            pixels = self.transform.pixels(self._reader.read(place))
-        except (OSError, ValueError, SyntaxError):  # what PIL raises for damaged pictures
-            pixels = None
+        decoded = decode(self._reader, place, self.transform)
+        pixels = None if isinstance(decoded, str) else decoded[0]
         if self._cache is not None:
             self._cache[row] = pixels
         return pixels
