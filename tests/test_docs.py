@@ -108,7 +108,9 @@ def test_the_readme_lists_no_verb_that_does_not_exist():
 
 @pytest.mark.parametrize(
     "command",
-    named([*MARKDOWN, *SCRIPTS, *RECIPES, ROOT / "src/openmofi/cli.py"], commands),
+    named(
+        [*MARKDOWN, *SCRIPTS, *RECIPES, *sorted((ROOT / "src/openmofi/cli").glob("*.py"))], commands
+    ),
 )
 def test_commands_parse(command):
     parse(command)

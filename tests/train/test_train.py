@@ -91,7 +91,7 @@ def test_learning_lowers_the_loss(pairs, tmp_path):
 def test_sigterm_saves_and_the_same_command_goes_on(pairs, tmp_path):
     recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(yaml.safe_dump({**TINY, "steps": 5000, "checkpoint_every": 5000}))
-    command = [sys.executable, "-m", "openmofi.cli", "train", recipe, "--data", pairs, "--out", run]
+    command = [sys.executable, "-m", "openmofi", "train", recipe, "--data", pairs, "--out", run]
     process = subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, text=True)
     while not (run / "metrics.jsonl").is_file() and process.poll() is None:
         time.sleep(0.1)

@@ -1,0 +1,72 @@
+"""The command line itself: its help, and how a mistake becomes one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from openmofi import __version__
+from openmofi.errors import OpenMOFIError
+
+app = App(
+    name="openmofi",
+    version=__version__,
+    help=(
+        "Turn noisy image-caption pairs into entity-labelled images, train encoders on them, and "
+        "search with them. The verbs in order: kb build, link, label, select, inspect, train, "
+        "embed, evaluate, index, search, tag. `openmofi demo` runs them all on a built-in world."
+    ),
+    help_format="plaintext",
+)
+kb_app = App(name="kb", help="Build a knowledge base, or look into one.")
+app.command(kb_app)
+
+Flags = Parameter(name="*")
+"""Spreads a settings dataclass into one flag per field."""
+Json = Parameter(name="--json")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake is one sentence and exit code 1.
+
+    With OPENMOFI_DEBUG=1 in the environment, the sentence is a traceback instead.
+
+    Args:
+        arguments: what was typed after `openmofi`; the default is the process's own.
+    """
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except KeyboardInterrupt:
+        print("openmofi: interrupted; the same command continues where it can.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader went away, as `| head` does
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        known = isinstance(error, (OpenMOFIError, CycloptsError, OSError, MemoryError))
+        if not (known or _is_arrow_error(error)) or os.environ.get("OPENMOFI_DEBUG") == "1":
+            raise
+        print(f"openmofi: {_sentence(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    """Returns what went wrong, in one sentence."""
+    if isinstance(error, CycloptsError):
+        return f"{str(error).strip().rstrip('.')}; see `openmofi --help` or add --help to a verb."
+    if isinstance(error, MemoryError):
+        return "The memory is used up; try a smaller --batch-size, or fewer --workers."
+    if _is_arrow_error(error):
+        return f"A table is damaged: {str(error).strip().rstrip('.')}; make it again."
+    if not isinstance(error, OSError):
+        return str(error)
+    reason = error.strerror or str(error)
+    place = f" ({str(error.filename)!r})" if error.filename is not None else ""
+    return f"{reason}{place}; mend that and repeat the command."
+
+
+def _is_arrow_error(error: Exception) -> bool:
+    return type(error).__module__.startswith("pyarrow")
