@@ -82,7 +82,10 @@ class _Source:
 
 
 def build_kb(
-    sources: Sequence[Path | str] | Path | str, *, out: Path, settings: KBSettings | None = None
+    sources: Sequence[Path | str] | Path | str,
+    *,
+    out: Path | str,
+    settings: KBSettings | None = None,
 ) -> BuildSummary:
     """Builds a knowledge base and replaces the one at `out`, if any, at the very end.
 
