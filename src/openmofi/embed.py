@@ -49,7 +49,7 @@ class Places:
 
 
 def embed(
-    model: str | MofiModel, path: Path | str, *, out: Path | str, device: str = "auto"
+    model: str | Path | MofiModel, path: Path | str, *, out: Path | str, device: str = "auto"
 ) -> EmbedSummary:
     """Embeds every readable picture at a path.
 
@@ -65,12 +65,12 @@ def embed(
     """
     places = find_places(path)
     _check_place(Path(out), Path(path), places)
-    encoder = load_model(model, device=device) if isinstance(model, str) else model
+    encoder = load_model(model, device=device) if isinstance(model, (str, Path)) else model
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     table_schema = schema.embeddings(encoder.dim).with_metadata(
         {
-            "openmofi.model": _lasting_name(model) if isinstance(model, str) else "",
+            "openmofi.model": _lasting_name(str(model)) if isinstance(model, (str, Path)) else "",
             "openmofi.root": str(places.root.resolve()),
         }
     )

@@ -74,7 +74,10 @@ SCORED_ENTITY = pa.struct(
         ("context", pa.float32()),  # cosine of text(caption) and text(label: description)
         ("clip", pa.float32()),  # cosine of image and text(label: description)
         ("clip_z", pa.float32()),  # the same, standardised by the entity's own background
-        ("clip_z_other", pa.float32()),  # clip_z with another caption's picture: the null
+        (
+            "clip_z_other",
+            pa.float32(),
+        ),  # the same with another caption's picture; null: offered there too
         ("text_score", pa.float32()),  # probability among the candidates, from text alone
         ("score", pa.float32()),  # probability among the candidates and NIL, picture included
     ]

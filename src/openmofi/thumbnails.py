@@ -11,12 +11,12 @@ from openmofi.pairs import PICTURE_ERRORS, ImageReader
 
 def thumbnail(reader: ImageReader, row: dict[str, Any], *, side: int = 96) -> str:
     """Returns a data URL no larger than `side` pixels, or "" if the picture cannot be read."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(reader.read(row))) as image:
             image.draft("RGB", (side, side))
-            small = image.convert("RGB")
+            small = ImageOps.exif_transpose(image).convert("RGB")
             small.thumbnail((side, side))
     except PICTURE_ERRORS:
         return ""

@@ -147,6 +147,8 @@ def test_the_model_that_made_the_pictures_scores_perfectly(tmp_path):
         dim = 3
 
         class transform:
+            draft_size = None
+
             size = 8
 
             @staticmethod

@@ -109,3 +109,19 @@ def test_saving_twice_gives_the_same_files(nano_dir, tmp_path):
 def test_a_device_that_is_not_there_is_one_sentence(nano_dir, device):
     with pytest.raises(SettingsError, match=r"no device 'gpu'|not 'cuda:99'"):
         load_model(nano_dir, device=device)
+
+
+def test_a_half_precision_checkpoint_is_loaded_in_full(nano_dir, tmp_path):
+    from openmofi.model import save_model
+
+    model = load_model(nano_dir)
+    model.network.half()
+    save_model(model, tmp_path, card="# test\n")
+    assert {p.dtype for p in load_model(tmp_path).network.parameters()} == {torch.float32}
+
+
+def test_batch_norm_keeps_its_momentum_through_saving(nano_dir):
+    norms = [
+        m for m in load_model(nano_dir).network.modules() if isinstance(m, torch.nn.BatchNorm2d)
+    ]
+    assert {norm.momentum for norm in norms} == {0.1}

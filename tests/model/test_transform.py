@@ -104,3 +104,15 @@ def test_cutting_a_needle_keeps_the_middle():
     strip = np.zeros((10, 1000, 3), dtype=np.uint8)
     strip[:, 495:505] = 255
     assert Transform(10).pixels(Image.fromarray(strip)).min() == 255
+
+
+def test_a_photo_of_a_phone_held_upright_stands_upright():
+    sideways = Image.new("RGB", (60, 40), "white")
+    sideways.paste("black", (0, 0, 30, 40))  # left half: the top, once turned
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    sideways.save(buffer, "JPEG", exif=exif)
+    image, full = decode_picture(buffer.getvalue())
+    assert image.size == full == (40, 60)
+    assert image.getpixel((20, 5))[0] < 50 < 200 < image.getpixel((20, 55))[0]

@@ -35,3 +35,19 @@ def test_a_rate_out_of_reach_is_said_and_not_hidden(rng):
     found = calibrate(noise, rng.normal(0, 1, 1000), false_label_rate=0.001)
     assert not found.reached
     assert 0.3 < found.estimated_false_label_rate <= 1.0
+
+
+def test_pairs_that_are_not_mismatched_leave_the_null(rng):
+    # three products only: a third of the other captions' pictures show the candidate as well
+    count = 20_000
+    shown, other_shown = rng.random(count) > 0.2, rng.random(count) < 1 / 3
+    observed = np.where(shown, rng.normal(6, 1, count), rng.normal(0, 1, count))
+    mismatched = np.where(other_shown, np.nan, rng.normal(0, 1, count))
+    found = calibrate(observed, mismatched, false_label_rate=0.05)
+    assert found.reached
+    assert ((observed >= found.threshold) & shown).sum() > 0.99 * shown.sum()
+
+
+def test_a_single_entity_has_no_null(rng):
+    found = calibrate(rng.normal(0, 1, 50), np.full(50, np.nan), false_label_rate=0.05)
+    assert not found.reached

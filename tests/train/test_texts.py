@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from openmofi.schema import VOCABULARY
 from openmofi.train.data import TrainData
-from openmofi.train.texts import TextMix, targets_of
+from openmofi.train.texts import TextMix, same_meaning, targets_of
 
 
 def _data():
@@ -45,3 +45,11 @@ def test_the_draw_of_a_step_can_be_repeated():
 
 def test_targets_are_padded_with_minus_one():
     np.testing.assert_array_equal(targets_of(_data(), np.array([1, 2])), [[1, 0], [0, -1]])
+
+
+def test_one_entity_and_one_text_are_one_meaning():
+    targets = np.array([0, 1, 2, 0, 3, -1, -1])
+    texts = ["Georgia", "Chad", "Georgia", "Georgia: a country", "Peru", "a", "b"]
+    groups = same_meaning(targets, texts).tolist()
+    assert groups[0] == groups[2] == groups[3]  # the state by its name, the country by itself
+    assert len({groups[0], groups[1], groups[4], groups[5], groups[6]}) == 5

@@ -88,6 +88,24 @@ def test_learning_lowers_the_loss(pairs, tmp_path):
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
+def test_other_data_under_the_same_path_is_not_resumed(pairs, tmp_path):
+    train(_settings(), data=pairs, out=tmp_path / "run")
+    write_tar(
+        pairs,
+        {"1.jpg": jpeg(), "1.txt": b"other"}
+        | {f"{i}.jpg": jpeg() for i in range(9)}
+        | {f"{i}.txt": b"words" for i in range(9)},
+    )
+    with pytest.raises(MismatchError, match="data changed"):
+        train(_settings(steps=6), data=pairs, out=tmp_path / "run", resume=True)
+
+
+def test_what_does_not_change_the_result_may_change_on_resuming(pairs, tmp_path):
+    train(_settings(), data=pairs, out=tmp_path / "run")
+    more = _settings(steps=5, threads=2, log_every=3, device="cpu")
+    assert train(more, data=pairs, out=tmp_path / "run", resume=True).steps == 5
+
+
 def test_sigterm_saves_and_the_same_command_goes_on(pairs, tmp_path):
     recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(yaml.safe_dump({**TINY, "steps": 5000, "checkpoint_every": 5000}))

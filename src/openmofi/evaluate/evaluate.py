@@ -36,7 +36,7 @@ class Scores:
 
 
 def evaluate(
-    model: str | MofiModel,
+    model: str | Path | MofiModel,
     *,
     data: Mapping[str, Path | str],
     out: Path | str | None = None,
@@ -58,9 +58,9 @@ def evaluate(
     if not data:
         raise InputError("Nothing to evaluate on; pass --data NAME=PATH.")
     opened = {name: open_labelled(path) for name, path in data.items()}
-    encoder = load_model(model, device=device) if isinstance(model, str) else model
+    encoder = load_model(model, device=device) if isinstance(model, (str, Path)) else model
     knowledge = KnowledgeBase.open(Path(kb)) if kb else None
-    source = model if isinstance(model, str) else "in memory"
+    source = str(model) if isinstance(model, (str, Path)) else "in memory"
     scores = [_scores(source, encoder, name, images, knowledge) for name, images in opened.items()]
     if out is not None:
         _write(Path(out), scores)

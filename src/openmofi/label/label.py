@@ -51,7 +51,7 @@ def label(
     source: Path | str,
     *,
     kb: Path | str,
-    model: str,
+    model: str | Path,
     out: Path | str,
     settings: LabelSettings | None = None,
 ) -> RunTotals:
@@ -71,7 +71,7 @@ def label(
     settings = settings or LabelSettings()
     found = read_pairs(source)
     _check_place(Path(out), Path(source), found)
-    job = Job(found.root, Path(kb), model, Path(out), settings)
+    job = Job(found.root, Path(kb), str(model), Path(out), settings)
     knowledge = KnowledgeBase.open(job.kb)
     freeze_plan(job.out, found.shards, _run_description(job, knowledge))
     if not (job.out / BACKGROUND_FILE).is_file():
@@ -154,8 +154,8 @@ class ShardLabeller:
             self.linker = self._make_linker()  # one that remembers gives other last bits
         candidates = self.linker.link([rows[i]["caption"] for i in usable], all_candidates=True)
         images = self._encode(rows, usable)
-        others = self._others(images.vectors[usable], images.readable[usable], shard)
-        scored = self._score(candidates, images.vectors[usable], images.readable[usable], others)
+        vectors, readable = images.vectors[usable], images.readable[usable]
+        scored = self._score(candidates, vectors, readable, *self._others(vectors, readable, shard))
         return self._result(pairs, rows, usable, scored, images)
 
     def _encode(self, rows: list[dict], usable: list[int]) -> EncodedImages:
@@ -177,20 +177,26 @@ class ShardLabeller:
                 encoded.readable[good] = True
         return encoded
 
-    def _others(self, images: np.ndarray, readable: np.ndarray, shard: Shard) -> np.ndarray:
-        """Returns for each row the vector of a picture that belongs to another caption."""
+    def _others(
+        self, images: np.ndarray, readable: np.ndarray, shard: Shard
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns for each row a picture of another caption: (its vector, its row or -1)."""
         rows = np.flatnonzero(readable)
+        partner = np.full(len(images), -1)
         if len(rows) > 1:
-            others = np.empty_like(images)
-            others[rows] = images[np.roll(rows, len(rows) // 2)]
-            others[~readable] = 0
-            return others
+            partner[rows] = np.roll(rows, len(rows) // 2)
+            return np.where(partner[:, None] >= 0, images[partner], 0), partner
         background = _read_background(self.job.out).images
         pick = zlib.crc32(shard.name.encode()) % len(background)
-        return np.repeat(background[pick : pick + 1], len(images), axis=0)
+        return np.repeat(background[pick : pick + 1], len(images), axis=0), partner
 
     def _score(
-        self, candidates: pa.Table, images: np.ndarray, readable: np.ndarray, others: np.ndarray
+        self,
+        candidates: pa.Table,
+        images: np.ndarray,
+        readable: np.ndarray,
+        others: np.ndarray,
+        partner: np.ndarray,
     ) -> list[list[dict]]:
         """Returns the scored candidates of each usable row."""
         row = candidates["row"].to_numpy()
@@ -200,14 +206,15 @@ class ShardLabeller:
             return scored
         entity, entity_of = np.unique(self.kb.rows_of(ids), return_inverse=True)
         texts, moments = (part[entity_of] for part in self.entities.of(entity))
+        start = candidates["start"].to_numpy()
+        boundary = (row[1:] != row[:-1]) | (start[1:] != start[:-1])
+        mention = np.r_[0, np.cumsum(boundary)]
         clip = (images[row] * texts).sum(1)
         clip_z = (clip - moments[:, 0]) / moments[:, 1]
         clip_other = (others[row] * texts).sum(1)
         clip_z_other = (clip_other - moments[:, 0]) / moments[:, 1]
+        clip_z_other[_offered_too(row, ids, mention, partner)] = np.nan
         context = np.nan_to_num(candidates["context"].to_numpy(zero_copy_only=False))
-        start = candidates["start"].to_numpy()
-        boundary = (row[1:] != row[:-1]) | (start[1:] != start[:-1])
-        mention = np.r_[0, np.cumsum(boundary)]
         log_prior = np.log(np.maximum(candidates["prior"].to_numpy(), 1e-9))
         score = joint_score(log_prior, context, clip_z, mention, self.weights)
         columns = {
@@ -215,7 +222,7 @@ class ShardLabeller:
             "context": context.tolist(),
             "clip": clip.tolist(),
             "clip_z": clip_z.tolist(),
-            "clip_z_other": clip_z_other.tolist(),
+            "clip_z_other": [None if np.isnan(z) else z for z in clip_z_other.tolist()],
             "text_score": candidates["score"].to_pylist(),
             "score": score.tolist(),
         }
@@ -245,6 +252,20 @@ class ShardLabeller:
             extra["embeddings"] = _embedding_table(rows, images)
         table = pa.Table.from_pylist(rows, schema=LABELS)
         return ShardResult(table, dict(errors), pairs.damage, extra)
+
+
+def _offered_too(
+    row: np.ndarray, ids: list[str], mention: np.ndarray, partner: np.ndarray
+) -> np.ndarray:
+    """Returns which candidates' mentions are not mismatched with their row's partner.
+
+    Where the partner's caption offers one of a mention's candidates too, its picture may show it.
+    """
+    offered = set(zip(row.tolist(), ids, strict=True))
+    pairs = zip(partner[row].tolist(), ids, strict=True)
+    too = np.array([pair in offered for pair in pairs], dtype=bool)
+    starts = np.flatnonzero(np.r_[True, mention[1:] != mention[:-1]])
+    return np.logical_or.reduceat(too, starts)[mention]
 
 
 @dataclass(frozen=True)

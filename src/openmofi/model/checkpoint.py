@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openmofi.errors import InputError
 from openmofi.model.mofi import MofiModel
+from openmofi.model.presets import mend_batch_norm
 from openmofi.model.transform import from_processor_config, to_processor_config
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -19,16 +20,17 @@ def load_model(source: str | Path, *, device: str = "auto") -> MofiModel:
     Raises:
         InputError: nothing usable is there, or it has no image and text tower.
     """
+    import torch
     import transformers
 
     name = str(source)
     _check_source(name)
     transformers.utils.logging.disable_progress_bar()  # their bars for one file say nothing
     try:
-        network = transformers.AutoModel.from_pretrained(name)
+        network = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         config, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(f"Cannot load a model from {name!r}: {first_line}") from error
     if not hasattr(network, "get_image_features") or not hasattr(network, "get_text_features"):
@@ -37,6 +39,7 @@ def load_model(source: str | Path, *, device: str = "auto") -> MofiModel:
             "texts; pass a dual encoder such as openai/clip-vit-base-patch32."
         )
     assert tokenizer is not None
+    mend_batch_norm(network)
     return MofiModel(network.eval(), tokenizer, from_processor_config(config), device)
 
 

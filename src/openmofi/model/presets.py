@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from openmofi.errors import SettingsError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -145,9 +146,18 @@ def _build_nano(tokens: SpecialTokens, image_size: int) -> PreTrainedModel:
     embeddings = network.text_model.embeddings
     torch.nn.init.normal_(embeddings.token_embedding.weight, std=0.1)
     torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.002)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            # transformers passes TensorFlow's 0.9997 where torch expects 1 - 0.9997: the running
-            # statistics would be those of the last batch alone.
-            module.momentum = 0.1
+    mend_batch_norm(network)
     return network
+
+
+def mend_batch_norm(network: torch.nn.Module) -> None:
+    """Gives batch norms torch's momentum of 0.1.
+
+    transformers passes TensorFlow's 0.9997 to MobileNet where torch expects 1 - 0.9997, so that the
+    running statistics would be those of the last batch alone.
+    """
+    import torch
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and (module.momentum or 0) > 0.9:
+            module.momentum = 0.1

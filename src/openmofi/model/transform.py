@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, ImageOps
 from torch import Tensor
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -145,10 +145,12 @@ def decode_picture(
         OSError: as `read_picture`.
     """
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        full = image.size
+        width, height = image.size
         if size and image.format == "JPEG":
             image.draft("RGB", (2 * size, 2 * size))
-        return _rgb(image), full
+        sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        upright = ImageOps.exif_transpose(image)  # phones store pictures as the chip lay
+        return _rgb(upright), (height, width) if sideways else (width, height)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

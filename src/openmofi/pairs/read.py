@@ -14,7 +14,6 @@ import struct
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,10 +158,6 @@ class ImageReader:
         if row["path"].startswith("row:"):
             return read_image_cell(self.root / row["shard"], int(row["path"][4:]))
         return (self.root / row["path"]).read_bytes()
-
-    def read_many(self, rows: Iterable[dict[str, Any]]) -> list[bytes]:
-        """Returns the bytes of several pictures."""
-        return [self.read(row) for row in rows]
 
     def close(self) -> None:
         """Closes the shards that are open."""

@@ -32,10 +32,10 @@ class Tag:
 class Tagger:
     """Class rows and entity texts of a model and a knowledge base, ready to compare with."""
 
-    def __init__(self, model: MofiModel | str, kb: Path | str | KnowledgeBase):
+    def __init__(self, model: MofiModel | str | Path, kb: Path | str | KnowledgeBase):
         self.kb = kb if isinstance(kb, KnowledgeBase) else KnowledgeBase.open(Path(kb))
-        self.model = load_model(model) if isinstance(model, str) else model
-        head = Path(model) / "entity_head" if isinstance(model, str) else None
+        self.model = load_model(model) if isinstance(model, (str, Path)) else model
+        head = Path(model) / "entity_head" if isinstance(model, (str, Path)) else None
         if head is not None and head.is_dir():
             from openmofi.train.entity_head import load_head_rows
 
@@ -94,7 +94,7 @@ class Tagger:
 
 
 def tag(
-    model: MofiModel | str, images: Sequence[Picture], *, kb: Path | str, k: int = 5
+    model: MofiModel | str | Path, images: Sequence[Picture], *, kb: Path | str, k: int = 5
 ) -> list[list[Tag]]:
     """Names what pictures show.
 

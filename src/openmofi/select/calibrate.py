@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 _FEWEST_KEPT = 0.01
+_NEAR_BEST = 1.1
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,19 @@ def calibrate(
 ) -> Calibration:
     """Returns the lowest threshold whose estimated rate of wrong labels is at most the wanted one.
 
-    If there is none, it is the one with the lowest estimated rate, and `reached` is False.
+    If there is none, `reached` is False and the estimated rate is near the lowest there is.
 
     Args:
         observed: clip_z of the chosen candidates with their own pictures.
-        mismatched: clip_z of the candidates chosen with other captions' pictures.
+        mismatched: clip_z of the candidates chosen with other captions' pictures; NaN where the
+            other caption offers one of the candidates too, so that nothing is mismatched.
         false_label_rate: wanted share of wrong labels among those kept, in (0, 1).
     """
     if not len(observed):
         return Calibration(0.0, 0.0, True, 0.0, 0)
-    observed, mismatched = np.sort(observed), np.sort(mismatched)
+    observed, mismatched = np.sort(observed), np.sort(mismatched[~np.isnan(mismatched)])
+    if not len(mismatched):  # one entity alone: no picture is certainly of something else
+        return Calibration(float(observed[0]), 1.0, False, 1.0, len(observed))
     median = np.median(mismatched)
     unshown = min(1.0, 2 * float(np.searchsorted(observed, median, "right")) / len(observed))
     above = len(observed) - np.arange(len(observed))  # kept at threshold observed[i]
@@ -59,6 +63,6 @@ def calibrate(
     rate[above < _FEWEST_KEPT * len(observed)] = 1.0  # too few to say anything of their rate
     index = int(np.argmax(rate <= false_label_rate))
     reached = bool(rate[index] <= false_label_rate)
-    if not reached:
-        index = int(np.argmin(rate))
+    if not reached:  # not the very minimum, which may keep next to nothing for a little less
+        index = int(np.argmax(rate <= _NEAR_BEST * rate.min()))
     return Calibration(float(observed[index]), float(rate[index]), reached, unshown, len(observed))

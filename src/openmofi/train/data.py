@@ -6,6 +6,7 @@ permutation, so the batch of any step follows from (seed, step) alone: resuming 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,16 @@ class TrainData:
     def entity_ids(self) -> list[str]:
         """Entity id of each class."""
         return [] if self.vocabulary is None else self.vocabulary["id"].to_pylist()
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the images' places, captions and classes, and of the vocabulary."""
+        digest = hashlib.sha256()
+        columns = [self.table["shard"], self.table["offset"], self.table["path"]]
+        for column in [*columns, self.table["caption"]]:
+            for text in column.to_pylist():
+                digest.update(str(text).encode("utf-8", "surrogatepass") + b"\0")
+        digest.update(repr((self.classes, self.entity_ids)).encode())
+        return digest.hexdigest()
 
     def texts(self) -> Iterator[str]:
         """Yields every text a tokenizer should know."""

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 import openmofi
 from openmofi.config import OptimSettings, TrainSettings, as_dict, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
+from openmofi.folders import new_folder
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.mofi import pick_device
 from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
@@ -32,7 +33,10 @@ from openmofi.train.entity_head import EntityHead, save_head
 from openmofi.train.losses import INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE, info_nce
 from openmofi.train.schedule import learning_rate_factor
 from openmofi.train.state import load_state, save_state
-from openmofi.train.texts import TextMix, targets_of
+from openmofi.train.texts import TextMix, same_meaning, targets_of
+
+_FREE_TO_CHANGE = frozenset({"steps", "threads", "device", "log_every", "checkpoint_every", "data"})
+"""Settings that may differ when a run is resumed; the data itself is compared by its contents."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Run:
         bf16 = settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             images = self.model.image_features(inputs)
-            texts = None
+            texts, drawn = None, []
             if settings.loss.contrastive > 0:
                 drawn = self.texts.draw(batch.rows, targets[:, 0], step=batch.step)
                 texts = self.model.text_features(drawn)
@@ -111,7 +115,9 @@ class Run:
         loss = torch.zeros((), device=self.device)
         targets_on_device = torch.from_numpy(targets).to(self.device)
         if texts is not None:
-            groups = targets_on_device[:, 0] if settings.loss.mask_same_entity else None
+            groups = None
+            if settings.loss.mask_same_entity:
+                groups = same_meaning(targets[:, 0], drawn).to(self.device)
             scale = self.model.logit_scale
             contrastive = info_nce(
                 images, F.normalize(texts.float(), dim=-1), scale, groups_B=groups
@@ -148,6 +154,7 @@ class Run:
         """Returns everything that resuming needs."""
         return {
             "step": self.step,
+            "data": self.data.fingerprint(),
             "network": self.model.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "head": self.head.state_dict() if self.head is not None else None,
@@ -155,6 +162,11 @@ class Run:
 
     def load_state_dict(self, state: dict) -> None:
         """Takes up a state."""
+        if state["data"] != self.data.fingerprint():
+            raise MismatchError(
+                "The data changed since this run's last checkpoint; bring it back, or start a new "
+                "run with another --out."
+            )
         self.step = state["step"]
         self.model.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -334,7 +346,9 @@ def _prepare(out: Path, settings: TrainSettings, data: Path, *, resume: bool) ->
     resolved = {**as_dict(settings), "data": str(data)}
     if config.is_file() and resume:
         before = yaml.safe_load(config.read_text())
-        changed = sorted(k for k in resolved if k != "steps" and before.get(k) != resolved[k])
+        changed = sorted(
+            k for k in resolved if k not in _FREE_TO_CHANGE and before.get(k) != resolved[k]
+        )
         if changed:
             raise MismatchError(
                 f"{str(out)!r} was started with other settings ({', '.join(changed)}); resume with "
@@ -366,9 +380,10 @@ def _drop_metrics_after(path: Path, step: int) -> None:
 
 
 def _save(run: Run, out: Path) -> None:
-    save_model(run.model, out / "model", card=_model_card(run))
-    if run.head is not None:
-        save_head(run.head, run.data.entity_ids, out / "model" / "entity_head")
+    with new_folder(out / "model") as folder:
+        save_model(run.model, folder, card=_model_card(run))
+        if run.head is not None:
+            save_head(run.head, run.data.entity_ids, folder / "entity_head")
 
 
 def _model_card(run: Run) -> str:

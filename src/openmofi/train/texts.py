@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 
 from openmofi.errors import SettingsError
 from openmofi.train.data import TrainData
@@ -47,6 +50,21 @@ class TextMix:
         if kind == "caption":
             return self._captions[row].as_py()
         return (self._names if kind == "name" else self._descriptions)[target]
+
+
+def same_meaning(targets: np.ndarray, texts: Sequence[str]) -> torch.Tensor:
+    """Returns int64 groups [batch]: rows of one entity, or of one text, are in one group.
+
+    Two entities of one name, the country Georgia and the state, must not be told apart by it.
+    """
+    groups = np.arange(len(targets))
+    seen: dict[object, int] = {}
+    for row, keys in enumerate(zip(targets.tolist(), texts, strict=True)):
+        known = {groups[seen[key]] for key in keys if key in seen and key != -1}
+        for group in known:
+            groups[groups == group] = row
+        seen.update((key, row) for key in keys)
+    return torch.from_numpy(groups)
 
 
 def targets_of(data: TrainData, rows: np.ndarray) -> np.ndarray:
