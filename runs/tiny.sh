@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole story, verb by verb, on photos that the package draws itself. Read it from the top.
 #
-#   runs/tiny.sh OUT          the full world: 98 entities, 3,920 photos to learn from
+#   runs/tiny.sh OUT          the full world: 98 entities, 7,840 photos to learn from
 #   runs/tiny.sh OUT small    20 entities, 240 photos: shows that all runs, learns next to nothing
 #
 # Interrupted? The same command goes on: what is finished is kept or done again in seconds.

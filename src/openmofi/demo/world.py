@@ -67,7 +67,7 @@ class WorldSize:
 
 SIZES = {
     "small": WorldSize(_SMALL, num_train=12, num_test=4),
-    "full": WorldSize(None, num_train=40, num_test=10),
+    "full": WorldSize(None, num_train=80, num_test=10),
 }
 
 SIDECAR = pa.schema(
