@@ -26,7 +26,12 @@ install_import_hook(
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
+
+# How long an example takes says more of the machine's other work than of the code.
+settings.register_profile("openmofi", deadline=None)
+settings.load_profile("openmofi")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
