@@ -14,8 +14,8 @@ from conftest import jpeg, write_tar
 from openmofi.cli import app, main
 
 VERBS = """
-    kb build | kb query | kb show | link | label | select | inspect | train | embed | evaluate |
-    index | search | tag | demo | info
+    kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | select |
+    inspect | train | embed | evaluate | evaluate linking | index | search | tag | demo | info
 """
 VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
 # Those of fruit.GOOD and `whole`, and once more the `whole` of the tar that is cut short.
@@ -40,6 +40,7 @@ def world(tmp_path_factory, nano_dir):
     (folder / "model").symlink_to(nano_dir)
     for line in (
         "kb build {w}/fruit.csv --out {w}/kb",
+        "kb build {w}/fruit.csv --out {w}/kb-counted",
         "label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16",
         "select {w}/i2e --order caption-match --min-images 1",
         "embed {w}/model {w}/i2e/select/default --out {w}/emb.parquet",
@@ -47,6 +48,10 @@ def world(tmp_path_factory, nano_dir):
         "train {w}/recipe.yaml --data {w}/pairs --out {w}/run",
     ):
         app(line.format(w=folder).split(), exit_on_error=False, result_action="return_value")
+    mel = {"sentence": "an apple a day", "mentions": "apple", "entities": "", "answer": "red"}
+    (folder / "mel.jsonl").write_text(f"{json.dumps(mel)}\n" * 120)
+    (folder / "few.jsonl").write_text(json.dumps(mel))
+    (folder / "captions.txt").write_text("an apple\nApple pie for Anna\n")
     (folder / "empty").mkdir()
     (folder / "noise.bin").write_bytes(b"\0\1\2noise")
     (folder / "noise.parquet").write_bytes(b"PAR1 no PAR1")
@@ -91,7 +96,18 @@ MISTAKES = [
     ("kb build {w}/fruit.csv --out {w}/index", "exists and is not a knowledge base"),
     ("kb query apple --kb {w}/empty", "is not a knowledge base"),
     ("kb show Q1 --kb {w}/kb", "no entity 'Q1'"),
+    ("kb stats --kb {w}/empty", "is not a knowledge base"),
+    ("kb count {w}/nowhere.txt --kb {w}/kb-counted", "nowhere.txt"),
+    ("kb count {w}/empty --kb {w}/kb-counted", "holds no image-caption pairs"),
+    ("kb fit {w}/few.jsonl --kb {w}/kb --out {t}/w.json", "fitting needs 100"),
+    ("kb fit {w}/fruit.csv --kb {w}/kb --out {t}/w.json", "fruit.csv"),
     ("link apple --kb {w}/nowhere", "is not a knowledge base"),
+    ("link apple --kb {w}/kb --weights {w}/noise.bin", "does not hold the linker's weights"),
+    ("link apple --kb {w}/kb --weights {w}/nowhere", "does not hold the linker's weights"),
+    ("link apple --kb {w}/kb --max-candidates 31", "from 1 to 30"),
+    ("link apple --kb {w}/kb --detector best", "There is no detector 'best'"),
+    ("evaluate linking --kb {w}/kb --data {w}/noise.bin", "noise.bin"),
+    ("evaluate linking --kb {w}/empty --data {w}/mel.jsonl", "is not a knowledge base"),
     ("label {w}/nowhere --kb {w}/kb --model {w}/model --out {t}/o", "no input"),
     ("label {w}/empty --kb {w}/kb --model {w}/model --out {t}/o", "holds no image-caption pairs"),
     ("label {w}/noise.bin --kb {w}/kb --model {w}/model --out {t}/o", "not a known kind"),
@@ -321,7 +337,11 @@ JSON_LINES = [
     "kb build {w}/fruit.csv --out {t}/kb --json",
     "kb query apple --kb {w}/kb --json",
     "kb show red --kb {w}/kb --json",
+    "kb stats --kb {w}/kb --json",
+    "kb count {w}/captions.txt --kb {w}/kb-counted --json",
+    "kb fit {w}/mel.jsonl --kb {w}/kb --out {t}/w.json --json",
     "link apple --kb {w}/kb --all-candidates --json",
+    "evaluate linking --kb {w}/kb --data {w}/mel.jsonl --json",
     "label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16 --json",
     "select {w}/i2e --order caption-match --min-images 1 --json",
     "train {w}/recipe.yaml --data {w}/pairs --out {w}/run --resume --json",
@@ -346,6 +366,11 @@ def test_json_output_is_json_and_nothing_else(run, line):
 NEXT = [
     ("kb build {w}/fruit.csv --out {t}/kb", "openmofi kb query"),
     ("kb query apple --kb {w}/kb", "openmofi kb show red"),
+    ("kb stats --kb {w}/kb", "openmofi link"),
+    ("kb count {w}/photos --kb {w}/kb-counted", "openmofi link"),
+    ("kb fit {w}/mel.jsonl --kb {w}/kb --out {t}/w.json", "--weights"),
+    ("link apple --kb {w}/kb", "--all-candidates"),
+    ("evaluate linking --kb {w}/kb --data {w}/mel.jsonl --out {t}", "openmofi link"),
     ("label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16", "select"),
     ("select {w}/i2e --order caption-match --min-images 1", "openmofi inspect"),
     ("inspect {w}/i2e", "openmofi train"),

@@ -49,7 +49,9 @@ def verbs() -> list[str]:
     found = []
     for name in (name for name in app if not name.startswith("-")):
         nested = [inner for inner in app[name] if not inner.startswith("-")]
-        found += [f"{name} {inner}" for inner in nested] or [name]
+        found += [f"{name} {inner}" for inner in nested]
+        if not nested or app[name].default_command:
+            found.append(name)
     return found
 
 

@@ -30,6 +30,10 @@ class KBSettings:
 
     languages: tuple[str, ...] = ("en", "mul")
     """Languages whose labels and aliases become names; the first with a label gives the label."""
+    preset: Literal["image", "wikipedia", "full"] = "image"
+    """Which items of a dump are kept. image: what pictures may show, that is items with a sitelink
+    that are no scholarly article and no name; wikipedia: items with an article in one of the
+    languages; full: all. None keeps Wikimedia's own pages, or items without a name."""
     max_entities: int | None = None
     """Stop after this many entities of a dump."""
     id_column: str = "id"
@@ -37,10 +41,36 @@ class KBSettings:
     prior_gamma: float = 1.0
     """Exponent of (1 + sitelinks) in the prior p0(entity)."""
     alias_weight: float = 0.3
-    """Weight of an alias relative to a label in p0(entity | name)."""
+    """Weight of an alias relative to a label in p0(entity | name); 0 leaves aliases out."""
+    language_weight: float = 0.5
+    """Weight of names in other languages than the first and mul, in p0(entity | name)."""
+    redirects: str | None = None
+    """File of merged ids, from<TAB>to, also .gz; the old ids are found as well."""
+    anchors: str | None = None
+    """File of links, text<TAB>article title or id<TAB>count, also .gz; they refine p(entity |
+    name)."""
+    anchor_mu: float = 10.0
+    """Links that the prior p0 counts as, beside the links of --anchors."""
+    anchor_min_count: int = 2
+    """Links needed to make a text a name of an entity that does not bear it."""
+    overrides: str | None = None
+    """File of decisions, name<TAB>id<TAB>p: p(entity | name) becomes p, 0 removes the entity, and
+    the id - removes the name."""
+    workers: int | None = None
+    """Processes that decode a dump, beside the one that decompresses it; all cores by default."""
 
     def __post_init__(self) -> None:
-        _check_bounds(self, max_entities=(1, _ANY), alias_weight=(0, _ANY))
+        _check_bounds(self, max_entities=(1, _ANY), alias_weight=(0, _ANY), workers=(1, _ANY))
+        _check_bounds(self, language_weight=(0, _ANY), anchor_min_count=(1, _ANY))
+        _check_bounds(self, anchor_mu=(1e-9, _ANY))
+        if self.preset not in ("image", "wikipedia", "full"):
+            known = "expected image, wikipedia or full"
+            raise SettingsError(f"Setting 'preset' cannot be {self.preset!r}; {known}.")
+        if self.preset == "wikipedia" and set(self.languages) <= {"mul"}:
+            raise SettingsError(
+                "Preset 'wikipedia' keeps items with an article in one of the languages, but mul "
+                "has no Wikipedia; give --languages a language such as en."
+            )
 
 
 @dataclass(frozen=True)
@@ -53,8 +83,13 @@ class LinkSettings:
     """Longest mention, in words."""
     min_chars: int = 2
     """Names shorter than this are ignored."""
-    context_weight: float = 8.0
-    """Weight of the context cosine beside log prior when candidates are ranked by text."""
+    weights: str | None = None
+    """JSON file with other weights of the score's terms, as `openmofi kb fit` writes them."""
+    min_score: float = 0.0
+    """Mentions whose best candidate is less probable than this are left out."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, max_candidates=(1, 30), max_words=(1, _ANY), min_score=(0, 1))
 
 
 @dataclass(frozen=True)

@@ -33,14 +33,25 @@ class Progress:
             self._bar.update(self._task, advance=count, note=f"{rate:,.0f} {self.unit}/s {note}")
         elif now - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = now
-            of = f"/{self.total:,}" if self.total else ""
-            line = f"{self.title}: {self.count:,}{of} {self.unit}, {rate:,.0f}/s {note}".rstrip()
-            print(line, file=sys.stderr, flush=True)
+            of = left = ""
+            if self.total and rate:
+                of = f"/{self.total:,}"
+                left = f", {_duration((self.total - self.count) / rate)} left"
+            line = f"{self.title}: {self.count:,}{of} {self.unit}, {rate:,.0f}/s{left} {note}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Stops drawing."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    """Returns a time to wait, in the largest fitting unit."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def _make_bar():

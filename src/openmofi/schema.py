@@ -14,7 +14,9 @@ ENTITIES = pa.schema(
         ("description", pa.string()),
         ("num_aliases", pa.int32()),
         ("sitelinks", pa.int32()),
+        ("statements", pa.int32()),
         ("types", pa.list_(pa.string())),  # P31 values, or the catalogue's type column
+        ("subclass_of", pa.list_(pa.string())),  # P279 values
         ("image", pa.string()),
         ("enwiki", pa.string()),
         ("prior", pa.float32()),  # unnormalised popularity, > 0
@@ -22,15 +24,17 @@ ENTITIES = pa.schema(
     ]
 )
 
-# kb/names.parquet; one row per (canonical key, entity), sorted by key then popularity.
+# kb/names.parquet; one row per (canonical key, entity), sorted by key (bytes), then falling weight,
+# then entity.
 NAMES = pa.schema(
     [
         ("key", pa.string()),  # canonical form, see kb/text.py
         ("raw", pa.string()),
         ("language", pa.string()),
-        ("kind", pa.string()),  # label | alias | title
+        ("kind", pa.string()),  # label | title | alias | anchor | override
         ("entity", pa.int32()),  # row in entities.parquet
-        ("weight", pa.float32()),  # p0(entity | name) before normalisation
+        ("count", pa.int64()),  # links with this text to this entity, where anchors were given
+        ("weight", pa.float32()),  # p(entity | name) before normalisation, > 0
     ]
 )
 
@@ -44,8 +48,14 @@ CANDIDATES = pa.schema(
         ("id", pa.string()),
         ("rank", pa.int16()),  # 0 = best by score
         ("prior", pa.float32()),  # p(entity | mention), sums to 1 over a mention's candidates
-        ("context", pa.float32()),  # cosine of caption and entity text; null without an encoder
-        ("score", pa.float32()),  # prior and context together; equals prior without an encoder
+        # The terms of the score, see link/disambiguate.py; null: not computed.
+        ("context", pa.float32()),  # cosine of caption and entity text
+        ("coherence", pa.float32()),  # cosine of entity text and the caption's other entities
+        ("type", pa.float32()),  # log odds of the entity's types in the data of the weights
+        ("linkability", pa.float32()),  # share of the name's uses, in counted captions, as a name
+        ("case", pa.int8()),  # 1: written as this entity's name is, -1: otherwise, 0: no evidence
+        ("detected", pa.float32()),  # how sure a mention detector is of this span
+        ("score", pa.float32()),  # p(entity | mention, caption); the rest to 1 is NIL
     ]
 )
 

@@ -10,6 +10,7 @@ from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase, build, build_kb, merge
 from openmofi.schema import ENTITIES, NAMES
+from wikidata import of_class
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent")
@@ -50,13 +51,53 @@ def test_rows_are_popularity_ranks(tmp_path):
     build_kb(source, out=tmp_path / "kb")
     kb = KnowledgeBase.open(tmp_path / "kb")
     assert kb.ids.to_pylist() == ["b", "d", "a", "c"]
-    assert kb.entities["prior"].to_pylist() == [6, 6, 2, 1]
+    assert kb.entities(["prior"])["prior"].to_pylist() == [6, 6, 2, 1]
 
 
 def test_gamma_bends_the_prior(tmp_path):
     source = catalogue(tmp_path, "a,Ann,3")
     build_kb(source, out=tmp_path / "kb", settings=KBSettings(prior_gamma=0.5))
-    assert KnowledgeBase.open(tmp_path / "kb").entities["prior"].to_pylist() == [2]
+    assert KnowledgeBase.open(tmp_path / "kb").entities()["prior"].to_pylist() == [2]
+
+
+def test_an_alias_weight_of_nothing_leaves_aliases_out(tmp_path):
+    source = catalogue(tmp_path, "a,Ann,Anna", header="id,name,aliases")
+    build_kb(source, out=tmp_path / "kb", settings=KBSettings(alias_weight=0))
+    assert KnowledgeBase.open(tmp_path / "kb").show("a").names == {"und": ["Ann"]}
+
+
+def test_other_languages_weigh_less_than_the_first_and_mul(tmp_path):
+    labels = {code: {"value": code * 2} for code in ("en", "mul", "de")}
+    thing = {**GEORGIA, "labels": labels, "aliases": {}}
+    settings = KBSettings(languages=("en", "de", "mul"), language_weight=0.25)
+    build_kb(dump(tmp_path, thing), out=tmp_path / "kb", settings=settings)
+    rows = pq.read_table(tmp_path / "kb" / "names.parquet").to_pylist()
+    assert {row["key"]: row["weight"] for row in rows} == {"enen": 10, "mulmul": 10, "dede": 2.5}
+
+
+def test_statements_and_superclasses_are_kept(tmp_path):
+    claims = {"P279": of_class(5, 6) + of_class(7, rank="deprecated"), "P1": of_class(1)}
+    build_kb(dump(tmp_path, {**GEORGIA, "claims": claims}), out=tmp_path / "kb")
+    view = KnowledgeBase.open(tmp_path / "kb").show("Q230")
+    assert (view.subclass_of, view.statements) == (["Q5", "Q6"], 4)
+
+
+def test_the_card_tells_how_it_was_made(tmp_path):
+    build_kb(catalogue(tmp_path, "a,Ann,"), out=tmp_path / "kb")
+    card = json.loads((tmp_path / "kb" / "card.json").read_text())
+    assert card["settings"]["preset"] == "image"
+    assert {"reading", "sorting names", "indexing names"} <= set(card["seconds"])
+    assert 10**7 < card["peak_memory_bytes"] < 10**11
+
+
+def test_lines_that_are_only_unwanted_are_counted_and_not_written_down(tmp_path):
+    unwanted = {**GEORGIA, "id": "Q1", "sitelinks": {}}
+    path = dump(tmp_path, GEORGIA, unwanted)
+    path.write_text(path.read_text() + "oops\n")
+    summary = build_kb(path, out=tmp_path / "kb")
+    assert summary.rejected == {"bad_json": 1, "no_sitelink": 1}
+    (reject,) = map(json.loads, (tmp_path / "kb" / "rejects.jsonl").read_text().splitlines())
+    assert (reject["source"], reject["line"], reject["text"]) == (str(path), 5, "oops")
 
 
 def test_aliases_weigh_less_than_labels(tmp_path):
@@ -194,7 +235,7 @@ def test_real_entities_are_found_by_name(tmp_path):
 def test_real_sources_of_all_kinds_go_together(tmp_path):
     names = ("wikidata/sample_items_100.json.bz2", "wikidata/mock-dump-with-bugs.json")
     sources = [*(SHARED / name for name in names), SHARED / "grocery" / "entities.csv"]
-    summary = build_kb(sources, out=tmp_path / "kb")
+    summary = build_kb(sources, out=tmp_path / "kb", settings=KBSettings(preset="full"))
     assert summary.entities == 181
     assert summary.rejected == {"no_name": 55, "property_not_item": 46}
     assert summary.sources[2].note == "took the column 'class_id' for ids"

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openmofi.kb.hashing import Hasher, _mix_int
-from openmofi.kb.index import NameIndex, build_index, hash_text
+from openmofi.kb.index import HashCollision, IndexBuilder, NameIndex, hash_text, lengths_after
+from openmofi.schema import NAMES
 
 
 def slow_hash(seed: int, data: bytes) -> int:
@@ -14,16 +17,19 @@ def slow_hash(seed: int, data: bytes) -> int:
     return _mix_int(sum(byte * pow(base, i, 2**64) for i, byte in enumerate(data)) % 2**64)
 
 
-def index_of(names: dict[str, list[tuple[int, float]]], hasher: Hasher) -> NameIndex:
-    rows = [(name, row, weight) for name, found in names.items() for row, weight in found]
-    keys = pa.array([name for name, _, _ in rows], pa.string())
-    return build_index(
-        hasher.strings(keys),
-        np.array([row for _, row, _ in rows], np.int64),
-        np.array([weight for _, _, weight in rows], np.float32),
-        first_hashes=hasher.strings(pa.array([name.split()[0] for name, _, _ in rows])),
-        num_tokens=np.array([len(name.split()) for name, _, _ in rows]),
-    )
+def index_of(names: dict[str, list[tuple[int, float]]], folder: Path, size: int = 3) -> NameIndex:
+    """Builds an index from batches of `size` rows, as a builder gets them."""
+    rows = [
+        {"key": name, "raw": name.title(), "entity": row, "weight": weight}
+        for name, found in sorted(names.items(), key=lambda item: item[0].encode())
+        for row, weight in found
+    ]
+    columns = [field for field in NAMES if field.name in ("key", "raw", "entity", "weight")]
+    builder = IndexBuilder(folder, Hasher(0), num_names=len(names))
+    for at in range(0, len(rows), size):
+        builder.add(pa.Table.from_pylist(rows[at : at + size], pa.schema(columns)))
+    builder.finish()
+    return NameIndex.open(folder)
 
 
 @given(st.text(), st.integers(0, 7))
@@ -42,33 +48,71 @@ def test_substrings_hash_like_strings():
 
 
 @given(st.sets(st.text("abc ", min_size=1).map(str.strip).filter(bool), min_size=1), st.data())
-def test_every_name_is_found_and_no_other(names, data):
-    hasher = Hasher(0)
-    index = index_of({name: [(i, 1.0)] for i, name in enumerate(names)}, hasher)
+def test_every_name_is_found_and_no_other(tmp_path_factory, names, data):
+    index = index_of({name: [(i, 1.0)] for i, name in enumerate(names)}, folder(tmp_path_factory))
     asked = data.draw(st.lists(st.sampled_from(sorted(names)) | st.text("abcd ", min_size=1)))
-    keys = index.find(hasher.strings(pa.array(asked, pa.string())))
-    found = [index.rows[index.offsets[key]] if key >= 0 else None for key in keys]
-    assert found == [list(names).index(name) if name in names else None for name in asked]
+    found = index.candidates(index.find(Hasher(0).strings(pa.array(asked, pa.string()))))
+    expected = [(i, list(names).index(name)) for i, name in enumerate(asked) if name in names]
+    assert list(zip(found.item.tolist(), found.entity.tolist(), strict=True)) == expected
 
 
-def test_candidates_come_most_probable_first():
-    index = index_of({"georgia": [(4, 1.0), (2, 9.0), (1, 1.0)]}, Hasher(0))
-    assert index.rows.tolist() == [2, 1, 4]
-    assert index.weights.tolist() == [9.0, 1.0, 1.0]
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("index") / "index"
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_names_may_go_on_in_the_next_batch(tmp_path, size):
+    names = {"a b": [(3, 4.0), (1, 4.0)], "b": [(7, 1.0)], "c": [(i, 40.0 - i) for i in range(40)]}
+    index = index_of(names, tmp_path / "index", size)
+    found = index.candidates(index.find(Hasher(0).strings(pa.array(["c", "b", "a b"]))))
+    assert found.entity.tolist() == [*range(30), 7, 3, 1]
+    assert found.rank.tolist() == [*range(30), 0, 0, 1]
+    assert np.bincount(found.item, found.prior) == pytest.approx([1, 1, 1])
+
+
+def test_fewer_candidates_share_the_probability(tmp_path):
+    index = index_of({"georgia": [(4, 3.0), (2, 1.0), (1, 1.0)]}, tmp_path / "index")
+    found = index.candidates(np.array([0, -1, 0]), 2)
+    assert found.item.tolist() == [0, 0, 2, 2]
+    assert found.prior.tolist() == pytest.approx([0.75, 0.25] * 2)
+
+
+def test_names_without_capitals_are_marked(tmp_path):
+    names = [("turkey", "Turkey", 0), ("turkey", "turkey", 1), ("中", "中", 2)]
+    table = {
+        "key": [key for key, _, _ in names],
+        "raw": [raw for _, raw, _ in names],
+        "entity": pa.array([row for _, _, row in names], pa.int32()),
+        "weight": pa.array([1.0, 1.0, 1.0], pa.float32()),
+    }
+    builder = IndexBuilder(tmp_path / "index", Hasher(0), num_names=2)
+    builder.add(pa.table(table))
+    builder.finish()
+    index = NameIndex.open(tmp_path / "index")
+    found = index.candidates(index.find(Hasher(0).strings(pa.array(["turkey", "中"]))))
+    assert found.is_lower.tolist() == [False, True, False]
+    assert found.entity.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 30])
-def test_first_tokens_know_the_lengths_of_names(length):
-    hasher = Hasher(0)
-    index = index_of({" ".join(["buffalo"] * length): [(0, 1.0)]}, hasher)
-    mask = int(index.lengths(hash_text(hasher, "buffalo"))[0])
+def test_first_tokens_know_the_lengths_of_names(tmp_path, length):
+    index = index_of({" ".join(["buffalo"] * length): [(0, 1.0)]}, tmp_path / "index")
+    mask = int(lengths_after(hash_text(Hasher(0), "buffalo")[0], index.arrays))
     assert mask == 1 << (min(length, 16) - 1)
 
 
-def test_index_survives_the_disk(tmp_path):
-    hasher = Hasher(0)
-    index = index_of({"a b": [(0, 1.0)], "c": [(1, 2.0)]}, hasher)
-    index.save(tmp_path)
-    opened = NameIndex.open(tmp_path)
-    assert opened.find(hasher.strings(pa.array(["c", "a b", "x"]))).min() == -1
-    assert opened.rows.tolist() == index.rows.tolist()
+def test_equal_hashes_are_noticed(tmp_path):
+    class Same(Hasher):
+        def strings(self, strings):
+            return np.zeros(len(strings), np.uint64)
+
+    builder = IndexBuilder(tmp_path / "index", Same(0), num_names=2)
+    row = {"raw": ["A", "B"], "entity": pa.array([0, 1], pa.int32()), "weight": [1.0, 1.0]}
+    builder.add(pa.table({"key": ["a", "b"], **row}))
+    with pytest.raises(HashCollision):
+        builder.finish()
+
+
+def test_no_names_are_no_error(tmp_path):
+    index = index_of({}, tmp_path / "index")
+    assert index.find(np.array([5], np.uint64)).tolist() == [-1]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from openmofi.config import LinkSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.link import Linker
+from openmofi.link.weights import load_link_weights
 from openmofi.schema import CANDIDATES
 
 CATALOGUE = """id,name,aliases,description,weight
@@ -83,7 +85,9 @@ def test_priors_sum_to_one_and_rank_counts_up(kb):
     assert table["id"].to_pylist() == ["tr", "bird"]
     assert table["rank"].to_pylist() == [0, 1]
     assert table["prior"].to_pylist() == pytest.approx([2 / 3, 1 / 3])
-    assert table["score"].equals(table["prior"])
+    score = table["score"].to_numpy()
+    assert score / score.sum() == pytest.approx([2 / 3, 1 / 3])
+    assert 0.8 < score.sum() < 1  # the rest is NIL
     assert table["context"].null_count == 2
 
 
@@ -108,12 +112,13 @@ def test_context_overrules_the_prior(kb):
     assert best["id"].to_pylist() == ["bird", "tr"]
     everything = linker.link(captions, all_candidates=True)
     assert everything["rank"].to_pylist() == [0, 1, 0, 1]
-    assert sum(everything["score"].to_pylist()[:2]) == pytest.approx(1)
+    assert sum(everything["score"].to_pylist()[:2]) == pytest.approx(1, abs=0.02)
     assert everything["context"].null_count == 0
 
 
 def test_context_weight_zero_leaves_the_prior(kb):
-    linker = Linker(kb, encoder=WordCounts(), settings=LinkSettings(context_weight=0))
+    weights = replace(load_link_weights(), context=0.0, nil=-100.0)
+    linker = Linker(kb, encoder=WordCounts(), weights=weights)
     table = linker.link(["turkey, a bird for dinner"], all_candidates=True)
     assert table["score"].to_pylist() == pytest.approx(table["prior"].to_pylist())
 
@@ -153,3 +158,78 @@ def test_nothing_gives_an_empty_table(kb, captions):
 def test_what_is_not_a_list_of_texts_is_refused(kb, captions):
     with pytest.raises(InputError):
         Linker(kb).link(captions)
+
+
+def spans_of(captions: list[str], texts: list[str]) -> pa.Table:
+    starts = [caption.index(text) for caption, text in zip(captions, texts, strict=True)]
+    ends = [start + len(text) for start, text in zip(starts, texts, strict=True)]
+    return pa.table({"row": range(len(captions)), "start": starts, "end": ends})
+
+
+def test_given_spans_are_linked_as_a_whole_and_unknown_ones_left_out(kb):
+    captions = ["\U0001f600 in New York City", "the turkey's", "nobody here"]
+    spans = spans_of(captions, ["New York", "turkey", "nobody"])
+    table = Linker(kb).link_spans(captions, spans.take(pa.array([2, 1, 0])))
+    assert table["id"].to_pylist() == ["ny", "tr"]
+    assert table["surface"].to_pylist() == ["New York", "turkey"]
+    assert table["start"].to_pylist() == [5, 4]
+
+
+def test_given_spans_reach_beyond_a_batch(kb):
+    captions = ["in Turkey"] * 10_000
+    table = Linker(kb).link_spans(captions, spans_of(captions, ["Turkey"] * 10_000))
+    assert table["row"].to_pylist() == list(range(10_000))
+    assert set(table["surface"].to_pylist()) == {"Turkey"}
+
+
+@pytest.mark.parametrize(
+    ("caption", "agreement"),
+    [
+        ("we ate turkey in Paris", {"tr": -1, "bird": 1}),
+        ("we flew to Turkey today", {"tr": 1, "bird": -1}),
+        ("we ate turkey", {"tr": 0, "bird": 0}),
+        ("Turkey today", {"tr": 0, "bird": 0}),
+        ("Best Turkey Recipes", {"tr": 0, "bird": 0}),
+    ],
+)
+def test_the_case_of_a_mention_is_compared_with_the_names(kb, caption, agreement):
+    table = Linker(kb).link([caption], all_candidates=True).to_pylist()
+    assert {row["id"]: row["case"] for row in table} == agreement
+
+
+def test_improbable_mentions_can_be_left_out(kb):
+    captions = ["Turkey", "he ate if in Paris"]
+    everything = Linker(kb).link(captions, all_candidates=True)
+    kept = Linker(kb, settings=LinkSettings(min_score=0.6)).link(captions, all_candidates=True)
+    assert kept.equals(everything.slice(0, len(kept)))
+    assert kept["row"].unique().to_pylist() == [0]
+
+
+class Detects:
+    """A detector that knows one word."""
+
+    def detect(self, captions: pa.StringArray) -> pa.Table:
+        found = [(i, c.find("Turkey")) for i, c in enumerate(captions.to_pylist())]
+        found = [(i, at) for i, at in found if at >= 0]
+        rows, starts = [i for i, _ in found], [at for _, at in found]
+        columns = {"row": rows, "start": starts, "end": [at + 6 for at in starts]}
+        table = pa.table(columns, pa.schema([(name, pa.int32()) for name in columns]))
+        labels = pa.array(["PLACE"] * len(rows), pa.string())
+        scores = pa.array([0.9] * len(rows), pa.float32())
+        return table.append_column("label", labels).append_column("score", scores)
+
+
+def test_a_detector_makes_its_mentions_more_probable(kb):
+    captions = ["in Turkey and New York"]
+    plain = Linker(kb).link(captions)["score"].to_pylist()
+    boosted = Linker(kb, detector=Detects()).link(captions)
+    assert boosted["detected"].to_pylist() == pytest.approx([0.9, 0])
+    assert boosted["score"][0].as_py() > plain[0]
+    assert boosted["score"][1].as_py() < plain[1]
+
+
+def test_lookup_answers_for_many_names_at_once(kb):
+    table = kb.lookup(["turkey", "nothing", None, "NEW-YORK"])
+    assert table["row"].to_pylist() == [0, 0, 3]
+    assert table["id"].to_pylist() == ["tr", "bird", "ny"]
+    assert table["prior"].to_pylist() == pytest.approx([2 / 3, 1 / 3, 1])

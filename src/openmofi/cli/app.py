@@ -23,6 +23,8 @@ app = App(
 )
 kb_app = App(name="kb", help="Build a knowledge base, or look into one.")
 app.command(kb_app)
+evaluate_app = App(name="evaluate")
+app.command(evaluate_app)
 
 Flags = Parameter(name="*")
 """Spreads a settings dataclass into one flag per field."""

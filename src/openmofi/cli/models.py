@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Json, app
+from openmofi.cli.app import Json, app, evaluate_app
 from openmofi.cli.output import print_json, print_table, say_next, say_wrote
 from openmofi.errors import OpenMOFIError
 
@@ -100,7 +100,7 @@ def embed(
     say_next(f"openmofi index {out} --out index")
 
 
-@app.command
+@evaluate_app.default
 def evaluate(
     model: str,
     /,
@@ -114,6 +114,8 @@ def evaluate(
     """Measure retrieval, kNN and zero-shot accuracy on labelled images.
 
     Example: openmofi evaluate run/model --data shop=photos/test.csv --kb kb --out scores
+
+    `openmofi evaluate linking` measures entity linking; a folder of that name is ./linking.
 
     Parameters
     ----------

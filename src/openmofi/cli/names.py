@@ -1,19 +1,21 @@
-"""The verbs about names: kb build, kb query, kb show, link."""
+"""The verbs about names: kb build, kb query, kb show, kb stats."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from openmofi.cli.app import Flags, Json, app, kb_app
+from cyclopts import Parameter
+
+from openmofi.cli.app import Flags, Json, kb_app
 from openmofi.cli.output import brief, print_json, print_table, say_next, say_wrote
 from openmofi.config import KBSettings
 
 
 @kb_app.command(name="build")
 def kb_build(
-    sources: list[Path],
+    sources: Annotated[list[Path], Parameter(allow_leading_hyphen=True)],
     /,
     *,
     out: Path,
@@ -22,12 +24,15 @@ def kb_build(
 ) -> None:
     """Build a knowledge base from Wikidata dumps and catalogues.
 
+    A build that was killed goes on where it stopped when the same command is given again.
+
     Example: openmofi kb build latest-all.json.gz products.csv --out kb
 
     Parameters
     ----------
     sources
-        Dumps (.json, .json.gz, .json.bz2, .json.zst) and catalogues (.csv), in any mixture.
+        Dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and catalogues
+        (.csv, .tsv, .jsonl, .parquet), in any mixture. Of a dump .json.gz is read fastest.
     out
         Directory to write; an existing knowledge base is replaced at the end.
     as_json
@@ -43,6 +48,9 @@ def kb_build(
     for source in summary.sources:
         if source.note:
             print(f"note: {source.path}: {source.note}")
+    for kind, counts in summary.links.items():
+        unknown = f"{counts['unresolved']:,} lead to no entity"
+        print(f"note: {kind}: {counts['resolved']:,} of {counts['lines']:,} lines used, {unknown}")
     say_next(f"openmofi kb query NAME --kb {out}")
 
 
@@ -114,56 +122,42 @@ def kb_show(
     print_table(("", entity), [(k, brief(v)) for k, v in asdict(view).items()])
 
 
-@app.command
-def link(
-    text: str,
-    /,
+@kb_app.command(name="stats")
+def kb_stats(
     *,
     kb: Path = Path("kb"),
-    model: str | None = None,
-    all_candidates: bool = False,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Link the mentions of one caption to entities.
+    """Say what a knowledge base holds.
 
-    Example: openmofi link "a flag of Georgia over Tbilisi" --kb kb
+    Example: openmofi kb stats --kb kb
 
     Parameters
     ----------
-    text
-        The caption.
     kb
         Knowledge base directory.
-    model
-        Dual encoder whose text tower compares the caption with the candidates' descriptions; the
-        default compares their words.
-    all_candidates
-        Show every candidate of a mention, not only the best.
     as_json
         Print JSON.
     """
     from openmofi.kb import KnowledgeBase
-    from openmofi.link import Linker, WordEncoder
+    from openmofi.kb.stats import kb_stats as run_stats
 
     knowledge = KnowledgeBase.open(kb)
-    encoder = WordEncoder(knowledge)
-    if model is not None:
-        from openmofi.model import load_model
-
-        encoder = load_model(model)
-    table = Linker(knowledge, encoder=encoder).link([text], all_candidates=all_candidates)
-    found = table.to_pylist()
+    stats = run_stats(knowledge)
     if as_json:
-        print_json(found)
+        print_json(stats)
         return
-    if not found:
-        print("No name of the knowledge base occurs in this caption.")
-        return
-    rows = []
-    for row in found:
-        entity = knowledge.show(row["id"])
-        context = "" if row["context"] is None else f"{row['context']:.3f}"
-        numbers = (f"{row['prior']:.3f}", context, f"{row['score']:.3f}")
-        rows.append((row["surface"], row["id"], entity.label, *numbers, entity.description))
-    heads = ("mention", "id", "label", "prior", "context", "score", "description")
-    print_table(heads, rows)
+    rows = [(name.replace("_", " "), _told(value)) for name, value in asdict(stats).items()]
+    print_table(("", str(kb)), rows)
+    say_next(f'openmofi link "A CAPTION" --kb {kb}')
+
+
+def _told(value: Any) -> str:
+    """Returns counts as a person would tell them: "label 100, alias 143"."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    pairs = value.items() if isinstance(value, dict) else ((row[:-1], row[-1]) for row in value)
+    texts = (
+        (name if isinstance(name, str) else " ".join(filter(None, name)), n) for name, n in pairs
+    )
+    return ", ".join(f"{text} {count:,}" for text, count in texts)

@@ -28,8 +28,10 @@ def print_json(value: Any) -> None:
     print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
 
 
-def print_table(heads: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Prints rows under their heads, fitted to the terminal."""
+def print_table(
+    heads: tuple[str, ...], rows: Sequence[tuple[Any, ...]], styles: Sequence[str] = ()
+) -> None:
+    """Prints rows under their heads, fitted to the terminal; `styles` colours them."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -37,8 +39,8 @@ def print_table(heads: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None
     table = Table(box=None, pad_edge=False, show_header=any(heads))
     for head in heads:
         table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+    for i, row in enumerate(rows):
+        table.add_row(*(Text(str(cell)) for cell in row), style=styles[i] if styles else None)
     # In a pipe a row stays one line, whatever its length, for grep and cut.
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 

@@ -134,7 +134,7 @@ def _shown(
     assert entity is not None
     return {
         "url": thumbnail(reader, place, side=72),
-        "label": kb.entities["label"][entity].as_py(),
+        "label": kb.texts.label[entity].as_py(),
         "id": world.labels[row],
         "right": world.labels[row] == world.labels[query],
     }

@@ -124,8 +124,8 @@ def _names(classes: list[str], knowledge: KnowledgeBase | None) -> tuple[list[st
             names.append(label.replace("_", " "))
             descriptions.append("")
         else:
-            names.append(knowledge.entities["label"][row].as_py())
-            descriptions.append(knowledge.entities["description"][row].as_py())
+            names.append(knowledge.texts.label[row].as_py())
+            descriptions.append(knowledge.texts.description[row].as_py())
     return names, descriptions
 
 

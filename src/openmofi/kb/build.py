@@ -1,57 +1,40 @@
 """Builds a knowledge base from dumps and catalogues.
 
-In: paths of Wikidata dumps (.json, .json.gz, .json.bz2, .json.zst) and catalogues (.csv, .tsv),
-which may also be compressed. Out: a folder with meta.json, entities.parquet, names.parquet,
-index/*.npy, rejects.jsonl and card.json, which appears under its name only when it is complete.
+In: paths of Wikidata dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and
+catalogues (.csv, .tsv, .jsonl, .parquet; the text ones may also be compressed). Out: a folder with
+meta.json, entities.parquet, names.parquet, index/, ids/, texts/, words/, rejects.jsonl and
+card.json, which appears under its name only when it is complete. A build that is killed leaves
+`.NAME.parts` beside it, from which the same command goes on.
 """
 
-import hashlib
 import json
+import resource
+import shutil
+import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from openmofi import __version__
 from openmofi.config import KBSettings, as_dict
 from openmofi.errors import InputError
 from openmofi.folders import check_replaceable, new_folder
-from openmofi.kb.catalogue import find_id_column, read_catalogue, read_header
-from openmofi.kb.dump import read_dump
+from openmofi.kb import chunks
 from openmofi.kb.hashing import HASH_VERSION
-from openmofi.kb.merge import Merged, Records, merge
-from openmofi.kb.records import EntityRecord, Rejection
-from openmofi.kb.records import Records as RecordStream
+from openmofi.kb.links import Links
+from openmofi.kb.merge import Merged, merge
+from openmofi.kb.parts import PartFiles
+from openmofi.kb.pool import num_workers
+from openmofi.kb.sources import Source, SourceSummary, open_source
 from openmofi.kb.text import CANONICAL_VERSION
-from openmofi.progress import progress
+from openmofi.kb.work import open_work
 
 FORMAT = "openmofi-kb"
-FORMAT_VERSION = 1
-_READERS: dict[str, Callable[[Path, KBSettings], RecordStream]] = {
-    ".json": read_dump,
-    ".csv": read_catalogue,
-    ".tsv": read_catalogue,
-}
-_COMPRESSIONS = (".gz", ".bz2", ".zst")
-_ADVANCE_EVERY = 1000
-
-
-@dataclass(frozen=True)
-class SourceSummary:
-    """What one source gave."""
-
-    path: str
-    kind: str
-    """dump or catalogue."""
-    entities: int
-    rejected: dict[str, int]
-    note: str = ""
-    """A choice made for the user, such as the column taken for ids."""
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -64,21 +47,13 @@ class BuildSummary:
     rejected: dict[str, int]
     """Lines that gave no entity, by reason, over all sources."""
     sources: list[SourceSummary] = field(default_factory=list)
-
-
-@dataclass
-class _Source:
-    """A source while it is read."""
-
-    path: Path
-    kind: str
-    note: str
-    entities: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-    def summary(self) -> SourceSummary:
-        rejected = dict(sorted(self.rejected.items()))
-        return SourceSummary(str(self.path), self.kind, self.entities, rejected, self.note)
+    links: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What became of the lines of --redirects and --anchors."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By stage."""
+    peak_memory: int = 0
+    """Bytes of resident memory: this process at its peak, plus its largest worker times their
+    number."""
 
 
 def build_kb(
@@ -90,142 +65,174 @@ def build_kb(
     """Builds a knowledge base and replaces the one at `out`, if any, at the very end.
 
     Entities with equal ids in several sources are merged: their names are united, the label is
-    the first source's, and what the first source lacks is taken from the next.
+    the first source's, and what the first source lacks is taken from the next. If a build of the
+    same was killed, what it has read is not read again.
 
     Raises:
-        InputError: a source is missing, of an unknown kind or without entities, or `out` is
-            something else than a knowledge base.
+        InputError: a source is missing, of an unknown kind or without entities, a file named in
+            the settings is wrong, or `out` is something else than a knowledge base.
     """
     settings = settings or KBSettings()
     paths = [Path(sources)] if isinstance(sources, (str, Path)) else [Path(s) for s in sources]
-    opened = [_open_source(path, settings) for path in paths]
+    opened = [open_source(path, settings) for path in paths]
+    links = Links(settings)
     out = Path(out)
     check_replaceable(out, _is_kb, "a knowledge base")
-    with new_folder(out) as partial:
-        summary = _build(opened, partial, out, settings)
-        # Again: something else may have appeared there during hours of reading.
-        check_replaceable(out, _is_kb, "a knowledge base")
+    with _work_folder(out, opened, settings) as work:
+        seconds = {}
+        start = time.monotonic()
+        parts = _read_sources(opened, work, settings)
+        seconds["reading"] = round(time.monotonic() - start, 3)
+        with new_folder(out) as partial:
+            summary = _build(opened, parts, links, partial, work, settings, seconds)
+            summary = replace(summary, out=out)
+            # Again: something else may have appeared there during hours of reading.
+            check_replaceable(out, _is_kb, "a knowledge base")
     return summary
 
 
-def _open_source(path: Path, settings: KBSettings) -> _Source:
-    """Checks what can be checked before hours of reading.
-
-    Raises:
-        InputError: the source is missing or of an unknown kind.
-    """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(
-            f"{path} {what}; expected a Wikidata dump (.json.gz) or a catalogue (.csv)."
-        )
-    if _suffix(path) not in _READERS:
-        raise InputError(
-            f"{path} ends in {path.suffix!r}; expected .json (also .gz, .bz2, .zst) for a "
-            "Wikidata dump, or .csv or .tsv for a catalogue."
-        )
-    if _suffix(path) == ".json":
-        return _Source(path, "dump", "")
-    id_column = find_id_column(path, read_header(path)[0], settings.id_column)
-    note = "" if id_column == settings.id_column else f"took the column {id_column!r} for ids"
-    return _Source(path, "catalogue", note)
+@contextmanager
+def _work_folder(out: Path, sources: list[Source], settings: KBSettings) -> Iterator[Path]:
+    """Yields the work folder; after an error it stays only if that saves reading a dump again."""
+    work = open_work(out, [source.path for source in sources], settings)
+    try:
+        yield work
+    except BaseException:
+        if not any(_is_worth_keeping(PartFiles(folder)) for folder in work.glob("[0-9]*")):
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work)
 
 
-def _suffix(path: Path) -> str:
-    suffixes = path.suffixes
-    if suffixes and suffixes[-1] in _COMPRESSIONS:
-        suffixes = suffixes[:-1]
-    return suffixes[-1] if suffixes else ""
+def _is_worth_keeping(files: PartFiles) -> bool:
+    return files.done.num_entities > 0 and files.done.content_end >= chunks.CHUNK_BYTES
 
 
-def _build(sources: list[_Source], folder: Path, out: Path, settings: KBSettings) -> BuildSummary:
-    records = Records()
-    with (folder / "rejects.jsonl").open("w", encoding="utf-8") as rejects:
-        for number, source in enumerate(sources):
-            _read_source(source, number, records, rejects, settings)
-        if not records.count:
-            raise _nothing_found(sources)
-        merged = merge(records, sources=[s.path.name for s in sources], settings=settings)
-        for number, line, identifier in merged.duplicates:
-            sources[number].entities -= 1
-            _refuse(sources[number], Rejection("duplicate_id", line, identifier), rejects)
-    rejected = sum((source.rejected for source in sources), Counter())
-    summary = BuildSummary(
-        out=out,
-        entities=len(merged.entities),
-        names=len(merged.names),
-        rejected=dict(sorted(rejected.items())),
-        sources=[source.summary() for source in sources],
-    )
-    _write(merged, summary, folder, settings)
-    return summary
+def _read_sources(sources: list[Source], work: Path, settings: KBSettings) -> list[PartFiles]:
+    parts = [PartFiles(work / str(number)) for number in range(len(sources))]
+    for source, files in zip(sources, parts, strict=True):
+        source.read(files, settings)
+    if not any(source.num_entities for source in sources):
+        raise _nothing_found(sources)
+    return parts
 
 
-def _read_source(
-    source: _Source, number: int, records: Records, rejects: TextIO, settings: KBSettings
-) -> None:
-    read = _READERS[_suffix(source.path)]
-    limit = settings.max_entities if source.kind == "dump" else None
-    with progress(f"reading {source.path.name}", unit="entities") as bar:
-        for count, record in enumerate(read(source.path, settings), 1):
-            if isinstance(record, EntityRecord):
-                records.add(record, number)
-                source.entities += 1
-            else:
-                _refuse(source, record, rejects)
-            if count % _ADVANCE_EVERY == 0:
-                bar.advance(_ADVANCE_EVERY)
-            if source.entities == limit:
-                break
-
-
-def _refuse(source: _Source, rejection: Rejection, rejects: TextIO) -> None:
-    source.rejected[rejection.reason] += 1
-    line = {"source": str(source.path), "line": rejection.line, "reason": rejection.reason}
-    json.dump({**line, "text": rejection.text}, rejects, ensure_ascii=False)
-    rejects.write("\n")
-
-
-def _nothing_found(sources: list[_Source]) -> InputError:
+def _nothing_found(sources: list[Source]) -> InputError:
     paths = ", ".join(str(source.path) for source in sources) or "The list of sources"
-    rejected = sum((source.rejected for source in sources), Counter())
+    rejected = _all_rejected(sources)
     reasons = ", ".join(f"{reason}: {count}" for reason, count in rejected.most_common())
     found = f"only lines that give none ({reasons})" if reasons else "no lines"
     return InputError(
         f"{paths} has no entity to name, {found}; expected items with labels in one of the "
-        "chosen --languages, or a catalogue with names."
+        "chosen --languages that the --preset keeps, or a catalogue with names."
     )
 
 
-def _write(merged: Merged, summary: BuildSummary, folder: Path, settings: KBSettings) -> None:
-    pq.write_table(merged.entities, folder / "entities.parquet", compression="zstd")
-    pq.write_table(merged.names, folder / "names.parquet", compression="zstd")
-    merged.index.save(folder / "index")
-    for name, array in merged.ids.items():
-        np.save(folder / "index" / f"{name}.npy", array)
-    meta = {
+def _all_rejected(sources: list[Source]) -> Counter[str]:
+    return sum((Counter(source.rejected) for source in sources), Counter())
+
+
+def _build(
+    sources: list[Source],
+    parts: list[PartFiles],
+    links: Links,
+    folder: Path,
+    work: Path,
+    settings: KBSettings,
+    seconds: dict[str, float],
+) -> BuildSummary:
+    """Fills the folder from what was read."""
+    with _Rejects(folder / "rejects.jsonl", sources) as rejects:
+        for number, files in enumerate(parts):
+            for reject in files.rejects():
+                rejects.write(number, **reject)
+        merged = merge(
+            parts,
+            links,
+            sources=[source.path.name for source in sources],
+            folder=folder,
+            work=work / "merge",
+            settings=settings,
+            refuse=rejects.refuse_repeated,
+        )
+    summary = BuildSummary(
+        out=folder,
+        entities=merged.num_entities,
+        names=merged.num_names,
+        rejected=dict(sorted(_all_rejected(sources).items())),
+        sources=[source.summary() for source in sources],
+        links={kind: asdict(counts) for kind, counts in links.counts.items()},
+        seconds={**seconds, **merged.seconds},
+        peak_memory=_peak_memory(settings),
+    )
+    num_nameless = sum(files.done.num_nameless for files in parts)
+    _write_json(folder / "card.json", _card(summary, settings, num_nameless))
+    _write_json(folder / "meta.json", _meta(merged))
+    return summary
+
+
+class _Rejects:
+    """Writes rejects.jsonl."""
+
+    def __init__(self, path: Path, sources: list[Source]):
+        self._sources = sources
+        self._file = path.open("w", encoding="utf-8", errors="replace")
+
+    def __enter__(self) -> "_Rejects":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, number: int, *, line: int, reason: str, text: str) -> None:
+        """Writes one refused line of a source."""
+        where = {"source": str(self._sources[number].path), "line": line}
+        json.dump({**where, "reason": reason, "text": text}, self._file, ensure_ascii=False)
+        self._file.write("\n")
+
+    def refuse_repeated(self, number: int, line: int, identifier: str) -> None:
+        """Refuses a record whose id its own source had already given."""
+        source = self._sources[number]
+        source.num_entities -= 1
+        source.rejected["duplicate_id"] = source.rejected.get("duplicate_id", 0) + 1
+        self.write(number, line=line, reason="duplicate_id", text=identifier)
+
+
+def _peak_memory(settings: KBSettings) -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    largest_worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return unit * (own + largest_worker * num_workers(settings))
+
+
+def _meta(merged: Merged) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "canonical_version": CANONICAL_VERSION,
         "hash_version": HASH_VERSION,
         "seed": merged.seed,
-        "entities": summary.entities,
-        "names": summary.names,
-        "keys": merged.num_keys,
-        "max_tokens": merged.max_tokens,
-        "fingerprint": _fingerprint(merged),
+        "entities": merged.num_entities,
+        "names": merged.num_names,
+        "keys": merged.index.num_keys,
+        "max_tokens": merged.index.max_tokens,
+        "fingerprint": merged.fingerprint,
     }
-    card = {
+
+
+def _card(summary: BuildSummary, settings: KBSettings, num_nameless: int) -> dict[str, Any]:
+    return {
         "openmofi": __version__,
         "inputs": [_input_card(source) for source in summary.sources],
+        "links": summary.links,
         "settings": as_dict(settings),
         "entities": summary.entities,
         "names": summary.names,
         "rejected": summary.rejected,
-        "names_without_words": merged.num_nameless,
+        "names_without_words": num_nameless,
+        "seconds": summary.seconds,
+        "peak_memory_bytes": summary.peak_memory,
     }
-    _write_json(folder / "card.json", card)
-    _write_json(folder / "meta.json", meta)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -233,27 +240,15 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _input_card(source: SourceSummary) -> dict[str, Any]:
-    size = Path(source.path).stat().st_size
+    path = Path(source.path)
     return {
         "path": source.path,
         "kind": source.kind,
-        "bytes": size,
+        "bytes": path.stat().st_size if path.is_file() else None,
         "entities": source.entities,
         "rejected": source.rejected,
         "note": source.note,
     }
-
-
-def _fingerprint(merged: Merged) -> str:
-    """Returns a hash of all that a linker or labeller can see; equal inputs give equal ones."""
-    digest = hashlib.sha256()
-    index = merged.index
-    for array in (index.hashes, index.offsets, index.rows, index.weights, *merged.ids.values()):
-        digest.update(np.ascontiguousarray(array).data)
-    for name in ("label", "description"):
-        for chunk in merged.entities[name].chunks:
-            digest.update(pa.concat_arrays([chunk]).buffers()[2] or b"")
-    return digest.hexdigest()[:16]
 
 
 def _is_kb(folder: Path) -> bool:

@@ -2,13 +2,14 @@
 
 In: a column of ids and `name`; optional `aliases` (separated by |), `description`, `weight`,
 `image` and a column of types (`type`, `types`, `coarse` or `category`). Out: an EntityRecord per
-usable line, a Rejection for the others.
+usable line, a Rejection for the others. `structured.py` reads the same from JSONL and Parquet.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
@@ -30,7 +31,7 @@ def read_catalogue(path: Path, settings: KBSettings) -> Records:
     """
     columns, delimiter = read_header(path)
     id_column = find_id_column(path, columns, settings.id_column)
-    _require("name", columns, path)
+    require_column("name", columns, path)
     refused: list[Rejection] = []
     rows = csv.reader(_decoded(path, refused), delimiter=delimiter)
     next(rows)
@@ -49,7 +50,7 @@ def read_catalogue(path: Path, settings: KBSettings) -> Records:
             yield Rejection("too_many_fields", rows.line_num, text)
         elif any(values):
             fields = dict(zip(columns, values, strict=False))
-            yield _read_row(fields, rows.line_num, id_column)
+            yield record_of(fields, rows.line_num, id_column)
 
 
 def read_header(path: Path) -> tuple[list[str], str]:
@@ -90,7 +91,12 @@ def find_id_column(path: Path, columns: list[str], wanted: str) -> str:
     raise _missing(wanted, columns, path, "; name the column of ids with --id-column")
 
 
-def _require(wanted: str, columns: list[str], path: Path) -> None:
+def require_column(wanted: str, columns: list[str], path: Path) -> None:
+    """Checks that a catalogue has a column.
+
+    Raises:
+        InputError: it has not.
+    """
     if wanted not in columns:
         raise _missing(wanted, columns, path, "; rename one of them to it")
 
@@ -118,37 +124,75 @@ def _decoded(path: Path, refused: list[Rejection]) -> Iterator[str]:
         refused.append(Rejection("truncated_file", number, str(error)))
 
 
-def _read_row(fields: dict[str, str], number: int, id_column: str) -> EntityRecord | Rejection:
-    text = ",".join(fields.values())[:REJECT_CHARS]
-    identifier, name = (fields.get(column, "").strip() for column in (id_column, "name"))
+def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityRecord | Rejection:
+    """Returns the entity that a row describes, or why it describes none.
+
+    Args:
+        fields: values by column: text, numbers, lists of text or None.
+        number: line of the row.
+        id_column: column of ids.
+    """
+    identifier, name = (_text(fields.get(column)) for column in (id_column, "name"))
+    reason = None
     if not identifier:
-        return Rejection("no_id", number, text)
-    if not name:
-        return Rejection("no_name", number, text)
-    try:
-        weight = _weight(fields.get("weight", ""))
-    except ValueError:
-        return Rejection("bad_weight", number, text)
-    aliases = [alias.strip() for alias in fields.get("aliases", "").split("|")]
-    aliases = [alias for alias in dict.fromkeys(aliases) if alias and alias != name]
-    types = next((fields[column] for column in _TYPE_COLUMNS if fields.get(column)), "")
+        reason = "no_id"
+    elif not name:
+        reason = "no_name"
+    else:
+        try:
+            weight = _weight(fields.get("weight"))
+            return _record(fields, number, identifier, name, weight)
+        except ValueError:
+            reason = "bad_weight"
+        except TypeError:
+            reason = "bad_structure"
+    text = ",".join("" if value is None else str(value) for value in fields.values())
+    return Rejection(reason, number, text[:REJECT_CHARS] or "(empty)")
+
+
+def _record(
+    fields: Mapping[str, Any], number: int, identifier: str, name: str, weight: float | None
+) -> EntityRecord:
+    aliases = [alias for alias in dict.fromkeys(_items(fields.get("aliases"))) if alias != name]
+    types = next((fields[column] for column in _TYPE_COLUMNS if fields.get(column)), None)
     return EntityRecord(
         id=identifier,
         label=name,
         names=[(name, _LANGUAGE, "label"), *((alias, _LANGUAGE, "alias") for alias in aliases)],
         line=number,
-        description=fields.get("description", "").strip(),
-        types=[part.strip() for part in types.split("|") if part.strip()],
-        image=fields.get("image", "").strip(),
+        description=_text(fields.get("description")),
+        types=_items(types),
+        image=_text(fields.get("image")),
         popularity=weight,
     )
 
 
-def _weight(text: str) -> float | None:
-    if not text.strip():
+def _text(value: Any) -> str:
+    """Returns text and numbers as text; other things have none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return ""
+    return str(value).strip()
+
+
+def _items(value: Any) -> list[str]:
+    """Returns the parts of a list, or of text with | between them.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if value is None:
+        return []
+    parts = value.split("|") if isinstance(value, str) else value
+    if not isinstance(parts, list):
+        raise TypeError(value)
+    return [text for text in map(_text, parts) if text]
+
+
+def _weight(value: Any) -> float | None:
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    weight = float(text)
+    weight = float(value)
     # Written so that NaN is refused as well.
     if not 0 <= weight < float("inf"):
-        raise ValueError(text)
+        raise ValueError(value)
     return weight

@@ -9,6 +9,7 @@ Entries are made the first time a code point is seen, so importing costs nothing
 
 import threading
 import unicodedata
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,7 +51,10 @@ _NEWLINES = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 # NFKD would make letters of these (colaTM) or glue words that they separate.
 _PLAIN_SEPARATORS = "™℠\u200b_"
 
-_UNSEEN = 255
+UNSEEN = 255
+"""Width of a code point that has no entry yet."""
+LOWER, UPPER = 1, 2
+_NUM_CODES = 0x110000
 
 
 def expand(character: str) -> tuple[str, bytes]:
@@ -97,54 +101,68 @@ def _class_of(c: str) -> int:
     return SPACE if category == "Zs" else SEPARATOR
 
 
-ASCII_CLASSES = bytes(expand(chr(c))[1][0] if expand(chr(c))[1] else SEPARATOR for c in range(128))
-"""Translation table of `bytes.translate`: the class of every ASCII character."""
-
-
 class ExpansionTable:
-    """Looks up whole arrays of code points; grows as new ones appear."""
+    """The expansions of all code points met so far, as arrays that a compiled pass reads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._width: np.ndarray | None = None
-        self._offset = np.zeros(0, np.int32)
-        self._chars = np.zeros(0, np.uint32)
-        self._classes = np.zeros(0, np.uint8)
+        self._known: set[str] = set()
+        self._arrays: Expansions | None = None
 
-    def apply(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the expansion of all code points: characters, classes, and source positions."""
-        self._learn(codes)
-        assert self._width is not None
-        widths = self._width[codes]
-        total = np.cumsum(widths, dtype=np.int64)
-        source = np.repeat(np.arange(len(codes)), widths)
-        within = np.arange(len(source)) - (total - widths)[source]
-        flat = self._offset[codes[source]] + within
-        return self._chars[flat], self._classes[flat], source
+    @property
+    def arrays(self) -> "Expansions":
+        """The expansions; code points whose width is UNSEEN have to be learnt first."""
+        if self._arrays is None:
+            self.learn("".join(map(chr, range(128))))
+        assert self._arrays is not None
+        return self._arrays
 
-    def _learn(self, codes: np.ndarray) -> None:
-        if self._width is None:
-            with self._lock:
-                if self._width is None:
-                    self._offset = np.zeros(0x110000, np.int32)
-                    self._width = np.full(0x110000, _UNSEEN, np.uint8)
-        unseen = codes[self._width[codes] == _UNSEEN]
-        if len(unseen):
-            with self._lock:
-                self._add(np.unique(unseen))
+    def learn(self, text: str) -> None:
+        """Adds all characters of a text."""
+        with self._lock:
+            new = sorted((set(text) | {"\ufffd"}) - self._known)
+            # New arrays: other threads may be reading the old ones.
+            self._arrays = _extended(self._arrays or _nothing(), new)
+            self._known.update(new)
 
-    def _add(self, codes: np.ndarray) -> None:
-        assert self._width is not None
-        codes = codes[self._width[codes] == _UNSEEN]
-        entries = [expand(chr(code)) for code in codes.tolist()]
-        chars = "".join(chars for chars, _ in entries).encode("utf-32-le", "surrogatepass")
-        widths = np.array([len(chars) for chars, _ in entries], np.int32)
-        self._offset[codes] = len(self._chars) + np.cumsum(widths) - widths
-        self._chars = np.append(self._chars, np.frombuffer(chars, "<u4"))
-        classes = b"".join(classes for _, classes in entries)
-        self._classes = np.append(self._classes, np.frombuffer(classes, np.uint8))
-        # Last, since other threads read without the lock.
-        self._width[codes] = widths
+
+class Expansions(NamedTuple):
+    """By code point: `width` characters from `first` on, of `chars` with `classes`; its case."""
+
+    width: np.ndarray
+    first: np.ndarray
+    chars: np.ndarray
+    classes: np.ndarray
+    case: np.ndarray
+
+
+def _nothing() -> Expansions:
+    return Expansions(
+        width=np.full(_NUM_CODES, UNSEEN, np.uint8),
+        first=np.zeros(_NUM_CODES, np.int32),
+        chars=np.zeros(0, np.uint32),
+        classes=np.zeros(0, np.uint8),
+        case=np.zeros(_NUM_CODES, np.uint8),
+    )
+
+
+def _extended(known: Expansions, new: list[str]) -> Expansions:
+    codes = np.array([ord(c) for c in new])
+    entries = [expand(c) for c in new]
+    chars = "".join(chars for chars, _ in entries).encode("utf-32-le", "surrogatepass")
+    widths = np.array([len(chars) for chars, _ in entries], np.int64)
+    width, first, case = known.width.copy(), known.first.copy(), known.case.copy()
+    width[codes] = widths
+    first[codes] = len(known.chars) + np.cumsum(widths) - widths
+    case[codes] = [UPPER if c.isupper() else LOWER if c.islower() else 0 for c in new]
+    classes = np.frombuffer(b"".join(classes for _, classes in entries), np.uint8)
+    return Expansions(
+        width=width,
+        first=first,
+        chars=np.append(known.chars, np.frombuffer(chars, "<u4")),
+        classes=np.append(known.classes, classes),
+        case=case,
+    )
 
 
 TABLE = ExpansionTable()

@@ -8,6 +8,7 @@ the finaliser.
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
 
 HASH_VERSION = 1
 """Stored with every knowledge base; raise it whenever a hash changes."""
@@ -33,6 +34,14 @@ def mix(values: np.ndarray) -> np.ndarray:
     return values
 
 
+@njit(cache=True, nogil=True)
+def mix_one(value):
+    """Applies the finaliser to one number; compiled."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
 class Hasher:
     """Hashes substrings of byte buffers under one seed; keeps the powers of the base."""
 
@@ -43,6 +52,11 @@ class Hasher:
         self._base, self._inverse = base, pow(base, -1, _MODULUS)
         self._powers = self._inverse_powers = np.ones(1, np.uint64)
 
+    def powers(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns BASE^i and BASE^-i for i up to at least `length`, for compiled functions."""
+        self._reach(length + 1)
+        return self._powers, self._inverse_powers
+
     def prefix_sums(self, buffer: np.ndarray) -> np.ndarray:
         """Returns S, one longer than the buffer: S[i] sums byte[j] * BASE^j over j < i."""
         self._reach(len(buffer) + 1)
@@ -50,14 +64,10 @@ class Hasher:
         np.cumsum(buffer * self._powers[: len(buffer)], out=sums[1:])
         return sums
 
-    def inverse_powers(self, start: np.ndarray) -> np.ndarray:
-        """Returns BASE^-start."""
-        return self._inverse_powers[start]
-
     def spans(self, buffer: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Returns the hashes of buffer[start:end]."""
         sums = self.prefix_sums(buffer)
-        return mix((sums[end] - sums[start]) * self.inverse_powers(start))
+        return mix((sums[end] - sums[start]) * self._inverse_powers[start])
 
     def strings(self, strings: pa.StringArray) -> np.ndarray:
         """Returns the hash of every string."""

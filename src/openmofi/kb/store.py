@@ -1,12 +1,11 @@
 """Opens a knowledge base: lookups by id and by name, for people and for the linker.
 
 In: a folder written by `build.py`. Out: `KnowledgeBase`. Opening reads one small JSON file; arrays
-are memory-mapped and tables are read when they are first asked for.
+are memory-mapped and shared by all processes, tables are read piece by piece when asked for.
 """
 
 import json
 import string
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,14 +14,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb.build import FORMAT, FORMAT_VERSION
 from openmofi.kb.hashing import HASH_VERSION, Hasher
-from openmofi.kb.index import NameIndex, hash_text, open_array
-from openmofi.kb.text import CANONICAL_VERSION, canonical
+from openmofi.kb.ids import Ids
+from openmofi.kb.index import MAX_CANDIDATES, NameIndex
+from openmofi.kb.names import NameTable
+from openmofi.kb.text import CANONICAL_VERSION, canonical, canonical_batch
+from openmofi.kb.text import Texts as Names
+from openmofi.kb.texts import Texts
+from openmofi.kb.words import WordCounts
+from openmofi.schema import CANDIDATES
+
+LINKABILITY = "linkability"
+"""Folder of a knowledge base with counts of its names, see link/linkability.py."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,9 @@ class EntityView:
     prior: float
     num_aliases: int
     sitelinks: int
+    statements: int
     types: list[str]
+    subclass_of: list[str]
     image: str
     enwiki: str
     source: str
@@ -105,8 +114,10 @@ class KnowledgeBase:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the content: equal for equal entities, names and priors."""
-        return self.meta["fingerprint"]
+        """Identifies the content: equal for equal entities, names, priors and counts."""
+        counts = self.path / LINKABILITY / "card.json"
+        counted = json.loads(counts.read_text())["fingerprint"] if counts.exists() else ""
+        return self.meta["fingerprint"] + counted
 
     @cached_property
     def index(self) -> NameIndex:
@@ -114,38 +125,41 @@ class KnowledgeBase:
         return NameIndex.open(self.path / "index")
 
     @cached_property
-    def entities(self) -> pa.Table:
-        """Columns of `schema.ENTITIES`; the row number is the popularity rank."""
-        return pq.read_table(self.path / "entities.parquet", memory_map=True).combine_chunks()
+    def names(self) -> NameTable:
+        """Names as their sources write them."""
+        return NameTable(self.path / "names.parquet")
 
     @cached_property
-    def names(self) -> pa.Table:
-        """Columns of `schema.NAMES`, sorted by key."""
-        return pq.read_table(self.path / "names.parquet", memory_map=True).combine_chunks()
+    def texts(self) -> Texts:
+        """Labels, descriptions and types by row, memory-mapped."""
+        return Texts(self.path / "texts")
 
     @cached_property
-    def ids(self) -> pa.StringArray:
+    def words(self) -> WordCounts:
+        """How rare the words of the entities' texts are."""
+        return WordCounts(self.path / "words")
+
+    @property
+    def ids(self) -> pa.LargeStringArray:
         """The ids of all entities by row, memory-mapped."""
-        offsets, data = (self._array(name) for name in ("id_offsets", "id_bytes"))
-        buffers = pa.py_buffer(offsets), pa.py_buffer(data)
-        return pa.StringArray.from_buffers(len(self), *buffers)
-
-    def _array(self, name: str) -> np.ndarray:
-        return open_array(self.path / "index" / f"{name}.npy")
+        return self._ids.by_row
 
     @cached_property
-    def _id_index(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._array("id_hashes"), self._array("id_rows")
+    def _ids(self) -> Ids:
+        return Ids(self.path / "ids", len(self))
+
+    @cached_property
+    def _entities(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self.path / "entities.parquet")
+
+    def entities(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Reads columns of `schema.ENTITIES`; the row number is the popularity rank."""
+        return self._entities.read(columns=columns)
 
     def row_of(self, identifier: str) -> int | None:
         """Returns the row of an entity, or None."""
-        hashes, rows = self._id_index
-        wanted = hash_text(self.hasher, identifier)[0]
-        at = int(np.searchsorted(hashes, wanted))
-        if at == len(hashes) or hashes[at] != wanted:
-            return None
-        row = int(rows[at])
-        return row if self.ids[row].as_py() == identifier else None
+        row = int(self._ids.rows(pa.array([identifier]))[0])
+        return None if row < 0 else row
 
     def rows_of(self, identifiers: Sequence[str]) -> list[int]:
         """Returns the rows of entities that are known to be in this knowledge base.
@@ -153,19 +167,53 @@ class KnowledgeBase:
         Raises:
             InputError: one of them is not.
         """
-        rows = [self.row_of(identifier) for identifier in identifiers]
-        for identifier, row in zip(identifiers, rows, strict=True):
-            if row is None:
-                raise InputError(f"{str(self.path)!r} has no entity {identifier!r}.")
-        return [row for row in rows if row is not None]
+        rows = self._ids.rows(pa.array(identifiers, pa.string()))
+        if len(rows) and rows.min() < 0:
+            unknown = identifiers[int(rows.argmin())]
+            raise InputError(f"{str(self.path)!r} has no entity {unknown!r}.")
+        return rows.tolist()
 
     def entity_text(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """Returns "label: description" of entities, or the label where there is no more."""
-        selected = pa.array(np.asarray(rows, np.int64))
-        labels = self.entities["label"].take(selected).to_pylist()
-        descriptions = self.entities["description"].take(selected).to_pylist()
-        pairs = zip(labels, descriptions, strict=True)
-        return [f"{label}: {text}" if text else label for label, text in pairs]
+        return self.texts.described(np.asarray(rows, np.int64)).to_pylist()
+
+    def keys(self, names: Names) -> np.ndarray:
+        """Returns the position of each name in the index, -1 for unknown ones."""
+        return self.index.find(self.hasher.strings(canonical_batch(names)))
+
+    def canonical_names(self, keys: np.ndarray) -> list[str]:
+        """Returns the names at positions of the index; reads all names to find them."""
+        found: dict[int, str] = {}
+        for batch in self.names.all_keys():
+            of_batch = self.index.find(self.hasher.strings(batch))
+            for i in np.flatnonzero(np.isin(of_batch, keys)).tolist():
+                found[int(of_batch[i])] = batch[i].as_py()
+        return [found[key] for key in keys.tolist()]
+
+    def lookup(self, names: Names, *, max_candidates: int = MAX_CANDIDATES) -> pa.Table:
+        """Returns the entities that each of many names may mean, most probable first.
+
+        Args:
+            names: an Arrow array or a list of strings; unknown names give no row.
+            max_candidates: entities per name, at most 30.
+
+        Returns:
+            Columns row (index of the name), id, rank (0 = best) and prior, p(entity | name).
+        """
+        found = self.index.candidates(self.keys(names), max_candidates)
+        columns = {
+            "row": found.item,
+            "id": self.ids.take(pa.array(found.entity)),
+            "rank": found.rank,
+            "prior": found.prior,
+        }
+        return pa.table(
+            [
+                pa.array(column).cast(CANDIDATES.field(name).type)
+                for name, column in columns.items()
+            ],
+            names=list(columns),
+        )
 
     def show(self, identifier: str) -> EntityView:
         """Returns all that is known about an entity.
@@ -179,12 +227,21 @@ class KnowledgeBase:
                 f"{self.path} has no entity {identifier!r}; "
                 "find ids by name with: openmofi kb query NAME --kb DIR"
             )
-        columns = self.entities.slice(row, 1).to_pylist()[0]
-        of_entity = self.names.filter(pc.equal(self.names["entity"], row))
+        columns = self._entity(row)
         names: dict[str, list[str]] = {}
-        for name in of_entity.sort_by([("weight", "descending")]).to_pylist():
+        for name in self.names.of_entity(row).to_pylist():
             names.setdefault(name["language"], []).append(name["raw"])
         return EntityView(row=row, names=names, **columns)
+
+    def _entity(self, row: int) -> dict[str, Any]:
+        """Reads one row of entities.parquet."""
+        begin = 0
+        for i in range(self._entities.num_row_groups):
+            size = self._entities.metadata.row_group(i).num_rows
+            if row < begin + size:
+                return self._entities.read_row_group(i).slice(row - begin, 1).to_pylist()[0]
+            begin += size
+        raise AssertionError(f"no row {row}")
 
     def query(self, name: str, *, limit: int = 10) -> list[Candidate]:
         """Returns the entities that a name may mean, most probable first.
@@ -196,14 +253,16 @@ class KnowledgeBase:
         if not key:
             return []
         found = self._of_keys([key], "exact", limit)
-        found = found or self._of_keys(self._longer_keys(key, 50 * limit), "prefix", limit)
+        found = found or self._of_keys(
+            self.names.keys_with_prefix(key, 50 * limit), "prefix", limit
+        )
         return found or self._of_keys(self._similar_keys(key), "similar", limit)
 
     def _of_keys(self, keys: list[str], match: str, limit: int) -> list[Candidate]:
         """Returns the candidates of several keys by weight, each entity once."""
         found: dict[int, tuple[float, float, dict[str, Any]]] = {}
         for key in keys:
-            rows = self._rows_of_key(key)
+            rows = self.names.of_key(key).to_pylist()
             total = sum(row["weight"] for row in rows)
             for row in rows:
                 prior, weight = row["weight"] / total, row["weight"]
@@ -213,46 +272,22 @@ class KnowledgeBase:
         return [self._candidate(row, prior, match) for _, prior, row in best]
 
     def _candidate(self, name: dict[str, Any], prior: float, match: str) -> Candidate:
-        entity = self.entities.slice(name["entity"], 1).to_pylist()[0]
+        row = name["entity"]
         return Candidate(
-            id=entity["id"],
-            label=entity["label"],
-            description=entity["description"],
+            id=self.ids[row].as_py(),
+            label=self.texts.label[row].as_py(),
+            description=self.texts.description[row].as_py(),
             prior=prior,
             name=name["raw"],
             kind=name["kind"],
             match=match,
         )
 
-    def _rows_of_key(self, key: str) -> list[dict[str, Any]]:
-        keys = _SortedKeys(self.names["key"])
-        low = bisect_left(keys, key.encode())
-        high = bisect_left(keys, key.encode() + b"\0", lo=low)
-        return self.names.slice(low, high - low).to_pylist()
-
-    def _longer_keys(self, key: str, limit: int) -> list[str]:
-        low = bisect_left(_SortedKeys(self.names["key"]), key.encode())
-        following = self.names["key"].slice(low, limit).to_pylist()
-        return list(dict.fromkeys(k for k in following if k.startswith(key)))
-
     def _similar_keys(self, key: str) -> list[str]:
         """Returns the keys at edit distance 1: all edits are made and looked up at once."""
         edits = sorted(_edits(key))
         hashes = self.hasher.strings(pa.array(edits, pa.string()))
         return [edits[i] for i in np.flatnonzero(self.index.find(hashes) >= 0)]
-
-
-class _SortedKeys(Sequence):
-    """Lets bisect compare keys as bytes, the order in which Arrow sorts strings."""
-
-    def __init__(self, keys: pa.ChunkedArray):
-        self._keys = keys
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, i: Any) -> Any:
-        return self._keys[i].as_py().encode()
 
 
 def _edits(word: str) -> set[str]:

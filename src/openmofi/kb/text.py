@@ -12,7 +12,7 @@ Rules (their reasons: names in captions are written without care, but AT&T is no
   * a Han, Kana, Thai, Lao, Khmer or Burmese character is a token of its own;
   * names do not span barriers: ". " (not after an abbreviation), "|", " - " and line breaks.
 
-All of it is array arithmetic over a batch of captions at once, a few nanoseconds a character.
+A batch of captions is one Arrow array; one compiled pass (numba) reads its bytes and writes tokens.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
 
 from openmofi.errors import InputError
 from openmofi.kb.codepoints import (
     AMPERSAND,
     APOSTROPHE,
-    ASCII_CLASSES,
     BAR,
     CHARACTER,
     DASH,
@@ -33,18 +33,27 @@ from openmofi.kb.codepoints import (
     DOLLAR,
     DOT,
     LETTER,
+    LOWER,
     MARK,
     NEWLINE,
     PLUS,
     SPACE,
     TABLE,
+    UNSEEN,
+    UPPER,
 )
+from openmofi.kb.strings import string_buffers
 
 CANONICAL_VERSION = 1
 """Stored with every knowledge base; raise it whenever a rule changes."""
 
+Texts = Sequence[str | None] | pa.Array | pa.ChunkedArray
+
+# How a token is written, judged by its letters with case.
+CASELESS, LOWERCASE, CAPITALISED, UPPERCASE, MIXED = range(5)
+
 # A full stop after these does not end a sentence: "St. Louis", "Guardians Vol. 2".
-_ABBREVIATIONS = [
+_ABBREVIATED = [
     "st",
     "mr",
     "mrs",
@@ -83,14 +92,19 @@ _ABBREVIATIONS = [
     "ste",
 ]
 
-_SPACE_BYTE = 32
-# Two before and two after: the rules look at most that far.
-_PADDING = "\n\n"
+_PAD = 2  # the rules look at most that far to either side
+_REPLACEMENT = 0xFFFD
+_NUM_CODES = 0x110000
+_MOST_CHARACTERS_PER_BYTE = 6  # U+FDFA: 3 bytes, 18 characters
+
+# Columns of the compiled pass's table of tokens, and the bits of its last column.
+_START, _END, _CHAR_START, _CHAR_END, _RAW_START, _RAW_END, _FLAGS, _NUM_COLUMNS = range(8)
+_BARRIER, _CHARACTER, _CASE_SHIFT = 1, 2, 2
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a batch of captions; all arrays but `buffer` have one item per token."""
+    """The tokens of a batch of captions; arrays but `buffer` and `row_start` have one item each."""
 
     buffer: np.ndarray
     """Canonical UTF-8 bytes: every token is followed by one space."""
@@ -100,15 +114,25 @@ class Tokens:
     char_start: np.ndarray
     """Code points in the raw caption."""
     char_end: np.ndarray
-    row: np.ndarray
-    """Index of the caption."""
+    raw_start: np.ndarray
+    """Bytes in the data of the raw captions."""
+    raw_end: np.ndarray
     barrier: np.ndarray
     """No name may contain both this token and the one before it."""
     is_character: np.ndarray
     """Token of a script that writes without spaces."""
+    case: np.ndarray
+    """CASELESS, LOWERCASE, CAPITALISED, UPPERCASE (two letters or more) or MIXED."""
+    row_start: np.ndarray
+    """First token of each caption; one more item than captions."""
 
     def __len__(self) -> int:
         return len(self.start)
+
+    @property
+    def row(self) -> np.ndarray:
+        """Index of the caption of each token."""
+        return np.repeat(np.arange(len(self.row_start) - 1), np.diff(self.row_start))
 
 
 def canonical(name: str) -> str:
@@ -116,210 +140,339 @@ def canonical(name: str) -> str:
     return canonical_batch([name])[0].as_py()
 
 
-def canonical_batch(names: Sequence[str]) -> pa.StringArray:
-    """Returns the canonical forms of many names (best a few thousand at a time)."""
+def canonical_batch(names: Texts) -> pa.StringArray:
+    """Returns the canonical forms of many names (best a few ten thousand at a time)."""
     tokens = tokenise(names)
-    last = np.ones(len(tokens), bool)
-    last[:-1] = tokens.row[1:] != tokens.row[:-1]
-    # Dropping the space behind the last token of each name leaves the names back to back.
-    data = np.delete(tokens.buffer, tokens.end[last])
-    ends = tokens.end[last] - np.arange(np.count_nonzero(last))
-    lengths = np.zeros(len(names), np.int64)
-    lengths[tokens.row[last]] = np.diff(ends, prepend=0)
-    offsets = np.zeros(len(names) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return pa.StringArray.from_buffers(len(names), pa.py_buffer(offsets), pa.py_buffer(data))
+    offsets, data = _join(tokens.buffer, tokens.start, tokens.end, tokens.row_start)
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise InputError("A batch of names has more than 2 GB of text; pass fewer at a time.")
+    offsets = offsets.astype(np.int32)
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
 
 
-def tokenise(captions: Sequence[str | None]) -> Tokens:
+def tokenise(captions: Texts) -> Tokens:
     """Splits a batch of captions into canonical tokens.
 
     Raises:
         InputError: a caption is not text.
     """
-    text, row_start = _joined(captions)
-    if text.isascii():
-        raw = text.lower().encode()
-        chars = np.frombuffer(raw, np.uint8)
-        classes = np.frombuffer(raw.translate(_ASCII_TABLE), np.uint8)
-        return _tokens(chars, classes, None, row_start)
-    return _tokenise_unicode(text, row_start)
+    offsets, data = string_buffers(as_text(captions))
+    while True:
+        unseen, buffer, table, row_start = _tokenise(data, offsets, TABLE.arrays, _ABBREVIATIONS)
+        if unseen < 0:
+            return _tokens(buffer, table, row_start)
+        TABLE.learn(data[offsets[0] : offsets[-1]].tobytes().decode(errors="replace"))
 
 
-def _tokenise_unicode(text: str, row_start: np.ndarray) -> Tokens:
-    """Does for any text what the first lines of `tokenise` do for ASCII."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-    return _tokens(*TABLE.apply(codes), row_start)
-
-
-_ASCII_TABLE = ASCII_CLASSES + bytes(128)
-
-
-def _joined(captions: Sequence[str | None]) -> tuple[str, np.ndarray]:
-    """Returns the captions as one padded text, and the position of each one's first character."""
-    texts = [caption or "" for caption in captions]
-    try:
-        text = _PADDING + "\n".join(texts) + _PADDING
-    except TypeError:
-        row = next(i for i, caption in enumerate(texts) if not isinstance(caption, str))
-        raise InputError(
-            f"Caption {row} is {captions[row]!r}, but captions must be text (str) or None."
-        ) from None
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    return text, len(_PADDING) + np.cumsum(lengths + 1) - lengths - 1
-
-
-def _tokens(
-    chars: np.ndarray, classes: np.ndarray, source: np.ndarray | None, row_start: np.ndarray
-) -> Tokens:
-    """Applies the rules; `source` maps characters to positions in the text (None: the same)."""
-    word, begin, breaks = _boundaries(chars, classes)
-    position = np.flatnonzero(word)  # of every character that is kept
-    first = np.flatnonzero(begin[position])  # of each token, among the kept ones
-    stop = np.append(first, len(position))[1:]
-    number = np.arange(len(first))
-    first_position, last_position = position[first], position[stop - 1]
-
-    buffer = np.full(len(position) + len(first), _SPACE_BYTE, chars.dtype)
-    buffer[np.arange(len(position)) + np.repeat(number, stop - first)] = chars[position]
-    # The surface of "U.S." includes the final dot, although the token is "u.s".
-    inner_dot = word[last_position - 1] & (classes[last_position - 1] == DOT)
-    acronym = inner_dot & (classes[last_position + 1] == DOT)
-    char_start, char_end = _source_span(first_position, last_position + acronym, source)
-    row = np.searchsorted(row_start, char_start, side="right") - 1
-    buffer, start, end = _as_utf8(buffer, first + number, stop + number)
-
-    barrier = np.zeros(len(first) + 1, bool)
-    before = np.searchsorted(first_position, breaks)
-    ends_sentence = classes[breaks] == DOT
-    abbreviated = _is_abbreviation(buffer, start, end, before - 1) & ends_sentence
-    barrier[before[~abbreviated]] = True
-    barrier = barrier[:-1]
-    barrier[:1] = True
-    barrier[1:] |= row[1:] != row[:-1]
+def _tokens(buffer: np.ndarray, table: np.ndarray, row_start: np.ndarray) -> Tokens:
+    columns = np.ascontiguousarray(table.T)
     return Tokens(
         buffer=buffer,
-        start=start,
-        end=end,
-        char_start=char_start - row_start[row],
-        char_end=char_end - row_start[row],
-        row=row,
-        barrier=barrier,
-        is_character=classes[first_position] == CHARACTER,
+        start=columns[_START],
+        end=columns[_END],
+        char_start=columns[_CHAR_START],
+        char_end=columns[_CHAR_END],
+        raw_start=columns[_RAW_START],
+        raw_end=columns[_RAW_END],
+        barrier=columns[_FLAGS] & _BARRIER != 0,
+        is_character=columns[_FLAGS] & _CHARACTER != 0,
+        case=(columns[_FLAGS] >> _CASE_SHIFT).astype(np.uint8),
+        row_start=row_start,
     )
 
 
-def _boundaries(
-    chars: np.ndarray, classes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns which characters words keep, which begin a token, and positions of barriers."""
-    # SEPARATOR is 0 and wraps to 255: one comparison for "LETTER to CHARACTER".
-    plain = (classes - np.uint8(LETTER)) < CHARACTER
-    word = plain.copy()
-    special = np.flatnonzero(classes > SPACE)
-    kinds = classes[special]
+def as_text(captions: Texts, number: int = 0) -> pa.LargeStringArray:
+    """Returns captions as one Arrow array; `number` is that of the first, for the error.
 
-    at = {kind: special[kinds == kind] for kind in (APOSTROPHE, AMPERSAND, DOLLAR, PLUS, DOT, DASH)}
-    possessive = _possessives(at[APOSTROPHE], chars, plain)
-    inside = (
-        possessive,
-        _between(at[AMPERSAND], (classes == LETTER) | (classes == DIGIT)),
-        _between(at[DOLLAR], classes == LETTER),
-        _plus_signs(at[PLUS], classes, plain),
-        _acronym_dots(at[DOT], classes, plain),
-    )
-    for positions in inside:
-        word[positions] = True
+    Raises:
+        InputError: a caption is not text.
+    """
+    if isinstance(captions, pa.ChunkedArray):
+        captions = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in captions.chunks])
+    if isinstance(captions, pa.Array):
+        return captions.cast(pa.large_string())
+    try:
+        return pa.array(captions, pa.large_string())
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8; its place is kept, so that offsets stay right.
+        return pa.array([_without_surrogates(caption) for caption in captions], pa.large_string())
+    except (pa.ArrowException, TypeError):
+        row = next(i for i, c in enumerate(captions) if not isinstance(c, str | None))
+        raise InputError(
+            f"Caption {number + row} is {captions[row]!r}, but captions must be text (str) or None."
+        ) from None
 
-    begin = word.copy()
-    begin[1:] &= ~word[:-1]
-    begin[possessive] = True
-    is_character = classes == CHARACTER
-    if is_character.any():
-        begin |= is_character
-        begin[1:] |= is_character[:-1] & word[1:] & (classes[1:] != MARK)
 
-    dots, dashes = at[DOT], at[DASH]
+def _without_surrogates(caption: str | None) -> str | None:
+    return caption and "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in caption)
+
+
+def _pack(word: str) -> int:
+    """Returns a token of up to 5 bytes as one integer."""
+    return int.from_bytes(word.encode(), "big")
+
+
+_ABBREVIATIONS = np.sort(np.array([_pack(word) for word in _ABBREVIATED], np.uint64))
+
+
+# The rules, compiled. `ch`, `cl` and `case` are the folded characters of one caption, their classes
+# and their case; `char` and `byte` say where in the caption each came from. Together with the
+# number of characters and the caption's place in the data they are its `text`.
+
+
+@njit(cache=True, nogil=True)
+def _tokenise(data, offsets, expansions, abbreviations):
+    """Returns (a code point without expansion or -1, buffer, table of tokens, row_start)."""
+    num_rows = len(offsets) - 1
+    num_bytes = offsets[-1] - offsets[0]
+    longest = 0
+    for row in range(num_rows):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    room = _MOST_CHARACTERS_PER_BYTE * longest + 2 * _PAD
+    ch, cl, case = np.empty(room, np.uint32), np.empty(room, np.uint8), np.empty(room, np.uint8)
+    char, byte = np.empty(room, np.int64), np.empty(room, np.int64)
+    same = np.arange(-_PAD, room - _PAD)  # of a caption in ASCII: one character, one byte
+    buffer = np.empty(2 * num_bytes + 64, np.uint8)
+    table = np.empty((num_bytes // 4 + 64, _NUM_COLUMNS), np.int64)
+    row_start = np.zeros(num_rows + 1, np.int64)
+    num_tokens, at = 0, 0
+    for row in range(num_rows):
+        begin, stop = offsets[row], offsets[row + 1]
+        is_ascii = _expand_ascii(data, begin, stop, expansions, ch, cl, case)
+        size = stop - begin + _PAD
+        if not is_ascii:
+            size = _expand(data, begin, stop, expansions, ch, cl, case, char, byte)
+            if size < 0:
+                return -size, buffer[:0], table[:0], row_start
+        # A character becomes at most 4 bytes and the space behind its token.
+        if at + 5 * size > len(buffer):
+            buffer = np.concatenate((buffer, np.empty(len(buffer) + 5 * size, np.uint8)))
+        if num_tokens + size > len(table):
+            more = np.empty((len(table) + size, _NUM_COLUMNS), np.int64)
+            table = np.concatenate((table, more))
+        places = (same, same) if is_ascii else (char, byte)
+        text = size, ch, cl, case, *places, begin
+        num_tokens, at = _scan(text, abbreviations, buffer, at, table, num_tokens)
+        row_start[row + 1] = num_tokens
+    return -1, buffer[:at], table[:num_tokens], row_start
+
+
+@njit(cache=True, nogil=True)
+def _expand_ascii(data, begin, stop, expansions, ch, cl, case):
+    """Does what `_expand` does for a caption in ASCII; says whether it is one."""
+    largest = np.uint8(0)
+    for at in range(begin, stop):
+        largest |= data[at]
+    if largest >= 0x80:
+        return False
+    for at in range(begin, stop):
+        code = data[at]
+        k = expansions.first[code]
+        ch[_PAD + at - begin] = expansions.chars[k]
+        cl[_PAD + at - begin] = expansions.classes[k]
+        case[_PAD + at - begin] = expansions.case[code]
+    _pad(_PAD + stop - begin, ch, cl)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _pad(size, ch, cl):
+    for k in range(_PAD):
+        ch[k], cl[k] = 10, NEWLINE
+        ch[size + k], cl[size + k] = 10, NEWLINE
+
+
+@njit(cache=True, nogil=True)
+def _expand(data, at, stop, expansions, ch, cl, case, char, byte):
+    """Writes the folded characters of one caption; returns their number, or minus an unseen code.
+
+    Bytes that are no UTF-8 count as one replacement character each.
+    """
+    width, first, chars, classes, case_of = expansions
+    begin = at
+    size, number = _PAD, 0
+    while at < stop:
+        code, length = np.uint32(data[at]), 1
+        if code >= 0x80:
+            code, length = _decode(data, at, stop)
+        if width[code] == UNSEEN:
+            return -np.int64(code)
+        for k in range(first[code], first[code] + width[code]):
+            ch[size], cl[size], case[size] = chars[k], classes[k], case_of[code]
+            char[size], byte[size] = number, at - begin
+            size += 1
+        number += 1
+        at += length
+    for k in range(_PAD):
+        char[size + k], byte[size + k] = number, stop - begin
+    _pad(size, ch, cl)
+    return size
+
+
+@njit(cache=True, nogil=True)
+def _decode(data, at, stop):
+    """Returns the code point that begins at a byte of 0x80 or more, and its length in bytes."""
+    lead = data[at]
+    length = 2 if lead < 0xE0 else (3 if lead < 0xF0 else 4)
+    if lead < 0xC2 or lead > 0xF4 or at + length > stop:
+        return np.uint32(_REPLACEMENT), 1
+    code = np.uint32(lead & (0x7F >> length))
+    for k in range(1, length):
+        if data[at + k] & 0xC0 != 0x80:
+            return np.uint32(_REPLACEMENT), 1
+        code = (code << np.uint32(6)) | np.uint32(data[at + k] & 0x3F)
+    return (code, length) if code < _NUM_CODES else (np.uint32(_REPLACEMENT), 1)
+
+
+@njit(cache=True, nogil=True)
+def _scan(text, abbreviations, buffer, at, table, number):
+    """Writes the tokens of one caption; returns the new numbers of tokens and of bytes."""
+    size, ch, cl = text[:3]
+    first_token = number
+    barrier, in_word, after_character = True, False, False
+    begin, p = 0, _PAD  # `begin` of the open token
+    while p <= size:  # one further than the text: the padding closes the last token
+        # The middle of a plain word, by far the most of a caption.
+        while in_word and not after_character and LETTER <= cl[p] <= DIGIT and ch[p] < 0x80:
+            buffer[at] = ch[p]
+            at, p = at + 1, p + 1
+        kept = _is_plain(cl[p]) or (cl[p] >= APOSTROPHE and _joins(p, ch, cl))
+        possessive = kept and cl[p] == APOSTROPHE
+        glued = in_word and not possessive and cl[p] != CHARACTER
+        glued = glued and (not after_character or cl[p] == MARK)
+        if in_word and not (kept and glued):
+            buffer[at] = 32
+            _close(begin, p - 1, text, table[number], at)
+            at, number, in_word = at + 1, number + 1, False
+        if kept:
+            if not in_word:
+                begin, in_word = p, True
+                table[number, _START] = at
+                table[number, _FLAGS] = barrier * _BARRIER + (cl[p] == CHARACTER) * _CHARACTER
+                barrier = False
+            after_character = cl[p] == CHARACTER
+            at = _write(buffer, at, ch[p])
+        elif _breaks(p, cl):
+            initials = number > first_token and cl[p] == DOT
+            if not (initials and _is_abbreviation(buffer, table[number - 1], abbreviations)):
+                barrier = True
+        p += 1
+    return number, at
+
+
+@njit(cache=True, nogil=True)
+def _is_plain(kind):
+    return LETTER <= kind <= CHARACTER
+
+
+@njit(cache=True, nogil=True)
+def _joins(p, ch, cl):
+    """Says whether a sign belongs to the word around it."""
+    kind, before, after = cl[p], cl[p - 1], cl[p + 1]
+    if kind == APOSTROPHE:  # 's, whatever precedes: tokenised corpora write "Turkey 's"
+        return ch[p + 1] == 115 and not _is_plain(cl[p + 2])
+    if kind == AMPERSAND:
+        return (before in (LETTER, DIGIT)) and (after in (LETTER, DIGIT))
+    if kind == DOLLAR:
+        return before == LETTER and after == LETTER
+    if kind == DOT:  # between two letters that each stand alone
+        alone = not _is_plain(cl[p - 2]) and not _is_plain(cl[p + 2])
+        return before == LETTER and after == LETTER and alone
+    if kind == PLUS:  # at most two, after a letter and at the end of a word
+        begin = p - 1 if before == PLUS else p
+        last = p + 1 if after == PLUS else p
+        ends = cl[last + 1] != PLUS and not _is_plain(cl[last + 1])
+        return last - begin < 2 and cl[begin - 1] == LETTER and ends
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _breaks(p, cl):
+    """Says whether no name spans the sign at p."""
+    kind, before, after = cl[p], cl[p - 1], cl[p + 1]
+    if kind in (BAR, NEWLINE):
+        return True
+    followed = after in (SPACE, NEWLINE)
+    if kind == DASH:
+        return followed and (before in (SPACE, NEWLINE))
     # A dot behind a single letter is an initial or an acronym: "J. K. Rowling", "the U.S. flag".
-    single = plain[dots - 1] & ~plain[dots - 2]
-    sentence = dots[_is_space(classes[dots + 1]) & ~single]
-    spaced = dashes[_is_space(classes[dashes - 1]) & _is_space(classes[dashes + 1])]
-    always = special[(kinds == BAR) | (kinds == NEWLINE)]
-    return word, begin, np.concatenate([sentence, spaced, always])
+    return kind == DOT and followed and not (_is_plain(before) and not _is_plain(cl[p - 2]))
 
 
-def _is_space(classes: np.ndarray) -> np.ndarray:
-    return (classes == SPACE) | (classes == NEWLINE)
+@njit(cache=True, nogil=True)
+def _is_abbreviation(buffer, token, abbreviations):
+    if token[_END] - token[_START] > 5:
+        return False
+    code = np.uint64(0)
+    for k in range(token[_START], token[_END]):
+        code = (code << np.uint64(8)) | np.uint64(buffer[k])
+    found = np.searchsorted(abbreviations, code)
+    return found < len(abbreviations) and abbreviations[found] == code
 
 
-def _between(at: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
-    return at[neighbour[at - 1] & neighbour[at + 1]]
-
-
-def _possessives(at: np.ndarray, chars: np.ndarray, plain: np.ndarray) -> np.ndarray:
-    """Returns the apostrophes of 's, whatever precedes: tokenised corpora write "Turkey 's"."""
-    return at[(chars[at + 1] == ord("s")) & ~plain[at + 2]]
-
-
-def _plus_signs(at: np.ndarray, classes: np.ndarray, plain: np.ndarray) -> np.ndarray:
-    """Returns the plus signs, at most two in a row, that follow a letter and end a word."""
-    ends = ~plain[at + 1] & (classes[at + 1] != PLUS)
-    next_ends = (classes[at + 1] == PLUS) & ~plain[at + 2] & (classes[at + 2] != PLUS)
-    follows = classes[at - 1] == LETTER
-    second = (classes[at - 1] == PLUS) & (classes[at - 2] == LETTER) & ends
-    return at[(follows & (ends | next_ends)) | second]
-
-
-def _acronym_dots(at: np.ndarray, classes: np.ndarray, plain: np.ndarray) -> np.ndarray:
-    """Returns the dots between two letters that each stand alone."""
-    left = (classes[at - 1] == LETTER) & ~plain[at - 2]
-    right = (classes[at + 1] == LETTER) & ~plain[at + 2]
-    return at[left & right]
-
-
-def _source_span(
-    first: np.ndarray, last: np.ndarray, source: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Maps tokens' first and last characters to a span [start, end) of the text."""
-    if source is None:
-        return first, last + 1
+@njit(cache=True, nogil=True)
+def _close(begin, last, text, token, at):
+    """Fills in what is known at the end of a token: where it lies and how it is written."""
+    _, _, cl, case, char, byte, offset = text
+    token[_END] = at
+    # The surface of "U.S." includes the final dot, although the token is "u.s".
+    acronym = last > begin and cl[last - 1] == DOT and cl[last + 1] == DOT
+    end = last + 1 if acronym else last
     # What lies before the next kept character was dropped (a combining accent): part of the word.
-    return source[first], np.maximum(source[last] + 1, source[last + 1])
+    token[_CHAR_START], token[_CHAR_END] = char[begin], max(char[end] + 1, char[end + 1])
+    token[_RAW_START] = offset + byte[begin]
+    token[_RAW_END] = offset + _next_byte(end, char, byte)
+    upper = lower = 0
+    for k in range(begin, last + 1):
+        upper += case[k] == UPPER
+        lower += case[k] == LOWER
+    kind = MIXED
+    if upper + lower == 0:
+        kind = CASELESS
+    elif upper == 0:
+        kind = LOWERCASE
+    elif lower == 0 and upper > 1:
+        kind = UPPERCASE
+    elif upper == 1 and case[begin] == UPPER:
+        kind = CAPITALISED
+    token[_FLAGS] |= kind << _CASE_SHIFT
 
 
-def _as_utf8(
-    buffer: np.ndarray, start: np.ndarray, end: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Turns code points into UTF-8 and positions of code points into positions of bytes."""
-    if buffer.dtype == np.uint8:
-        return buffer, start, end
-    widths = 1 + (buffer >= 0x80) + (buffer >= 0x800).astype(np.int8) + (buffer >= 0x10000)
-    position = np.zeros(len(buffer) + 1, np.int64)
-    np.cumsum(widths, out=position[1:])
-    encoded = buffer.astype("<u4").tobytes().decode("utf-32-le").encode()
-    return np.frombuffer(encoded, np.uint8), position[start], position[end]
+@njit(cache=True, nogil=True)
+def _next_byte(p, char, byte):
+    """Returns where the caption goes on behind the character that gave the folded one at p."""
+    q = p + 1
+    while char[q] == char[p]:
+        q += 1
+    return byte[q]
 
 
-def _packed(buffer: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Returns tokens of up to 4 bytes as one integer each; longer ones give 0."""
-    padded = np.concatenate([buffer, np.zeros(4, np.uint8)])
-    taken = padded[start[:, None] + np.arange(4)]
-    taken[np.arange(4) >= (end - start)[:, None]] = 0
-    codes = np.ascontiguousarray(taken).view("<u4")[:, 0]
-    return np.where(end - start <= 4, codes, np.uint32(0))
+@njit(cache=True, nogil=True)
+def _write(buffer, at, code):
+    """Appends a character as UTF-8; returns the new size."""
+    if code < 0x80:
+        buffer[at] = code
+        return at + 1
+    length = 2 if code < 0x800 else (3 if code < 0x10000 else 4)
+    for k in range(length - 1, 0, -1):
+        buffer[at + k] = 0x80 | (code & 0x3F)
+        code >>= 6
+    buffer[at] = ((0xF00 >> length) & 0xFF) | code
+    return at + length
 
 
-_PACKED_ABBREVIATIONS = np.array(
-    [int.from_bytes(word.encode(), "little") for word in _ABBREVIATIONS], np.uint32
-)
-
-
-def _is_abbreviation(
-    buffer: np.ndarray, start: np.ndarray, end: np.ndarray, token: np.ndarray
-) -> np.ndarray:
-    """Says of each token number whether it is a known abbreviation; -1 means no token."""
-    known = np.zeros(len(token), bool)
-    real = np.flatnonzero(token >= 0)
-    codes = _packed(buffer, start[token[real]], end[token[real]])
-    known[real] = np.isin(codes, _PACKED_ABBREVIATIONS)
-    return known
+@njit(cache=True, nogil=True)
+def _join(buffer, start, end, row_start):
+    """Returns the offsets and bytes of the captions' tokens, joined by one space."""
+    num_rows = len(row_start) - 1
+    offsets = np.zeros(num_rows + 1, np.int64)
+    data = np.empty(len(buffer), np.uint8)
+    size = 0
+    for row in range(num_rows):
+        low, high = row_start[row], row_start[row + 1]
+        if low < high:
+            length = end[high - 1] - start[low]
+            data[size : size + length] = buffer[start[low] : end[high - 1]]
+            size += length
+        offsets[row + 1] = size
+    return offsets, data[:size]

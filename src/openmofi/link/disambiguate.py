@@ -1,20 +1,32 @@
-"""Which candidate a caption means: the prior of the name together with the caption's context.
+"""Which candidate a mention means, if any: every piece of evidence, and their sum.
 
-    score = softmax over a mention's candidates of
-            log p(entity | name) + context_weight * cos(text(caption), text("label: description"))
+    score = softmax over a mention's candidates and NIL of  weights . terms
 
-In: candidates, captions and any text encoder. Out: cosines and scores. Entity texts are encoded
-when they first turn up, and kept.
+with the terms
+    prior        log p(entity | name), relative to the name's most probable entity
+    context      cos(text(caption), text(label: description (types)))
+    coherence    cos(text(entity), the expected text vector of the caption's other mentions)
+    type         log odds of the entity's types, from the data the weights were fitted on
+    linkability  log odds that the name is used as a name at all, from counted captions
+    case         whether the mention is written as the entity's name is: turkey, Turkey
+    detected     how sure a mention detector is of the span
+The last three are nearly the same for all candidates of a mention and decide about NIL.
+
+In: candidates, captions and any text encoder. Out: one array per term, and probabilities.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from numba import njit
 
-from openmofi.link.candidates import Candidates
+from openmofi.kb.index import Candidates
+from openmofi.link.mentions import Mentions
+from openmofi.link.weights import LinkWeights
 
 _ENCODE_BATCH = 256
+_MOST_REMEMBERED = 1 << 15
 
 
 class TextEncoder(Protocol):
@@ -25,8 +37,8 @@ class TextEncoder(Protocol):
         ...
 
 
-class ContextScorer:
-    """Cosines of captions with entities; remembers the vectors of entities."""
+class TextComparison:
+    """Compares captions and entities by their texts; remembers vectors of entities."""
 
     def __init__(self, encoder: TextEncoder, entity_text: Callable[[np.ndarray], list[str]]):
         self._encoder, self._entity_text = encoder, entity_text
@@ -34,22 +46,24 @@ class ContextScorer:
         self._slot = np.zeros(0, np.int64)  # of each known entity in `_vectors`
         self._vectors: np.ndarray | None = None
 
-    def cosines(
-        self, captions: Sequence[str], caption_of: np.ndarray, entity: np.ndarray
-    ) -> np.ndarray:
-        """Returns cos(text(captions[caption_of[i]]), text(entity[i])) for every i."""
-        used, caption_slot = np.unique(caption_of, return_inverse=True)
+    def context(self, captions: list[str], caption_of: np.ndarray, vectors: np.ndarray):
+        """Returns cos(text(captions[caption_of[i]]), vectors[i]) for every i."""
+        used, slot = np.unique(caption_of, return_inverse=True)
         of_captions = self._encode([captions[row] for row in used.tolist()])
-        self._learn(np.unique(entity))
-        assert self._vectors is not None
-        of_entities = self._vectors[self._slot[np.searchsorted(self._known, entity)]]
-        return np.einsum("ij,ij->i", of_captions[caption_slot], of_entities)
+        return np.einsum("ij,ij->i", of_captions[slot], vectors)
 
-    def _learn(self, entities: np.ndarray) -> None:
-        """Encodes the texts of entities that are not known yet."""
-        new = np.setdiff1d(entities, self._known, assume_unique=True)
-        if not len(new):
-            return
+    def vectors(self, entity: np.ndarray) -> np.ndarray:
+        """Returns the unit vectors of entities' texts [n, dim]."""
+        needed = np.unique(entity)
+        new = np.setdiff1d(needed, self._known, assume_unique=True)
+        if len(self._known) + len(new) > _MOST_REMEMBERED:
+            self._known, self._slot, self._vectors, new = new[:0], new[:0], None, needed
+        if len(new):
+            self._learn(new)
+        assert self._vectors is not None
+        return self._vectors[self._slot[np.searchsorted(self._known, entity)]]
+
+    def _learn(self, new: np.ndarray) -> None:
         vectors = self._encode(self._entity_text(new))
         old = vectors[:0] if self._vectors is None else self._vectors
         self._vectors = np.concatenate([old, vectors])
@@ -67,19 +81,109 @@ class ContextScorer:
         return stacked / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
-def context_scores(
-    candidates: Candidates, cosines: np.ndarray, context_weight: float
-) -> np.ndarray:
-    """Returns softmax(log prior + context_weight * cosine) over each mention's candidates."""
-    logits = np.log(candidates.prior) + context_weight * cosines
-    begin = np.flatnonzero(candidates.rank == 0)
-    largest = np.maximum.reduceat(logits, begin)[candidates.mention]
-    exponentials = np.exp(logits - largest)
-    return exponentials / np.add.reduceat(exponentials, begin)[candidates.mention]
+def coherence(candidates: Candidates, mentions: Mentions, vectors: np.ndarray) -> np.ndarray:
+    """Returns each candidate's cosine with what the caption's other mentions are expected to mean.
+
+    The expectation is over their priors; 0 where a caption has no other mention.
+    """
+    return _coherence(candidates.item, candidates.prior, mentions.row, vectors)
 
 
-def rank_by_score(candidates: Candidates, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the order that puts each mention's best candidate first, and the new ranks."""
-    order = np.lexsort((candidates.rank, -scores, candidates.mention))
-    # Mentions keep their places and sizes, so the ranks of the sorted rows are those from before.
-    return order, candidates.rank
+@njit(cache=True, nogil=True)
+def _coherence(item, prior, row, vectors):
+    found = np.zeros(len(item), np.float32)
+    dim = vectors.shape[1]
+    expected = np.zeros((8, dim), np.float32)  # by mention of a caption
+    begin = 0
+    while begin < len(item):
+        end = begin
+        first, caption = item[begin], row[item[begin]]
+        while end < len(item) and row[item[end]] == caption:
+            end += 1
+        count = item[end - 1] - first + 1
+        if count > len(expected):
+            expected = np.zeros((2 * count, dim), np.float32)
+        expected[:count] = 0
+        for c in range(begin, end):
+            expected[item[c] - first] += np.float32(prior[c]) * vectors[c]
+        total = expected[:count].sum(axis=0)
+        for c in range(begin, end if count > 1 else begin):
+            others = (total - expected[item[c] - first]) / np.float32(count - 1)
+            found[c] = (vectors[c] * others).sum()
+        begin = end
+    return found
+
+
+def case_agreement(candidates: Candidates, mentions: Mentions) -> np.ndarray:
+    """Returns 1 where the caption writes a name as the knowledge base does, -1 otherwise.
+
+    0 where the caption's writing is no evidence: no case, first word of a sentence, all capitals.
+    """
+    return mentions.written[candidates.item] * np.where(candidates.is_lower, -1, 1)
+
+
+def logits(evidence: dict[str, np.ndarray], weights: LinkWeights) -> np.ndarray:
+    """Returns the weighted sum of all evidence for every candidate."""
+    return sum((getattr(weights, name) * values for name, values in evidence.items()), np.zeros(1))
+
+
+def evidence_of(
+    rank: np.ndarray, prior: np.ndarray, terms: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns what is added up: the relative log prior and the other terms, for or against.
+
+    Args:
+        rank: 0 for the first candidate of every mention.
+        prior: p(entity | name).
+        terms: as they stand in `schema.CANDIDATES`.
+    """
+    scaled = {name: _SCALES.get(name, _as_it_is)(term) for name, term in terms.items()}
+    return {"prior": _relative(np.log(prior), rank), **scaled}
+
+
+def _relative(log_prior: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """Subtracts that of the mention's most probable entity: or ambiguity would speak for NIL."""
+    begin = np.flatnonzero(rank == 0)
+    most = np.maximum.reduceat(log_prior, begin) if len(begin) else log_prior
+    return log_prior - np.repeat(most, np.diff(np.append(begin, len(rank))))
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    return np.log(probability) - np.log1p(-probability)
+
+
+def _as_it_is(term: np.ndarray) -> np.ndarray:
+    return term
+
+
+# How a probability becomes evidence for or against; a detector's is not calibrated.
+_SCALES = {"linkability": _log_odds, "detected": lambda score: 2 * score - 1}
+
+
+@njit(cache=True, nogil=True)
+def probabilities(logit, rank, nil):
+    """Returns (p of every candidate among its mention's and NIL, best first: indices); compiled.
+
+    `logit` holds mention after mention, `rank` counts from 0 within each.
+    """
+    probability, order = np.empty(len(logit), np.float64), np.empty(len(logit), np.int64)
+    begin = 0
+    while begin < len(logit):
+        end = begin + 1
+        while end < len(logit) and rank[end]:
+            end += 1
+        peak = max(nil, logit[begin:end].max())
+        total = np.exp(nil - peak)
+        for i in range(begin, end):
+            probability[i] = np.exp(logit[i] - peak)
+            total += probability[i]
+        for i in range(begin, end):
+            probability[i] /= total
+            # Insertion sort: 30 items at most, mostly in order. Equal ones keep their order.
+            k = i
+            while k > begin and logit[order[k - 1]] < logit[i]:
+                order[k] = order[k - 1]
+                k -= 1
+            order[k] = i
+        begin = end
+    return probability, order

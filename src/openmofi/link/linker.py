@@ -3,24 +3,35 @@
 In: captions and a knowledge base. Out: a table of `schema.CANDIDATES`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
 
 from openmofi.config import LinkSettings
 from openmofi.errors import InputError
+from openmofi.kb.index import Candidates
 from openmofi.kb.store import KnowledgeBase
-from openmofi.kb.text import tokenise
-from openmofi.link.candidates import Candidates, find_candidates
-from openmofi.link.disambiguate import ContextScorer, TextEncoder, context_scores, rank_by_score
-from openmofi.link.mentions import Mentions, find_mentions, stop_keys
+from openmofi.kb.strings import slices, string_buffers
+from openmofi.kb.text import Texts, as_text, tokenise
+from openmofi.link.detectors import MentionDetector, combine
+from openmofi.link.disambiguate import (
+    TextComparison,
+    TextEncoder,
+    case_agreement,
+    coherence,
+    evidence_of,
+    logits,
+    probabilities,
+)
+from openmofi.link.linkability import TypeOdds, read_linkability
+from openmofi.link.mentions import Mentions, find_mentions, given_mentions, stop_keys
+from openmofi.link.weights import LinkWeights, load_link_weights
 from openmofi.schema import CANDIDATES
 
 # Captions per pass: large enough for array arithmetic, small enough for the processor's caches.
 _BATCH = 4096
-
-Captions = Sequence[str | None] | pa.Array | pa.ChunkedArray
+_UNDETECTED = np.zeros(0)
 
 
 class Linker:
@@ -35,37 +46,75 @@ class Linker:
         kb: KnowledgeBase,
         *,
         encoder: TextEncoder | None = None,
+        detector: MentionDetector | None = None,
+        weights: LinkWeights | None = None,
         settings: LinkSettings | None = None,
     ):
-        self.kb, self.settings = kb, settings or LinkSettings()
-        self._context = ContextScorer(encoder, kb.entity_text) if encoder else None
-        self._stopped = stop_keys(kb.index, kb.hasher)
+        """Prepares to link.
 
-    def link(self, captions: Captions, all_candidates: bool = False) -> pa.Table:
+        Args:
+            kb: the entities.
+            encoder: compares captions with entities; without one the names alone decide.
+            detector: says of every name how likely it is one in its caption.
+            weights: of the score's terms; the default is `settings.weights`, or the package's.
+            settings: limits.
+        """
+        self.kb, self.settings = kb, settings or LinkSettings()
+        self.weights = weights or load_link_weights(self.settings.weights)
+        self._texts = TextComparison(encoder, _full_text(kb)) if encoder else None
+        self._detector = detector
+        self._stopped = stop_keys(kb.index, kb.hasher)
+        self._linkability = read_linkability(kb)
+        self._types = TypeOdds(kb, self.weights.types) if self.weights.types else None
+
+    def link(self, captions: Texts, all_candidates: bool = False) -> pa.Table:
         """Finds the entities that captions name.
 
         Args:
-            captions: texts; None and "" have no mentions.
+            captions: texts, best an Arrow array; None and "" have no mentions.
             all_candidates: return every candidate of a mention, not only the best.
 
         Returns:
-            `schema.CANDIDATES`, in order of caption, start and rank; `context` is null without
-            an encoder.
+            `schema.CANDIDATES`, in order of caption, start and rank; terms that were not computed
+            are null.
 
         Raises:
             InputError: a caption is not text.
         """
-        if isinstance(captions, str):
-            raise InputError(f"Linker.link expects a list of captions; write link([{captions!r}]).")
         batches = [
-            self._link_batch(_texts(captions, at), at, all_candidates)
-            for at in range(0, len(captions), _BATCH)
+            self._link_batch(piece, at, self._find(piece), all_candidates)
+            for at, piece in _pieces(captions)
         ]
         return pa.Table.from_batches(batches, CANDIDATES).combine_chunks()
 
-    def _link_batch(
-        self, captions: Sequence[str | None], offset: int, all_candidates: bool
-    ) -> pa.RecordBatch:
+    def link_spans(
+        self, captions: Texts, spans: pa.Table, all_candidates: bool = False
+    ) -> pa.Table:
+        """Finds the entities that given spans of captions mean.
+
+        Args:
+            captions: texts.
+            spans: columns row, start and end, in code points; those whose text is no name of the
+                knowledge base give no row.
+            all_candidates: return every candidate of a span, not only the best.
+
+        Returns:
+            As `link` does.
+        """
+        rows, starts, ends = (
+            spans[name].to_numpy().astype(np.int64) for name in ("row", "start", "end")
+        )
+        order = np.lexsort((ends, starts, rows))
+        rows, starts, ends = rows[order], starts[order], ends[order]
+        batches = []
+        for at, piece in _pieces(captions):
+            here = slice(*np.searchsorted(rows, [at, at + len(piece)]))
+            mentions = self._given(piece, rows[here] - at, starts[here], ends[here])
+            batches.append(self._link_batch(piece, at, (mentions, _UNDETECTED), all_candidates))
+        return pa.Table.from_batches(batches, CANDIDATES).combine_chunks()
+
+    def _find(self, captions: pa.LargeStringArray) -> tuple[Mentions, np.ndarray]:
+        """Returns the mentions of captions, and the detector's probability of each."""
         mentions = find_mentions(
             tokenise(captions),
             index=self.kb.index,
@@ -73,63 +122,113 @@ class Linker:
             stopped=self._stopped,
             settings=self.settings,
         )
-        candidates = find_candidates(
-            mentions, index=self.kb.index, max_candidates=self.settings.max_candidates
-        )
-        surfaces = _surfaces(captions, mentions)
-        columns = self._scored(captions, mentions, candidates)
-        if not all_candidates:
-            best = np.flatnonzero(columns["rank"] == 0)
-            columns = {name: column[best] for name, column in columns.items()}
-        return self._batch(columns, mentions, surfaces, offset)
+        if self._detector is None:
+            return mentions, _UNDETECTED
+        spans = pa.table({name: getattr(mentions, name) for name in ("row", "start", "end")})
+        boosted = combine(spans, self._detector.detect(captions.cast(pa.string())), how="boost")
+        return mentions, boosted["detected"].to_numpy()
 
-    def _scored(
-        self, captions: Sequence[str | None], mentions: Mentions, candidates: Candidates
-    ) -> dict[str, np.ndarray]:
-        """Returns mention, rank, entity, prior, context and score, best candidate first."""
-        plain = {
-            "mention": candidates.mention,
-            "rank": candidates.rank,
-            "entity": candidates.entity,
-            "prior": candidates.prior,
+    def _given(
+        self, captions: pa.LargeStringArray, row: np.ndarray, start: np.ndarray, end: np.ndarray
+    ) -> Mentions:
+        texts = captions.take(pa.array(np.unique(row))).to_pylist()
+        slot = np.unique(row, return_inverse=True)[1]
+        spans = zip(slot.tolist(), start.tolist(), end.tolist(), strict=True)
+        keys = self.kb.keys([(texts[i] or "")[a:b] for i, a, b in spans])
+        return given_mentions((row, start, end), tokenise(captions), keys)
+
+    def _link_batch(
+        self,
+        captions: pa.LargeStringArray,
+        offset: int,
+        found: tuple[Mentions, np.ndarray],
+        all_candidates: bool,
+    ) -> pa.RecordBatch:
+        mentions, detected = found
+        candidates = self.kb.index.candidates(mentions.key, self.settings.max_candidates)
+        terms = self._terms(captions, mentions, candidates)
+        if len(detected):
+            terms["detected"] = detected[candidates.item]
+        evidence = evidence_of(candidates.rank, candidates.prior, terms)
+        score, order = probabilities(
+            logits(evidence, self.weights), candidates.rank, self.weights.nil
+        )
+        # Mentions keep their places and numbers of candidates: `item` and `rank` stay as they are.
+        kept = self._kept(candidates, score[order], all_candidates)
+        chosen = order[kept]
+        columns = {
+            **{name: term[chosen] for name, term in terms.items()},
+            "rank": candidates.rank[kept],
+            "prior": candidates.prior[chosen],
+            "score": score[chosen],
         }
-        if self._context is None or not len(candidates):
-            return {**plain, "score": candidates.prior}
-        caption_of = mentions.row[candidates.mention]
-        texts = [caption or "" for caption in captions]
-        cosines = self._context.cosines(texts, caption_of, candidates.entity)
-        scores = context_scores(candidates, cosines, self.settings.context_weight)
-        order, rank = rank_by_score(candidates, scores)
-        scored = {**plain, "context": cosines, "score": scores}
-        return {**{name: column[order] for name, column in scored.items()}, "rank": rank}
+        item, entity = candidates.item[kept], candidates.entity[chosen]
+        return self._batch(captions, offset, mentions, item, entity, columns)
+
+    def _kept(self, candidates: Candidates, score: np.ndarray, all_candidates: bool) -> np.ndarray:
+        """Returns which rows to return, of the candidates in their final order."""
+        best = candidates.rank == 0
+        kept = np.ones_like(best) if all_candidates else best.copy()
+        if self.settings.min_score:
+            probable = score[best] >= self.settings.min_score
+            kept &= np.repeat(probable, np.diff(np.append(np.flatnonzero(best), len(best))))
+        return np.flatnonzero(kept)
+
+    def _terms(
+        self, captions: pa.LargeStringArray, mentions: Mentions, candidates: Candidates
+    ) -> dict[str, np.ndarray]:
+        """Returns all terms but the prior that this linker can compute, by candidate."""
+        terms = {"case": case_agreement(candidates, mentions)}
+        if self._linkability is not None:
+            # What is no name with a capital in the knowledge base either is not judged by it.
+            of_name = self._linkability.of(mentions.key)[candidates.item]
+            terms["linkability"] = np.where(candidates.is_lower, 0.5, of_name)
+        if self._types is not None:
+            terms["type"] = self._types.of(candidates.entity)
+        if self._texts is not None and len(candidates):
+            vectors = self._texts.vectors(candidates.entity)
+            texts = [caption or "" for caption in captions.to_pylist()]
+            caption_of = mentions.row[candidates.item]
+            terms["context"] = self._texts.context(texts, caption_of, vectors)
+            terms["coherence"] = coherence(candidates, mentions, vectors)
+        return terms
 
     def _batch(
-        self, columns: dict[str, np.ndarray], mentions: Mentions, surfaces: pa.Array, offset: int
+        self,
+        captions: pa.LargeStringArray,
+        offset: int,
+        mentions: Mentions,
+        item: np.ndarray,
+        entity: np.ndarray,
+        columns: dict[str, np.ndarray],
     ) -> pa.RecordBatch:
-        mention = columns["mention"]
-        context = columns.get("context")
+        _, data = string_buffers(captions)
+        offsets, surfaces = slices(data, mentions.raw_start[item], mentions.raw_end[item])
+        buffers = pa.py_buffer(offsets), pa.py_buffer(surfaces)
         arrays = {
-            "row": mentions.row[mention] + offset,
-            "start": mentions.start[mention],
-            "end": mentions.end[mention],
-            "surface": surfaces.take(pa.array(mention)),
-            "id": self.kb.ids.take(pa.array(columns["entity"])),
-            "rank": columns["rank"],
-            "prior": columns["prior"].astype(np.float32),
-            "context": pa.nulls(len(mention)) if context is None else context,
-            "score": columns["score"].astype(np.float32),
+            "row": mentions.row[item] + offset,
+            "start": mentions.start[item],
+            "end": mentions.end[item],
+            "surface": pa.LargeStringArray.from_buffers(len(item), *buffers),
+            "id": self.kb.ids.take(pa.array(entity)),
+            **columns,
         }
         typed = [
-            pa.array(arrays[name]).cast(CANDIDATES.field(name).type) for name in CANDIDATES.names
+            pa.array(arrays[field.name]).cast(field.type)
+            if field.name in arrays
+            else pa.nulls(len(item), field.type)
+            for field in CANDIDATES
         ]
         return pa.RecordBatch.from_arrays(typed, schema=CANDIDATES)
 
 
-def _texts(captions: Captions, at: int) -> Sequence[str | None]:
-    piece = captions[at : at + _BATCH]
-    return piece.to_pylist() if isinstance(piece, (pa.Array, pa.ChunkedArray)) else piece
+def _full_text(kb: KnowledgeBase) -> Callable[[np.ndarray], list[str]]:
+    return lambda rows: kb.texts.in_full(rows).to_pylist()
 
 
-def _surfaces(captions: Sequence[str | None], mentions: Mentions) -> pa.Array:
-    spans = zip(mentions.row.tolist(), mentions.start.tolist(), mentions.end.tolist(), strict=True)
-    return pa.array([(captions[row] or "")[start:end] for row, start, end in spans], pa.string())
+def _pieces(captions: Texts) -> Iterator[tuple[int, pa.LargeStringArray]]:
+    """Yields batches of captions with the index of their first."""
+    if isinstance(captions, str):
+        raise InputError(f"Linker.link expects a list of captions; write link([{captions!r}]).")
+    for at in range(0, len(captions), _BATCH):
+        yield at, as_text(captions[at : at + _BATCH], at)

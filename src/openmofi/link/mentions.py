@@ -1,24 +1,29 @@
 """Caption -> mentions: which spans of a caption are names in the knowledge base.
 
-In: tokens of a batch of captions. Out: non-overlapping spans, leftmost first and as long as
-possible: "New York City" hides "New York". All n-grams of the batch are hashed and looked up
-together; most are dropped by the first of the index's gates.
+In: tokens of a batch of captions. Out: spans, in order. For labelling they do not overlap, leftmost
+first and as long as possible: "New York City" hides "New York". For counting all names are found.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
 
 from openmofi.config import LinkSettings
-from openmofi.kb.hashing import Hasher, mix
-from openmofi.kb.index import NameIndex, length_bit
-from openmofi.kb.text import Tokens
+from openmofi.kb.hashing import Hasher, mix_one
+from openmofi.kb.index import (
+    LENGTH_BITS,
+    NameIndex,
+    find,
+    lengths_after,
+    lengths_after_two,
+)
+from openmofi.kb.text import LOWERCASE, Tokens
 from openmofi.link.stopwords import STOP_WORDS
 
 # Scripts that make every character a token have about this many of them in a word.
 _CHARACTERS_PER_WORD = 3
-_DIGITS = (ord("0"), ord("9"))
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,14 @@ class Mentions:
     start: np.ndarray
     """Code points of the raw caption."""
     end: np.ndarray
+    raw_start: np.ndarray
+    """Bytes in the data of the raw captions."""
+    raw_end: np.ndarray
     key: np.ndarray
-    """The name: a position in `NameIndex.hashes`."""
+    """The name: a position in the index, or -1."""
+    written: np.ndarray
+    """1: with a capital although its place asks for none; -1: without, by someone who uses them;
+    0: neither says anything."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -44,7 +55,13 @@ def stop_keys(index: NameIndex, hasher: Hasher) -> np.ndarray:
 
 
 def find_mentions(
-    tokens: Tokens, *, index: NameIndex, hasher: Hasher, stopped: np.ndarray, settings: LinkSettings
+    tokens: Tokens,
+    *,
+    index: NameIndex,
+    hasher: Hasher,
+    stopped: np.ndarray,
+    settings: LinkSettings,
+    overlapping: bool = False,
 ) -> Mentions:
     """Finds the names in a batch of captions.
 
@@ -54,89 +71,203 @@ def find_mentions(
         hasher: what hashed the names.
         stopped: keys that are no mentions, see `stop_keys`.
         settings: limits on the length of a mention.
+        overlapping: find all names, not only the leftmost longest.
     """
-    first, last, key = _matches(tokens, index, hasher, settings.max_words)
-    allowed = _is_allowed(tokens, first, last, key, stopped, settings.min_chars)
-    first, last, key = first[allowed], last[allowed], key[allowed]
-    chosen = leftmost_longest(first, last + 1)
-    first, last, key = first[chosen], last[chosen], key[chosen]
+    row, first, last, key = _find_mentions(
+        tokens.buffer,
+        tokens.start,
+        tokens.end,
+        tokens.char_start,
+        tokens.char_end,
+        tokens.barrier,
+        tokens.is_character,
+        tokens.row_start,
+        hasher.powers(_longest_row(tokens)),
+        index.arrays,
+        stopped,
+        (settings.max_words, settings.min_chars, overlapping),
+    )
     return Mentions(
-        row=tokens.row[first],
+        row=row,
         start=tokens.char_start[first],
         end=tokens.char_end[last],
+        raw_start=tokens.raw_start[first],
+        raw_end=tokens.raw_end[last],
         key=key,
+        written=_written(tokens, row, first, last),
     )
 
 
-def _matches(
-    tokens: Tokens, index: NameIndex, hasher: Hasher, max_words: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns first token, last token and key of every n-gram that is a name."""
-    sums = hasher.prefix_sums(tokens.buffer)
-    at_start, at_end = sums[tokens.start], sums[tokens.end]
-    inverse = hasher.inverse_powers(tokens.start)
-    lengths = index.lengths(mix((at_end - at_start) * inverse))
-    room = _room(tokens, max_words)
+def given_mentions(
+    spans: tuple[np.ndarray, np.ndarray, np.ndarray], tokens: Tokens, keys: np.ndarray
+) -> Mentions:
+    """Returns spans that somebody else found as mentions.
 
-    found = []
-    alive = np.arange(len(tokens))
-    for n in range(1, max_words * _CHARACTERS_PER_WORD + 1):
-        alive = alive[room[alive] >= n]
-        if not len(alive):
-            break
-        bit = np.uint16(1 << int(length_bit(np.array(n))))
-        first = alive[lengths[alive] & bit != 0]
-        hashes = mix((at_end[first + (n - 1)] - at_start[first]) * inverse[first])
-        keys = index.find(hashes)
-        known = keys >= 0
-        found.append((first[known], first[known] + (n - 1), keys[known]))
-    if not found:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, empty
-    firsts, lasts, keys = (np.concatenate(part) for part in zip(*found, strict=True))
-    # Longest first among equal starts.
-    order = np.lexsort((-lasts, firsts))
-    return firsts[order], lasts[order], keys[order]
-
-
-def _room(tokens: Tokens, max_words: int) -> np.ndarray:
-    """Returns how many tokens a name that starts here may have."""
-    barriers = np.append(np.flatnonzero(tokens.barrier), len(tokens))
-    to_barrier = np.repeat(barriers[1:], np.diff(barriers)) - np.arange(len(tokens))
-    limit = np.where(tokens.is_character, max_words * _CHARACTERS_PER_WORD, max_words)
-    return np.minimum(to_barrier, limit)
-
-
-def _is_allowed(
-    tokens: Tokens,
-    first: np.ndarray,
-    last: np.ndarray,
-    key: np.ndarray,
-    stopped: np.ndarray,
-    min_chars: int,
-) -> np.ndarray:
-    """Refuses stop words, names that are too short, and bare numbers, which are mostly dates."""
-    long_enough = tokens.char_end[last] - tokens.char_start[first] >= min_chars
-    low, high = _DIGITS
-    initial, final = tokens.buffer[tokens.start[first]], tokens.buffer[tokens.end[last] - 1]
-    is_number = (first == last) & (low <= initial) & (initial <= high)
-    is_number &= (low <= final) & (final <= high)
-    return long_enough & ~is_number & ~np.isin(key, stopped)
-
-
-def leftmost_longest(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Returns the indices of the spans that a scan from left to right would take.
-
-    Spans must be sorted by start, and by falling end among equal starts. Every round takes the
-    spans that no earlier one reaches, and drops what those overlap; chains of overlaps are short.
+    Args:
+        spans: caption, start and end of each, in code points; in order of caption and start.
+        tokens: of the captions.
+        keys: of the spans' texts, see `KnowledgeBase.keys`.
     """
-    left = np.arange(len(start))
-    while len(left):
-        reach = np.maximum.accumulate(end[left])
-        free = np.ones(len(left), bool)
-        free[1:] = start[left[1:]] >= reach[:-1]
-        if free.all():
-            break
-        head = np.maximum.accumulate(np.where(free, np.arange(len(left)), 0))
-        left = left[free | (start[left] >= end[left[head]])]
-    return left
+    row, start, end = spans
+    place = tokens.row.astype(np.int64) << 32
+    first = np.searchsorted(place | tokens.char_start, (row << 32) | start)
+    last = np.searchsorted(place | tokens.char_end, (row << 32) | end, side="right") - 1
+    if not len(tokens):
+        first = last = np.zeros(0, np.int64)
+    else:
+        first = np.minimum(first, len(tokens) - 1)
+        last = np.maximum(first, last)
+    return Mentions(
+        row=row,
+        start=start,
+        end=end,
+        raw_start=tokens.raw_start[first],
+        raw_end=tokens.raw_end[last],
+        key=keys,
+        written=_written(tokens, row, first, last),
+    )
+
+
+def _written(tokens: Tokens, row: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    return _how_written(tokens.case, tokens.barrier, tokens.row_start, row, first, last)
+
+
+def _longest_row(tokens: Tokens) -> int:
+    """Returns the largest number of canonical bytes of a caption."""
+    if not len(tokens):
+        return 0
+    ends = np.append(tokens.end, 0)[tokens.row_start[1:] - 1]
+    starts = np.append(tokens.start, 0)[tokens.row_start[:-1]]
+    return int((ends - starts).max())
+
+
+@njit(cache=True, nogil=True)
+def _find_mentions(
+    buffer, start, end, char_start, char_end, barrier, is_character, row_start, powers, arrays,
+    stopped, limits,
+):  # fmt: skip
+    """Returns row, first token, last token and key of every mention."""
+    max_words, min_chars, overlapping = limits
+    sums = np.empty(len(powers[0]) + 1, np.uint64)
+    lengths = np.empty(64, np.int64)
+    found = np.empty((len(start) + 16, 4), np.int64)
+    size = 0
+    for row in range(len(row_start) - 1):
+        low, high = row_start[row], row_start[row + 1]
+        if low == high:
+            continue
+        if high - low > len(lengths):
+            lengths = np.empty(2 * (high - low), np.int64)
+        origin = start[low]
+        _sum(buffer, origin, end[high - 1], powers[0], sums)
+        _possible_lengths(low, high, start, end, barrier, sums, powers[1], arrays, lengths)
+        token = low
+        while token < high:
+            longest = max_words
+            if is_character[token]:
+                longest *= _CHARACTERS_PER_WORD
+            step = 1
+            for n in range(_room(token, high, longest, lengths[token - low], barrier), 0, -1):
+                if not (lengths[token - low] >> min(n - 1, LENGTH_BITS - 1)) & 1:
+                    continue
+                last = token + n - 1
+                key = find(_hash(start[token], end[last], origin, sums, powers[1]), arrays)
+                if key < 0 or char_end[last] - char_start[token] < min_chars:
+                    continue
+                if n == 1 and (
+                    _is_number(buffer, start[token], end[token]) or _contains(stopped, key)
+                ):
+                    continue
+                if size == len(found):
+                    found = np.concatenate((found, np.empty_like(found)))
+                found[size, 0], found[size, 1] = row, token
+                found[size, 2], found[size, 3] = last, key
+                size += 1
+                if not overlapping:
+                    step = n
+                    break
+            token += step
+    return found[:size, 0], found[:size, 1], found[:size, 2], found[:size, 3]
+
+
+@njit(cache=True, nogil=True)
+def _possible_lengths(low, high, start, end, barrier, sums, backward, arrays, lengths):
+    """Writes which lengths names may have that begin with each token of a caption.
+
+    In loops of their own, the loads do not wait for each other: most of them miss the caches.
+    """
+    origin = start[low]
+    for token in range(low, high):
+        hash_ = _hash(start[token], end[token], origin, sums, backward)
+        lengths[token - low] = lengths_after(hash_, arrays)
+    for token in range(low, high - 1):
+        if lengths[token - low] > 1:
+            hash_ = _hash(start[token], end[token + 1], origin, sums, backward)
+            mask = 0 if barrier[token + 1] else lengths_after_two(hash_, arrays)
+            lengths[token - low] &= mask | 1
+    lengths[high - 1 - low] &= 1
+
+
+@njit(cache=True, nogil=True)
+def _hash(begin, stop, origin, sums, backward):
+    """Returns the hash of a span of the buffer, see hashing.py."""
+    return mix_one((sums[stop - origin] - sums[begin - origin]) * backward[begin - origin])
+
+
+@njit(cache=True, nogil=True)
+def _sum(buffer, begin, stop, forward, sums):
+    """Writes the prefix sums of hashing.py over one caption."""
+    total = np.uint64(0)
+    sums[0] = total
+    for k in range(stop - begin):
+        total += np.uint64(buffer[begin + k]) * forward[k]
+        sums[k + 1] = total
+
+
+@njit(cache=True, nogil=True)
+def _room(token, high, longest, lengths, barrier):
+    """Returns how many tokens a name may have that begins here."""
+    known = 0
+    while lengths >> known:
+        known += 1
+    if known < LENGTH_BITS:  # else the longest is unknown
+        longest = min(longest, known)
+    room = 1 if known else 0
+    while 0 < room < longest and token + room < high and not barrier[token + room]:
+        room += 1
+    return room
+
+
+@njit(cache=True, nogil=True)
+def _is_number(buffer, begin, stop):
+    """Says whether a token begins and ends with a digit; such are mostly dates."""
+    return 48 <= buffer[begin] <= 57 and 48 <= buffer[stop - 1] <= 57
+
+
+@njit(cache=True, nogil=True)
+def _contains(items, wanted):
+    at = np.searchsorted(items, wanted)
+    return at < len(items) and items[at] == wanted
+
+
+@njit(cache=True, nogil=True)
+def _how_written(case, barrier, row_start, row, first, last):
+    """Returns `Mentions.written`."""
+    written = np.zeros(len(row), np.int8)
+    counted, small, large = -1, 0, 0
+    for i in range(len(row)):
+        if row[i] != counted:  # how many other words of the caption are written small, large
+            counted, small, large = row[i], 0, 0
+            for k in range(row_start[counted], row_start[counted + 1]):
+                small += case[k] == LOWERCASE
+                large += case[k] > LOWERCASE
+        inside_small = inside_large = 0
+        for k in range(first[i], last[i] + 1):
+            inside_small += case[k] == LOWERCASE
+            inside_large += case[k] > LOWERCASE
+        outside_small, outside_large = small - inside_small, large - inside_large
+        if inside_large and not barrier[first[i]] and outside_small > outside_large:
+            written[i] = 1
+        elif inside_small and not inside_large and outside_large:
+            written[i] = -1
+    return written

@@ -88,8 +88,8 @@ class Tagger:
         row = self.kb.row_of(self.ids[entity])
         label = description = ""
         if row is not None:
-            label = self.kb.entities["label"][row].as_py()
-            description = self.kb.entities["description"][row].as_py()
+            label = self.kb.texts.label[row].as_py()
+            description = self.kb.texts.description[row].as_py()
         return Tag(self.ids[entity], label, description, score, self._evidence)
 
 

@@ -203,5 +203,6 @@ def _picture(look: _Look, row: dict[str, Any]) -> dict[str, Any]:
 def _named(look: _Look, candidate: dict[str, Any]) -> dict[str, Any]:
     row = look.kb.row_of(candidate["id"])
     assert row is not None
-    entity = {name: look.kb.entities[name][row].as_py() for name in ("label", "description")}
-    return {**candidate, **entity}
+    texts = look.kb.texts
+    label, description = texts.label[row].as_py(), texts.description[row].as_py()
+    return {**candidate, "label": label, "description": description}

@@ -183,12 +183,13 @@ def _write_vocabulary(out: Path, ids: list[str], kept: _Labels, kb: Path) -> np.
     class_of = np.full(len(ids), -1)
     class_of[order] = np.arange(len(order))
     knowledge = KnowledgeBase.open(kb)
-    rows = knowledge.entities.take(knowledge.rows_of([ids[entity] for entity in order]))
+    chosen = [ids[entity] for entity in order]
+    rows, texts = pa.array(knowledge.rows_of(chosen), pa.int64()), knowledge.texts
     table = pa.table(
         {
-            "id": rows["id"],
-            "label": rows["label"],
-            "description": rows["description"],
+            "id": chosen,
+            "label": texts.label.take(rows).cast(pa.string()),
+            "description": texts.description.take(rows).cast(pa.string()),
             "images": counts[order],
         },
         schema=VOCABULARY,

@@ -1,0 +1,169 @@
+"""Reads the user's files about names, line by line.
+
+In: --redirects (from<TAB>to), --anchors (text<TAB>article title or id<TAB>count) and --overrides
+(name<TAB>id<TAB>p), plain or compressed. Out: batches of the first two, which are made by machines
+and long, so that bad lines are counted; Decisions of the last, which people make, so that the first
+wrong line is explained.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from openmofi.errors import InputError
+from openmofi.kb.lines import TruncatedFile, read_lines
+from openmofi.kb.text import canonical, canonical_batch
+
+REMOVE = "-"
+"""In place of an id: the name means nothing."""
+_BATCH_LINES = 1 << 15
+_MAX_COUNT = 1 << 50
+REDIRECTS = pa.schema([("old", pa.string()), ("new", pa.string()), ("line", pa.int64())])
+ANCHORS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("raw", pa.string()),
+        ("target", pa.string()),
+        ("count", pa.int64()),
+        ("line", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of --overrides."""
+
+    line: int
+    name: str
+    key: str
+    id: str
+    """"-" removes the name."""
+    p: float
+
+
+@dataclass
+class LinkCounts:
+    """What became of the lines of a file."""
+
+    lines: int = 0
+    resolved: int = 0
+    unresolved: int = 0
+    """Lines that lead to no entity of the knowledge base."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Lines that are not of the expected form, by reason."""
+
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Counts lines of a wrong form."""
+        if count:
+            self.refused[reason] = self.refused.get(reason, 0) + count
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """Reads a file of lines name<TAB>id<TAB>p; the id - removes the name and needs no p.
+
+    Raises:
+        InputError: a line is of another form, is repeated, or asks for more than p = 1.
+    """
+    decisions: list[Decision] = []
+    seen: set[tuple[str, str]] = set()
+    total: defaultdict[str, float] = defaultdict(float)
+    for number, line in _whole_lines(path):
+        if not line.strip():
+            continue
+        decision = _decision(path, number, line)
+        pair = decision.key, decision.id
+        total[decision.key] += decision.p
+        if pair in seen:
+            raise _wrong(path, number, f"{decision.name!r} and {decision.id} were decided before")
+        if total[decision.key] > 1 + 1e-9:
+            raise _wrong(path, number, f"the p of {decision.name!r} sum to more than 1")
+        seen.add(pair)
+        decisions.append(decision)
+    return decisions
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        yield from read_lines(path)
+    except TruncatedFile as error:
+        raise InputError(f"{path} is damaged ({error}); expected a complete file.") from None
+
+
+def _decision(path: Path, number: int, line: bytes) -> Decision:
+    try:
+        name, identifier, *rest = line.decode().split("\t")
+        p = float(rest[0]) if identifier != REMOVE else 0.0
+        # Written so that NaN is refused as well.
+        if not (0 <= p <= 1 and len(rest) <= 1):
+            raise ValueError
+    except (ValueError, IndexError):
+        shown = line.decode(errors="replace")
+        raise _wrong(
+            path, number, f"{shown!r} is not name<TAB>id<TAB>p with p from 0 to 1"
+        ) from None
+    key = canonical(name)
+    if not key:
+        raise _wrong(path, number, f"the name {name!r} has neither letters nor digits")
+    return Decision(number, name, key, identifier, p)
+
+
+def _wrong(path: Path, number: int, what: str) -> InputError:
+    return InputError(f"{path}, line {number}: {what}; mend or remove that line.")
+
+
+def _fields(path: Path, num_fields: int, counts: LinkCounts) -> Iterator[tuple[int, list[str]]]:
+    """Yields line numbers and the fields of lines that have the wanted number of them."""
+    try:
+        for number, line in read_lines(path):
+            counts.lines += 1
+            try:
+                fields = line.decode().split("\t")
+            except UnicodeDecodeError:
+                counts.refuse("not_utf8")
+                continue
+            if len(fields) == num_fields and all(fields):
+                yield number, fields
+            else:
+                counts.refuse("bad_fields")
+    except TruncatedFile:
+        counts.refuse("truncated_file")
+
+
+def redirect_batches(path: Path, counts: LinkCounts) -> Iterator[pa.RecordBatch]:
+    """Yields old and new ids, of REDIRECTS."""
+    lines = _fields(path, 2, counts)
+    while some := list(islice(lines, _BATCH_LINES)):
+        columns = [[fields[i].strip() for _, fields in some] for i in range(2)]
+        yield pa.RecordBatch.from_arrays(
+            [*map(pa.array, columns), pa.array([number for number, _ in some])], schema=REDIRECTS
+        )
+
+
+def anchor_batches(path: Path, counts: LinkCounts) -> Iterator[pa.RecordBatch]:
+    """Yields counted links with their canonical names, of ANCHORS."""
+    lines = _fields(path, 3, counts)
+    while some := list(islice(lines, _BATCH_LINES)):
+        counted = [(number, *fields[:2], _positive(fields[2])) for number, fields in some]
+        good = [row for row in counted if row[3]]
+        counts.refuse("bad_count", len(counted) - len(good))
+        number, raw, target, count = zip(*good, strict=True) if good else ((), (), (), ())
+        keys = canonical_batch(raw)
+        batch = pa.RecordBatch.from_pydict(
+            {"key": keys, "raw": raw, "target": target, "count": count, "line": number},
+            schema=ANCHORS,
+        )
+        named = batch.filter(pc.greater(pc.binary_length(keys), 0))
+        counts.refuse("no_name", len(batch) - len(named))
+        yield named
+
+
+def _positive(text: str) -> int:
+    """Returns a positive count, or 0."""
+    text = text.strip()
+    return min(int(text), _MAX_COUNT) if text.isascii() and text.isdigit() else 0

@@ -1,0 +1,118 @@
+"""Reads the sources of a knowledge base into part files, and goes on where a killed run stopped.
+
+In: a dump or a catalogue. Out: its PartFiles, finished. A dump is decompressed and cut in this
+process and decoded in others; the parts arrive in the order of the dump, so what is committed is
+always a beginning of it, and any number of workers writes the same.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+from openmofi.config import KBSettings
+from openmofi.kb import chunks as cutting
+from openmofi.kb.decode import LineDecoder
+from openmofi.kb.dump import is_whole_file, read_whole
+from openmofi.kb.lines import STDIN, Blocks
+from openmofi.kb.parts import PartFiles, make_part
+from openmofi.kb.pool import decode_chunks, num_workers
+from openmofi.kb.records import Records
+from openmofi.progress import Progress, progress
+
+COMMIT_SECONDS = 5.0
+_CATALOGUE_ROWS = 1 << 14
+_MEGABYTE = 1e6
+
+
+def read_dump_parts(path: Path, files: PartFiles, settings: KBSettings) -> None:
+    """Reads what is not yet read of a dump."""
+    if files.done.finished:
+        print(f"{path.name} was read by an earlier run", file=sys.stderr)
+        return
+    if str(path) == STDIN:
+        print("standard input: if interrupted, this build starts anew", file=sys.stderr)
+    with files, Blocks(path) as blocks:
+        _say_continued(path, files)
+        total = int(blocks.size / _MEGABYTE) if blocks.size else None
+        with progress(f"reading {path.name}", total=total, unit="MB") as bar:
+            _read_chunks(blocks, files, settings, _Meter(bar, by_content=blocks.size is None))
+
+
+def _say_continued(path: Path, files: PartFiles) -> None:
+    done = files.done
+    if not done.content_end:
+        return
+    again = "" if path.suffix == ".json" else "; the file must be decompressed again up to there"
+    print(
+        f"{path.name}: going on after {done.num_entities:,} entities in "
+        f"{done.content_end / _MEGABYTE:,.0f} MB that an earlier run read{again}",
+        file=sys.stderr,
+    )
+
+
+def _read_chunks(blocks: Blocks, files: PartFiles, settings: KBSettings, meter: "_Meter") -> None:
+    done = files.done
+    chunks = cutting.read_chunks(blocks, start=done.content_end, first_line=done.next_line)
+    first = list(islice(chunks, 1))
+    if first and is_whole_file(first[0]):
+        files.append(make_part(read_whole(first[0], chunks, LineDecoder(settings))))
+        files.commit(finished=True)
+        return
+    workers = num_workers(settings)
+    decoded = decode_chunks(
+        chain(first, chunks), settings, workers=workers, folder=files.folder.parent
+    )
+    committed, end, line = time.monotonic(), done.content_end, done.next_line
+    for item in decoded:
+        end, line = item.chunk.end, item.chunk.next_line
+        part, limit = item.part, settings.max_entities
+        if limit is not None and done.num_entities + part.num_entities >= limit:
+            files.append(item.again(limit - done.num_entities))
+            decoded.close()
+            break
+        files.append(part)
+        meter.show(item.chunk, done.num_entities)
+        if time.monotonic() - committed >= COMMIT_SECONDS:
+            files.commit(content_end=end, next_line=line)
+            committed = time.monotonic()
+    files.commit(content_end=end, next_line=line, finished=True)
+
+
+class _Meter:
+    """Shows how fast a dump is read."""
+
+    def __init__(self, bar: Progress, *, by_content: bool):
+        self._bar, self._by_content = bar, by_content
+        self._start = time.monotonic()
+        self._first_end: int | None = None
+        self._first_entities = 0
+
+    def show(self, chunk: cutting.Chunk, num_entities: int) -> None:
+        """Moves the bar to where a chunk ends."""
+        if self._first_end is None:  # after a resume, the rates are those of this run
+            self._first_end, self._first_entities = chunk.end, num_entities
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        content = (chunk.end - self._first_end) / _MEGABYTE / seconds
+        entities = (num_entities - self._first_entities) / seconds
+        note = f"{num_entities:,} entities; {content:,.0f} MB of JSON/s, {entities:,.0f} entities/s"
+        at = chunk.end if self._by_content else chunk.position
+        self._bar.advance(int(at / _MEGABYTE) - self._bar.count, note)
+
+
+def read_catalogue_parts(path: Path, records: Records, files: PartFiles) -> None:
+    """Reads a catalogue, whose rows `records` gives; unfinished ones are read from the start."""
+    if files.done.finished:
+        return
+    with files, progress(f"reading {path.name}", unit="entities") as bar:
+        for batch in _batches(records):
+            part = make_part(batch)
+            files.append(part)
+            bar.advance(part.num_entities)
+        files.commit(finished=True)
+
+
+def _batches(records: Records) -> Iterator[Records]:
+    for first in records:
+        yield chain([first], islice(records, _CATALOGUE_ROWS - 1))

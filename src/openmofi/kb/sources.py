@@ -1,0 +1,109 @@
+"""What a knowledge base can be built from: finds out the kind of each source and its reader.
+
+In: paths, or "-" for a dump on standard input. Out: Sources, checked as far as that is possible
+before hours of reading.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from openmofi.config import KBSettings
+from openmofi.errors import InputError
+from openmofi.kb.catalogue import find_id_column, read_catalogue, read_header
+from openmofi.kb.lines import STDIN
+from openmofi.kb.parts import PartFiles
+from openmofi.kb.read import read_catalogue_parts, read_dump_parts
+from openmofi.kb.records import Records
+from openmofi.kb.structured import json_columns, parquet_columns, read_json_lines, read_parquet
+
+_COMPRESSIONS = (".gz", ".bz2", ".zst")
+
+
+@dataclass(frozen=True)
+class _CatalogueForm:
+    """A file format of catalogues."""
+
+    read: Callable[[Path, KBSettings], Records]
+    columns: Callable[[Path], list[str]]
+
+
+_CSV = _CatalogueForm(read_catalogue, lambda path: read_header(path)[0])
+_CATALOGUES = {
+    ".csv": _CSV,
+    ".tsv": _CSV,
+    ".jsonl": _CatalogueForm(read_json_lines, json_columns),
+    ".parquet": _CatalogueForm(read_parquet, parquet_columns),
+}
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What one source gave."""
+
+    path: str
+    kind: str
+    """dump or catalogue."""
+    entities: int
+    rejected: dict[str, int]
+    note: str = ""
+    """A choice made for the user, such as the column taken for ids."""
+
+
+@dataclass
+class Source:
+    """A source of a build."""
+
+    path: Path
+    kind: str
+    note: str = ""
+    num_entities: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def read(self, files: PartFiles, settings: KBSettings) -> None:
+        """Writes the part files of this source."""
+        if self.kind == "dump":
+            read_dump_parts(self.path, files, settings)
+        else:
+            records = _CATALOGUES[_suffix(self.path)].read(self.path, settings)
+            read_catalogue_parts(self.path, records, files)
+        self.num_entities = files.done.num_entities
+        self.rejected = dict(files.done.refused)
+
+    def summary(self) -> SourceSummary:
+        """Returns the counts."""
+        rejected = dict(sorted(self.rejected.items()))
+        return SourceSummary(str(self.path), self.kind, self.num_entities, rejected, self.note)
+
+
+def open_source(path: Path, settings: KBSettings) -> Source:
+    """Returns a source that looks readable.
+
+    Raises:
+        InputError: it is missing, of an unknown kind, or lacks the columns of a catalogue.
+    """
+    if str(path) == STDIN:
+        return Source(path, "dump")
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(
+            f"{path} {what}; expected a Wikidata dump (.json.gz) or a catalogue (.csv)."
+        )
+    suffix = _suffix(path)
+    if suffix == ".json":
+        return Source(path, "dump")
+    if suffix not in _CATALOGUES:
+        raise InputError(
+            f"{path} ends in {path.suffix!r}; expected .json (also .gz, .bz2, .zst) for a "
+            "Wikidata dump, or .csv, .tsv, .jsonl or .parquet for a catalogue."
+        )
+    id_column = find_id_column(path, _CATALOGUES[suffix].columns(path), settings.id_column)
+    note = "" if id_column == settings.id_column else f"took the column {id_column!r} for ids"
+    return Source(path, "catalogue", note)
+
+
+def _suffix(path: Path) -> str:
+    suffixes = path.suffixes
+    if len(suffixes) > 1 and suffixes[-1] in _COMPRESSIONS:
+        suffixes = suffixes[:-1]
+    return suffixes[-1] if suffixes else ""

@@ -1,0 +1,277 @@
+"""Fits the weights of the linker's score to texts whose mentions are linked by hand.
+
+In: groups of examples, each from its own texts and knowledge base. Out: `LinkWeights` under which
+the gold entities, or NIL where none of a mention's candidates is right, are most probable: a
+conditional logistic regression (McFadden 1974) with weights of at least 0, so that every term keeps
+its meaning.
+
+Only texts all of whose mentions are annotated tell what means nothing. Where some are annotated,
+others may be names too: there the fit asks only which of its candidates a mention means, given that
+it means one, and leaves out mentions without a right one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from openmofi.errors import InputError
+from openmofi.kb.text import Texts
+from openmofi.link.disambiguate import evidence_of
+from openmofi.link.linkability import mean_odds
+from openmofi.link.linker import Linker
+from openmofi.link.weights import TERMS, LinkWeights
+
+_FEWEST = 100
+_FEWEST_OF_TYPE = 20
+_REGULARISATION = 1e-3
+"""Per mention, on the squared distance from the weights at the start."""
+
+GOLD = pa.schema(
+    [
+        ("row", pa.int32()),  # index of the text
+        ("start", pa.int32()),  # code points
+        ("end", pa.int32()),
+        ("id", pa.string()),  # null: NIL
+        ("optional", pa.bool_()),  # a date, or not annotated: neither right nor wrong
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Mentions of one knowledge base whose truth is known."""
+
+    candidates: pa.Table
+    """`schema.CANDIDATES` with all candidates of every mention."""
+    right: np.ndarray
+    """Whether each candidate is what its mention means."""
+    types: pa.ListArray
+    """Types of each candidate."""
+    complete: bool
+    """All mentions of the texts are annotated."""
+
+    @property
+    def begin(self) -> np.ndarray:
+        """The first candidate of every mention."""
+        return np.flatnonzero(self.candidates["rank"].to_numpy() == 0)
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+
+@dataclass(frozen=True)
+class LinkFit:
+    """Fitted weights, and how probable the truth is under them."""
+
+    weights: LinkWeights
+    mentions: int
+    nil: int
+    """Mentions for which no candidate is right."""
+    before: float
+    """Mean log likelihood of the truth under the weights at the start."""
+    after: float
+
+
+def examples_of(linker: Linker, texts: Texts, gold: pa.Table, *, complete: bool) -> Examples:
+    """Returns what a linker offers for mentions whose truth is known.
+
+    Args:
+        linker: computes the terms of the score.
+        texts: what the gold spans are of.
+        gold: `GOLD`; spans without a name of the knowledge base give no example.
+        complete: all mentions of the texts are in `gold`. Then every other name that the linker
+            finds is one for NIL, unless it shares a character with a gold span.
+    """
+    required = gold.filter(np.logical_not(gold["optional"].to_numpy(zero_copy_only=False)))
+    offered = linker.link_spans(texts, required, all_candidates=True)
+    if complete:
+        others = linker.link(texts, all_candidates=True)
+        offered = pa.concat_tables([offered, others.filter(~_overlaps(others, gold))])
+    right = _is_right(offered, required)
+    if not complete:
+        answered = _of_mentions(np.logical_or, offered, right)
+        offered, right = offered.filter(answered), right[answered]
+    rows = np.array(linker.kb.rows_of(offered["id"].to_pylist()), np.int64)
+    types = linker.kb.entities(["types"])["types"].combine_chunks().take(pa.array(rows))
+    return Examples(offered, right, types, complete)
+
+
+def _places(table: pa.Table) -> list[tuple[int, int, int]]:
+    return list(zip(*(table[name].to_pylist() for name in ("row", "start", "end")), strict=True))
+
+
+def _overlaps(found: pa.Table, gold: pa.Table) -> np.ndarray:
+    """Says which found mentions share a character with a gold one."""
+    spans: dict[int, list[tuple[int, int]]] = {}
+    for row, start, end in _places(gold):
+        spans.setdefault(row, []).append((start, end))
+    shared = [
+        any(a < end and start < b for a, b in spans.get(row, ()))
+        for row, start, end in _places(found)
+    ]
+    return np.array(shared, dtype=bool)
+
+
+def _is_right(offered: pa.Table, gold: pa.Table) -> np.ndarray:
+    truth = dict(zip(_places(gold), gold["id"].to_pylist(), strict=True))
+    ids = offered["id"].to_pylist()
+    places = zip(_places(offered), ids, strict=True)
+    return np.array([truth.get(place) == identifier for place, identifier in places], dtype=bool)
+
+
+def _of_mentions(reduce: np.ufunc, offered: pa.Table, values: np.ndarray) -> np.ndarray:
+    """Returns the reduced values of each candidate's mention."""
+    begin = np.flatnonzero(offered["rank"].to_numpy() == 0)
+    if not len(begin):
+        return values
+    return np.repeat(reduce.reduceat(values, begin), np.diff(np.append(begin, len(values))))
+
+
+def fit_link_weights(
+    groups: Sequence[Examples],
+    *,
+    start: LinkWeights,
+    data: str,
+    terms: Collection[str] = TERMS,
+) -> LinkFit:
+    """Fits one set of weights to several groups of examples.
+
+    All groups count the same, however many mentions they have: the size of a file says nothing of
+    how often such texts will be linked. A term that a group's linker lacks is 0 there.
+
+    Args:
+        groups: from `examples_of`.
+        start: where the search begins and what the weights are drawn to; those of terms that no
+            group has stay as they are.
+        data: name of the data, kept with the weights.
+        terms: what to fit besides NIL; other weights stay.
+
+    Raises:
+        InputError: the groups have fewer than 100 mentions with a name of their knowledge base.
+    """
+    groups = [group for group in groups if len(group)]
+    mentions = sum(len(group) for group in groups)
+    if mentions < _FEWEST:
+        raise InputError(
+            f"{data} has {mentions} mentions with a name of the knowledge base; fitting needs "
+            f"{_FEWEST}."
+        )
+    types = _type_odds(groups) if "type" in terms else {}
+    start = replace(start, types=types or start.types)
+    evidence = [_evidence(group, start.types) for group in groups]
+    present = {name for one in evidence for name in one}
+    names = [name for name in TERMS if name in present and name in terms]
+    fixed = [name for name in TERMS if name in present and name not in terms]
+    likelihood = _Likelihood(groups, evidence, names, {n: getattr(start, n) for n in fixed})
+    return _maximise(likelihood, names, start, data)
+
+
+def _type_odds(groups: Sequence[Examples]) -> dict[str, float]:
+    """Returns by how much the log odds of being right are higher for each type than for all."""
+    seen, hits, right, count = Counter(), Counter(), 0, 0
+    for group in groups:
+        names = group.types.flatten().to_numpy(zero_copy_only=False)
+        hit = group.right[group.types.value_parent_indices().to_numpy()]
+        seen.update(names.tolist())
+        hits.update(names[hit].tolist())
+        right, count = right + int(group.right.sum()), count + len(group.right)
+    share = (right + 1) / (count + 2)
+    return {
+        name: round(float(_log_odds((hits[name] + share) / (times + 1)) - _log_odds(share)), 3)
+        for name, times in seen.most_common()
+        if times >= _FEWEST_OF_TYPE
+    }
+
+
+def _log_odds(probability: float) -> float:
+    return float(np.log(probability) - np.log1p(-probability))
+
+
+def _evidence(group: Examples, types: dict[str, float]) -> dict[str, np.ndarray]:
+    columns = group.candidates
+    terms = {
+        name: columns[name].to_numpy().astype(np.float64)
+        for name in TERMS
+        if name not in ("prior", "type") and not columns[name].null_count
+    }
+    if types:
+        terms["type"] = mean_odds(group.types, types).astype(np.float64)
+    return evidence_of(columns["rank"].to_numpy(), columns["prior"].to_numpy(), terms)
+
+
+class _Likelihood:
+    """The mean log likelihood of the truth of all groups, one group after the other."""
+
+    def __init__(
+        self,
+        groups: Sequence[Examples],
+        evidence: Sequence[dict[str, np.ndarray]],
+        names: Sequence[str],
+        fixed: dict[str, float],
+    ):
+        sizes = [len(group.right) for group in groups]
+        offsets = np.cumsum([0, *sizes[:-1]])
+
+        def column(name: str) -> np.ndarray:
+            parts = zip(evidence, sizes, strict=True)
+            return np.concatenate([one.get(name, np.zeros(size)) for one, size in parts])
+
+        self._matrix = np.stack([column(name) for name in names], axis=1)
+        self._constant = sum((w * column(name) for name, w in fixed.items()), np.zeros(sum(sizes)))
+        self._right = np.concatenate([group.right for group in groups])
+        begins = zip(groups, offsets, strict=True)
+        self._begin = np.concatenate([group.begin + at for group, at in begins])
+        counts = [len(group) for group in groups]
+        self._mention = np.repeat(
+            np.arange(sum(counts)), np.diff(np.append(self._begin, len(self._right)))
+        )
+        self._share = np.repeat([1 / (n * len(groups)) for n in counts], counts)
+        self._complete = np.repeat([group.complete for group in groups], counts)
+        self.is_nil = ~np.logical_or.reduceat(self._right, self._begin)
+
+    def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """Returns the value and its gradient; the last weight is that of NIL."""
+        logit = self._constant + self._matrix @ weights[:-1]
+        nil = np.where(self._complete, weights[-1], -np.inf)
+        peak = np.maximum(np.maximum.reduceat(logit, self._begin), nil)
+        exponentials = np.exp(logit - peak[self._mention])
+        total = np.add.reduceat(exponentials, self._begin) + np.exp(nil - peak)
+        log_total = np.log(total) + peak
+        surprise = (log_total[self._mention] - logit)[self._right]
+        share = self._share[self._mention]
+        missed = (log_total - nil)[self.is_nil]
+        value = -(share[self._right] @ surprise + self._share[self.is_nil] @ missed)
+        slope = self._matrix.T @ (share * (self._right - exponentials / total[self._mention]))
+        nil_slope = self._share @ (self.is_nil - np.exp(nil - log_total))
+        return float(value), np.append(slope, nil_slope)
+
+
+def _maximise(
+    likelihood: _Likelihood, names: Sequence[str], start: LinkWeights, data: str
+) -> LinkFit:
+    from scipy.optimize import minimize
+
+    first = np.array([*(getattr(start, name) for name in names), start.nil])
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = likelihood(weights)
+        away = weights - first
+        return _REGULARISATION * float(away @ away) - value, 2 * _REGULARISATION * away - slope
+
+    # Without examples of NIL, its weight would run away.
+    nil_bounds = (None, None) if likelihood.is_nil.any() else (start.nil, start.nil)
+    bounds = [*[(0, None)] * len(names), nil_bounds]
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds).x
+    values = {name: round(float(v), 4) for name, v in zip([*names, "nil"], found, strict=True)}
+    return LinkFit(
+        weights=replace(start, **values, fitted_on=data),
+        mentions=len(likelihood.is_nil),
+        nil=int(likelihood.is_nil.sum()),
+        before=likelihood(first)[0],
+        after=likelihood(found)[0],
+    )

@@ -1,0 +1,146 @@
+"""Is this name used as a name? Counted in the user's own captions, without any labels.
+
+In: captions. Out: linkability/ in the knowledge base: how often each name occurs (`seen`), how
+often it is written with a capital where its place asks for none (`large`) and without one by
+somebody who uses them (`small`). "turkey" is mostly small, "Ankara" hardly ever.
+
+    linkability = (large + 1) / (large + small + 2)      (1/2 without evidence)
+
+A name that is small in the knowledge base, too ("apple juice" of a catalogue), is judged by the
+`case` term instead and keeps 1/2. Frequency alone decides nothing; `openmofi kb stats` lists the
+most frequent names, and an override file removes those that are noise.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from openmofi.config import LinkSettings
+from openmofi.folders import new_folder
+from openmofi.kb.arrays import open_array
+from openmofi.kb.store import LINKABILITY, KnowledgeBase
+from openmofi.kb.text import Texts, tokenise
+from openmofi.link.mentions import Mentions, find_mentions, stop_keys
+
+
+@dataclass(frozen=True)
+class NameCounts:
+    """What a count of names gave."""
+
+    captions: int
+    mentions: int
+    names: int
+    """Different names that occur."""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class FrequentName:
+    """A name that occurs often."""
+
+    name: str
+    """In canonical form."""
+    seen: int
+    linkability: float
+
+
+def count_names(
+    kb: KnowledgeBase, captions: Iterable[Texts], *, settings: LinkSettings | None = None
+) -> NameCounts:
+    """Counts how names are written in captions, and keeps the counts in the knowledge base.
+
+    All names are counted, also those inside longer ones. Counts of an earlier call are replaced.
+
+    Args:
+        kb: gets the folder linkability/; open it anew to link with the counts.
+        captions: batches of texts.
+        settings: limits of mentions, as for linking.
+    """
+    counts = {name: np.zeros(len(kb.index), np.uint32) for name in ("seen", "large", "small")}
+    stopped, num_captions = stop_keys(kb.index, kb.hasher), 0
+    for batch in captions:
+        found = find_mentions(
+            tokenise(batch),
+            index=kb.index,
+            hasher=kb.hasher,
+            stopped=stopped,
+            settings=settings or LinkSettings(),
+            overlapping=True,
+        )
+        _count(found, counts)
+        num_captions += len(batch)
+    seen = counts["seen"]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in counts.values())).hexdigest()
+    mentions, names = int(seen.sum(dtype=np.int64)), int(np.count_nonzero(seen))
+    summary = NameCounts(num_captions, mentions, names, digest[:16])
+    with new_folder(kb.path / LINKABILITY) as folder:
+        for name, array in counts.items():
+            np.save(folder / f"{name}.npy", array)
+        (folder / "card.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    return summary
+
+
+def _count(mentions: Mentions, counts: dict[str, np.ndarray]) -> None:
+    written = {"large": mentions.written > 0, "small": mentions.written < 0}
+    np.add.at(counts["seen"], mentions.key, 1)
+    for name, chosen in written.items():
+        np.add.at(counts[name], mentions.key[chosen], 1)
+
+
+class Linkability:
+    """The counts of a knowledge base."""
+
+    def __init__(self, folder: Path):
+        self.seen, self._large, self._small = (
+            open_array(folder / f"{name}.npy") for name in ("seen", "large", "small")
+        )
+
+    def of(self, keys: np.ndarray) -> np.ndarray:
+        """Returns the share of each name's uses as a name, smoothed: between 0 and 1."""
+        large, small = self._large[keys].astype(np.float64), self._small[keys]
+        return (large + 1) / (large + small + 2)
+
+    def most_frequent(self, kb: KnowledgeBase, limit: int) -> list[FrequentName]:
+        """Returns the names that occur most often; reads all names once to tell their texts."""
+        seen = self.seen.astype(np.int64)
+        keys = np.argsort(-seen, kind="stable")[:limit]
+        keys = keys[seen[keys] > 0]
+        texts = kb.canonical_names(keys)
+        found = zip(texts, seen[keys].tolist(), self.of(keys).tolist(), strict=True)
+        return [FrequentName(*name) for name in found]
+
+
+def read_linkability(kb: KnowledgeBase) -> Linkability | None:
+    """Returns the counts of a knowledge base, or None if its names were not counted."""
+    folder = kb.path / LINKABILITY
+    return Linkability(folder) if folder.is_dir() else None
+
+
+def mean_odds(types: pa.ListArray, odds: dict[str, float]) -> np.ndarray:
+    """Returns the mean log odds of the known types of each entity, 0 where none is known."""
+    parents = types.value_parent_indices().to_numpy()
+    flat = types.flatten()
+    names = list(odds)
+    at = pc.index_in(flat, value_set=pa.array(names, flat.type)).to_numpy(zero_copy_only=False)
+    known = ~np.isnan(at)
+    values = np.array([odds[name] for name in names])[at[known].astype(np.int64)]
+    sums = np.bincount(parents[known], values, len(types))
+    number = np.bincount(parents[known], minlength=len(types))
+    return (sums / np.maximum(number, 1)).astype(np.float32)
+
+
+class TypeOdds:
+    """The log odds of entities by their types, as weights give them."""
+
+    def __init__(self, kb: KnowledgeBase, odds: dict[str, float]):
+        self._odds = mean_odds(kb.entities(["types"])["types"].combine_chunks(), odds)
+
+    def of(self, entity: np.ndarray) -> np.ndarray:
+        """Returns the log odds of entities, by their rows."""
+        return self._odds[entity]
