@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 TEST_THREADS := OMP_NUM_THREADS=1
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean clean-cache
 
 demo: $(STAMP)
 	$(BIN)/openmofi demo --out demo
@@ -36,6 +36,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'torch'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
+
+# numba does not notice that a compiled function in another file has changed.
+clean-cache:
+	find src -name '*.nb[ci]' -delete
 
 clean:
 	rm -rf $(VENV) demo dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -28,9 +28,9 @@ from typing import Any
 from isal import igzip
 
 from openmofi.config import KBSettings
-from openmofi.kb.decode import LineDecoder
-from openmofi.kb.lines import read_lines
-from openmofi.kb.records import EntityRecord
+from openmofi.kb.read.decode import LineDecoder
+from openmofi.kb.read.lines import read_lines
+from openmofi.kb.read.records import EntityRecord
 
 ROUNDS = 7
 _BUILD = """

@@ -204,9 +204,7 @@ class Figures:
         }
 
 
-def _on_data(
-    kb: KnowledgeBase, weights: LinkWeights, data: LinkingData
-) -> dict[str, float | None]:
+def _on_data(kb: KnowledgeBase, weights: LinkWeights, data: LinkingData) -> dict[str, float | None]:
     every = evaluate_linking(linker_of(kb, weights), data)
     sure = evaluate_linking(linker_of(kb, weights, _SURE), data).end_to_end
     return {

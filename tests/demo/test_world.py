@@ -12,8 +12,8 @@ import pytest
 from openmofi.config import KBSettings
 from openmofi.demo.world import SIZES, draw_world
 from openmofi.errors import InputError, SettingsError
-from openmofi.kb.dump import read_dump
-from openmofi.kb.records import EntityRecord
+from openmofi.kb.read.dump import read_dump
+from openmofi.kb.read.records import EntityRecord
 from openmofi.pairs.read import read_pairs, read_shard
 
 

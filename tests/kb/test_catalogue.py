@@ -4,7 +4,7 @@ import pytest
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.catalogue import read_catalogue
+from openmofi.kb.read.catalogue import read_catalogue
 
 
 def read(folder: Path, content: str | bytes, **settings) -> list:

@@ -8,7 +8,8 @@ import pytest
 from openmofi import folders
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb import KnowledgeBase, build, build_kb, merge
+from openmofi.kb import KnowledgeBase, build, build_kb
+from openmofi.kb.merge import merge
 from openmofi.schema import ENTITIES, NAMES
 from wikidata import of_class
 

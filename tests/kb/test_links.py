@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase, build_kb
-from openmofi.kb.name_table import decided, smoothed
+from openmofi.kb.merge.name_table import decided, smoothed
 from wikidata import item, write_dump
 
 COUNTRY = item(230, "Georgia", sites=9, sitelinks={"enwiki": {"title": "Georgia (country)"}})

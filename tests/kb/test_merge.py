@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openmofi.config import KBSettings
-from openmofi.kb import build_kb, sorting
-from openmofi.kb.dump import read_dump
+from openmofi.kb import build_kb
+from openmofi.kb.merge import sorting
+from openmofi.kb.read.dump import read_dump
 from openmofi.kb.text import canonical
 from wikidata import content, item, write_dump
 

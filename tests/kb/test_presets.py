@@ -2,7 +2,7 @@ import pytest
 
 from openmofi.config import KBSettings
 from openmofi.errors import SettingsError
-from openmofi.kb.dump import read_dump
+from openmofi.kb.read.dump import read_dump
 from wikidata import item, of_class, write_dump
 
 

@@ -11,15 +11,17 @@ import pytest
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb import KnowledgeBase, build_kb, chunks, decode, lines, pool, read
+from openmofi.kb import KnowledgeBase, build_kb
+from openmofi.kb.read import chunks, decode, into_parts, lines, pool
 from wikidata import content, item, write_dump
 
 # Ends itself, as by kill -9, after some commits.
 KILLED = """
 import os, signal, sys
 from openmofi.config import KBSettings
-from openmofi.kb import build_kb, chunks, lines, parts, read
-lines.BLOCK_BYTES, chunks.CHUNK_BYTES, read.COMMIT_SECONDS = 3000, 5000, 0.0
+from openmofi.kb import build_kb
+from openmofi.kb.read import chunks, into_parts, lines, parts
+lines.BLOCK_BYTES, chunks.CHUNK_BYTES, into_parts.COMMIT_SECONDS = 3000, 5000, 0.0
 commit, left = parts.PartFiles.commit, [int(sys.argv[3])]
 def commit_or_die(self, **arguments):
     commit(self, **arguments)
@@ -33,7 +35,8 @@ if __name__ == "__main__":
 # The last of them: all is read, and the merge is about to write its card.
 KILLED_LATE = """
 import os, signal, sys
-from openmofi.kb import build, build_kb, chunks, lines
+from openmofi.kb import build, build_kb
+from openmofi.kb.read import chunks, lines
 lines.BLOCK_BYTES, chunks.CHUNK_BYTES = 3000, 5000
 build._write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 if __name__ == "__main__":
@@ -187,4 +190,4 @@ def test_a_truncated_dump_gives_what_was_readable(tmp_path, dump):
 
 
 def test_commits_are_seldom_but_regular():
-    assert 1 <= read.COMMIT_SECONDS <= 30
+    assert 1 <= into_parts.COMMIT_SECONDS <= 30

@@ -9,7 +9,7 @@ import pytest
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase, build_kb
-from openmofi.kb.structured import read_json_lines, read_parquet
+from openmofi.kb.read.structured import read_json_lines, read_parquet
 
 ROWS = [
     {"id": "1", "name": "Oat Milk", "aliases": ["Oatly", "oat drink"], "types": ["Milk", "Vegan"]},

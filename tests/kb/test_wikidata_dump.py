@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from openmofi.config import KBSettings
-from openmofi.kb.dump import read_dump
-from openmofi.kb.records import EntityRecord
+from openmofi.kb.read.dump import read_dump
+from openmofi.kb.read.records import EntityRecord
 
 WIKIDATA = Path(__file__).parents[3] / "shared" / "data" / "wikidata"
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from openmofi.errors import InputError
-from openmofi.kb.lines import TruncatedFile, read_lines
+from openmofi.kb.read.lines import TruncatedFile, read_lines
 
 Format = Literal["melbench", "elevant", "zelda", "oven"]
 

@@ -23,15 +23,15 @@ from openmofi import __version__
 from openmofi.config import KBSettings, as_dict
 from openmofi.errors import InputError
 from openmofi.folders import check_replaceable, new_folder
-from openmofi.kb import chunks
 from openmofi.kb.hashing import HASH_VERSION
-from openmofi.kb.links import Links
-from openmofi.kb.merge import Merged, merge
-from openmofi.kb.parts import PartFiles
-from openmofi.kb.pool import num_workers
-from openmofi.kb.sources import Source, SourceSummary, open_source
+from openmofi.kb.merge.links import Links
+from openmofi.kb.merge.merge import Merged, merge
+from openmofi.kb.read import chunks
+from openmofi.kb.read.parts import PartFiles
+from openmofi.kb.read.pool import num_workers
+from openmofi.kb.read.sources import Source, SourceSummary, open_source
+from openmofi.kb.read.work import open_work
 from openmofi.kb.text import CANONICAL_VERSION
-from openmofi.kb.work import open_work
 
 FORMAT = "openmofi-kb"
 FORMAT_VERSION = 2

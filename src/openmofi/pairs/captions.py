@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from openmofi.errors import InputError
-from openmofi.kb.lines import TruncatedFile, read_lines
+from openmofi.kb.read.lines import TruncatedFile, read_lines
 from openmofi.pairs.read import read_pairs, read_shard
 
 _COMPRESSIONS = (".gz", ".bz2", ".zst")

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.config import KBSettings
-from openmofi.kb.parts import KINDS, PartFiles
-from openmofi.kb.ranking import Ranking
-from openmofi.kb.sorting import Database, TableWriter, whole_groups
+from openmofi.kb.merge.ranking import Ranking
+from openmofi.kb.merge.sorting import Database, TableWriter, whole_groups
+from openmofi.kb.read.parts import KINDS, PartFiles
 from openmofi.schema import NAMES
 
 SORTED_NAMES = pa.schema(

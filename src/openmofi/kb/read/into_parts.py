@@ -12,13 +12,13 @@ from itertools import chain, islice
 from pathlib import Path
 
 from openmofi.config import KBSettings
-from openmofi.kb import chunks as cutting
-from openmofi.kb.decode import LineDecoder
-from openmofi.kb.dump import is_whole_file, read_whole
-from openmofi.kb.lines import STDIN, Blocks
-from openmofi.kb.parts import PartFiles, make_part
-from openmofi.kb.pool import decode_chunks, num_workers
-from openmofi.kb.records import Records
+from openmofi.kb.read import chunks as cutting
+from openmofi.kb.read.decode import LineDecoder
+from openmofi.kb.read.dump import is_whole_file, read_whole
+from openmofi.kb.read.lines import STDIN, Blocks
+from openmofi.kb.read.parts import PartFiles, make_part
+from openmofi.kb.read.pool import decode_chunks, num_workers
+from openmofi.kb.read.records import Records
 from openmofi.progress import Progress, progress
 
 COMMIT_SECONDS = 5.0

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.link_files import (
+from openmofi.kb.merge.link_files import (
     ANCHORS,
     REDIRECTS,
     REMOVE,
@@ -23,10 +23,10 @@ from openmofi.kb.link_files import (
     read_decisions,
     redirect_batches,
 )
-from openmofi.kb.name_table import REMOVED, SORTED_NAMES
-from openmofi.kb.parts import KINDS, PartFiles
-from openmofi.kb.ranking import Ranking
-from openmofi.kb.sorting import Database
+from openmofi.kb.merge.name_table import REMOVED, SORTED_NAMES
+from openmofi.kb.merge.ranking import Ranking
+from openmofi.kb.merge.sorting import Database
+from openmofi.kb.read.parts import KINDS, PartFiles
 
 _LANGUAGE = "und"  # ISO 639-2: undetermined
 _KNOWN = pa.schema([("name", pa.string()), ("row", pa.int32())])

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.catalogue import find_id_column, read_catalogue, read_header
-from openmofi.kb.lines import STDIN
-from openmofi.kb.parts import PartFiles
-from openmofi.kb.read import read_catalogue_parts, read_dump_parts
-from openmofi.kb.records import Records
-from openmofi.kb.structured import json_columns, parquet_columns, read_json_lines, read_parquet
+from openmofi.kb.read.catalogue import find_id_column, read_catalogue, read_header
+from openmofi.kb.read.into_parts import read_catalogue_parts, read_dump_parts
+from openmofi.kb.read.lines import STDIN
+from openmofi.kb.read.parts import PartFiles
+from openmofi.kb.read.records import Records
+from openmofi.kb.read.structured import json_columns, parquet_columns, read_json_lines, read_parquet
 
 _COMPRESSIONS = (".gz", ".bz2", ".zst")
 

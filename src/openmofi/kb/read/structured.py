@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.catalogue import find_id_column, record_of, require_column
-from openmofi.kb.lines import TruncatedFile, read_lines
-from openmofi.kb.records import EntityRecord, Records, Rejection, beginning
+from openmofi.kb.read.catalogue import find_id_column, record_of, require_column
+from openmofi.kb.read.lines import TruncatedFile, read_lines
+from openmofi.kb.read.records import EntityRecord, Records, Rejection, beginning
 
 _BATCH_ROWS = 1 << 13
 _JSON = msgspec.json.Decoder()

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmofi.kb.parts import ENTITY_PARTS, PartFiles
-from openmofi.kb.ranking import Ranking
-from openmofi.kb.sorting import Database, TableWriter, whole_groups
+from openmofi.kb.merge.ranking import Ranking
+from openmofi.kb.merge.sorting import Database, TableWriter, whole_groups
+from openmofi.kb.read.parts import ENTITY_PARTS, PartFiles
 from openmofi.schema import ENTITIES
 
 _ROWS_PER_GROUP = 1 << 14

@@ -16,8 +16,8 @@ from typing import Any, Union
 import msgspec
 
 from openmofi.config import KBSettings
-from openmofi.kb.presets import refusal_by_sites, refusal_by_types, wikipedias
-from openmofi.kb.records import EntityRecord, Rejection, beginning
+from openmofi.kb.read.presets import refusal_by_sites, refusal_by_types, wikipedias
+from openmofi.kb.read.records import EntityRecord, Rejection, beginning
 
 
 class _Term(msgspec.Struct, gc=False):

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmofi.kb.parts import PartFiles
-from openmofi.kb.sorting import BATCH_ROWS, Database, whole_groups
+from openmofi.kb.merge.sorting import BATCH_ROWS, Database, whole_groups
+from openmofi.kb.read.parts import PartFiles
 
 _RECORDS = pa.schema(
     [("id", pa.string()), ("record", pa.int32()), ("source", pa.int16()), ("popularity", "f8")]

@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.entity_table import write_entities
 from openmofi.kb.hashing import Hasher
 from openmofi.kb.ids import Ids, write_ids
 from openmofi.kb.index import HashCollision, IndexBuilder, IndexSummary
-from openmofi.kb.links import Links
-from openmofi.kb.name_table import write_names
-from openmofi.kb.parts import PartFiles
-from openmofi.kb.ranking import rank
-from openmofi.kb.sorting import Database
+from openmofi.kb.merge.entity_table import write_entities
+from openmofi.kb.merge.links import Links
+from openmofi.kb.merge.name_table import write_names
+from openmofi.kb.merge.ranking import rank
+from openmofi.kb.merge.sorting import Database
+from openmofi.kb.read.parts import PartFiles
 from openmofi.kb.texts import write_texts
 from openmofi.kb.words import write_word_counts
 from openmofi.progress import progress

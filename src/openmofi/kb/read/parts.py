@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmofi.kb.records import EntityRecord, Records, Rejection
+from openmofi.kb.read.records import EntityRecord, Records, Rejection
 from openmofi.kb.text import canonical_batch
 
 PARTS_VERSION = 1

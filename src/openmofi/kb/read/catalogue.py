@@ -13,8 +13,8 @@ from typing import Any
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.lines import TruncatedFile, read_lines
-from openmofi.kb.records import REJECT_CHARS, EntityRecord, Records, Rejection
+from openmofi.kb.read.lines import TruncatedFile, read_lines
+from openmofi.kb.read.records import REJECT_CHARS, EntityRecord, Records, Rejection
 
 _TYPE_COLUMNS = ("type", "types", "coarse", "category")
 _LANGUAGE = "und"  # ISO 639-2: undetermined

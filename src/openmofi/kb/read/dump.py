@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 
 from openmofi.config import KBSettings
-from openmofi.kb.chunks import Chunk, read_chunks
-from openmofi.kb.decode import LineDecoder
-from openmofi.kb.lines import Blocks
-from openmofi.kb.records import Records, Rejection, beginning
+from openmofi.kb.read.chunks import Chunk, read_chunks
+from openmofi.kb.read.decode import LineDecoder
+from openmofi.kb.read.lines import Blocks
+from openmofi.kb.read.records import Records, Rejection, beginning
 
 # A single pretty-printed entity (Special:EntityData) is below 10 MB.
 _MAX_WHOLE_FILE_BYTES = 1 << 28

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openmofi.config import KBSettings
-from openmofi.kb.lines import STDIN
-from openmofi.kb.parts import PARTS_VERSION
+from openmofi.kb.read.lines import STDIN
+from openmofi.kb.read.parts import PARTS_VERSION
 from openmofi.kb.text import CANONICAL_VERSION
 
 # Settings that decide what is read; the others only matter to the merge.

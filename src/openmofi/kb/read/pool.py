@@ -20,9 +20,9 @@ from pathlib import Path
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.chunks import Chunk
-from openmofi.kb.decode import LineDecoder
-from openmofi.kb.parts import Part, make_part
+from openmofi.kb.read.chunks import Chunk
+from openmofi.kb.read.decode import LineDecoder
+from openmofi.kb.read.parts import Part, make_part
 
 # Chunks that wait beside those being decoded, so that no process ever waits for the next.
 _WAITING = 2
