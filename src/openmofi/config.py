@@ -90,6 +90,7 @@ class LinkSettings:
 
     def __post_init__(self) -> None:
         _check_bounds(self, max_candidates=(1, 30), max_words=(1, _ANY), min_score=(0, 1))
+        _check_bounds(self, min_chars=(1, _ANY))
 
 
 @dataclass(frozen=True)

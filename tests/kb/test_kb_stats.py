@@ -36,3 +36,10 @@ def test_the_most_ambiguous_names_and_the_largest_types_are_named(stats):
 def test_bytes_are_counted_by_part(stats):
     assert {"entities.parquet", "names.parquet", "index", "ids", "texts"} <= set(stats.bytes)
     assert all(size > 0 for name, size in stats.bytes.items() if name != "rejects.jsonl")
+
+
+def test_a_knowledge_base_without_usable_names_has_counts_too(tmp_path):
+    (tmp_path / "c.csv").write_text("id,name\n1,\U0001f600\n")
+    build_kb(tmp_path / "c.csv", out=tmp_path / "kb")
+    found = kb_stats(KnowledgeBase.open(tmp_path / "kb"))
+    assert (found.entities, found.names, found.ambiguous_keys, found.described) == (1, 0, 0, 0)

@@ -94,3 +94,17 @@ def test_torch_stays_unloaded():
     code = "import sys, openmofi.kb, openmofi.link; sys.exit('torch' in sys.modules)"
     source = str(Path(__file__).parents[2] / "src")
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": source})
+
+
+def test_long_names_are_not_corrected(kb):
+    assert kb.query("x" * 5000) == []
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(kb, limit):
+    with pytest.raises(InputError, match="expected at least 1"):
+        kb.query("peach", limit=limit)
+
+
+def test_an_id_that_is_no_unicode_is_unknown(kb):
+    assert kb.row_of("\udce9") is None

@@ -21,7 +21,7 @@ def candidates_of(sizes: list[int], prior: list[float]) -> Candidates:
 
 def mentions_of(rows: list[int]) -> Mentions:
     zeros = np.zeros(len(rows), np.int64)
-    return Mentions(np.array(rows), zeros, zeros, zeros, zeros, zeros, zeros)
+    return Mentions(np.array(rows), *[zeros] * 7)
 
 
 @given(LOGITS, st.floats(-20, 20))

@@ -81,7 +81,8 @@ def test_the_table_has_the_schema_and_spans_are_code_points(kb):
 
 
 def test_priors_sum_to_one_and_rank_counts_up(kb):
-    table = Linker(kb).link(["turkey"], all_candidates=True)
+    weights = replace(load_link_weights(), prior=1.0)
+    table = Linker(kb, weights=weights).link(["turkey"], all_candidates=True)
     assert table["id"].to_pylist() == ["tr", "bird"]
     assert table["rank"].to_pylist() == [0, 1]
     assert table["prior"].to_pylist() == pytest.approx([2 / 3, 1 / 3])
@@ -117,7 +118,7 @@ def test_context_overrules_the_prior(kb):
 
 
 def test_context_weight_zero_leaves_the_prior(kb):
-    weights = replace(load_link_weights(), context=0.0, nil=-100.0)
+    weights = replace(load_link_weights(), prior=1.0, context=0.0, nil=-100.0)
     linker = Linker(kb, encoder=WordCounts(), weights=weights)
     table = linker.link(["turkey, a bird for dinner"], all_candidates=True)
     assert table["score"].to_pylist() == pytest.approx(table["prior"].to_pylist())
@@ -198,9 +199,10 @@ def test_the_case_of_a_mention_is_compared_with_the_names(kb, caption, agreement
 
 
 def test_improbable_mentions_can_be_left_out(kb):
-    captions = ["Turkey", "he ate if in Paris"]
+    captions = ["in New York", "he saw the who in Paris"]
     everything = Linker(kb).link(captions, all_candidates=True)
-    kept = Linker(kb, settings=LinkSettings(min_score=0.6)).link(captions, all_candidates=True)
+    kept = Linker(kb, settings=LinkSettings(min_score=0.8)).link(captions, all_candidates=True)
+    assert everything["row"].unique().to_pylist() == [0, 1]
     assert kept.equals(everything.slice(0, len(kept)))
     assert kept["row"].unique().to_pylist() == [0]
 
@@ -233,3 +235,91 @@ def test_lookup_answers_for_many_names_at_once(kb):
     assert table["row"].to_pylist() == [0, 0, 3]
     assert table["id"].to_pylist() == ["tr", "bird", "ny"]
     assert table["prior"].to_pylist() == pytest.approx([2 / 3, 1 / 3, 1])
+
+
+def spans(*found: tuple[int, int, int]) -> pa.Table:
+    columns = zip(*found, strict=True) if found else ((), (), ())
+    arrays = [pa.array(column, pa.int32()) for column in columns]
+    return pa.table(arrays, ["row", "start", "end"])
+
+
+def test_spans_may_cut_words_and_be_empty_or_unknown(kb):
+    captions = ["inturkey", None, "", "Ankara"]
+    found = Linker(kb).link_spans(captions, spans((0, 2, 8), (1, 0, 0), (2, 0, 0), (3, 0, 6)))
+    assert found.select(["row", "start", "end", "surface"]).to_pylist() == [
+        {"row": 0, "start": 2, "end": 8, "surface": "turkey"}
+    ]
+    assert Linker(kb).link_spans([None, ""], spans((0, 0, 0))).num_rows == 0
+    assert Linker(kb).link_spans(["Turkey"], spans()).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("span", "message"),
+    [
+        ((0, -5, 2), "-5-2 lies outside of caption 0"),
+        ((0, 4, 2), "4-2 lies outside of caption 0"),
+        ((0, 0, 99), "0-99 lies outside of caption 0, which has 6 characters"),
+        ((1, 0, 1), "rows from 1 to 1, but there are 1 captions"),
+        ((-1, 0, 1), "rows from -1 to -1"),
+    ],
+)
+def test_spans_outside_their_captions_are_refused(kb, span, message):
+    with pytest.raises(InputError, match=message):
+        Linker(kb).link_spans(["Turkey"], spans(span))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"row": [0], "start": [0]}),
+        pa.table({"row": [0], "start": [0], "end": [None]}),
+        pa.table({"row": [0], "start": [0], "end": [1.5]}),
+    ],
+)
+def test_spans_need_three_columns_of_whole_numbers(kb, table):
+    with pytest.raises(InputError, match="'end' is"):
+        Linker(kb).link_spans(["Turkey"], table)
+
+
+def test_unknown_spans_do_not_change_the_coherence_of_others(kb):
+    captions = ["turkey, Nowhere and New York City"]
+    linker = Linker(kb, encoder=WordCounts())
+    two = linker.link_spans(captions, spans((0, 0, 6), (0, 20, 33)), True)
+    three = linker.link_spans(captions, spans((0, 0, 6), (0, 8, 15), (0, 20, 33)), True)
+    assert three.equals(two)
+
+
+@pytest.mark.parametrize("captions", [pa.array([1.5]), pa.array([True]), iter(["a"]), {"a"}])
+def test_what_holds_no_texts_in_order_is_refused(kb, captions):
+    with pytest.raises(InputError, match=r"must be text|expects captions"):
+        Linker(kb).link(captions)
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        pa.array(["Turkey", None]).dictionary_encode(),
+        pa.array(["Turkey", None], pa.string_view()),
+        pa.chunked_array([["x", "Turkey"], [None]])[1:],
+    ],
+)
+def test_arrow_strings_of_all_kinds_are_read(kb, captions):
+    assert Linker(kb).link(captions)["id"].to_pylist() == ["tr"]
+
+
+def test_a_null_has_no_mentions_whatever_lies_below_it(kb):
+    valid, offsets = pa.py_buffer(b"\0"), pa.py_buffer(np.array([0, 6], np.int64))
+    hidden = pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(b"Turkey"), valid, 1)
+    assert Linker(kb).link(hidden).num_rows == 0
+    assert kb.lookup(hidden).num_rows == 0
+
+
+@pytest.mark.parametrize("wrong", [{"names": "Turkey"}, {"names": ["x"], "max_candidates": 0}])
+def test_a_wrong_lookup_is_explained(kb, wrong):
+    with pytest.raises(InputError, match=r"list of names|expected 1 to 30"):
+        kb.lookup(**wrong)
+
+
+def test_nothing_is_looked_up_in_nothing(kb):
+    assert kb.lookup([]).num_rows == 0
+    assert kb.lookup(pa.chunked_array([], pa.string())).num_rows == 0

@@ -71,4 +71,5 @@ def _sentence(error: Exception) -> str:
 
 
 def _is_arrow_error(error: Exception) -> bool:
-    return type(error).__module__.startswith("pyarrow")
+    """Says whether a library for tables complains."""
+    return type(error).__module__.startswith(("pyarrow", "_duckdb", "duckdb"))

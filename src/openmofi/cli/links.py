@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +73,7 @@ def link(
     _print_caption(text, found)
     _print_terms(knowledge, found)
     if not all_candidates:
-        say_next(f'openmofi link "{text}" --kb {kb} --all-candidates')
+        say_next(f"openmofi link {shlex.quote(text)} --kb {kb} --all-candidates")
 
 
 def _colours(found: list[dict[str, Any]]) -> dict[int, str]:
@@ -95,11 +96,12 @@ def _print_terms(knowledge: KnowledgeBase, found: list[dict[str, Any]]) -> None:
     """Prints a row per candidate; a term that was not computed has no column."""
     shown = [name for name in _TERMS if any(row[name] is not None for row in found)]
     colours, rows, styles, last = _colours(found), [], [], None
-    for row in found:
-        entity = knowledge.show(row["id"])
+    texts = knowledge.texts
+    for row, entity in zip(found, knowledge.rows_of([row["id"] for row in found]), strict=True):
+        label, described = texts.label[entity].as_py(), texts.description[entity].as_py()
         numbers = ["" if row[name] is None else f"{row[name]:.3g}" for name in shown]
         surface = row["surface"] if row["start"] != last else ""
-        rows.append((surface, row["id"], entity.label, *numbers, entity.description))
+        rows.append((surface, row["id"], label, *numbers, described))
         styles.append(colours[row["start"]] if row["rank"] == 0 else "dim")
         last = row["start"]
     print_table(("mention", "id", "label", *shown, "description"), rows, styles)
@@ -176,7 +178,7 @@ def kb_fit(
     ----------
     data
         Files in the format of MELBench, ELEVANT or ZELDA, as `evaluate linking` reads them; all
-        count the same. Only ELEVANT's annotate every mention and so teach what means nothing.
+        count the same. Only ELEVANT's annotate every mention, and so teach what means nothing.
     out
         JSON file to write; `openmofi link --weights` takes it.
     kb

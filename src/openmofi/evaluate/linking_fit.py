@@ -13,9 +13,12 @@ from openmofi.link.fit import GOLD, Examples, LinkFit, examples_of, fit_link_wei
 from openmofi.link.linker import Linker
 
 # ELEVANT's annotators mark every mention, those without an entity included. MELBench marks what the
-# picture shows; ZELDA what several annotators agreed on, and neither says what is none: «Official
+# picture shows, ZELDA what several annotators agreed on, and neither says what is none: «Official
 # Discussion: The Cloverfield Paradox [SPOILERS]» has one mention, SPOILERS.
 _COMPLETE: tuple[Format, ...] = ("elevant",)
+# Annotated elsewhere: subject and object of one relation, two mentions in every sentence (Röder et
+# al. 2014, N3, LREC); Bill Clinton and Uganda beside them are not marked.
+_PARTIAL = "rss-500"
 
 
 def fit_on(linker: Linker, data: Sequence[LinkingData]) -> LinkFit:
@@ -48,7 +51,7 @@ def examples_in(linker: Linker, data: LinkingData) -> Examples:
         linker,
         [document.text for document in documents],
         pa.Table.from_arrays(arrays, schema=GOLD),
-        complete=data.format in _COMPLETE,
+        complete=data.format in _COMPLETE and _PARTIAL not in data.name,
     )
 
 
@@ -58,6 +61,6 @@ def _spans(document: GoldDocument) -> Iterator[tuple[int, int, str | None, bool]
         yield mention.start, mention.end, mention.id, mention.optional
     if document.evaluated is not None:
         start, end = document.evaluated
-        for unknown in ((0, start), (end, len(document.text))):
-            if unknown[0] < unknown[1]:
-                yield *unknown, None, True
+        for first, last in ((0, start), (end, len(document.text))):
+            if first < last:
+                yield first, last, None, True

@@ -4,6 +4,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+
+from openmofi.errors import InputError
 
 
 def open_array(path: Path) -> np.ndarray:
@@ -12,7 +15,21 @@ def open_array(path: Path) -> np.ndarray:
         # A plain array over the mapping: np.memmap's own indexing is several times slower.
         return np.asarray(np.load(path, mmap_mode="r"))
     except ValueError:
+        return _read(path)
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
         return np.load(path)
+    except (ValueError, EOFError):
+        raise InputError(f"{path} is damaged; build the knowledge base again.") from None
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """Returns a column as one array."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
 def raw_to_npy(path: Path, dtype: np.dtype) -> None:

@@ -147,6 +147,8 @@ def _nothing() -> Expansions:
 
 
 def _extended(known: Expansions, new: list[str]) -> Expansions:
+    if not new:
+        return known
     codes = np.array([ord(c) for c in new])
     entries = [expand(c) for c in new]
     chars = "".join(chars for chars, _ in entries).encode("utf-32-le", "surrogatepass")

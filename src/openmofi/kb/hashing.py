@@ -8,7 +8,8 @@ the finaliser.
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
+
+from openmofi.kb.compiled import compiled
 
 HASH_VERSION = 1
 """Stored with every knowledge base; raise it whenever a hash changes."""
@@ -34,7 +35,7 @@ def mix(values: np.ndarray) -> np.ndarray:
     return values
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def mix_one(value):
     """Applies the finaliser to one number; compiled."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

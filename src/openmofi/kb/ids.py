@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
 from openmofi.kb.arrays import open_array
+from openmofi.kb.compiled import compiled
 from openmofi.kb.strings import open_strings, string_buffers, write_strings
 
 
@@ -71,7 +71,7 @@ def write_ids(
     np.save(folder / "redirected.npy", rows.astype(np.uint32))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _search(wanted_offsets, wanted, offsets, data, order):
     """Returns the position of each wanted id among all ids, or -1, by binary search."""
     found = np.full(len(wanted_offsets) - 1, -1, np.int64)
@@ -92,7 +92,7 @@ def _search(wanted_offsets, wanted, offsets, data, order):
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _compare(one, begin, end, other, at, stop):
     """Compares two byte strings: negative, 0 or positive."""
     while begin < end and at < stop:

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
-from openmofi.kb.arrays import open_array, raw_to_npy
+from openmofi.kb.arrays import one_chunk, open_array, raw_to_npy
+from openmofi.kb.compiled import compiled
 from openmofi.kb.hashing import Hasher
 
 MAX_CANDIDATES = 30
@@ -132,7 +132,7 @@ def hash_text(hasher: Hasher, text: str) -> np.ndarray:
     return hasher.spans(buffer, np.array([0]), np.array([len(buffer)]))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def find(hash_, arrays):
     """Returns the key of one hash, or -1; compiled."""
     bits = np.uint64(arrays.bucket_bits)
@@ -145,13 +145,13 @@ def find(hash_, arrays):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def lengths_after(first_hash, arrays):
     """Returns a bitmask, see `NameIndex.first`, for the hash of one token; compiled."""
     return np.int64(arrays.first[np.int64(first_hash >> np.uint64(64 - arrays.first_bits))])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def lengths_after_two(pair_hash, arrays):
     """Returns a bitmask like that of `lengths_after` for the hash of two tokens; compiled."""
     mask = np.int64(arrays.second[np.int64(pair_hash >> np.uint64(64 - arrays.second_bits))]) << 1
@@ -159,7 +159,7 @@ def lengths_after_two(pair_hash, arrays):
     return mask | _ALL_LONGER if mask & _LAST_OF_SECOND else mask
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find_all(hashes, arrays):
     keys = np.empty(len(hashes), np.int64)
     for i in range(len(hashes)):
@@ -167,7 +167,7 @@ def _find_all(hashes, arrays):
     return keys
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _candidates(keys, arrays, most):
     size = 0
     for key in keys:
@@ -192,7 +192,7 @@ def _candidates(keys, arrays, most):
     return item, rank, entity, prior, is_lower
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _list_of(key, arrays, most):
     """Returns where the candidates of a name begin, -1 if it has no list, and their number."""
     if key < 0:
@@ -260,8 +260,7 @@ class IndexBuilder:
 
     def _add(self, names: pa.Table, starts: np.ndarray) -> None:
         """Adds whole names; name i has the rows starts[i]:starts[i + 1]."""
-        keys = names["key"].take(pa.array(starts[:-1])).combine_chunks()
-        keys = keys.chunk(0) if isinstance(keys, pa.ChunkedArray) else keys
+        keys = one_chunk(names["key"].take(pa.array(starts[:-1])))
         hashes = self._hasher.strings(keys)
         rows = names["entity"].to_numpy().astype(np.uint32)
         rows[_is_lower(names["raw"])] |= _LOWER

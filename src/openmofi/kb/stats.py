@@ -1,11 +1,13 @@
 """What a knowledge base holds, in numbers: kinds, languages, ambiguity, types, bytes."""
 
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
 from openmofi.kb.store import KnowledgeBase
 
 _MOST = 12
+_LIMITS = {"memory_limit": "600MB", "threads": 2}
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,14 @@ class KBStats:
 
 def kb_stats(kb: KnowledgeBase) -> KBStats:
     """Counts what a knowledge base holds; reads its tables once, in little memory."""
+    with tempfile.TemporaryDirectory() as spill:
+        return _count(kb, spill)
+
+
+def _count(kb: KnowledgeBase, spill: str) -> KBStats:
     import duckdb
 
-    connection = duckdb.connect(config={"memory_limit": "600MB", "threads": 2})
+    connection = duckdb.connect(config={**_LIMITS, "temp_directory": spill})
     files = {name: str(kb.path / f"{name}.parquet") for name in ("entities", "names")}
     for name, path in files.items():
         connection.from_parquet(path).create_view(name)
@@ -52,12 +59,13 @@ def kb_stats(kb: KnowledgeBase) -> KBStats:
         return connection.execute(query).fetchall()
 
     keys = "(select key, count(*) as n from names group by key)"
-    [(num_keys, ambiguous)] = ask(f"select count(*), count_if(n > 1) from {keys}")
+    [(num_keys, ambiguous)] = ask(f"select count(*), coalesce(count_if(n > 1), 0) from {keys}")
     [(described, image, article)] = ask(
-        "select count_if(description != ''), count_if(image != ''), count_if(enwiki != '')"
+        "select coalesce(count_if(description != ''), 0), coalesce(count_if(image != ''), 0),"
+        " coalesce(count_if(enwiki != ''), 0)"
         " from entities"
     )
-    [(anchored,)] = ask("select count_if(count > 0) from names")
+    [(anchored,)] = ask("select coalesce(count_if(count > 0), 0) from names")
     types = ask(
         "select t, count(*) as n from (select unnest(types) as t from entities)"
         f" group by t order by n desc, t limit {_MOST}"

@@ -28,6 +28,8 @@ from openmofi.kb.texts import Texts
 from openmofi.kb.words import WordCounts
 from openmofi.schema import CANDIDATES
 
+_LONGEST_TO_CORRECT = 64
+"""Characters of a name for which names with one other letter are sought."""
 LINKABILITY = "linkability"
 """Folder of a knowledge base with counts of its names, see link/linkability.py."""
 
@@ -102,9 +104,9 @@ class KnowledgeBase:
             "hash_version": HASH_VERSION,
         }
         for name, version in current.items():
-            if meta[name] != version:
+            if meta.get(name) != version:
                 raise MismatchError(
-                    f"{path} has {name.replace('_', ' ')} {meta[name]}, this OpenMOFI needs "
+                    f"{path} has {name.replace('_', ' ')} {meta.get(name)}, this OpenMOFI needs "
                     f"{version}; build it again with: openmofi kb build SOURCE --out {path}"
                 )
         return cls(path, meta)
@@ -158,7 +160,10 @@ class KnowledgeBase:
 
     def row_of(self, identifier: str) -> int | None:
         """Returns the row of an entity, or None."""
-        row = int(self._ids.rows(pa.array([identifier]))[0])
+        try:
+            row = int(self._ids.rows(pa.array([identifier]))[0])
+        except UnicodeEncodeError:  # a lone surrogate, as of an argument that is no UTF-8
+            return None
         return None if row < 0 else row
 
     def rows_of(self, identifiers: Sequence[str]) -> list[int]:
@@ -199,7 +204,14 @@ class KnowledgeBase:
 
         Returns:
             Columns row (index of the name), id, rank (0 = best) and prior, p(entity | name).
+
+        Raises:
+            InputError: one string is given in place of many, or max_candidates is out of bounds.
         """
+        if isinstance(names, str):
+            raise InputError(f"lookup expects a list of names; write lookup([{names!r}]).")
+        if not 1 <= max_candidates <= MAX_CANDIDATES:
+            raise InputError(f"max_candidates cannot be {max_candidates}; expected 1 to 30.")
         found = self.index.candidates(self.keys(names), max_candidates)
         columns = {
             "row": found.item,
@@ -249,6 +261,8 @@ class KnowledgeBase:
         Where no entity has the name, names that begin with it follow, then those that differ from
         it by one letter.
         """
+        if limit < 1:
+            raise InputError(f"The limit cannot be {limit}; expected at least 1.")
         key = canonical(name)
         if not key:
             return []
@@ -285,6 +299,8 @@ class KnowledgeBase:
 
     def _similar_keys(self, key: str) -> list[str]:
         """Returns the keys at edit distance 1: all edits are made and looked up at once."""
+        if len(key) > _LONGEST_TO_CORRECT:
+            return []
         edits = sorted(_edits(key))
         hashes = self.hasher.strings(pa.array(edits, pa.string()))
         return [edits[i] for i in np.flatnonzero(self.index.find(hashes) >= 0)]

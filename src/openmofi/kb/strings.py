@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
+import pyarrow.compute as pc
 
 from openmofi.kb.arrays import open_array, raw_to_npy
+from openmofi.kb.compiled import compiled
 
 
 def write_strings(folder: Path, batches: Iterable[pa.Array]) -> None:
@@ -38,6 +39,8 @@ def open_strings(folder: Path) -> pa.LargeStringArray:
 
 def string_buffers(strings: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the int64 offsets and the bytes of an Arrow array; a null has no bytes."""
+    if strings.null_count:
+        strings = pc.fill_null(strings, "")  # Arrow allows any bytes below a null
     _, raw_offsets, raw_data = strings.buffers()
     if raw_offsets is None:
         return np.zeros(1, np.int64), np.zeros(0, np.uint8)
@@ -47,7 +50,7 @@ def string_buffers(strings: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray
     return offsets, data
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def slices(data, starts, ends):
     """Returns the offsets and bytes of a column that holds data[starts[i]:ends[i]]; compiled."""
     offsets = np.zeros(len(starts) + 1, np.int64)

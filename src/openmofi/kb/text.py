@@ -17,12 +17,13 @@ A batch of captions is one Arrow array; one compiled pass (numba) reads its byte
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from openmofi.errors import InputError
+from openmofi.kb.arrays import one_chunk
 from openmofi.kb.codepoints import (
     AMPERSAND,
     APOSTROPHE,
@@ -42,6 +43,7 @@ from openmofi.kb.codepoints import (
     UNSEEN,
     UPPER,
 )
+from openmofi.kb.compiled import compiled
 from openmofi.kb.strings import string_buffers
 
 CANONICAL_VERSION = 1
@@ -188,23 +190,38 @@ def as_text(captions: Texts, number: int = 0) -> pa.LargeStringArray:
         InputError: a caption is not text.
     """
     if isinstance(captions, pa.ChunkedArray):
-        captions = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in captions.chunks])
+        captions = one_chunk(captions)
     if isinstance(captions, pa.Array):
-        return captions.cast(pa.large_string())
+        return _cast(captions)
     try:
         return pa.array(captions, pa.large_string())
     except UnicodeEncodeError:
         # A lone surrogate has no UTF-8; its place is kept, so that offsets stay right.
-        return pa.array([_without_surrogates(caption) for caption in captions], pa.large_string())
+        return as_text([_without_surrogates(caption) for caption in captions], number)
     except (pa.ArrowException, TypeError):
-        row = next(i for i, c in enumerate(captions) if not isinstance(c, str | None))
-        raise InputError(
-            f"Caption {number + row} is {captions[row]!r}, but captions must be text (str) or None."
-        ) from None
+        raise _no_text(captions, number) from None
 
 
-def _without_surrogates(caption: str | None) -> str | None:
-    return caption and "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in caption)
+def _no_text(captions: Sequence[Any], number: int) -> InputError:
+    row = next(i for i, c in enumerate(captions) if not isinstance(c, str | None))
+    return InputError(
+        f"Caption {number + row} is {captions[row]!r}, but captions must be text (str) or None."
+    )
+
+
+def _cast(captions: pa.Array) -> pa.LargeStringArray:
+    kind = captions.type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if not (pa.types.is_null(kind) or any(is_text(kind) for is_text in known)):
+        raise InputError(f"Captions are an Arrow array of {kind}, but must be text.")
+    return captions.cast(pa.large_string())
+
+
+def _without_surrogates(caption: Any) -> Any:
+    if not isinstance(caption, str):
+        return caption
+    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in caption)
 
 
 def _pack(word: str) -> int:
@@ -220,27 +237,27 @@ _ABBREVIATIONS = np.sort(np.array([_pack(word) for word in _ABBREVIATED], np.uin
 # number of characters and the caption's place in the data they are its `text`.
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tokenise(data, offsets, expansions, abbreviations):
     """Returns (a code point without expansion or -1, buffer, table of tokens, row_start)."""
     num_rows = len(offsets) - 1
     num_bytes = offsets[-1] - offsets[0]
-    longest = 0
-    for row in range(num_rows):
-        longest = max(longest, offsets[row + 1] - offsets[row])
-    room = _MOST_CHARACTERS_PER_BYTE * longest + 2 * _PAD
+    is_ascii, longest_ascii, longest_other = _which_are_ascii(data, offsets)
+    room_other = _MOST_CHARACTERS_PER_BYTE * longest_other + 2 * _PAD
+    room = max(longest_ascii + 2 * _PAD, room_other)
     ch, cl, case = np.empty(room, np.uint32), np.empty(room, np.uint8), np.empty(room, np.uint8)
-    char, byte = np.empty(room, np.int64), np.empty(room, np.int64)
-    same = np.arange(-_PAD, room - _PAD)  # of a caption in ASCII: one character, one byte
+    char, byte = np.empty(room_other, np.int32), np.empty(room_other, np.int32)
+    # Of a caption in ASCII: one character, one byte.
+    same = np.arange(-_PAD, longest_ascii + _PAD).astype(np.int32)
     buffer = np.empty(2 * num_bytes + 64, np.uint8)
     table = np.empty((num_bytes // 4 + 64, _NUM_COLUMNS), np.int64)
     row_start = np.zeros(num_rows + 1, np.int64)
     num_tokens, at = 0, 0
     for row in range(num_rows):
         begin, stop = offsets[row], offsets[row + 1]
-        is_ascii = _expand_ascii(data, begin, stop, expansions, ch, cl, case)
-        size = stop - begin + _PAD
-        if not is_ascii:
+        if is_ascii[row]:
+            size = _expand_ascii(data, begin, stop, expansions, ch, cl, case)
+        else:
             size = _expand(data, begin, stop, expansions, ch, cl, case, char, byte)
             if size < 0:
                 return -size, buffer[:0], table[:0], row_start
@@ -250,21 +267,33 @@ def _tokenise(data, offsets, expansions, abbreviations):
         if num_tokens + size > len(table):
             more = np.empty((len(table) + size, _NUM_COLUMNS), np.int64)
             table = np.concatenate((table, more))
-        places = (same, same) if is_ascii else (char, byte)
+        places = (same, same) if is_ascii[row] else (char, byte)
         text = size, ch, cl, case, *places, begin
         num_tokens, at = _scan(text, abbreviations, buffer, at, table, num_tokens)
         row_start[row + 1] = num_tokens
     return -1, buffer[:at], table[:num_tokens], row_start
 
 
-@njit(cache=True, nogil=True)
+@compiled
+def _which_are_ascii(data, offsets):
+    """Returns which captions are in ASCII, and the bytes of the longest of either kind."""
+    is_ascii = np.empty(len(offsets) - 1, np.bool_)
+    longest_ascii = longest_other = np.int64(0)
+    for row in range(len(offsets) - 1):
+        bits = np.uint8(0)
+        for at in range(offsets[row], offsets[row + 1]):
+            bits |= data[at]
+        is_ascii[row] = bits < 0x80
+        if is_ascii[row]:
+            longest_ascii = max(longest_ascii, offsets[row + 1] - offsets[row])
+        else:
+            longest_other = max(longest_other, offsets[row + 1] - offsets[row])
+    return is_ascii, longest_ascii, longest_other
+
+
+@compiled
 def _expand_ascii(data, begin, stop, expansions, ch, cl, case):
-    """Does what `_expand` does for a caption in ASCII; says whether it is one."""
-    largest = np.uint8(0)
-    for at in range(begin, stop):
-        largest |= data[at]
-    if largest >= 0x80:
-        return False
+    """Does what `_expand` does for a caption in ASCII, without noting where characters lie."""
     for at in range(begin, stop):
         code = data[at]
         k = expansions.first[code]
@@ -272,17 +301,17 @@ def _expand_ascii(data, begin, stop, expansions, ch, cl, case):
         cl[_PAD + at - begin] = expansions.classes[k]
         case[_PAD + at - begin] = expansions.case[code]
     _pad(_PAD + stop - begin, ch, cl)
-    return True
+    return _PAD + stop - begin
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pad(size, ch, cl):
     for k in range(_PAD):
         ch[k], cl[k] = 10, NEWLINE
         ch[size + k], cl[size + k] = 10, NEWLINE
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _expand(data, at, stop, expansions, ch, cl, case, char, byte):
     """Writes the folded characters of one caption; returns their number, or minus an unseen code.
 
@@ -309,7 +338,7 @@ def _expand(data, at, stop, expansions, ch, cl, case, char, byte):
     return size
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _decode(data, at, stop):
     """Returns the code point that begins at a byte of 0x80 or more, and its length in bytes."""
     lead = data[at]
@@ -321,10 +350,14 @@ def _decode(data, at, stop):
         if data[at + k] & 0xC0 != 0x80:
             return np.uint32(_REPLACEMENT), 1
         code = (code << np.uint32(6)) | np.uint32(data[at + k] & 0x3F)
-    return (code, length) if code < _NUM_CODES else (np.uint32(_REPLACEMENT), 1)
+    # Longer than needed, a surrogate, or too large: no UTF-8.
+    least = (0, 0, 0x80, 0x800, 0x10000)[length]
+    if code < least or 0xD800 <= code < 0xE000 or code >= _NUM_CODES:
+        return np.uint32(_REPLACEMENT), 1
+    return code, length
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _scan(text, abbreviations, buffer, at, table, number):
     """Writes the tokens of one caption; returns the new numbers of tokens and of bytes."""
     size, ch, cl = text[:3]
@@ -360,12 +393,12 @@ def _scan(text, abbreviations, buffer, at, table, number):
     return number, at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_plain(kind):
     return LETTER <= kind <= CHARACTER
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _joins(p, ch, cl):
     """Says whether a sign belongs to the word around it."""
     kind, before, after = cl[p], cl[p - 1], cl[p + 1]
@@ -386,7 +419,7 @@ def _joins(p, ch, cl):
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _breaks(p, cl):
     """Says whether no name spans the sign at p."""
     kind, before, after = cl[p], cl[p - 1], cl[p + 1]
@@ -399,7 +432,7 @@ def _breaks(p, cl):
     return kind == DOT and followed and not (_is_plain(before) and not _is_plain(cl[p - 2]))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_abbreviation(buffer, token, abbreviations):
     if token[_END] - token[_START] > 5:
         return False
@@ -410,7 +443,7 @@ def _is_abbreviation(buffer, token, abbreviations):
     return found < len(abbreviations) and abbreviations[found] == code
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _close(begin, last, text, token, at):
     """Fills in what is known at the end of a token: where it lies and how it is written."""
     _, _, cl, case, char, byte, offset = text
@@ -438,7 +471,7 @@ def _close(begin, last, text, token, at):
     token[_FLAGS] |= kind << _CASE_SHIFT
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _next_byte(p, char, byte):
     """Returns where the caption goes on behind the character that gave the folded one at p."""
     q = p + 1
@@ -447,7 +480,7 @@ def _next_byte(p, char, byte):
     return byte[q]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _write(buffer, at, code):
     """Appends a character as UTF-8; returns the new size."""
     if code < 0x80:
@@ -461,7 +494,7 @@ def _write(buffer, at, code):
     return at + length
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join(buffer, start, end, row_start):
     """Returns the offsets and bytes of the captions' tokens, joined by one space."""
     num_rows = len(row_start) - 1

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openmofi.kb.arrays import one_chunk
 from openmofi.kb.ids import Ids
 from openmofi.kb.strings import open_strings, write_strings
 
@@ -60,8 +61,7 @@ def write_texts(folder: Path, entities: Iterable[pa.Table], ids: Ids) -> None:
 
 
 def _type_labels(types: pa.ChunkedArray, ids: Ids, labels: pa.LargeStringArray) -> pa.Array:
-    lists = types.combine_chunks()
-    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+    lists = one_chunk(types)
     flat = lists.flatten()
     rows = ids.rows(flat)
     known = labels.take(pa.array(rows, mask=rows < 0))

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 
+from openmofi.kb.compiled import compiled
 from openmofi.kb.index import Candidates
 from openmofi.link.mentions import Mentions
 from openmofi.link.weights import LinkWeights
@@ -89,7 +89,7 @@ def coherence(candidates: Candidates, mentions: Mentions, vectors: np.ndarray) -
     return _coherence(candidates.item, candidates.prior, mentions.row, vectors)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _coherence(item, prior, row, vectors):
     found = np.zeros(len(item), np.float32)
     dim = vectors.shape[1]
@@ -160,7 +160,7 @@ def _as_it_is(term: np.ndarray) -> np.ndarray:
 _SCALES = {"linkability": _log_odds, "detected": lambda score: 2 * score - 1}
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def probabilities(logit, rank, nil):
     """Returns (p of every candidate among its mention's and NIL, best first: indices); compiled.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,6 +73,8 @@ class LinkFit:
     mentions: int
     nil: int
     """Mentions for which no candidate is right."""
+    nil_of_group: list[float]
+    """The weight of NIL in each group; `weights` has the mean of those with examples of it."""
     before: float
     """Mean log likelihood of the truth under the weights at the start."""
     after: float
@@ -142,14 +145,16 @@ def fit_link_weights(
     """Fits one set of weights to several groups of examples.
 
     All groups count the same, however many mentions they have: the size of a file says nothing of
-    how often such texts will be linked. A term that a group's linker lacks is 0 there.
+    how often such texts will be linked. A term that a group's linker lacks is 0 there. How often a
+    name means nothing is a matter of the texts and the knowledge base, not of the evidence: so
+    every group has a weight of NIL of its own.
 
     Args:
         groups: from `examples_of`.
         start: where the search begins and what the weights are drawn to; those of terms that no
             group has stay as they are.
         data: name of the data, kept with the weights.
-        terms: what to fit besides NIL; other weights stay.
+        terms: what to fit besides NIL, if anything; other weights stay.
 
     Raises:
         InputError: the groups have fewer than 100 mentions with a name of their knowledge base.
@@ -205,7 +210,10 @@ def _evidence(group: Examples, types: dict[str, float]) -> dict[str, np.ndarray]
 
 
 class _Likelihood:
-    """The mean log likelihood of the truth of all groups, one group after the other."""
+    """The mean log likelihood of the truth of all groups, one group after the other.
+
+    Its weights are those of the terms, then one of NIL for every group.
+    """
 
     def __init__(
         self,
@@ -215,40 +223,47 @@ class _Likelihood:
         fixed: dict[str, float],
     ):
         sizes = [len(group.right) for group in groups]
+        counts = [len(group) for group in groups]
         offsets = np.cumsum([0, *sizes[:-1]])
 
         def column(name: str) -> np.ndarray:
             parts = zip(evidence, sizes, strict=True)
             return np.concatenate([one.get(name, np.zeros(size)) for one, size in parts])
 
-        self._matrix = np.stack([column(name) for name in names], axis=1)
+        columns = [column(name) for name in names]
+        self._matrix = np.array(columns).reshape(len(names), sum(sizes)).T
         self._constant = sum((w * column(name) for name, w in fixed.items()), np.zeros(sum(sizes)))
         self._right = np.concatenate([group.right for group in groups])
         begins = zip(groups, offsets, strict=True)
         self._begin = np.concatenate([group.begin + at for group, at in begins])
-        counts = [len(group) for group in groups]
         self._mention = np.repeat(
             np.arange(sum(counts)), np.diff(np.append(self._begin, len(self._right)))
         )
         self._share = np.repeat([1 / (n * len(groups)) for n in counts], counts)
         self._complete = np.repeat([group.complete for group in groups], counts)
-        self.is_nil = ~np.logical_or.reduceat(self._right, self._begin)
+        self._group = np.repeat(np.arange(len(groups)), counts)
+        self._is_nil = ~np.logical_or.reduceat(self._right, self._begin)
+        self.nil_of_group = np.bincount(self._group, self._is_nil, len(groups)).astype(int)
+
+    def __len__(self) -> int:
+        return len(self._is_nil)
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Returns the value and its gradient; the last weight is that of NIL."""
-        logit = self._constant + self._matrix @ weights[:-1]
-        nil = np.where(self._complete, weights[-1], -np.inf)
+        """Returns the value and its gradient."""
+        of_terms, of_nil = np.split(weights, [self._matrix.shape[1]])
+        logit = self._constant + self._matrix @ of_terms
+        nil = np.where(self._complete, of_nil[self._group], -np.inf)
         peak = np.maximum(np.maximum.reduceat(logit, self._begin), nil)
         exponentials = np.exp(logit - peak[self._mention])
         total = np.add.reduceat(exponentials, self._begin) + np.exp(nil - peak)
         log_total = np.log(total) + peak
         surprise = (log_total[self._mention] - logit)[self._right]
         share = self._share[self._mention]
-        missed = (log_total - nil)[self.is_nil]
-        value = -(share[self._right] @ surprise + self._share[self.is_nil] @ missed)
+        missed = (log_total - nil)[self._is_nil]
+        value = -(share[self._right] @ surprise + self._share[self._is_nil] @ missed)
         slope = self._matrix.T @ (share * (self._right - exponentials / total[self._mention]))
-        nil_slope = self._share @ (self.is_nil - np.exp(nil - log_total))
-        return float(value), np.append(slope, nil_slope)
+        by_mention = self._share * (self._is_nil - np.exp(nil - log_total))
+        return float(value), np.append(slope, np.bincount(self._group, by_mention, len(of_nil)))
 
 
 def _maximise(
@@ -256,7 +271,8 @@ def _maximise(
 ) -> LinkFit:
     from scipy.optimize import minimize
 
-    first = np.array([*(getattr(start, name) for name in names), start.nil])
+    nil_of_group = likelihood.nil_of_group
+    first = np.array([getattr(start, name) for name in names] + [start.nil] * len(nil_of_group))
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         value, slope = likelihood(weights)
@@ -264,14 +280,20 @@ def _maximise(
         return _REGULARISATION * float(away @ away) - value, 2 * _REGULARISATION * away - slope
 
     # Without examples of NIL, its weight would run away.
-    nil_bounds = (None, None) if likelihood.is_nil.any() else (start.nil, start.nil)
-    bounds = [*[(0, None)] * len(names), nil_bounds]
+    nil_bounds = [(None, None) if count else (start.nil, start.nil) for count in nil_of_group]
+    bounds = [*[(0, None)] * len(names), *nil_bounds]
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds).x
-    values = {name: round(float(v), 4) for name, v in zip([*names, "nil"], found, strict=True)}
+    of_terms, of_nil = np.split(found, [len(names)])
+    nil = of_nil[nil_of_group > 0].mean() if nil_of_group.any() else start.nil
+    values: dict[str, Any] = {
+        name: round(float(value), 4)
+        for name, value in zip([*names, "nil"], [*of_terms, nil], strict=True)
+    }
     return LinkFit(
         weights=replace(start, **values, fitted_on=data),
-        mentions=len(likelihood.is_nil),
-        nil=int(likelihood.is_nil.sum()),
+        mentions=len(likelihood),
+        nil=int(nil_of_group.sum()),
+        nil_of_group=[round(float(value), 4) for value in of_nil],
         before=likelihood(first)[0],
         after=likelihood(found)[0],
     )

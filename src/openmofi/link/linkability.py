@@ -25,7 +25,8 @@ from openmofi.config import LinkSettings
 from openmofi.folders import new_folder
 from openmofi.kb.arrays import open_array
 from openmofi.kb.store import LINKABILITY, KnowledgeBase
-from openmofi.kb.text import Texts, tokenise
+from openmofi.kb.strings import string_buffers
+from openmofi.kb.text import Texts, as_text, tokenise
 from openmofi.link.mentions import Mentions, find_mentions, stop_keys
 
 
@@ -65,8 +66,10 @@ def count_names(
     counts = {name: np.zeros(len(kb.index), np.uint32) for name in ("seen", "large", "small")}
     stopped, num_captions = stop_keys(kb.index, kb.hasher), 0
     for batch in captions:
+        texts = as_text(batch)
         found = find_mentions(
-            tokenise(batch),
+            tokenise(texts),
+            string_buffers(texts)[1],
             index=kb.index,
             hasher=kb.hasher,
             stopped=stopped,

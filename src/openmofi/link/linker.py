@@ -100,16 +100,15 @@ class Linker:
 
         Returns:
             As `link` does.
+
+        Raises:
+            InputError: a caption is not text, or a span lies outside its caption.
         """
-        rows, starts, ends = (
-            spans[name].to_numpy().astype(np.int64) for name in ("row", "start", "end")
-        )
-        order = np.lexsort((ends, starts, rows))
-        rows, starts, ends = rows[order], starts[order], ends[order]
+        rows, starts, ends = _checked(spans, len(captions))
         batches = []
         for at, piece in _pieces(captions):
             here = slice(*np.searchsorted(rows, [at, at + len(piece)]))
-            mentions = self._given(piece, rows[here] - at, starts[here], ends[here])
+            mentions = self._given(piece, at, rows[here] - at, starts[here], ends[here])
             batches.append(self._link_batch(piece, at, (mentions, _UNDETECTED), all_candidates))
         return pa.Table.from_batches(batches, CANDIDATES).combine_chunks()
 
@@ -117,6 +116,7 @@ class Linker:
         """Returns the mentions of captions, and the detector's probability of each."""
         mentions = find_mentions(
             tokenise(captions),
+            string_buffers(captions)[1],
             index=self.kb.index,
             hasher=self.kb.hasher,
             stopped=self._stopped,
@@ -129,13 +129,29 @@ class Linker:
         return mentions, boosted["detected"].to_numpy()
 
     def _given(
-        self, captions: pa.LargeStringArray, row: np.ndarray, start: np.ndarray, end: np.ndarray
+        self,
+        captions: pa.LargeStringArray,
+        offset: int,
+        row: np.ndarray,
+        start: np.ndarray,
+        end: np.ndarray,
     ) -> Mentions:
-        texts = captions.take(pa.array(np.unique(row))).to_pylist()
-        slot = np.unique(row, return_inverse=True)[1]
-        spans = zip(slot.tolist(), start.tolist(), end.tolist(), strict=True)
-        keys = self.kb.keys([(texts[i] or "")[a:b] for i, a, b in spans])
-        return given_mentions((row, start, end), tokenise(captions), keys)
+        used, slot = np.unique(row, return_inverse=True)
+        texts = [text or "" for text in captions.take(pa.array(used)).to_pylist()]
+        spans = list(zip(slot.tolist(), start.tolist(), end.tolist(), strict=True))
+        for i, a, b in spans:
+            if not 0 <= a <= b <= len(texts[i]):
+                raise InputError(
+                    f"The span {a}-{b} lies outside of caption {used[i] + offset}, which has "
+                    f"{len(texts[i])} characters; spans count code points."
+                )
+        surfaces = pa.array([texts[i][a:b] for i, a, b in spans], pa.large_string())
+        keys = self.kb.keys(surfaces)
+        # Spans that are no names must not count among the caption's other mentions.
+        known = np.flatnonzero(keys >= 0)
+        places = row[known], start[known], end[known]
+        chosen = surfaces.take(pa.array(known))
+        return given_mentions(places, tokenise(captions), chosen, keys[known])
 
     def _link_batch(
         self,
@@ -163,7 +179,7 @@ class Linker:
             "score": score[chosen],
         }
         item, entity = candidates.item[kept], candidates.entity[chosen]
-        return self._batch(captions, offset, mentions, item, entity, columns)
+        return self._batch(offset, mentions, item, entity, columns)
 
     def _kept(self, candidates: Candidates, score: np.ndarray, all_candidates: bool) -> np.ndarray:
         """Returns which rows to return, of the candidates in their final order."""
@@ -195,15 +211,14 @@ class Linker:
 
     def _batch(
         self,
-        captions: pa.LargeStringArray,
         offset: int,
         mentions: Mentions,
         item: np.ndarray,
         entity: np.ndarray,
         columns: dict[str, np.ndarray],
     ) -> pa.RecordBatch:
-        _, data = string_buffers(captions)
-        offsets, surfaces = slices(data, mentions.raw_start[item], mentions.raw_end[item])
+        places = mentions.raw_start[item], mentions.raw_end[item]
+        offsets, surfaces = slices(mentions.raw, *places)
         buffers = pa.py_buffer(offsets), pa.py_buffer(surfaces)
         arrays = {
             "row": mentions.row[item] + offset,
@@ -226,9 +241,36 @@ def _full_text(kb: KnowledgeBase) -> Callable[[np.ndarray], list[str]]:
     return lambda rows: kb.texts.in_full(rows).to_pylist()
 
 
+def _checked(spans: pa.Table, num_captions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns row, start and end of spans, in order.
+
+    Raises:
+        InputError: a column is missing or is not of whole numbers, or a row is out of range.
+    """
+    names = ("row", "start", "end")
+    for name in names:
+        column = spans[name] if name in spans.column_names else None
+        if column is None or column.null_count or not pa.types.is_integer(column.type):
+            raise InputError(
+                f"Spans need the columns row, start and end, of whole numbers without nulls; "
+                f"{name!r} is {'missing' if column is None else f'of {column.type}'}."
+            )
+    rows, starts, ends = (spans[name].to_numpy().astype(np.int64) for name in names)
+    if len(rows) and not 0 <= rows.min() <= rows.max() < num_captions:
+        raise InputError(
+            f"Spans have rows from {rows.min()} to {rows.max()}, but there are {num_captions} "
+            "captions, counted from 0."
+        )
+    order = np.lexsort((ends, starts, rows))
+    return rows[order], starts[order], ends[order]
+
+
 def _pieces(captions: Texts) -> Iterator[tuple[int, pa.LargeStringArray]]:
     """Yields batches of captions with the index of their first."""
     if isinstance(captions, str):
         raise InputError(f"Linker.link expects a list of captions; write link([{captions!r}]).")
+    if not hasattr(captions, "__getitem__"):
+        kind = type(captions).__name__
+        raise InputError(f"Linker.link expects captions as a list or an Arrow array, not a {kind}.")
     for at in range(0, len(captions), _BATCH):
         yield at, as_text(captions[at : at + _BATCH], at)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from openmofi.config import LinkSettings
+from openmofi.kb.compiled import compiled
 from openmofi.kb.hashing import Hasher, mix_one
 from openmofi.kb.index import (
     LENGTH_BITS,
@@ -19,6 +19,7 @@ from openmofi.kb.index import (
     lengths_after,
     lengths_after_two,
 )
+from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import LOWERCASE, Tokens
 from openmofi.link.stopwords import STOP_WORDS
 
@@ -36,10 +37,12 @@ class Mentions:
     """Code points of the raw caption."""
     end: np.ndarray
     raw_start: np.ndarray
-    """Bytes in the data of the raw captions."""
+    """Where in `raw` the mention's text lies."""
     raw_end: np.ndarray
+    raw: np.ndarray
+    """Bytes of texts, not of one item per mention."""
     key: np.ndarray
-    """The name: a position in the index, or -1."""
+    """The name: a position in the index."""
     written: np.ndarray
     """1: with a capital although its place asks for none; -1: without, by someone who uses them;
     0: neither says anything."""
@@ -56,6 +59,7 @@ def stop_keys(index: NameIndex, hasher: Hasher) -> np.ndarray:
 
 def find_mentions(
     tokens: Tokens,
+    raw: np.ndarray,
     *,
     index: NameIndex,
     hasher: Hasher,
@@ -67,6 +71,7 @@ def find_mentions(
 
     Args:
         tokens: the captions.
+        raw: the bytes that `tokens.raw_start` counts.
         index: the names.
         hasher: what hashed the names.
         stopped: keys that are no mentions, see `stop_keys`.
@@ -93,36 +98,39 @@ def find_mentions(
         end=tokens.char_end[last],
         raw_start=tokens.raw_start[first],
         raw_end=tokens.raw_end[last],
+        raw=raw,
         key=key,
         written=_written(tokens, row, first, last),
     )
 
 
 def given_mentions(
-    spans: tuple[np.ndarray, np.ndarray, np.ndarray], tokens: Tokens, keys: np.ndarray
+    spans: tuple[np.ndarray, np.ndarray, np.ndarray],
+    tokens: Tokens,
+    texts: pa.LargeStringArray,
+    keys: np.ndarray,
 ) -> Mentions:
     """Returns spans that somebody else found as mentions.
 
     Args:
         spans: caption, start and end of each, in code points; in order of caption and start.
         tokens: of the captions.
-        keys: of the spans' texts, see `KnowledgeBase.keys`.
+        texts: of the spans.
+        keys: of the texts, see `KnowledgeBase.keys`; all are names.
     """
     row, start, end = spans
+    offsets, raw = string_buffers(texts)
     place = tokens.row.astype(np.int64) << 32
-    first = np.searchsorted(place | tokens.char_start, (row << 32) | start)
-    last = np.searchsorted(place | tokens.char_end, (row << 32) | end, side="right") - 1
-    if not len(tokens):
-        first = last = np.zeros(0, np.int64)
-    else:
-        first = np.minimum(first, len(tokens) - 1)
-        last = np.maximum(first, last)
+    # The tokens that share a character with the span; a name has one at least.
+    first = np.searchsorted(place | tokens.char_end, (row << 32) | start, side="right")
+    last = np.searchsorted(place | tokens.char_start, (row << 32) | end) - 1
     return Mentions(
         row=row,
         start=start,
         end=end,
-        raw_start=tokens.raw_start[first],
-        raw_end=tokens.raw_end[last],
+        raw_start=offsets[:-1],
+        raw_end=offsets[1:],
+        raw=raw,
         key=keys,
         written=_written(tokens, row, first, last),
     )
@@ -141,7 +149,7 @@ def _longest_row(tokens: Tokens) -> int:
     return int((ends - starts).max())
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find_mentions(
     buffer, start, end, char_start, char_end, barrier, is_character, row_start, powers, arrays,
     stopped, limits,
@@ -190,7 +198,7 @@ def _find_mentions(
     return found[:size, 0], found[:size, 1], found[:size, 2], found[:size, 3]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _possible_lengths(low, high, start, end, barrier, sums, backward, arrays, lengths):
     """Writes which lengths names may have that begin with each token of a caption.
 
@@ -208,13 +216,13 @@ def _possible_lengths(low, high, start, end, barrier, sums, backward, arrays, le
     lengths[high - 1 - low] &= 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _hash(begin, stop, origin, sums, backward):
     """Returns the hash of a span of the buffer, see hashing.py."""
     return mix_one((sums[stop - origin] - sums[begin - origin]) * backward[begin - origin])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sum(buffer, begin, stop, forward, sums):
     """Writes the prefix sums of hashing.py over one caption."""
     total = np.uint64(0)
@@ -224,7 +232,7 @@ def _sum(buffer, begin, stop, forward, sums):
         sums[k + 1] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _room(token, high, longest, lengths, barrier):
     """Returns how many tokens a name may have that begins here."""
     known = 0
@@ -238,19 +246,19 @@ def _room(token, high, longest, lengths, barrier):
     return room
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_number(buffer, begin, stop):
     """Says whether a token begins and ends with a digit; such are mostly dates."""
     return 48 <= buffer[begin] <= 57 and 48 <= buffer[stop - 1] <= 57
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _contains(items, wanted):
     at = np.searchsorted(items, wanted)
     return at < len(items) and items[at] == wanted
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _how_written(case, barrier, row_start, row, first, last):
     """Returns `Mentions.written`."""
     written = np.zeros(len(row), np.int8)

@@ -1,38 +1,38 @@
 """Reads compressed or plain text files, and survives files that end too early.
 
 In: a path ending in .gz, .bz2, .zst or anything else (plain), or "-" for standard input, whose
-compression shows in its first bytes. Out: blocks of bytes, or (line number, bytes).
+compression shows in its first bytes. Out: blocks of bytes, or (line number, bytes), without the
+byte order mark that some editors put at the beginning.
 """
 
-import bz2
+import codecs
 import os
 import sys
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-from isal import igzip, isal_zlib
+from openmofi.kb.read.compressed import DAMAGE, SUFFIXES, TrailingGarbage, decompressor
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
-# What the decompressors raise for files that were cut off or damaged.
-_DAMAGE: Any = (
-    EOFError,
-    OSError,
-    zlib.error,
-    isal_zlib.error,
-    pa.ArrowException,
-)
-_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\x28\xb5\x2f\xfd": ".zst"}
+_MARK = codecs.BOM_UTF8
+
+
+class Damage(NamedTuple):
+    """Where a file breaks off."""
+
+    reason: str
+    """truncated_file, or trailing_garbage: its content is complete, but something follows it."""
+    message: str
 
 
 class TruncatedFile(Exception):
     """Says that a file ended or broke in the middle; raised after all its readable lines."""
 
-    def __init__(self, message: str, rest: bytes = b""):
-        super().__init__(message)
+    def __init__(self, damage: Damage, rest: bytes = b""):
+        super().__init__(damage.message)
+        self.damage = damage
         self.rest = rest
         """What was readable of the line where the file broke."""
 
@@ -46,8 +46,9 @@ class Blocks:
         self.size = os.fstat(self._file.fileno()).st_size if self._owned else None
         """Bytes of the file as it lies on disk; None for standard input."""
         suffix = path.suffix if self._owned else _suffix_by_content(self._file)
-        self._plain = suffix not in _MAGIC.values()
-        self._read = _decompressor(suffix, self._file)
+        self._plain = suffix not in SUFFIXES.values()
+        self._read = decompressor(self._file, suffix, BLOCK_BYTES)
+        self._at_start = True
 
     def __enter__(self) -> "Blocks":
         return self
@@ -62,14 +63,34 @@ class Blocks:
         Raises:
             TruncatedFile: the file is cut off or damaged; raised after the last readable block.
         """
-        while True:
-            try:
-                block = self._read()
-            except _DAMAGE as error:
-                raise TruncatedFile(str(error)) from None
-            if not block:
-                return
+        if self._at_start:
+            yield from self._first_block()
+        while block := self._next_block():
             yield block
+
+    def _first_block(self) -> Iterator[bytes]:
+        """Yields the beginning, if there is more than a byte order mark."""
+        self._at_start = False
+        block = damage = None
+        try:
+            block = self._next_block()
+            while 0 < len(block) < len(_MARK) and (more := self._next_block()):
+                block += more
+        except TruncatedFile as error:
+            damage = error
+        if block and (block := block.removeprefix(_MARK)):
+            yield block
+        if damage:
+            raise damage
+
+    def _next_block(self) -> bytes:
+        try:
+            return self._read()
+        except TrailingGarbage as error:
+            raise TruncatedFile(Damage("trailing_garbage", str(error))) from None
+        except DAMAGE as error:
+            message = str(error) or "the file breaks off"
+            raise TruncatedFile(Damage("truncated_file", message)) from None
 
     @property
     def position(self) -> int:
@@ -82,7 +103,9 @@ class Blocks:
         Only a plain file can jump; a compressed one is decompressed again.
         """
         if self._plain and self._owned:
-            self._file.seek(num_bytes)
+            marked = self._file.read(len(_MARK)) == _MARK
+            self._file.seek(num_bytes + marked * len(_MARK))
+            self._at_start = False
             return b""
         for block in self:
             if len(block) > num_bytes:
@@ -113,26 +136,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                         number += 1
                         yield number, line.rstrip(b"\r")
         except TruncatedFile as error:
-            raise TruncatedFile(str(error), b"".join(rest)) from None
+            last = b"".join(rest)
+            if error.damage.reason == "trailing_garbage" and last:
+                yield number + 1, last
+                last = b""
+            raise TruncatedFile(error.damage, last) from None
     if any(rest):
         yield number + 1, b"".join(rest)
 
 
 def _suffix_by_content(file: Any) -> str:
     start = file.peek(4)
-    return next((suffix for magic, suffix in _MAGIC.items() if start.startswith(magic)), "")
+    return next((suffix for magic, suffix in SUFFIXES.items() if start.startswith(magic)), "")
 
-
-def _decompressor(suffix: str, file: Any) -> Callable[[], bytes]:
-    """Returns a function that gives the next piece, b"" at the end."""
-    # read1 gives what it has before it meets the damage; read(n) would lose it.
-    if suffix == ".gz":
-        gzip_file = igzip.IGzipFile(fileobj=file, mode="rb")
-        return lambda: gzip_file.read1(BLOCK_BYTES)
-    if suffix == ".bz2":
-        bz2_file = bz2.BZ2File(file)
-        return lambda: bz2_file.read1(BLOCK_BYTES)
-    if suffix == ".zst":
-        stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
-        return lambda: stream.read(BLOCK_BYTES)
-    return lambda: file.read(BLOCK_BYTES)

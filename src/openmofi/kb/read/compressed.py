@@ -1,0 +1,144 @@
+"""Decompresses files piece by piece, and gives what it has before it meets damage.
+
+In: an open file and the suffix that tells its compression. Out: a function that returns the next
+piece of content, b"" at the end.
+"""
+
+import bz2
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from isal import igzip_lib
+
+GZIP_MAGIC, BZIP2_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
+SUFFIXES = {GZIP_MAGIC: ".gz", BZIP2_MAGIC: ".bz2", ZSTD_MAGIC: ".zst"}
+
+# What the decompressors raise for files that were cut off or damaged.
+DAMAGE: Any = (EOFError, OSError, zlib.error, igzip_lib.error, pa.ArrowException)
+
+# What a decompressor made of a piece is lost if it meets damage in it; smaller ones cost time.
+_GZIP_BYTES = 1 << 15
+_CUT_OFF = "the file ends before its compressed content does"
+
+
+class TrailingGarbage(Exception):
+    """Says that something else follows a file's complete content."""
+
+
+def decompressor(file: Any, suffix: str, size: int) -> Callable[[], bytes]:
+    """Returns a function that gives the next piece, b"" at the end.
+
+    Args:
+        file: open for reading bytes.
+        suffix: .gz, .bz2 or .zst; anything else is not compressed.
+        size: bytes of a piece, at most.
+    """
+    if suffix == ".gz":
+        return _Gzip(file, size).read
+    if suffix == ".bz2":
+        bz2_file = bz2.BZ2File(file)
+        # read1 gives what it has before it meets the damage; read(n) would lose it.
+        return lambda: bz2_file.read1(size)
+    if suffix == ".zst":
+        return _Zstandard(file, size).read
+    return lambda: file.read(size)
+
+
+class _Gzip:
+    """Reads gzip members; igzip's own file object loses a block at the place where a file ends."""
+
+    def __init__(self, file: Any, size: int):
+        self._file, self._size = file, size
+        self._raw = b""
+        self._member: Any = None
+        self._num_members = 0
+
+    def read(self) -> bytes:
+        """Returns the next piece.
+
+        Raises:
+            TrailingGarbage: after a member comes something else.
+            EOFError: the file is cut off.
+            IsalError: it is damaged.
+        """
+        while self._member is not None or self._starts_member():
+            if not self._raw and self._member.needs_input:
+                self._raw = self._file.read(_GZIP_BYTES)
+                if not self._raw:
+                    raise EOFError(_CUT_OFF)
+            raw, self._raw = self._raw, b""
+            block = self._member.decompress(raw, self._size)
+            if self._member.eof:
+                self._raw, self._member = self._member.unused_data, None
+            if block:
+                return block
+        return b""
+
+    def _starts_member(self) -> bool:
+        """Begins the next member; says whether there is one."""
+        # Tapes and block devices pad files with zeros, which gzip ignores as well.
+        while (len(self._raw) < 2 or not self._raw.lstrip(b"\0")) and (more := self._more()):
+            self._raw = (self._raw.lstrip(b"\0") if self._num_members else self._raw) + more
+        if self._num_members and not self._raw.lstrip(b"\0"):
+            return False
+        if not self._raw and not self._num_members:
+            raise EOFError(_CUT_OFF)
+        if not self._raw.startswith(GZIP_MAGIC):
+            if self._num_members:
+                raise TrailingGarbage("after the compressed content comes something else")
+            raise EOFError("the file is not compressed by gzip")
+        self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        self._num_members += 1
+        return True
+
+    def _more(self) -> bytes:
+        return self._file.read(_GZIP_BYTES)
+
+
+class _Zstandard:
+    """Reads Zstandard frames through Arrow, which loses the piece in which it meets damage."""
+
+    def __init__(self, file: Any, size: int):
+        self._file, self._size = file, size
+        self._stream = self._open()
+        self._given = 0
+        self._damage: Exception | None = None
+
+    def _open(self) -> pa.CompressedInputStream:
+        return pa.CompressedInputStream(pa.PythonFile(self._file, mode="r"), "zstd")
+
+    def read(self) -> bytes:
+        """Returns the next piece.
+
+        Raises:
+            OSError: the file is cut off or damaged; raised after all that was readable.
+        """
+        if self._damage:
+            raise self._damage
+        try:
+            block = self._stream.read(self._size)
+        except DAMAGE as error:
+            block, self._damage = self._lost_piece(), error
+            if not block:
+                raise
+        self._given += len(block)
+        return block
+
+    def _lost_piece(self) -> bytes:
+        """Reads the file again up to the lost piece, and that byte by byte; b"" from a pipe."""
+        if not self._file.seekable():
+            return b""
+        self._file.seek(0)
+        self._stream = self._open()
+        left = self._given
+        while left:
+            left -= len(self._stream.read(min(left, self._size)))
+        found = bytearray()
+        try:
+            while byte := self._stream.read(1):
+                found += byte
+        except DAMAGE:
+            pass
+        return bytes(found)
