@@ -5,6 +5,8 @@ Imports nothing heavy: the command line reads this file to build its help.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_type_hints
@@ -24,12 +26,28 @@ def _check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
 _ANY = float("inf")
 
 
+def _language_codes(given: Iterable[str]) -> tuple[str, ...]:
+    """Returns codes in their order, also of text with commas, or refuses what is none."""
+    texts = [given] if isinstance(given, str) else given
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    codes = tuple(dict.fromkeys(part.lower() for part in parts if part))
+    # As in the keys of a dump's labels: https://www.wikidata.org/wiki/Help:Wikimedia_language_codes
+    wrong = next((c for c in codes if not re.fullmatch(r"[a-z]{2,}(-[a-z0-9]+)*", c)), None)
+    if not codes or wrong:
+        shown = wrong or ", ".join(texts)
+        raise SettingsError(
+            f"Setting 'languages' cannot be {shown!r}; expected Wikidata's codes such as en,de,mul."
+        )
+    return codes
+
+
 @dataclass(frozen=True)
 class KBSettings:
     """Builds a knowledge base from dumps and catalogues."""
 
     languages: tuple[str, ...] = ("en", "mul")
-    """Languages whose labels and aliases become names; the first with a label gives the label."""
+    """Languages whose labels and aliases become names, such as en,de,mul; the first with a label
+    gives the label."""
     preset: Literal["image", "wikipedia", "full"] = "image"
     """Which items of a dump are kept. image: what pictures may show, that is items with a sitelink
     that are no scholarly article and no name; wikipedia: items with an article in one of the
@@ -60,9 +78,11 @@ class KBSettings:
     """Processes that decode a dump, beside the one that decompresses it; all cores by default."""
 
     def __post_init__(self) -> None:
-        _check_bounds(self, max_entities=(1, _ANY), alias_weight=(0, _ANY), workers=(1, _ANY))
-        _check_bounds(self, language_weight=(0, _ANY), anchor_min_count=(1, _ANY))
-        _check_bounds(self, anchor_mu=(1e-9, _ANY))
+        _check_bounds(self, max_entities=(1, _ANY), workers=(1, _ANY), prior_gamma=(0, 10))
+        # Far beyond any use, so that priors and their sums stay finite.
+        _check_bounds(self, alias_weight=(0, 1e3), language_weight=(0, 1e3))
+        _check_bounds(self, anchor_min_count=(1, _ANY), anchor_mu=(1e-9, 1e9))
+        object.__setattr__(self, "languages", _language_codes(self.languages))
         if self.preset not in ("image", "wikipedia", "full"):
             known = "expected image, wikipedia or full"
             raise SettingsError(f"Setting 'preset' cannot be {self.preset!r}; {known}.")

@@ -33,9 +33,9 @@ def new_folder(out: Path) -> Iterator[Path]:
     """Yields a folder to fill; without an error in between it appears as `out` at the end.
 
     A kill leaves the old folder or the new one, and perhaps `.<name>.partial`, which the next
-    attempt removes.
+    attempt removes. A symbolic link stays, and what it leads to is replaced.
     """
-    out = Path(os.path.abspath(out))
+    out = Path(os.path.realpath(out))
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -12,9 +12,9 @@ import pytest
 from openmofi.config import KBSettings
 from openmofi.demo.world import SIZES, draw_world
 from openmofi.errors import InputError, SettingsError
-from openmofi.kb.read.dump import read_dump
 from openmofi.kb.read.records import EntityRecord
 from openmofi.pairs.read import read_pairs, read_shard
+from records import read_dump
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -1,9 +1,11 @@
+import csv
 from pathlib import Path
 
 import pytest
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.kb.read import csv_rows
 from openmofi.kb.read.catalogue import read_catalogue
 
 
@@ -38,6 +40,9 @@ def test_headers_vary(tmp_path, header):
         ("1,x,heavy", "bad_weight"),
         ("1,x,-1", "bad_weight"),
         ("1,x,nan", "bad_weight"),
+        ("1,x,1e39", "bad_weight"),
+        ('1,"x"y,1', "bad_csv"),
+        ('1,"x,1', "bad_csv"),
         ("1,x,1,extra", "too_many_fields"),
     ],
 )
@@ -53,10 +58,31 @@ def test_a_row_that_is_not_utf8_is_refused_alone(tmp_path):
     assert [record.line for record in records] == [2, 3]
 
 
-def test_an_unclosed_quote_is_survived(tmp_path):
-    rows = "".join(f"{i},name {i}\n" for i in range(2, 30_000))
-    records = read(tmp_path, f'id,name\n1,"open\n{rows}')
-    assert "bad_csv" in {getattr(record, "reason", "entity") for record in records}
+@pytest.mark.parametrize("number", [2, 150, 150_000])
+def test_an_unclosed_quote_costs_its_own_row_only(tmp_path, number):
+    rows = "".join(f"{i},name {i}\n" for i in range(2, number))
+    bad, *good = read(tmp_path, f'id,name\n1,"open\n{rows}')
+    assert (bad.reason, bad.line) == ("bad_csv", 2)
+    assert '1,"open' in bad.text
+    assert [record.line for record in good] == list(range(3, number + 1))
+
+
+def test_an_unclosed_quote_does_not_reach_to_the_next_quoted_field(tmp_path):
+    rows = '1,"open,foo\n2,Lyon,x\n3,"Paris",y\n4,"Rome\n, Italy",z\n'
+    bad, *good = read(tmp_path, f"id,name,description\n{rows}")
+    assert bad.reason == "bad_csv"
+    assert [record.label for record in good] == ["Lyon", "Paris", "Rome\n, Italy"]
+    assert [record.line for record in good] == [3, 4, 5]
+
+
+def test_fields_may_be_long_but_not_endless(tmp_path, monkeypatch):
+    before = csv.field_size_limit()
+    aliases = "|".join(f"alias {i}" for i in range(20_000))
+    (record,) = read(tmp_path, f"id,name,aliases\n1,x,{aliases}\n")
+    assert (len(record.names), csv.field_size_limit()) == (20_001, before)
+    monkeypatch.setattr(csv_rows, "_MAX_FIELD_CHARS", 1000)
+    bad, good = read(tmp_path, f"id,name\n1,{aliases}\n2,tea\n")
+    assert (bad.reason, len(bad.text) < 300, good.label) == ("field_too_long", True, "tea")
 
 
 @pytest.mark.parametrize(

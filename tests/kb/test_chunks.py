@@ -11,10 +11,10 @@ from openmofi.config import KBSettings
 from openmofi.kb.read import chunks as cutting
 from openmofi.kb.read.chunks import read_chunks
 from openmofi.kb.read.decode import LineDecoder
-from openmofi.kb.read.dump import read_dump
 from openmofi.kb.read.lines import Blocks
 from openmofi.kb.read.parts import make_part
 from openmofi.kb.read.records import EntityRecord
+from records import read_dump
 from wikidata import item, write_dump
 
 
@@ -57,6 +57,17 @@ def test_lines_longer_than_a_chunk_stay_whole(tmp_path):
     things = [item(1, "a" * 5000), item(2)]
     records = list(read_dump(write_dump(tmp_path / "d.json", *things), KBSettings()))
     assert [record.label[:7] for record in records] == ["aaaaaaa", "thing 2"]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["d.json", "d.json.gz"])
+def test_reading_goes_on_behind_a_byte_order_mark(tmp_path, name):
+    compress = gzip.compress if name.endswith("gz") else bytes
+    (tmp_path / name).write_bytes(compress(b"\xef\xbb\xbf" + b"0123456789abcde\n" * 30))
+    found = cut(tmp_path / name)
+    rest = cut(tmp_path / name, start=found[1].end, first_line=found[1].next_line)
+    assert b"".join(c.data for c in rest) == b"".join(c.data for c in found[2:])
+    assert found[0].data[:4] == b"0123"
 
 
 def test_several_gzip_members_are_one_file(tmp_path):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openmofi import folders
+from openmofi import folders, progress
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase, build, build_kb
@@ -157,6 +157,54 @@ def test_equal_inputs_give_equal_fingerprints(tmp_path):
     build_kb(other, out=tmp_path / "three")
     prints = [KnowledgeBase.open(tmp_path / n).fingerprint for n in ("one", "two", "three")]
     assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize("change", ["id", "name", "aliases", "description", "type", "image"])
+def test_the_fingerprint_covers_what_is_seen_of_an_entity(tmp_path, change):
+    row = {"id": "a", "name": "Ann", "aliases": "A", "description": "d", "type": "t", "image": "i"}
+    header = ",".join(row)
+    prints = set()
+    # The names have equal keys, and differ only in how they are written.
+    for name, values in (("one", row), ("two", {**row, change: row[change].swapcase()})):
+        build_kb(catalogue(tmp_path, ",".join(values.values()), header=header), out=tmp_path / name)
+        prints.add(KnowledgeBase.open(tmp_path / name).fingerprint)
+    assert len(prints) == 2
+
+
+def test_huge_weights_keep_their_order_and_stay_finite(tmp_path):
+    rows = ["a,Foo Bar,1e30", "b,Foo Bar,1e29", "c,Other,1", "d,Other,"]
+    settings = KBSettings(prior_gamma=10, alias_weight=1000)
+    build_kb(catalogue(tmp_path, *rows), out=tmp_path / "kb", settings=settings)
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    assert kb.ids.to_pylist() == ["a", "b", "c", "d"]
+    priors = [c.prior for c in kb.query("foo bar")]
+    assert priors == [pytest.approx(1), pytest.approx(1e-10)]
+    assert sum(c.prior for c in kb.query("other")) == pytest.approx(1)
+
+
+def test_stages_tell_how_many_rows_they_have_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_LOG_EVERY_SECONDS", 0.0)
+    build_kb(catalogue(tmp_path, "a,Ann,", "b,Bob,"), out=tmp_path / "kb")
+    told = capsys.readouterr().err
+    for stage in ("ranking entities: 8/8", "sorting names: 4/4", "sorting entities: 4/4"):
+        assert f"{stage} rows" in told
+    for stage in ("indexing names: 2/2", "storing ids and texts: 8/8", "the fingerprint: 4/4"):
+        assert f"{stage} rows" in told
+
+
+def test_several_entities_on_one_line_are_explained(tmp_path):
+    (tmp_path / "d.json").write_text(json.dumps([GEORGIA, GEORGIA]))
+    with pytest.raises(InputError, match=r"expected one entity a line, .* for example with: jq -c"):
+        build_kb(tmp_path / "d.json", out=tmp_path / "kb")
+
+
+def test_languages_that_nothing_is_named_in_are_shown(tmp_path):
+    with pytest.raises(InputError, match="one of the --languages english that the --preset image"):
+        build_kb(
+            dump(tmp_path, GEORGIA),
+            out=tmp_path / "kb",
+            settings=KBSettings(languages=("English",)),
+        )
 
 
 def test_a_collision_of_hashes_takes_the_next_seed(tmp_path, monkeypatch):

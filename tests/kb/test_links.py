@@ -53,7 +53,8 @@ def test_merged_ids_are_found(tmp_path):
     assert kb.row_of("Q79") is None
     assert kb.row_of("Q5") != kb.row_of("Q230")
     counts = links(kb, "redirects")
-    assert (counts["lines"], counts["resolved"], counts["unresolved"]) == (5, 2, 2)
+    assert (counts["lines"], counts["resolved"], counts["unresolved"]) == (5, 2, 1)
+    assert counts["still_entities"] == 1
     assert counts["refused"] == {"bad_fields": 1}
 
 
@@ -130,6 +131,8 @@ def test_decisions_reach_merged_ids(tmp_path):
         ("!\tQ230\t1\n", "line 1: the name '!' has neither letters nor digits"),
         ("Georgia\tQ230\t.6\ngeorgia\tQ1428\t.6\n", "line 2: the p of 'georgia' sum to more"),
         ("Georgia\tQ230\t.2\ngeorgia\tQ230\t.2\n", "line 2: 'georgia' and Q230 were decided"),
+        ("Georgia\t-\ngeorgia\tQ230\t1\n", "line 2: 'georgia' is removed in one line and given"),
+        ("Georgia\tQ230\t1\ngeorgia\t-\n", "line 2: 'georgia' is removed in one line and given"),
     ],
 )
 def test_a_wrong_decision_is_explained(tmp_path, lines, message):
@@ -145,6 +148,19 @@ def test_a_missing_file_is_explained(tmp_path, setting):
             out=tmp_path / "kb",
             settings=KBSettings(**{setting: "nowhere"}),
         )
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name_or_id(tmp_path):
+    mark = "\ufeff"
+    kb = built(
+        tmp_path,
+        redirects=f"{mark}Q77\tQ230\n",
+        anchors=f"{mark}the capital\tQ5\t9\n",
+        overrides=f"{mark}Tbilisi\tQ230\t1\n",
+    )
+    assert kb.row_of("Q77") == kb.row_of("Q230")
+    assert names(kb, "the capital")["Q5"][0] == "anchor"
+    assert [c.id for c in kb.query("tbilisi")] == ["Q230"]
 
 
 PAIRS = st.lists(

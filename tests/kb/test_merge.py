@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from openmofi.config import KBSettings
 from openmofi.kb import build_kb
 from openmofi.kb.merge import sorting
-from openmofi.kb.read.dump import read_dump
 from openmofi.kb.text import canonical
+from records import read_dump
 from wikidata import content, item, write_dump
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from openmofi.config import KBSettings
 from openmofi.errors import SettingsError
-from openmofi.kb.read.dump import read_dump
+from records import read_dump
 from wikidata import item, of_class, write_dump
 
 
@@ -57,8 +57,25 @@ def test_a_class_by_a_deprecated_statement_is_none(tmp_path):
         ({"preset": "wikipedia", "languages": ("mul",)}, "mul has no Wikipedia"),
         ({"workers": 0}, "'workers' cannot be 0"),
         ({"anchor_mu": 0}, "'anchor_mu' cannot be 0"),
+        ({"prior_gamma": 30}, "'prior_gamma' cannot be 30; expected from 0 to 10"),
+        ({"prior_gamma": float("nan")}, "'prior_gamma' cannot be nan"),
+        ({"alias_weight": float("inf")}, "'alias_weight' cannot be inf"),
+        ({"languages": ("en", "d e")}, "'languages' cannot be 'd e'; expected Wikidata's codes"),
+        ({"languages": ("en;de",)}, "'languages' cannot be 'en;de'"),
+        ({"languages": (" ,",)}, "'languages' cannot be ' ,'; expected Wikidata's codes"),
     ],
 )
 def test_impossible_settings_are_explained(settings, message):
     with pytest.raises(SettingsError, match=message):
         KBSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    "given", [("en,de,mul",), ("en, de", "mul"), ("EN", "de", "en,mul", ""), "en,de,mul"]
+)
+def test_languages_may_be_given_with_commas(given):
+    assert KBSettings(languages=given).languages == ("en", "de", "mul")
+
+
+def test_languages_may_have_scripts_and_regions():
+    assert KBSettings(languages=("zh-hans,be-tarask",)).languages == ("zh-hans", "be-tarask")

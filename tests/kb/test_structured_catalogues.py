@@ -63,6 +63,7 @@ def test_every_form_of_a_catalogue_gives_the_same(tmp_path):
         ({"id": "1", "name": {"en": "x"}}, "no_name"),
         ({"id": "1", "name": "x", "weight": "heavy"}, "bad_weight"),
         ({"id": "1", "name": "x", "weight": -1}, "bad_weight"),
+        ({"id": "1", "name": "x", "weight": 1e39}, "bad_weight"),
         ({"id": "1", "name": "x", "weight": [1]}, "bad_structure"),
         ({"id": "1", "name": "x", "aliases": {"a": 1}}, "bad_structure"),
     ],
@@ -100,3 +101,10 @@ def test_a_useless_catalogue_is_explained(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         build_kb(tmp_path / name, out=tmp_path / "kb")
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz"])
+def test_a_byte_order_mark_costs_no_entity(tmp_path, name):
+    first = b"\xef\xbb\xbf" + json.dumps(ROWS[0]).encode()
+    records = read_json_lines(json_lines(tmp_path, first, ROWS[1], name=name), KBSettings())
+    assert [record.id for record in records] == ["1", "2"]

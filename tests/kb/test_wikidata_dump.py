@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from openmofi.config import KBSettings
-from openmofi.kb.read.dump import read_dump
 from openmofi.kb.read.records import EntityRecord
+from records import read_dump
 
 WIKIDATA = Path(__file__).parents[3] / "shared" / "data" / "wikidata"
 
@@ -67,6 +67,8 @@ def test_a_truncated_file_keeps_what_was_readable(tmp_path, suffix):
     ("line", "reason"),
     [
         (b'{"id": "Q1", "labels": ', "bad_json"),
+        (b'{"id": "Q1"}, {"id": "Q2"}', "several_entities"),
+        (b'{"id": "Q1"}}', "bad_json"),
         (b"nonsense", "bad_json"),
         (b'{"id": 5, "type": "item"}', "bad_structure"),
         (b'{"type": "item", "labels": []}', "no_id"),
@@ -134,6 +136,13 @@ def test_disambiguation_pages_are_refused(tmp_path):
 def test_a_single_entity_file_is_read(tmp_path, wrap, indent):
     content = json.dumps(wrap(item("Q1")), indent=indent).encode()
     assert [record.id for record in read(tmp_path, content)] == ["Q1"]
+
+
+@pytest.mark.parametrize("suffix", COMPRESSED)
+def test_a_byte_order_mark_costs_no_entity(tmp_path, suffix):
+    lines = (json.dumps(item(f"Q{i}")).encode() for i in (1, 2))
+    content = COMPRESSED[suffix](b"\xef\xbb\xbf" + b"\n".join(lines))
+    assert [record.id for record in read(tmp_path, content, "d" + suffix)] == ["Q1", "Q2"]
 
 
 needs_wikidata = pytest.mark.skipif(not WIKIDATA.is_dir(), reason="../shared/data is absent")

@@ -49,8 +49,10 @@ def kb_build(
         if source.note:
             print(f"note: {source.path}: {source.note}")
     for kind, counts in summary.links.items():
-        unknown = f"{counts['unresolved']:,} lead to no entity"
-        print(f"note: {kind}: {counts['resolved']:,} of {counts['lines']:,} lines used, {unknown}")
+        rest = f"{counts['unresolved']:,} lead to no entity"
+        if still := counts["still_entities"]:
+            rest += f", {still:,} are of ids that are entities still"
+        print(f"note: {kind}: {counts['resolved']:,} of {counts['lines']:,} lines used, {rest}")
     say_next(f"openmofi kb query NAME --kb {out}")
 
 

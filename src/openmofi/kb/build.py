@@ -9,12 +9,10 @@ card.json, which appears under its name only when it is complete. A build that i
 
 import json
 import resource
-import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from openmofi.folders import check_replaceable, new_folder
 from openmofi.kb.hashing import HASH_VERSION
 from openmofi.kb.merge.links import Links
 from openmofi.kb.merge.merge import Merged, merge
-from openmofi.kb.read import chunks
+from openmofi.kb.read.decode import SEVERAL
 from openmofi.kb.read.parts import PartFiles
 from openmofi.kb.read.pool import num_workers
 from openmofi.kb.read.sources import Source, SourceSummary, open_source
@@ -70,7 +68,8 @@ def build_kb(
 
     Raises:
         InputError: a source is missing, of an unknown kind or without entities, a file named in
-            the settings is wrong, or `out` is something else than a knowledge base.
+            the settings is wrong, `out` is something else than a knowledge base, or another build
+            is writing it.
     """
     settings = settings or KBSettings()
     paths = [Path(sources)] if isinstance(sources, (str, Path)) else [Path(s) for s in sources]
@@ -78,7 +77,7 @@ def build_kb(
     links = Links(settings)
     out = Path(out)
     check_replaceable(out, _is_kb, "a knowledge base")
-    with _work_folder(out, opened, settings) as work:
+    with open_work(out, [source.path for source in opened], settings) as work:
         seconds = {}
         start = time.monotonic()
         parts = _read_sources(opened, work, settings)
@@ -91,40 +90,30 @@ def build_kb(
     return summary
 
 
-@contextmanager
-def _work_folder(out: Path, sources: list[Source], settings: KBSettings) -> Iterator[Path]:
-    """Yields the work folder; after an error it stays only if that saves reading a dump again."""
-    work = open_work(out, [source.path for source in sources], settings)
-    try:
-        yield work
-    except BaseException:
-        if not any(_is_worth_keeping(PartFiles(folder)) for folder in work.glob("[0-9]*")):
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    shutil.rmtree(work)
-
-
-def _is_worth_keeping(files: PartFiles) -> bool:
-    return files.done.num_entities > 0 and files.done.content_end >= chunks.CHUNK_BYTES
-
-
 def _read_sources(sources: list[Source], work: Path, settings: KBSettings) -> list[PartFiles]:
     parts = [PartFiles(work / str(number)) for number in range(len(sources))]
     for source, files in zip(sources, parts, strict=True):
         source.read(files, settings)
     if not any(source.num_entities for source in sources):
-        raise _nothing_found(sources)
+        raise _nothing_found(sources, settings)
     return parts
 
 
-def _nothing_found(sources: list[Source]) -> InputError:
+def _nothing_found(sources: list[Source], settings: KBSettings) -> InputError:
     paths = ", ".join(str(source.path) for source in sources) or "The list of sources"
     rejected = _all_rejected(sources)
     reasons = ", ".join(f"{reason}: {count}" for reason, count in rejected.most_common())
     found = f"only lines that give none ({reasons})" if reasons else "no lines"
+    if SEVERAL in rejected:
+        return InputError(
+            f"{paths} has no entity to name, {found}; expected one entity a line, as in Wikidata's "
+            "dumps: give each its line, for example with: jq -c '.[]'"
+        )
+    languages = ",".join(settings.languages)
     return InputError(
         f"{paths} has no entity to name, {found}; expected items with labels in one of the "
-        "chosen --languages that the --preset keeps, or a catalogue with names."
+        f"--languages {languages} that the --preset {settings.preset} keeps, or a catalogue with "
+        "names."
     )
 
 

@@ -55,6 +55,8 @@ class LinkCounts:
     resolved: int = 0
     unresolved: int = 0
     """Lines that lead to no entity of the knowledge base."""
+    still_entities: int = 0
+    """Redirects that are not followed, because the sources still have the old id."""
     refused: dict[str, int] = field(default_factory=dict)
     """Lines that are not of the expected form, by reason."""
 
@@ -68,22 +70,26 @@ def read_decisions(path: Path) -> list[Decision]:
     """Reads a file of lines name<TAB>id<TAB>p; the id - removes the name and needs no p.
 
     Raises:
-        InputError: a line is of another form, is repeated, or asks for more than p = 1.
+        InputError: a line is of another form, is repeated, contradicts one before, or asks for
+            more than p = 1.
     """
     decisions: list[Decision] = []
-    seen: set[tuple[str, str]] = set()
+    seen: defaultdict[str, set[str]] = defaultdict(set)
     total: defaultdict[str, float] = defaultdict(float)
     for number, line in _whole_lines(path):
         if not line.strip():
             continue
         decision = _decision(path, number, line)
-        pair = decision.key, decision.id
+        before = seen[decision.key]
         total[decision.key] += decision.p
-        if pair in seen:
+        if decision.id in before:
             raise _wrong(path, number, f"{decision.name!r} and {decision.id} were decided before")
         if total[decision.key] > 1 + 1e-9:
             raise _wrong(path, number, f"the p of {decision.name!r} sum to more than 1")
-        seen.add(pair)
+        if before and REMOVE in (decision.id, *before):
+            what = f"{decision.name!r} is removed in one line and given to an entity in another"
+            raise _wrong(path, number, what)
+        before.add(decision.id)
         decisions.append(decision)
     return decisions
 
@@ -131,8 +137,8 @@ def _fields(path: Path, num_fields: int, counts: LinkCounts) -> Iterator[tuple[i
                 yield number, fields
             else:
                 counts.refuse("bad_fields")
-    except TruncatedFile:
-        counts.refuse("truncated_file")
+    except TruncatedFile as error:
+        counts.refuse(error.damage.reason)
 
 
 def redirect_batches(path: Path, counts: LinkCounts) -> Iterator[pa.RecordBatch]:

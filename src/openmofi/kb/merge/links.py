@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.kb.arrays import one_chunk
 from openmofi.kb.merge.link_files import (
     ANCHORS,
     REDIRECTS,
@@ -67,8 +68,9 @@ class Links:
         if self._redirects:
             self.counts["redirects"] = counts
             counts.resolved = _count(database, "SELECT count(*) FROM redirects")
-            total = _count(database, "SELECT count(DISTINCT old) FROM raw_redirects")
-            counts.unresolved = total - counts.resolved
+            old = "SELECT count(DISTINCT old) FROM raw_redirects"
+            counts.still_entities = _count(database, f"{old} WHERE old IN (SELECT name FROM ids)")
+            counts.unresolved = _count(database, old) - counts.resolved - counts.still_entities
 
     def redirects(self, database: Database) -> tuple[pa.Array, np.ndarray] | None:
         """Returns old ids and the row of each, in the order of their bytes."""
@@ -76,8 +78,7 @@ class Links:
             return None
         batches = list(database.query("SELECT old, row FROM redirects ORDER BY old"))
         table = pa.Table.from_batches(batches) if batches else pa.table({"old": [], "row": []})
-        old = table["old"].cast(pa.string()).combine_chunks()
-        return _one_chunk(old), table["row"].to_numpy().astype(np.int64)
+        return one_chunk(table["old"].cast(pa.string())), table["row"].to_numpy().astype(np.int64)
 
     def rows(self, database: Database, folder: Path) -> Iterator[pa.RecordBatch]:
         """Returns rows for the table of names, of `name_table.SORTED_NAMES`.
@@ -206,12 +207,6 @@ def _create_redirects(database: Database) -> None:
 
 def _count(database: Database, query: str) -> int:
     return next(database.query(query)).column(0)[0].as_py()
-
-
-def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    if not isinstance(column, pa.ChunkedArray):
-        return column
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def _link_rows(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -2,7 +2,7 @@
 
 In: part files. Out: entities.parquet, names.parquet, index/, ids/, texts/, words/ in a folder.
 DuckDB sorts, NumPy decides, and everything else streams: memory is DuckDB's limit, a few batches,
-and 12 bytes an entity.
+and 16 bytes an entity (while ids or texts are written: where each ends, twice for a moment).
 """
 
 import hashlib
@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.kb.arrays import one_chunk
 from openmofi.kb.hashing import Hasher
 from openmofi.kb.ids import Ids, write_ids
 from openmofi.kb.index import HashCollision, IndexBuilder, IndexSummary
@@ -26,10 +29,12 @@ from openmofi.kb.merge.name_table import write_names
 from openmofi.kb.merge.ranking import rank
 from openmofi.kb.merge.sorting import Database
 from openmofi.kb.read.parts import PartFiles
+from openmofi.kb.strings import string_buffers
 from openmofi.kb.texts import write_texts
 from openmofi.kb.words import write_word_counts
 from openmofi.progress import progress
 
+Advance = Callable[[int], object]
 # Seeds to try; two of 100 million names collide with probability 3e-4 per seed.
 _MAX_SEEDS = 8
 
@@ -50,13 +55,15 @@ class Merged:
 class TableBatches:
     """The columns of a Parquet file, row group by row group, as often as asked for."""
 
-    def __init__(self, path: Path, columns: list[str]):
-        self._path, self._columns = path, columns
+    def __init__(self, path: Path, columns: list[str], advance: Advance):
+        self._path, self._columns, self._advance = path, columns, advance
 
     def __iter__(self) -> Iterator[pa.Table]:
         with pq.ParquetFile(self._path) as file:
             for i in range(file.num_row_groups):
-                yield file.read_row_group(i, columns=self._columns)
+                table = file.read_row_group(i, columns=self._columns)
+                yield table
+                self._advance(len(table))
 
 
 def merge(
@@ -85,43 +92,45 @@ def merge(
             honest data cannot do.
     """
     clock = _Clock()
+    num_records = sum(files.done.num_entities for files in parts)
+    num_names = sum(files.done.num_names for files in parts)
     with Database(work) as database:
-        with clock.stage("ranking entities"):
+        # What is sorted goes in and comes out; entities also do when they are ranked.
+        with clock.stage("ranking entities", 4 * num_records) as database.advance:
             ranking = rank(parts, database, work, settings.prior_gamma)
-        with clock.stage("resolving links"):
+        with clock.stage("resolving links") as database.advance:
             links.resolve(parts, ranking, database)
             redirects = links.redirects(database)
             rows = links.rows(database, work)
         names_path, entities_path = folder / "names.parquet", folder / "entities.parquet"
-        with clock.stage("sorting names"):
+        with clock.stage("sorting names", 2 * num_names) as database.advance:
             num_aliases = write_names(names_path, parts, rows, ranking, database, settings)
-        with clock.stage("sorting entities"):
+        with clock.stage("sorting entities", 2 * num_records) as database.advance:
             write_entities(
                 entities_path, parts, ranking, num_aliases, database, sources=sources, refuse=refuse
             )
     num_entities = len(ranking)
     del ranking, num_aliases
-    with clock.stage("indexing names"):
-        hasher, index = _write_index(folder / "index", names_path)
-    with clock.stage("storing ids and texts"):
-        ids = (table["id"].combine_chunks() for table in TableBatches(entities_path, ["id"]))
-        write_ids(folder / "ids", map(_one_chunk, ids), redirects)
-        columns = ["label", "description", "types"]
-        texts = TableBatches(entities_path, columns)
+    num_names = pq.read_metadata(names_path).num_rows
+    with clock.stage("indexing names", num_names) as advance:
+        hasher, index = _write_index(folder / "index", names_path, num_names, advance)
+    # Read once for ids, labels, descriptions and types each.
+    with clock.stage("storing ids and texts", 4 * num_entities) as advance:
+        ids = TableBatches(entities_path, ["id"], advance)
+        write_ids(folder / "ids", (one_chunk(table["id"]) for table in ids), redirects)
+        texts = TableBatches(entities_path, ["label", "description", "types"], advance)
         write_texts(folder, texts, Ids(folder / "ids", num_entities))
         write_word_counts(folder, hasher)
+    with clock.stage("taking the fingerprint", num_entities + num_names) as advance:
+        fingerprint = _fingerprint(names_path, entities_path, advance)
     return Merged(
         num_entities=num_entities,
-        num_names=pq.read_metadata(names_path).num_rows,
+        num_names=num_names,
         seed=hasher.seed,
         index=index,
-        fingerprint=_fingerprint(names_path, entities_path),
+        fingerprint=fingerprint,
         seconds=clock.seconds,
     )
-
-
-def _one_chunk(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
 class _Clock:
@@ -131,19 +140,21 @@ class _Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[None]:
+    def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
+        """Yields what counts rows; `total` is how many there will be, about."""
         start = time.monotonic()
-        with progress(title, unit="stages"):
-            yield
+        with progress(title, total=total, unit="rows") as bar:
+            yield bar.advance
         self.seconds[title] = round(time.monotonic() - start, 3)
 
 
-def _write_index(folder: Path, names: Path) -> tuple[Hasher, IndexSummary]:
-    num_names = pq.read_metadata(names).num_rows
+def _write_index(
+    folder: Path, names: Path, num_names: int, advance: Advance
+) -> tuple[Hasher, IndexSummary]:
     for seed in range(_MAX_SEEDS):
         hasher = Hasher(seed)
         builder = IndexBuilder(folder, hasher, num_names=num_names)
-        for table in TableBatches(names, ["key", "raw", "entity", "weight"]):
+        for table in TableBatches(names, ["key", "raw", "entity", "weight"], advance):
             builder.add(table)
         try:
             return hasher, builder.finish()
@@ -155,19 +166,27 @@ def _write_index(folder: Path, names: Path) -> tuple[Hasher, IndexSummary]:
     )
 
 
-def _fingerprint(names: Path, entities: Path) -> str:
+def _fingerprint(names: Path, entities: Path, advance: Advance) -> str:
     """Returns a hash of all that a linker or labeller can see; equal inputs give equal ones."""
     digest = hashlib.sha256()
-    for path, texts, numbers in (
-        (entities, ("id", "label", "description"), ()),
-        (names, ("key",), ("entity", "weight")),
+    for path, columns in (
+        (entities, ["id", "label", "description", "types", "image"]),
+        (names, ["key", "raw", "entity", "weight"]),
     ):
-        for table in TableBatches(path, [*texts, *numbers]):
-            for name in texts:
-                for chunk in table[name].chunks:
-                    _, offsets, data = pa.concat_arrays([chunk]).buffers()
-                    digest.update(memoryview(offsets)[: 4 * (len(chunk) + 1)])
-                    digest.update(data or b"")
-            for name in numbers:
-                digest.update(table[name].to_numpy())
+        for table in TableBatches(path, columns, advance):
+            for name in columns:
+                _digest(one_chunk(table[name]), digest)
     return digest.hexdigest()[:16]
+
+
+def _digest(values: pa.Array, digest: "hashlib._Hash") -> None:
+    """Adds numbers, texts with their lengths, or lists with theirs."""
+    if pa.types.is_list(values.type):
+        digest.update(pc.list_value_length(values).to_numpy())
+        _digest(values.flatten(), digest)
+    elif pa.types.is_string(values.type):
+        offsets, data = string_buffers(values.cast(pa.large_string()))
+        digest.update(np.diff(offsets).tobytes())
+        digest.update(data[offsets[0] : offsets[-1]].tobytes())
+    else:
+        digest.update(values.to_numpy())

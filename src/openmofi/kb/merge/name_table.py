@@ -11,6 +11,7 @@ replaces p; the other entities of its name share what remains in their proportio
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def write_names(
         settings: weights.
     """
     num_aliases = np.zeros(len(ranking), np.int32)
-    batches = _chained(_weighted(parts, ranking, settings), links)
+    batches = chain(_weighted(parts, ranking, settings), links)
     ordered = database.sorted(batches, SORTED_NAMES, _ORDER)
     combine = _Combiner(settings)
     with TableWriter(path, NAMES, rows_per_group=_ROWS_PER_GROUP) as writer:
@@ -75,11 +76,6 @@ def write_names(
             np.add.at(num_aliases, of_alias, 1)
             writer.write(names)
     return num_aliases
-
-
-def _chained(*streams: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for stream in streams:
-        yield from stream
 
 
 def _weighted(

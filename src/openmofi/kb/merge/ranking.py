@@ -5,7 +5,8 @@ row of its entity; and the priors in order of rows. Records with equal ids in di
 one entity; of one source only the first counts.
 
 The prior of an entity is (1 + popularity)^gamma, popularity being its sitelinks or the weight its
-catalogue gives; rows fall by it, then follow the order of reading. Memory: 8 bytes a record.
+catalogue gives; rows fall by it, then follow the order of reading. Where the highest exceeds 1e30,
+all are divided, so that float32 can hold them and their sums. Memory: 8 bytes a record.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ _RECORDS = pa.schema(
     [("id", pa.string()), ("record", pa.int32()), ("source", pa.int16()), ("popularity", "f8")]
 )
 _LEADERS = pa.schema([("prior", pa.float64()), ("record", pa.int32())])
+_MAX_PRIOR = 1e30
 _LEADER = np.dtype([("prior", np.float64), ("record", np.int32)])
 
 
@@ -58,11 +60,14 @@ def rank(parts: Sequence[PartFiles], database: Database, folder: Path, gamma: fl
             leaders.tofile(file)
             others.append(merged)
 
-    priors, row = [np.zeros(0, np.float32)], 0
+    priors, row, scale = [np.zeros(0, np.float32)], 0, 1.0
     ordered = database.sorted(_read_leaders(folder / "leaders"), _LEADERS, "prior DESC, record")
     for batch in ordered:
         row_of_record[batch["record"].to_numpy()] = np.arange(row, row + len(batch))
-        priors.append(batch["prior"].to_numpy().astype(np.float32))
+        prior = batch["prior"].to_numpy()
+        if not row:
+            scale = max(float(prior[0]) / _MAX_PRIOR, 1.0)
+        priors.append(np.maximum(prior / scale, 1 / _MAX_PRIOR).astype(np.float32))
         row += len(batch)
     for record, leader in others:
         row_of_record[record] = row_of_record[leader]

@@ -4,7 +4,7 @@ In: record batches from a generator. Out: the same rows in order, as record batc
 compared byte by byte (DuckDB's default collation), as everywhere in a knowledge base.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from openmofi.kb.arrays import one_chunk
 
 MEMORY = "400MB"
 """What DuckDB may take; it exceeds this somewhat."""
@@ -32,6 +34,8 @@ class Database:
             "preserve_insertion_order": False,  # every query below says its order
         }
         self._connection = duckdb.connect(config=config)
+        self.advance: Callable[[int], object] = int
+        """Called with the number of rows of every batch that goes in or comes out."""
 
     def __enter__(self) -> "Database":
         return self
@@ -41,7 +45,7 @@ class Database:
 
     def create(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
         """Makes a table of a stream."""
-        self._connection.register("incoming", pa.RecordBatchReader.from_batches(schema, batches))
+        self._register("incoming", batches, schema)
         self._connection.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")
         self._connection.unregister("incoming")
 
@@ -51,15 +55,24 @@ class Database:
 
     def query(self, query: str) -> Iterator[pa.RecordBatch]:
         """Yields the rows of a query."""
-        return iter(self._connection.sql(query).to_arrow_reader(BATCH_ROWS))
+        return self._counted(self._connection.sql(query).to_arrow_reader(BATCH_ROWS))
 
     def sorted(
         self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, order: str
     ) -> Iterator[pa.RecordBatch]:
         """Yields the rows of a stream in the order of an ORDER BY clause."""
-        self._connection.register("unsorted", pa.RecordBatchReader.from_batches(schema, batches))
+        self._register("unsorted", batches, schema)
         yield from self.query(f"SELECT * FROM unsorted ORDER BY {order}")
         self._connection.unregister("unsorted")
+
+    def _register(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
+        reader = pa.RecordBatchReader.from_batches(schema, self._counted(batches))
+        self._connection.register(name, reader)
+
+    def _counted(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self.advance(len(batch))
+            yield batch
 
 
 def whole_groups(
@@ -86,8 +99,7 @@ def whole_groups(
 
 def group_starts(values: pa.ChunkedArray) -> np.ndarray:
     """Returns the positions of values that differ from the one before."""
-    array = values.combine_chunks()
-    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+    array = one_chunk(values)
     new = np.ones(len(array), bool)
     new[1:] = pc.not_equal(array[1:], array[:-1]).to_numpy(zero_copy_only=False)
     return np.flatnonzero(new)

@@ -13,18 +13,22 @@ from typing import Any
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.kb.read.csv_rows import read_rows
 from openmofi.kb.read.lines import TruncatedFile, read_lines
 from openmofi.kb.read.records import REJECT_CHARS, EntityRecord, Records, Rejection
 
 _TYPE_COLUMNS = ("type", "types", "coarse", "category")
 _LANGUAGE = "und"  # ISO 639-2: undetermined
+MAX_WEIGHT = 1e30
+"""Its powers, of which priors are made, must stay finite."""
 
 
 def read_catalogue(path: Path, settings: KBSettings) -> Records:
     """Yields an EntityRecord or a Rejection for every line of a catalogue.
 
-    Reasons: not_utf8, bad_csv (an unclosed quote), too_many_fields (an unquoted delimiter), no_id,
-    no_name, bad_weight (not a number, or negative), truncated_file.
+    Reasons: not_utf8, bad_csv (an unclosed quote), too_many_fields (an unquoted delimiter),
+    field_too_long, no_id, no_name, bad_weight (not a number, negative or huge), truncated_file,
+    trailing_garbage.
 
     Raises:
         InputError: the header lacks the id or the name column, or the file is empty.
@@ -33,24 +37,18 @@ def read_catalogue(path: Path, settings: KBSettings) -> Records:
     id_column = find_id_column(path, columns, settings.id_column)
     require_column("name", columns, path)
     refused: list[Rejection] = []
-    rows = csv.reader(_decoded(path, refused), delimiter=delimiter)
-    next(rows)
-    while True:
-        try:
-            values = next(rows, None)
-        except csv.Error as error:
-            yield Rejection("bad_csv", rows.line_num, str(error))
-            continue
+    for row in read_rows(_decoded(path, refused), delimiter):
         yield from refused
         refused.clear()
-        if values is None:
-            return
-        if any(values[len(columns) :]):
-            text = delimiter.join(values)[:REJECT_CHARS]
-            yield Rejection("too_many_fields", rows.line_num, text)
-        elif any(values):
-            fields = dict(zip(columns, values, strict=False))
-            yield record_of(fields, rows.line_num, id_column)
+        if isinstance(row, Rejection):
+            yield row
+        elif row.line > 1 and any(row.values[len(columns) :]):
+            text = delimiter.join(row.values)[:REJECT_CHARS]
+            yield Rejection("too_many_fields", row.line, text)
+        elif row.line > 1 and any(row.values):
+            fields = dict(zip(columns, row.values, strict=False))
+            yield record_of(fields, row.line, id_column)
+    yield from refused
 
 
 def read_header(path: Path) -> tuple[list[str], str]:
@@ -108,20 +106,18 @@ def _missing(wanted: str, columns: list[str], path: Path, advice: str) -> InputE
     return InputError(f"{path} has no column {wanted!r}{hint}, only: {found}{advice}.")
 
 
-def _decoded(path: Path, refused: list[Rejection]) -> Iterator[str]:
-    """Yields the lines that are UTF-8 and notes the others."""
+def _decoded(path: Path, refused: list[Rejection]) -> Iterator[tuple[int, str]]:
+    """Yields the lines that are UTF-8 with their numbers, and notes the others."""
     number = 0
     try:
         for number, line in read_lines(path):
             try:
-                yield line.decode() + "\n"
+                yield number, line.decode() + "\n"
             except UnicodeDecodeError:
                 text = line.decode(errors="replace")[:REJECT_CHARS]
                 refused.append(Rejection("not_utf8", number, text))
-                # The csv module counts lines; an empty one keeps its count right.
-                yield "\n"
     except TruncatedFile as error:
-        refused.append(Rejection("truncated_file", number, str(error)))
+        refused.append(Rejection(error.damage.reason, number, error.damage.message))
 
 
 def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityRecord | Rejection:
@@ -193,6 +189,6 @@ def _weight(value: Any) -> float | None:
         return None
     weight = float(value)
     # Written so that NaN is refused as well.
-    if not 0 <= weight < float("inf"):
+    if not 0 <= weight <= MAX_WEIGHT:
         raise ValueError(value)
     return weight

@@ -7,7 +7,7 @@ and the place where it ends, from which a killed build goes on.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from openmofi.kb.read.lines import Blocks, TruncatedFile
+from openmofi.kb.read.lines import Blocks, Damage, TruncatedFile
 
 CHUNK_BYTES = 16 << 20
 # A line longer than this is cut, so that a file without line ends cannot fill the memory. The
@@ -28,7 +28,7 @@ class Chunk:
     """Bytes of content up to its end."""
     position: int
     """Bytes of the file on disk that were read when it was complete."""
-    damage: str | None = None
+    damage: Damage | None = None
     """Why the file breaks off here, perhaps in the middle of a line; None: it does not."""
 
 
@@ -61,7 +61,7 @@ class _Cutter:
                 if len(self._pending) >= CHUNK_BYTES and (cut := self._find_cut()):
                     yield self._take(cut)
         except TruncatedFile as error:
-            damage = str(error)
+            damage = error.damage
         if self._pending or damage is not None:
             yield self._take(len(self._pending), damage)
 
@@ -72,7 +72,7 @@ class _Cutter:
             return len(self._pending)
         return cut
 
-    def _take(self, size: int, damage: str | None = None) -> Chunk:
+    def _take(self, size: int, damage: Damage | None = None) -> Chunk:
         data = bytes(memoryview(self._pending)[:size])
         del self._pending[:size]
         self._end += size

@@ -1,4 +1,4 @@
-"""Decompresses files piece by piece, and gives what it has before it meets damage.
+"""Decompresses files piece by piece, and gives all that stands before the place of a cut.
 
 In: an open file and the suffix that tells its compression. Out: a function that returns the next
 piece of content, b"" at the end.
@@ -18,8 +18,8 @@ SUFFIXES = {GZIP_MAGIC: ".gz", BZIP2_MAGIC: ".bz2", ZSTD_MAGIC: ".zst"}
 # What the decompressors raise for files that were cut off or damaged.
 DAMAGE: Any = (EOFError, OSError, zlib.error, igzip_lib.error, pa.ArrowException)
 
-# What a decompressor made of a piece is lost if it meets damage in it; smaller ones cost time.
-_GZIP_BYTES = 1 << 15
+# What igzip made of a piece is lost if it meets wrong bytes in it; smaller ones cost time.
+_GZIP_BYTES = 1 << 17
 _CUT_OFF = "the file ends before its compressed content does"
 
 
@@ -78,23 +78,23 @@ class _Gzip:
 
     def _starts_member(self) -> bool:
         """Begins the next member; says whether there is one."""
-        # Tapes and block devices pad files with zeros, which gzip ignores as well.
-        while (len(self._raw) < 2 or not self._raw.lstrip(b"\0")) and (more := self._more()):
-            self._raw = (self._raw.lstrip(b"\0") if self._num_members else self._raw) + more
-        if self._num_members and not self._raw.lstrip(b"\0"):
+        raw = self._without_padding(self._raw)
+        while len(raw) < len(GZIP_MAGIC) and (more := self._file.read(_GZIP_BYTES)):
+            raw = self._without_padding(raw + more)
+        self._raw = raw
+        if not raw:
             return False
-        if not self._raw and not self._num_members:
-            raise EOFError(_CUT_OFF)
-        if not self._raw.startswith(GZIP_MAGIC):
+        if not raw.startswith(GZIP_MAGIC):
             if self._num_members:
-                raise TrailingGarbage("after the compressed content comes something else")
+                raise TrailingGarbage("something else follows the compressed content")
             raise EOFError("the file is not compressed by gzip")
         self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         self._num_members += 1
         return True
 
-    def _more(self) -> bytes:
-        return self._file.read(_GZIP_BYTES)
+    def _without_padding(self, raw: bytes) -> bytes:
+        # Tapes pad files with zeros; gzip ignores them as well.
+        return raw.lstrip(b"\0") if self._num_members else raw
 
 
 class _Zstandard:
@@ -130,8 +130,9 @@ class _Zstandard:
         """Reads the file again up to the lost piece, and that byte by byte; b"" from a pipe."""
         if not self._file.seekable():
             return b""
+        # The old stream is kept: its end would close the file.
         self._file.seek(0)
-        self._stream = self._open()
+        self._damaged, self._stream = self._stream, self._open()
         left = self._given
         while left:
             left -= len(self._stream.read(min(left, self._size)))

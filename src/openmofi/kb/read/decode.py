@@ -8,6 +8,7 @@ be deprecated or without a value; `mul` holds labels common to all languages; li
 Format: https://doc.wikimedia.org/Wikibase/master/php/docs_topics_json.html
 """
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from operator import attrgetter
@@ -16,6 +17,7 @@ from typing import Any, Union
 import msgspec
 
 from openmofi.config import KBSettings
+from openmofi.kb.read.lines import TRAILING, Damage
 from openmofi.kb.read.presets import refusal_by_sites, refusal_by_types, wikipedias
 from openmofi.kb.read.records import EntityRecord, Rejection, beginning
 
@@ -61,6 +63,8 @@ class _Site(msgspec.Struct, gc=False):
 
 _BRACE = ord("{")
 _SHOWN_BYTES = 4096
+SEVERAL = "several_entities"
+"""Why a line is refused that holds more than one."""
 _ITEM_STATEMENT = msgspec.json.Decoder(_ItemStatement).decode
 _TEXT_STATEMENT = msgspec.json.Decoder(_TextStatement).decode
 _SITE = msgspec.json.Decoder(_Site).decode
@@ -110,14 +114,14 @@ class LineDecoder:
         self._values = attrgetter(*names, names[0])
 
     def lines(
-        self, data: bytes, first_line: int, damage: str | None = None
+        self, data: bytes, first_line: int, damage: Damage | None = None
     ) -> Iterator[EntityRecord | Rejection]:
         """Yields what every line gives; brackets and blank lines give nothing.
 
         Args:
             data: whole lines.
             first_line: number of the first.
-            damage: why the file ends with these lines, the last of which is then incomplete.
+            damage: why the file ends with these lines, the last of which may then be incomplete.
         """
         view, start, number = memoryview(data), 0, first_line
         while (end := data.find(b"\n", start)) >= 0:
@@ -129,10 +133,11 @@ class LineDecoder:
             start, number = end + 1, number + 1
         if content := _content(data[start:]):
             found = self.item(content, number)
-            if damage is None or isinstance(found, EntityRecord):
+            is_whole = damage is None or damage.reason == TRAILING
+            if is_whole or isinstance(found, EntityRecord):
                 yield found
         if damage is not None:
-            yield Rejection("truncated_file", number, damage or "the file breaks off")
+            yield Rejection(damage.reason, number, damage.message)
 
     def item(self, content: bytes | memoryview, number: int) -> EntityRecord | Rejection:
         """Returns what the JSON of one entity, in line `number`, gives."""
@@ -176,8 +181,8 @@ class LineDecoder:
             return self._decode(content)
         except msgspec.ValidationError:
             return self._decoded_leniently(content)
-        except (msgspec.DecodeError, RecursionError):
-            return "bad_json"
+        except (msgspec.DecodeError, RecursionError) as error:
+            return SEVERAL if _goes_on(content, str(error)) else "bad_json"
         except UnicodeDecodeError:
             return "not_utf8"
 
@@ -224,6 +229,15 @@ def _content(line: bytes) -> bytes:
     if content[-1:] == b"]":
         content = content.rstrip(b"], \t")
     return content
+
+
+def _goes_on(content: bytes | memoryview, error: str) -> bool:
+    """Says whether another object follows the one that was decoded."""
+    found = re.search(r"trailing characters \(byte (\d+)\)", error)
+    if not found:
+        return False
+    at = int(found[1])
+    return bool(re.match(rb"\s*,?\s*\{", bytes(content[at : at + _SHOWN_BYTES])))
 
 
 def _title(site: msgspec.Raw | None) -> str:

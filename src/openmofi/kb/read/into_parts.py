@@ -14,11 +14,11 @@ from pathlib import Path
 from openmofi.config import KBSettings
 from openmofi.kb.read import chunks as cutting
 from openmofi.kb.read.decode import LineDecoder
-from openmofi.kb.read.dump import is_whole_file, read_whole
 from openmofi.kb.read.lines import STDIN, Blocks
 from openmofi.kb.read.parts import PartFiles, make_part
 from openmofi.kb.read.pool import decode_chunks, num_workers
 from openmofi.kb.read.records import Records
+from openmofi.kb.read.whole import is_whole_file, read_whole
 from openmofi.progress import Progress, progress
 
 COMMIT_SECONDS = 5.0

@@ -16,6 +16,7 @@ from openmofi.kb.read.compressed import DAMAGE, SUFFIXES, TrailingGarbage, decom
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
+TRUNCATED, TRAILING = "truncated_file", "trailing_garbage"
 _MARK = codecs.BOM_UTF8
 
 
@@ -23,18 +24,16 @@ class Damage(NamedTuple):
     """Where a file breaks off."""
 
     reason: str
-    """truncated_file, or trailing_garbage: its content is complete, but something follows it."""
+    """TRUNCATED, or TRAILING: its content is complete, but something else follows it."""
     message: str
 
 
 class TruncatedFile(Exception):
     """Says that a file ended or broke in the middle; raised after all its readable lines."""
 
-    def __init__(self, damage: Damage, rest: bytes = b""):
+    def __init__(self, damage: Damage):
         super().__init__(damage.message)
         self.damage = damage
-        self.rest = rest
-        """What was readable of the line where the file broke."""
 
 
 class Blocks:
@@ -87,10 +86,10 @@ class Blocks:
         try:
             return self._read()
         except TrailingGarbage as error:
-            raise TruncatedFile(Damage("trailing_garbage", str(error))) from None
+            raise TruncatedFile(Damage(TRAILING, str(error))) from None
         except DAMAGE as error:
             message = str(error) or "the file breaks off"
-            raise TruncatedFile(Damage("truncated_file", message)) from None
+            raise TruncatedFile(Damage(TRUNCATED, message)) from None
 
     @property
     def position(self) -> int:
@@ -120,7 +119,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yields the number, from 1, and the content of every line, without its line end.
 
     Raises:
-        TruncatedFile: the file is cut off or damaged; raised after the last readable line.
+        TruncatedFile: the file is cut off or damaged; raised after the last whole line.
     """
     number = 0
     rest: list[bytes] = []
@@ -136,11 +135,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                         number += 1
                         yield number, line.rstrip(b"\r")
         except TruncatedFile as error:
-            last = b"".join(rest)
-            if error.damage.reason == "trailing_garbage" and last:
-                yield number + 1, last
-                last = b""
-            raise TruncatedFile(error.damage, last) from None
+            if error.damage.reason == TRAILING and any(rest):
+                yield number + 1, b"".join(rest)
+            raise
     if any(rest):
         yield number + 1, b"".join(rest)
 
@@ -148,4 +145,3 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _suffix_by_content(file: Any) -> str:
     start = file.peek(4)
     return next((suffix for magic, suffix in SUFFIXES.items() if start.startswith(magic)), "")
-

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from openmofi.kb.read.records import EntityRecord, Records, Rejection
 from openmofi.kb.text import canonical_batch
 
-PARTS_VERSION = 1
+PARTS_VERSION = 2
 """Raise it when the readers or the files change: work of older versions is then not continued."""
 
 KINDS = ("label", "title", "alias", "anchor", "override")
@@ -225,8 +225,37 @@ class PartFiles:
         self.done.content_end, self.done.next_line = content_end, next_line
         self.done.finished = finished
         partial = self._done_path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self.done)), encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self.done), file)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(self._done_path)
+        _sync_folder(self.folder)
+
+    def is_whole(self) -> bool:
+        """Says whether the files hold what was committed, neither less nor anything else."""
+        done = self.done
+        if not done.num_parts:
+            return True
+        try:
+            sizes = {name: (self.folder / name).stat().st_size for name in done.sizes}
+            if any(sizes[name] < done.sizes[name] for name in _FILES):
+                return False
+            expected = {"entities": done.num_entities, "names": done.num_names}
+            return all(
+                self._num_rows(name) == (done.num_parts, num_rows)
+                for name, num_rows in expected.items()
+            )
+        except (OSError, KeyError, pa.ArrowException):
+            return False
+
+    def _num_rows(self, name: str) -> tuple[int, int]:
+        """Counts the parts and rows of a file; of the columns only the first is decompressed."""
+        rows = [
+            sum(len(batch) for batch in reader)
+            for reader in self._streams(name, pa.ipc.IpcReadOptions(included_fields=[0]))
+        ]
+        return len(rows), sum(rows)
 
     def entities(self) -> Iterator[pa.RecordBatch]:
         """Yields the entities, part after part."""
@@ -245,7 +274,18 @@ class PartFiles:
         with (self.folder / "rejects").open("rb") as file:
             yield from map(json.loads, file)
 
-    def _streams(self, name: str) -> Iterator[pa.RecordBatchStreamReader]:
+    def _streams(
+        self, name: str, options: pa.ipc.IpcReadOptions | None = None
+    ) -> Iterator[pa.RecordBatchStreamReader]:
         with pa.OSFile(str(self.folder / name)) as file:
             while file.tell() < self.done.sizes[name]:
-                yield pa.ipc.open_stream(file)
+                yield pa.ipc.open_stream(file, options=options)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a renaming inside a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -103,8 +103,9 @@ def _decode_elsewhere(
             yield _result(under_way.popleft(), settings)
     except BrokenProcessPool:
         raise InputError(
-            "A process that decodes the dump was ended from outside or could not start; try "
-            "--workers 1, and in a script call build_kb only under if __name__ == '__main__'."
+            "A process that decodes the dump was ended from outside or could not start; give the "
+            "same command again, which goes on where this one stopped, perhaps with --workers 1, "
+            "and in a script call build_kb only under if __name__ == '__main__'."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -4,6 +4,7 @@ In: paths, or "-" for a dump on standard input. Out: Sources, checked as far as 
 before hours of reading.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,9 +81,15 @@ def open_source(path: Path, settings: KBSettings) -> Source:
     """Returns a source that looks readable.
 
     Raises:
-        InputError: it is missing, of an unknown kind, or lacks the columns of a catalogue.
+        InputError: it is missing, of an unknown kind, or lacks the columns of a catalogue; or
+            standard input is closed.
     """
     if str(path) == STDIN:
+        if sys.stdin is None:
+            raise InputError(
+                "Standard input is closed, but - reads a dump from it; expected one, as in: "
+                "zcat dump.json.gz | openmofi kb build - --out kb"
+            )
         return Source(path, "dump")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"

@@ -25,7 +25,7 @@ def read_json_lines(path: Path, settings: KBSettings) -> Records:
     """Yields an EntityRecord or a Rejection for every line of a catalogue in JSON lines.
 
     Reasons: not_utf8, bad_json, bad_structure (no object, or a list where text belongs), no_id,
-    no_name, bad_weight, truncated_file.
+    no_name, bad_weight, truncated_file, trailing_garbage.
 
     Raises:
         InputError: the first object has no id or no name, or the file is empty.
@@ -37,7 +37,7 @@ def read_json_lines(path: Path, settings: KBSettings) -> Records:
             if line.strip():
                 yield _read_line(line, number, id_column)
     except TruncatedFile as error:
-        yield Rejection("truncated_file", number + 1, str(error) or "the file breaks off")
+        yield Rejection(error.damage.reason, number + 1, error.damage.message)
 
 
 def _read_line(line: bytes, number: int, id_column: str) -> EntityRecord | Rejection:

@@ -1,42 +1,20 @@
-"""Reads a Wikidata JSON dump (https://doc.wikimedia.org/Wikibase/master/php/docs_topics_json.html).
+"""Reads files that hold one entity on many lines, as Special:EntityData gives them.
 
-In: .json, .json.gz, .json.bz2, .json.zst or standard input ("-"), one entity a line between
-brackets; or one pretty-printed entity. Out: an EntityRecord per item that the settings keep, a
-Rejection for every other line. `read.py` does the same for hours-long dumps in many processes.
+In: the chunks of a pretty-printed entity, or of {"entities": {id: entity}}. Out: an EntityRecord or
+a Rejection for each. The lines of a dump go through `decode.py`.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 
-from openmofi.config import KBSettings
-from openmofi.kb.read.chunks import Chunk, read_chunks
+from openmofi.kb.read.chunks import Chunk
 from openmofi.kb.read.decode import LineDecoder
-from openmofi.kb.read.lines import Blocks
 from openmofi.kb.read.records import Records, Rejection, beginning
 
-# A single pretty-printed entity (Special:EntityData) is below 10 MB.
+# The largest entities are below 10 MB.
 _MAX_WHOLE_FILE_BYTES = 1 << 28
 _PEEK_BYTES = 4096
-
-
-def read_dump(path: Path, settings: KBSettings) -> Records:
-    """Yields an EntityRecord or a Rejection for every entity of a dump, in its order.
-
-    Reasons of damage: bad_json, not_utf8, bad_structure (fields of unexpected types), no_id,
-    truncated_file. Reasons to leave a sound line out: property_not_item, not_an_item (lexemes),
-    wikimedia_page, no_name (none in the wanted languages), and by preset no_sitelink, no_article,
-    scholarly_article, name_item.
-    """
-    decoder = LineDecoder(settings)
-    with Blocks(path) as blocks:
-        chunks = read_chunks(blocks)
-        for chunk in chunks:
-            if is_whole_file(chunk):
-                yield from read_whole(chunk, chunks, decoder)
-                return
-            yield from decoder.lines(chunk.data, chunk.first_line, chunk.damage)
 
 
 def is_whole_file(chunk: Chunk) -> bool:
