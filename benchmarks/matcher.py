@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 
 from openmofi.config import LinkSettings
 from openmofi.kb.hashing import Hasher
-from openmofi.kb.index import IndexBuilder, NameIndex
+from openmofi.kb.index import NameIndex
+from openmofi.kb.index_builder import IndexBuilder
 from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import Tokens, tokenise
 from openmofi.link.mentions import Mentions, find_mentions

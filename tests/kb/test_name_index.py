@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openmofi.kb.hashing import Hasher, _mix_int
-from openmofi.kb.index import HashCollision, IndexBuilder, NameIndex, hash_text, lengths_after
+from openmofi.kb.index import NameIndex, hash_text, lengths_after
+from openmofi.kb.index_builder import HashCollision, IndexBuilder
 from openmofi.schema import NAMES
 
 

@@ -19,8 +19,9 @@ from openmofi.kb.index import (
     lengths_after,
     lengths_after_two,
 )
+from openmofi.kb.scan import LOWERCASE
 from openmofi.kb.strings import string_buffers
-from openmofi.kb.text import LOWERCASE, Tokens
+from openmofi.kb.text import Tokens
 from openmofi.link.stopwords import STOP_WORDS
 
 # Scripts that make every character a token have about this many of them in a word.

@@ -22,7 +22,7 @@ from openmofi.errors import InputError
 from openmofi.kb.arrays import one_chunk
 from openmofi.kb.hashing import Hasher
 from openmofi.kb.ids import Ids, write_ids
-from openmofi.kb.index import HashCollision, IndexBuilder, IndexSummary
+from openmofi.kb.index_builder import HashCollision, IndexBuilder, IndexSummary
 from openmofi.kb.merge.entity_table import write_entities
 from openmofi.kb.merge.links import Links
 from openmofi.kb.merge.name_table import write_names
