@@ -141,7 +141,7 @@ def test_bytes_that_are_no_utf8_are_survived(data):
     offsets = pa.py_buffer(np.array([0, len(data)], np.int64))
     wrong = pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(data))
     tokens = tokenise(wrong)
-    assert bytes(tokens.buffer).decode() is not None
+    assert bytes(tokens.buffer).decode().count(" ") == len(tokens)
     assert np.all(tokens.char_end > tokens.char_start)
 
 

@@ -23,7 +23,7 @@ from openmofi.kb.ids import Ids
 from openmofi.kb.index import MAX_CANDIDATES, NameIndex
 from openmofi.kb.names import NameTable
 from openmofi.kb.text import CANONICAL_VERSION, canonical, canonical_batch
-from openmofi.kb.text import Texts as Names
+from openmofi.kb.text import Captions as Names
 from openmofi.kb.texts import Texts
 from openmofi.kb.words import WordCounts
 from openmofi.schema import CANDIDATES

@@ -31,7 +31,7 @@ from openmofi.kb.strings import string_buffers
 CANONICAL_VERSION = 1
 """Stored with every knowledge base; raise it whenever a rule changes."""
 
-Texts = Sequence[str | None] | pa.Array | pa.ChunkedArray
+Captions = Sequence[str | None] | pa.Array | pa.ChunkedArray
 
 # A full stop after these does not end a sentence: "St. Louis", "Guardians Vol. 2".
 _ABBREVIATED = [
@@ -112,7 +112,7 @@ def canonical(name: str) -> str:
     return canonical_batch([name])[0].as_py()
 
 
-def canonical_batch(names: Texts) -> pa.StringArray:
+def canonical_batch(names: Captions) -> pa.StringArray:
     """Returns the canonical forms of many names (best a few ten thousand at a time)."""
     tokens = tokenise(names)
     offsets, data = scan.join_tokens(tokens.buffer, tokens.start, tokens.end, tokens.row_start)
@@ -122,7 +122,7 @@ def canonical_batch(names: Texts) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
 
 
-def tokenise(captions: Texts) -> Tokens:
+def tokenise(captions: Captions) -> Tokens:
     """Splits a batch of captions into canonical tokens.
 
     Raises:
@@ -154,7 +154,7 @@ def _tokens(buffer: np.ndarray, table: np.ndarray, row_start: np.ndarray) -> Tok
     )
 
 
-def as_text(captions: Texts, number: int = 0) -> pa.LargeStringArray:
+def as_text(captions: Captions, number: int = 0) -> pa.LargeStringArray:
     """Returns captions as one Arrow array; `number` is that of the first, for the error.
 
     Raises:

@@ -10,8 +10,7 @@ import numpy as np
 
 from openmofi.kb.arrays import open_array
 from openmofi.kb.hashing import Hasher
-from openmofi.kb.text import Texts as Captions
-from openmofi.kb.text import tokenise
+from openmofi.kb.text import Captions, tokenise
 from openmofi.kb.texts import Texts
 
 _SAMPLE = 200_000
@@ -62,4 +61,5 @@ def write_word_counts(folder: Path, hasher: Hasher) -> None:
         counts = np.bincount(inverse, weights, len(known)).astype(np.int64)
     (folder / "words").mkdir()
     np.save(folder / "words" / "hashes.npy", known)
+    # The number of texts comes first.
     np.save(folder / "words" / "counts.npy", np.append(total, counts))

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from openmofi.errors import InputError
-from openmofi.kb.text import Texts
+from openmofi.kb.text import Captions
 from openmofi.link.disambiguate import evidence_of
 from openmofi.link.linkability import mean_odds
 from openmofi.link.linker import Linker
@@ -80,7 +80,7 @@ class LinkFit:
     after: float
 
 
-def examples_of(linker: Linker, texts: Texts, gold: pa.Table, *, complete: bool) -> Examples:
+def examples_of(linker: Linker, texts: Captions, gold: pa.Table, *, complete: bool) -> Examples:
     """Returns what a linker offers for mentions whose truth is known.
 
     Args:

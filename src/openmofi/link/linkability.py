@@ -26,7 +26,7 @@ from openmofi.folders import new_folder
 from openmofi.kb.arrays import open_array
 from openmofi.kb.store import LINKABILITY, KnowledgeBase
 from openmofi.kb.strings import string_buffers
-from openmofi.kb.text import Texts, as_text, tokenise
+from openmofi.kb.text import Captions, as_text, tokenise
 from openmofi.link.mentions import Mentions, find_mentions, stop_keys
 
 
@@ -52,7 +52,7 @@ class FrequentName:
 
 
 def count_names(
-    kb: KnowledgeBase, captions: Iterable[Texts], *, settings: LinkSettings | None = None
+    kb: KnowledgeBase, captions: Iterable[Captions], *, settings: LinkSettings | None = None
 ) -> NameCounts:
     """Counts how names are written in captions, and keeps the counts in the knowledge base.
 

@@ -13,7 +13,7 @@ from openmofi.errors import InputError
 from openmofi.kb.index import Candidates
 from openmofi.kb.store import KnowledgeBase
 from openmofi.kb.strings import slices, string_buffers
-from openmofi.kb.text import Texts, as_text, tokenise
+from openmofi.kb.text import Captions, as_text, tokenise
 from openmofi.link.detectors import MentionDetector, combine
 from openmofi.link.disambiguate import (
     TextComparison,
@@ -67,7 +67,7 @@ class Linker:
         self._linkability = read_linkability(kb)
         self._types = TypeOdds(kb, self.weights.types) if self.weights.types else None
 
-    def link(self, captions: Texts, all_candidates: bool = False) -> pa.Table:
+    def link(self, captions: Captions, all_candidates: bool = False) -> pa.Table:
         """Finds the entities that captions name.
 
         Args:
@@ -88,7 +88,7 @@ class Linker:
         return pa.Table.from_batches(batches, CANDIDATES).combine_chunks()
 
     def link_spans(
-        self, captions: Texts, spans: pa.Table, all_candidates: bool = False
+        self, captions: Captions, spans: pa.Table, all_candidates: bool = False
     ) -> pa.Table:
         """Finds the entities that given spans of captions mean.
 
@@ -265,7 +265,7 @@ def _checked(spans: pa.Table, num_captions: int) -> tuple[np.ndarray, np.ndarray
     return rows[order], starts[order], ends[order]
 
 
-def _pieces(captions: Texts) -> Iterator[tuple[int, pa.LargeStringArray]]:
+def _pieces(captions: Captions) -> Iterator[tuple[int, pa.LargeStringArray]]:
     """Yields batches of captions with the index of their first."""
     if isinstance(captions, str):
         raise InputError(f"Linker.link expects a list of captions; write link([{captions!r}]).")

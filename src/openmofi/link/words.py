@@ -1,6 +1,6 @@
 """Context without a neural network: which entity's description shares words with the caption.
 
-Texts become hashed TF-IDF vectors (Weinberger et al. 2009, arXiv 0902.2206), rare words weighing
+Captions become hashed TF-IDF vectors (Weinberger et al. 2009, arXiv 0902.2206), rare words weighing
 more. It needs no weights, has seen no picture, and so keeps the linker text-only.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from openmofi.kb.store import KnowledgeBase
-from openmofi.kb.text import Texts
+from openmofi.kb.text import Captions
 from openmofi.kb.words import distinct_words
 
 _DIM = 512
@@ -21,7 +21,7 @@ class WordEncoder:
     def __init__(self, kb: KnowledgeBase):
         self._kb = kb
 
-    def encode_texts(self, texts: Texts) -> np.ndarray:
+    def encode_texts(self, texts: Captions) -> np.ndarray:
         """Returns float32 [n, 512], not normalised; zero for a text without words."""
         row, word = distinct_words(texts, self._kb.hasher)
         column = (word % np.uint64(_DIM)).astype(np.int64)

@@ -5,10 +5,8 @@ from itertools import islice
 from pathlib import Path
 
 from openmofi.errors import InputError
-from openmofi.kb.read.lines import TruncatedFile, read_lines
+from openmofi.kb.read.lines import TruncatedFile, content_suffix, read_lines
 from openmofi.pairs.read import read_pairs, read_shard
-
-_COMPRESSIONS = (".gz", ".bz2", ".zst")
 
 
 def read_captions(path: Path, batch_size: int) -> Iterator[list[str]]:
@@ -23,8 +21,7 @@ def read_captions(path: Path, batch_size: int) -> Iterator[list[str]]:
 
 
 def _is_text(path: Path) -> bool:
-    suffixes = [s for s in path.suffixes if s not in _COMPRESSIONS]
-    return path.is_file() and bool(suffixes) and suffixes[-1] == ".txt"
+    return path.is_file() and content_suffix(path) == ".txt"
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -37,6 +37,7 @@ from openmofi.progress import progress
 Advance = Callable[[int], object]
 # Seeds to try; two of 100 million names collide with probability 3e-4 per seed.
 _MAX_SEEDS = 8
+_ENTITIES, _NAMES = "entities.parquet", "names.parquet"
 
 
 @dataclass
@@ -102,16 +103,26 @@ def merge(
             links.resolve(parts, ranking, database)
             redirects = links.redirects(database)
             rows = links.rows(database, work)
-        names_path, entities_path = folder / "names.parquet", folder / "entities.parquet"
         with clock.stage("sorting names", 2 * num_names) as database.advance:
-            num_aliases = write_names(names_path, parts, rows, ranking, database, settings)
+            path = folder / _NAMES
+            num_aliases = write_names(path, parts, rows, ranking, database, settings)
         with clock.stage("sorting entities", 2 * num_records) as database.advance:
+            path = folder / _ENTITIES
             write_entities(
-                entities_path, parts, ranking, num_aliases, database, sources=sources, refuse=refuse
+                path, parts, ranking, num_aliases, database, sources=sources, refuse=refuse
             )
-    num_entities = len(ranking)
     del ranking, num_aliases
-    num_names = pq.read_metadata(names_path).num_rows
+    return _write_lookups(folder, redirects, clock)
+
+
+def _write_lookups(
+    folder: Path, redirects: tuple[pa.Array, np.ndarray] | None, clock: "_Clock"
+) -> Merged:
+    """Writes what is made from the two tables: index, ids, texts and words."""
+    names_path, entities_path = folder / _NAMES, folder / _ENTITIES
+    num_names, num_entities = (
+        pq.read_metadata(path).num_rows for path in (names_path, entities_path)
+    )
     with clock.stage("indexing names", num_names) as advance:
         hasher, index = _write_index(folder / "index", names_path, num_names, advance)
     # Read once for ids, labels, descriptions and types each.

@@ -16,6 +16,7 @@ from openmofi.kb.read.compressed import DAMAGE, SUFFIXES, TrailingGarbage, decom
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
+_COMPRESSIONS = (".gz", ".bz2", ".zst")
 TRUNCATED, TRAILING = "truncated_file", "trailing_garbage"
 _MARK = codecs.BOM_UTF8
 
@@ -113,6 +114,14 @@ class Blocks:
             if not num_bytes:
                 break
         return b""
+
+
+def content_suffix(path: Path) -> str:
+    """Returns the suffix of what a path holds, its compression left aside: .csv of x.csv.gz."""
+    suffixes = path.suffixes
+    if len(suffixes) > 1 and suffixes[-1] in _COMPRESSIONS:
+        suffixes = suffixes[:-1]
+    return suffixes[-1] if suffixes else ""
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -13,12 +13,10 @@ from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.kb.read.catalogue import find_id_column, read_catalogue, read_header
 from openmofi.kb.read.into_parts import read_catalogue_parts, read_dump_parts
-from openmofi.kb.read.lines import STDIN
+from openmofi.kb.read.lines import STDIN, content_suffix
 from openmofi.kb.read.parts import PartFiles
 from openmofi.kb.read.records import Records
 from openmofi.kb.read.structured import json_columns, parquet_columns, read_json_lines, read_parquet
-
-_COMPRESSIONS = (".gz", ".bz2", ".zst")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Source:
         if self.kind == "dump":
             read_dump_parts(self.path, files, settings)
         else:
-            records = _CATALOGUES[_suffix(self.path)].read(self.path, settings)
+            records = _CATALOGUES[content_suffix(self.path)].read(self.path, settings)
             read_catalogue_parts(self.path, records, files)
         self.num_entities = files.done.num_entities
         self.rejected = dict(files.done.refused)
@@ -96,7 +94,7 @@ def open_source(path: Path, settings: KBSettings) -> Source:
         raise InputError(
             f"{path} {what}; expected a Wikidata dump (.json.gz) or a catalogue (.csv)."
         )
-    suffix = _suffix(path)
+    suffix = content_suffix(path)
     if suffix == ".json":
         return Source(path, "dump")
     if suffix not in _CATALOGUES:
@@ -107,10 +105,3 @@ def open_source(path: Path, settings: KBSettings) -> Source:
     id_column = find_id_column(path, _CATALOGUES[suffix].columns(path), settings.id_column)
     note = "" if id_column == settings.id_column else f"took the column {id_column!r} for ids"
     return Source(path, "catalogue", note)
-
-
-def _suffix(path: Path) -> str:
-    suffixes = path.suffixes
-    if len(suffixes) > 1 and suffixes[-1] in _COMPRESSIONS:
-        suffixes = suffixes[:-1]
-    return suffixes[-1] if suffixes else ""
