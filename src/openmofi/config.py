@@ -120,28 +120,42 @@ class LabelSettings:
     context: Literal["words", "model"] = "words"
     """What compares a caption with the candidates' descriptions: the words they share, or the
     text tower of the model."""
-    weights: str | None = None
-    """JSON file with other weights of the joint score, see label.fit."""
     batch_size: int = 256
     """Images per forward pass of the encoder."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the encoder; auto: fp16 on a GPU, fp32 on a CPU."""
     background: int = 512
     """Images of other captions from which each entity's background cosine is estimated."""
-    keep_embeddings: bool = True
+    text_regions: bool = False
+    """Find the text in each picture (needs the extra `ocr`); select --max-text-area uses it."""
+    keep_embeddings: bool = False
     """Store image embeddings (fp16) beside the labels."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    workers: int = 1
-    """Processes; each loads the encoder once."""
-    engine: Literal["local", "rank"] = "local"
-    """local: processes on this machine; rank: this process takes every world-size-th shard."""
+    engine: Literal["local", "ray", "rank"] = "local"
+    """local: processes on this machine; ray: a Ray cluster; rank: this process takes every
+    world-size-th shard, as in a Slurm array."""
+    workers: int | None = None
+    """Processes of the local engine; the default is one per GPU, else one per CPU core. Tasks at
+    a time of the ray engine; the default is what the cluster can hold."""
     rank: int = 0
     """This process's number under --engine rank."""
     world_size: int = 1
     """Number of processes under --engine rank."""
+    ray_address: str | None = None
+    """Ray cluster to join, such as auto; the default is RAY_ADDRESS, else a cluster of its own on
+    this machine."""
+    encoders: int | None = None
+    """Ray actors that hold the encoder; the default is one per GPU. 0: each task holds its own."""
+    retry: str = "failed"
+    """Which finished shards are tried again: failed, partial, both with a comma, or none."""
+    fail_if_error_rate: float = 1.0
+    """Stop, and exit with an error, once a larger share of the pairs is refused."""
 
     def __post_init__(self) -> None:
         _check_bounds(self, batch_size=(1, _ANY), background=(1, _ANY), workers=(1, _ANY))
         _check_bounds(self, world_size=(1, _ANY), rank=(0, max(self.world_size - 1, 0)))
+        _check_bounds(self, encoders=(0, _ANY), fail_if_error_rate=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -153,16 +167,35 @@ class SelectSettings:
     order, in which the text chooses and the picture may only refuse; caption-match: the most
     popular entity of each name is taken and nobody looks at the picture."""
     false_label_rate: float = 0.01
-    """Wanted share of wrong labels; the threshold on clip_z follows from it."""
+    """Wanted share of wrong labels; the threshold follows from it."""
     threshold: float | None = None
-    """Threshold on clip_z; replaces the one derived from false-label-rate."""
+    """Least score (joint) or clip_z (text-first) of a label; replaces the threshold derived from
+    false-label-rate."""
+    weights: str | None = None
+    """JSON file with the weights of the joint score, such as a card.json; the default is to fit
+    them to the labels themselves, which needs no truth."""
     min_images: int = 5
     """Entities with fewer images leave the vocabulary."""
+    max_images: int | None = None
+    """Images kept per entity, drawn evenly; the default keeps all."""
     max_entities: int = 4
     """Entities kept per image, best first."""
+    duplicates: Literal["keep", "exact", "near"] = "near"
+    """Of pictures that are the same, only the one with the surest label is kept. exact: the same
+    bytes; near: perceptual hashes of which at most duplicate-bits differ, too."""
+    duplicate_bits: int = 3
+    """Bits of the perceptual hash, of 64, in which near-duplicates may differ."""
+    exclude: tuple[str, ...] = ()
+    """Pictures (any input that `label` reads) whose duplicates are refused, such as those of a
+    benchmark."""
+    deny_types: tuple[str, ...] = ()
+    """Types, such as Q5, whose entities are refused, and those of their subclasses."""
+    max_text_area: float | None = None
+    """Pictures of which text covers a larger share are refused; needs label --text-regions."""
 
     def __post_init__(self) -> None:
         _check_bounds(self, false_label_rate=(0, 1), min_images=(1, _ANY), max_entities=(1, _ANY))
+        _check_bounds(self, max_images=(1, _ANY), duplicate_bits=(0, 7), max_text_area=(0, 1))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from openmofi import schema
 from openmofi.errors import InputError
 from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pairs.places import Root, open_root
 from openmofi.pictures import decode
 from openmofi.progress import progress
 
@@ -44,7 +45,7 @@ class Places:
 
     table: pa.Table
     """Columns key, shard, path, offset, size, caption, entities."""
-    root: Path
+    root: Root
     refused: dict[str, int]
 
 
@@ -164,7 +165,7 @@ def _selected_places(path: Path) -> Places:
     table = keep.select(["key", "shard", "path", "offset", "size", "caption"])
     table = table.append_column("entities", pa.array(entities, pa.list_(pa.string())))
     root = json.loads((path / "card.json").read_text())["input"]
-    return Places(table, Path(root), {})
+    return Places(table, open_root(root), {})
 
 
 def encode_places(

@@ -1,4 +1,7 @@
-"""One picture of an input -> pixels at an encoder's size, or the reason why not.
+"""One picture of an input -> what a job wants of it, or the reason why not.
+
+`look` gives size, hashes and, for an encoder, pixels; `decode` pixels alone. No torch here: a job
+without an encoder starts at once.
 
 Reasons: image_missing (its file or shard is gone or shorter than it was), image_too_large (more
 pixels than Pillow takes for honest, 89 million), image_too_narrow, corrupt_image.
@@ -6,20 +9,56 @@ pixels than Pillow takes for honest, 89 million), image_too_narrow, corrupt_imag
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from openmofi.model.transform import decode_picture
 from openmofi.pairs import PICTURE_ERRORS, ImageReader
+from openmofi.pairs.decode import decode_picture
+from openmofi.pairs.jpeg import plain_jpeg
+from openmofi.pairs.phash import HASH_SIDE, perceptual_hash
 
 if TYPE_CHECKING:
     from openmofi.model.transform import Transform
 
 # Beyond it, a picture whose shorter side is brought to 224 pixels would fill the memory.
 _MAX_ASPECT = 200
+# What rapidocr brings the longer side to before it looks for text.
+_TEXT_SIDE = 736
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What was seen of a picture."""
+
+    size: tuple[int, int]
+    """Width and height, upright."""
+    sha256: bytes
+    """Of the encoded bytes."""
+    phash: int | None
+    """Perceptual hash, see pairs/phash.py; None: too flat to have one. It may differ by 2 bits
+    with and without pixels, for small pictures are decoded in grey where nobody wants colours."""
+    pixels: np.ndarray | None = None
+    """uint8 [size, size, 3] at an encoder's size; None without a transform."""
+    image: Image.Image | None = None
+    """RGB, for who looks for text; None unless asked for."""
+
+
+def look(data: bytes, transform: Transform | None, *, keep_image: bool = False) -> Picture | str:
+    """Returns what is seen of a picture, or the reason for which it is refused.
+
+    Args:
+        data: the encoded bytes.
+        transform: brings the picture to the encoder's size; None: there is no encoder.
+        keep_image: keep the decoded image, with at least 736 pixels a side where it has them.
+    """
+    if transform is None and not keep_image:
+        return _refusing(_look_in_grey, data)
+    return _refusing(_look_in_colour, data, transform, keep_image)
 
 
 def decode(
@@ -36,15 +75,54 @@ def decode(
         data = reader.read(row)
     except (OSError, ValueError):  # a path with a zero byte is a ValueError
         return "image_missing"
+    return _refusing(_pixels, data, transform)
+
+
+def _refusing(step: Any, data: bytes, *rest: Any) -> Any:
+    """Returns what a step makes of the bytes, or the reason for which it cannot."""
     try:
+        if plain_jpeg(data) is not None:
+            return step(data, *rest)
+        # The filters are the whole process's and cost more than a small picture's header.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image, size = decode_picture(data, transform.draft_size)
-            if max(size) > _MAX_ASPECT * min(size):
-                return "image_too_narrow"
-            return transform.fit(image), size
+            return step(data, *rest)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return "image_too_large"
     except PICTURE_ERRORS:
         return "corrupt_image"
+
+
+def _pixels(data: bytes, transform: Transform) -> tuple[np.ndarray, tuple[int, int]] | str:
+    image, size = decode_picture(data, transform.draft_size)
+    return "image_too_narrow" if _is_needle(size) else (transform.fit(image), size)
+
+
+def _is_needle(size: tuple[int, int]) -> bool:
+    return max(size) > _MAX_ASPECT * min(size)
+
+
+def _look_in_grey(data: bytes) -> Picture | str:
+    plain = plain_jpeg(data)
+    if plain is None:
+        image, size = decode_picture(data)
+    else:
+        size = plain.width, plain.height
+        image = plain.decode(data, scale=plain.scale_for(2 * HASH_SIDE), grey=True)
+    if _is_needle(size):
+        return "image_too_narrow"
+    return Picture(size, hashlib.sha256(data).digest(), perceptual_hash(image))
+
+
+def _look_in_colour(data: bytes, transform: Transform | None, keep_image: bool) -> Picture | str:
+    side = transform.draft_size if transform else _TEXT_SIDE // 2
+    image, size = decode_picture(data, side)
+    if _is_needle(size):
+        return "image_too_narrow"
+    pixels = transform.fit(image) if transform else None
+    hashed = perceptual_hash(image)
+    if keep_image and max(image.size) < min(_TEXT_SIDE, max(size)):
+        image, _ = decode_picture(data, _TEXT_SIDE // 2)
+    digest = hashlib.sha256(data).digest()
+    return Picture(size, digest, hashed, pixels, image if keep_image else None)

@@ -30,20 +30,24 @@ class Progress:
         now = time.monotonic()
         rate = self.count / max(now - self._start, 1e-9)
         if self._bar is not None:
-            self._bar.update(self._task, advance=count, note=f"{rate:,.0f} {self.unit}/s {note}")
+            self._bar.update(self._task, advance=count, note=f"{_per_second(rate)} {note}")
         elif now - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = now
             of = left = ""
             if self.total and rate:
                 of = f"/{self.total:,}"
                 left = f", {_duration((self.total - self.count) / rate)} left"
-            line = f"{self.title}: {self.count:,}{of} {self.unit}, {rate:,.0f}/s{left} {note}"
+            line = f"{self.title}: {self.count:,}{of} {self.unit}, {_per_second(rate)}{left} {note}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Stops drawing."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1g}/s"
 
 
 def _duration(seconds: float) -> str:

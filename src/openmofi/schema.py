@@ -81,15 +81,21 @@ SCORED_ENTITY = pa.struct(
         ("end", pa.int32()),
         ("surface", pa.string()),
         ("prior", pa.float32()),
-        ("context", pa.float32()),  # cosine of text(caption) and text(label: description)
+        # The linker's terms, as in CANDIDATES; null: not computed.
+        ("context", pa.float32()),
+        ("coherence", pa.float32()),
+        ("type", pa.float32()),
+        ("linkability", pa.float32()),
+        ("case", pa.int8()),
+        ("text_score", pa.float32()),  # probability among candidates and NIL, from text alone
+        # The picture's terms; null: there is no encoder.
         ("clip", pa.float32()),  # cosine of image and text(label: description)
         ("clip_z", pa.float32()),  # the same, standardised by the entity's own background
-        (
-            "clip_z_other",
-            pa.float32(),
-        ),  # the same with another caption's picture; null: offered there too
-        ("text_score", pa.float32()),  # probability among the candidates, from text alone
-        ("score", pa.float32()),  # probability among the candidates and NIL, picture included
+        # clip_z with another caption's picture; null: that caption offers the mention's, too.
+        ("clip_z_other", pa.float32()),
+        # Probability among candidates and NIL, picture included, by the shipped weights; `select`
+        # fits weights of its own.
+        ("score", pa.float32()),
     ]
 )
 
@@ -100,7 +106,11 @@ LABELS = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("text_area", pa.float32()),  # share of the image covered by text; null: not measured
+        # x0, y0, x1, y1 of each text region, as shares of width and height
         ("text_boxes", pa.list_(pa.list_(pa.float32()))),
+        # Null where the picture was not opened: its caption names nothing.
+        ("sha256", pa.binary(32)),  # of the encoded bytes
+        ("phash", pa.uint64()),  # perceptual hash, see pictures.py
         ("entities", pa.list_(SCORED_ENTITY)),
     ]
 )

@@ -13,7 +13,8 @@ from openmofi.config import KBSettings
 from openmofi.demo.world import SIZES, draw_world
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb.read.records import EntityRecord
-from openmofi.pairs.read import read_pairs, read_shard
+from openmofi.pairs.find import read_pairs
+from openmofi.pairs.read import read_shard
 from records import read_dump
 
 

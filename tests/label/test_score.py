@@ -5,18 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openmofi.label.score import Background, ScoreWeights, joint_score, load_weights
+from openmofi.label.background import Background
+from openmofi.label.score import LEAST_TEXT, ScoreWeights, joint_score, load_weights
 
-WEIGHTS = ScoreWeights(log_prior=0.5, context=4.0, clip_z=1.0, nil_z=2.0)
+WEIGHTS = ScoreWeights(text=0.5, clip_z=1.0, nil_z=2.0)
 
 
-def _slow(log_prior, context, clip_z, mention, weights):
+def _slow(text_score, clip_z, mention, weights):
     scores = []
     for i, m in enumerate(mention):
         group = [j for j, other in enumerate(mention) if other == m]
-        text = {j: weights.log_prior * log_prior[j] + weights.context * context[j] for j in group}
-        best = max(text.values())
-        odds = {j: math.exp(text[j] - best + weights.clip_z * clip_z[j]) for j in group}
+        odds = {
+            j: max(text_score[j], LEAST_TEXT) ** weights.text * math.exp(weights.clip_z * clip_z[j])
+            for j in group
+        }
         scores.append(odds[i] / (sum(odds.values()) + math.exp(weights.clip_z * weights.nil_z)))
     return scores
 
@@ -26,29 +28,32 @@ def _slow(log_prior, context, clip_z, mention, weights):
 def test_joint_score_equals_the_slow_reference(sizes, seed):
     rng = np.random.default_rng(seed)
     mention = np.repeat(np.arange(len(sizes)), sizes)
-    log_prior, context, clip_z = rng.normal(size=(3, len(mention)))
-    got = joint_score(log_prior, context, clip_z, mention, WEIGHTS)
-    expected = _slow(log_prior, context, clip_z, mention, WEIGHTS)
-    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    text_score, clip_z = rng.random(len(mention)), rng.normal(size=len(mention))
+    got = joint_score(text_score, clip_z, mention, WEIGHTS)
+    np.testing.assert_allclose(got, _slow(text_score, clip_z, mention, WEIGHTS), rtol=1e-4)
 
 
 def test_the_picture_overrules_a_more_popular_candidate():
     # Georgia the country is three times as popular; the picture shows the state
-    scores = joint_score(
-        np.log([0.75, 0.25]), np.zeros(2), np.array([-0.5, 4.0]), np.zeros(2, int), WEIGHTS
-    )
+    scores = joint_score(np.array([0.75, 0.25]), np.array([-0.5, 4.0]), np.zeros(2, int), WEIGHTS)
     assert scores[1] > 0.75 > scores[0]
 
 
 def test_a_picture_of_neither_leaves_the_mass_to_nil():
-    z = np.array([-0.5, 0.0])
-    scores = joint_score(np.log([0.9, 0.1]), np.zeros(2), z, np.zeros(2, int), WEIGHTS)
+    scores = joint_score(np.array([0.9, 0.1]), np.array([-0.5, 0.0]), np.zeros(2, int), WEIGHTS)
     assert scores.sum() < 0.3
+
+
+def test_what_is_not_known_of_a_candidate_is_not_known_of_its_mention():
+    scores = joint_score(
+        np.array([0.5, 0.5, 1.0]), np.array([np.nan, 1.0, 1.0]), np.array([0, 0, 1]), WEIGHTS
+    )
+    assert np.isnan(scores).tolist() == [True, True, False]
 
 
 def test_no_candidates_give_no_scores():
     empty = np.zeros(0)
-    assert len(joint_score(empty, empty, empty, np.zeros(0, int), WEIGHTS)) == 0
+    assert len(joint_score(empty, empty, np.zeros(0, int), WEIGHTS)) == 0
 
 
 def test_background_leaves_out_pictures_that_offer_the_entity():

@@ -1,68 +1,31 @@
 """The decision on a hand-made table of labels, in which every number is known."""
 
 import json
-from dataclasses import asdict
+from functools import partial
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import fruit
+from labelled import candidate, pair, write_i2e
 from openmofi.config import SelectSettings
 from openmofi.errors import InputError, SettingsError
-from openmofi.kb import build_kb
-from openmofi.label.score import load_weights
-from openmofi.schema import KEEP, LABELS, REFUSED, VOCABULARY
+from openmofi.schema import KEEP, REFUSED, VOCABULARY
 from openmofi.select import select
-from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
-
-
-def candidate(identifier, *, prior=1.0, text=1.0, z=0.0, score=0.5, start=0, other=-1.0):
-    return {
-        "id": identifier,
-        "start": start,
-        "end": start + 5,
-        "surface": "apple",
-        "prior": prior,
-        "context": 0.0,
-        "clip": 0.1,
-        "clip_z": z,
-        "clip_z_other": other,
-        "text_score": text,
-        "score": score,
-    }
-
-
-def pair(key, *entities, error=""):
-    place = {"key": key, "shard": "", "offset": -1, "size": 0, "path": f"{key}.jpg"}
-    state = {"status": "error" if error else "ok", "error": error}
-    size = {"width": 9, "height": 9, "text_area": None, "text_boxes": None}
-    return place | {"caption": f"apple {key}", "url": ""} | state | size | {"entities": [*entities]}
 
 
 @pytest.fixture
 def i2e(tmp_path):
     """Makes an i2e folder from the rows of its shards."""
-    kb = build_kb(fruit.write_catalogue(tmp_path), out=tmp_path / "kb").out
+    return partial(write_i2e, tmp_path)
 
-    def make(*shards):
-        plan = [Shard(f"s{i}", f"s{i}.tar", "tar", i, i) for i in range(len(shards))]
-        run = {"input": str(tmp_path), "kb_path": str(kb), "model": "m"}
-        run["weights"] = asdict(load_weights())
-        run["weights"] = asdict(load_weights())
-        tables = [pa.Table.from_pylist(rows, schema=LABELS) for rows in shards]
-        freeze_plan(tmp_path / "i2e", plan, run)
-        run_shards(
-            lambda: lambda shard: ShardResult(tables[shard.size]), plan, out=tmp_path / "i2e"
-        )
-        return tmp_path / "i2e"
 
-    return make
+BY_TEXT = {"order": "text-first", "threshold": 1.0, "min_images": 1}
+"""The threshold is on clip_z, and the surest label is the one with the largest text_score."""
 
 
 def _select(i2e, **settings):
-    return select(i2e, settings=SelectSettings(**({"threshold": 1.0, "min_images": 1} | settings)))
+    return select(i2e, settings=SelectSettings(**(BY_TEXT | settings)))
 
 
 def _kept(summary):
@@ -78,9 +41,9 @@ def _refused(summary):
 
 
 TWO_APPLES = (
-    candidate("red", prior=0.7, text=0.2, z=0.0, score=0.1),
-    candidate("green", prior=0.2, text=0.1, z=4.0, score=0.8),
-    candidate("lime", prior=0.1, text=0.7, z=2.0, score=0.1),
+    candidate("red", prior=0.7, text=0.2, z=0.0),
+    candidate("green", prior=0.2, text=0.1, z=4.0),
+    candidate("lime", prior=0.1, text=0.7, z=2.0),
 )
 
 
@@ -88,13 +51,17 @@ TWO_APPLES = (
     ("order", "chosen"), [("joint", "green"), ("text-first", "lime"), ("caption-match", "red")]
 )
 def test_each_order_goes_by_its_own_number(i2e, order, chosen):
-    assert _kept(_select(i2e([pair("a", *TWO_APPLES)]), order=order)) == {"a": [chosen]}
+    summary = _select(i2e([pair("a", *TWO_APPLES)]), order=order, threshold=0.5)
+    assert _kept(summary) == {"a": [chosen]}
 
 
-@pytest.mark.parametrize(("order", "kept"), [("joint", 0), ("text-first", 0), ("caption-match", 1)])
-def test_the_picture_may_refuse_except_for_caption_match(i2e, order, kept):
+@pytest.mark.parametrize(
+    ("order", "threshold", "kept"),
+    [("joint", 0.9999, 0), ("text-first", 5.0, 0), ("caption-match", 5.0, 1)],
+)
+def test_the_picture_may_refuse_except_for_caption_match(i2e, order, threshold, kept):
     rows = [pair("a", *TWO_APPLES), pair("b", candidate("plum", z=9.0))]
-    summary = _select(i2e(rows), order=order, threshold=5.0)
+    summary = _select(i2e(rows), order=order, threshold=threshold)
     assert ("a" in _kept(summary)) == bool(kept)
     assert _refused(summary) == ({} if kept else {"a": "picture_disagrees"})
 
@@ -135,10 +102,10 @@ def test_the_funnel_of_the_card_adds_up_over_shards(i2e, rng):
 def test_an_image_keeps_its_best_entities_each_once(i2e):
     row = pair(
         "a",
-        candidate("red", z=2, score=0.5),
-        candidate("plum", z=2, score=0.9, start=10),
-        candidate("lime", z=2, score=0.7, start=20),
-        candidate("lime", z=2, score=0.8, start=30),
+        candidate("red", z=2, text=0.5),
+        candidate("plum", z=2, text=0.9, start=10),
+        candidate("lime", z=2, text=0.7, start=20),
+        candidate("lime", z=2, text=0.8, start=30),
     )
     assert _kept(_select(i2e([row]), max_entities=2)) == {"a": ["plum", "lime"]}
     [kept] = pq.read_table(_select(i2e([row])).out / "keep.parquet").to_pylist()
@@ -146,7 +113,7 @@ def test_an_image_keeps_its_best_entities_each_once(i2e):
 
 
 def test_entities_beyond_the_limit_count_for_no_vocabulary(i2e):
-    both = candidate("red", z=2, score=0.9), candidate("lime", z=2, score=0.1, start=9)
+    both = candidate("red", z=2, text=0.9), candidate("lime", z=2, text=0.1, start=9)
     summary = _select(i2e([pair("a", *both), pair("b", *both)]), max_entities=1, min_images=2)
     assert _kept(summary) == {"a": ["red"], "b": ["red"]}
     assert summary.classes == 1
@@ -166,14 +133,16 @@ def test_the_tables_have_the_documented_columns(i2e):
     assert all(pq.read_schema(out / f"{n}.parquet").equals(s) for n, s in schemas.items())
 
 
-def test_a_stricter_rate_keeps_fewer_labels(i2e, rng):
+@pytest.mark.parametrize("order", ["joint", "text-first"])
+def test_a_stricter_rate_keeps_fewer_labels(i2e, rng, order):
     zs = np.r_[rng.normal(4, 1, 200), rng.normal(0, 1, 200)]
     null = rng.normal(size=400)
     rows = [
         pair(str(i), candidate("red", z=float(zs[i]), other=float(null[i]))) for i in range(400)
     ]
     folder = i2e(rows)
-    kept = [_select(folder, threshold=None, false_label_rate=r).kept for r in (0.3, 0.05, 0.01)]
+    asked = [{"threshold": None, "order": order, "false_label_rate": r} for r in (0.3, 0.05, 0.01)]
+    kept = [_select(folder, **settings).kept for settings in asked]
     assert kept == sorted(kept, reverse=True)
     assert kept[0] > kept[-1] > 100
 
@@ -181,8 +150,8 @@ def test_a_stricter_rate_keeps_fewer_labels(i2e, rng):
 def test_selecting_again_replaces_that_selection_alone(i2e):
     folder = i2e([pair("a", *TWO_APPLES)])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    _select(folder, order="joint")
-    select(folder, name="mine", settings=SelectSettings(threshold=0.0, min_images=1))
+    _select(folder, order="joint", threshold=0.5)
+    select(folder, name="mine", settings=SelectSettings(**BY_TEXT))
     assert _kept(_select(folder, order="caption-match")) == {"a": ["red"]}
     assert sorted(path.name for path in (folder / "select").iterdir()) == ["default", "mine"]
     assert all(path.read_bytes() == data for path, data in before.items())

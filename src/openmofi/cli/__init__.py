@@ -1,6 +1,6 @@
 """The command line: every verb parses, calls the function of its name, and says what it did."""
 
-from openmofi.cli import labels, linking, links, models, names, use
+from openmofi.cli import labels, linking, links, models, names, selections, use
 from openmofi.cli.app import app, main
 
-__all__ = ["app", "labels", "linking", "links", "main", "models", "names", "use"]
+__all__ = ["app", "labels", "linking", "links", "main", "models", "names", "selections", "use"]

@@ -1,28 +1,31 @@
-"""The verbs about labels: label, select, inspect."""
+"""The verbs about labels: label, status."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from openmofi.cli.app import Flags, Json, app
-from openmofi.cli.output import print_json, say_next, say_wrote
-from openmofi.config import LabelSettings, SelectSettings
+from openmofi.cli.output import print_json, print_table, say_next, say_wrote
+from openmofi.config import LabelSettings
 from openmofi.errors import OpenMOFIError
 
 if TYPE_CHECKING:
     from openmofi.shards import RunTotals
 
 _SHOWN = 10
+_ENDED_EARLY = 3
 
 
 @app.command
 def label(
-    source: Path,
+    source: str,
     /,
     *,
     kb: Path,
-    model: str,
+    model: str | None = None,
     out: Path,
     settings: Annotated[LabelSettings, Flags] = LabelSettings(),
     as_json: Annotated[bool, Json] = False,
@@ -31,14 +34,18 @@ def label(
 
     Example: openmofi label shards/ --kb kb --model openai/clip-vit-base-patch32 --out i2e
 
+    Exits with 1 if shards failed, and with 3 if shards ended early; what could be read is labelled.
+
     Parameters
     ----------
     source
-        Folder of .tar or .parquet shards, folder of images with captions, or a listing.
+        Folder of .tar or .parquet shards, a saved Hugging Face dataset, a folder of images with
+        captions, a listing, or the URL of one of them, such as s3://bucket/shards.
     kb
         Knowledge base directory.
     model
-        Any Hugging Face dual encoder: a hub id or a local directory.
+        Any Hugging Face dual encoder: a hub id or a local directory. Without one, captions are
+        linked and pictures opened, but nobody looks whether they agree.
     out
         Directory to write; the same command again continues.
     as_json
@@ -54,93 +61,64 @@ def label(
     if totals.failed:
         raise OpenMOFIError(
             f"{totals.failed} of {totals.shards} shards failed; mend the cause, and the same "
-            f"command tries them again ({out}/_done has the reasons)."
+            f"command tries them again (`openmofi status {out}` has the reasons)."
         )
+    if totals.partial:
+        sys.exit(_ENDED_EARLY)
 
 
 @app.command
-def select(
-    i2e: Path,
-    /,
-    *,
-    name: str = "default",
-    settings: Annotated[SelectSettings, Flags] = SelectSettings(),
-    as_json: Annotated[bool, Json] = False,
-) -> None:
-    """Decide which labels and images to keep; takes seconds and never touches the labels.
+def status(i2e: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
+    """Say how a labelling job stands: what is done, what failed and why, how long it will take.
 
-    Example: openmofi select i2e --name strict --false-label-rate 0.01 --min-images 10
+    Example: openmofi status i2e
 
     Parameters
     ----------
     i2e
-        Output of `openmofi label`.
-    name
-        Name of this selection.
+        Output of `openmofi label`, finished or not.
     as_json
-        Print the counts as JSON.
+        Print it as JSON.
     """
-    from openmofi.select import select as run_select
+    from openmofi.shards import status as read_status
 
-    summary = run_select(i2e, name=name, settings=settings)
+    found = read_status(i2e)
     if as_json:
-        print_json(summary)
+        print_json(found)
         return
-    say_wrote(summary.out, summary.kept, summary.refused, "images")
-    print(f"{summary.labels:,} labels of {summary.classes:,} entities")
-    if summary.missing_shards:
-        print(f"note: {summary.missing_shards:,} shards of the input have no labels (yet)")
-    if summary.calibration:
-        print(
-            f"threshold {summary.threshold:.2f} on clip_z, estimated false-label rate "
-            f"{summary.calibration.estimated_false_label_rate:.3f}"
-        )
-        if not summary.calibration.reached:
-            print(
-                "warning: no threshold reaches the false-label rate asked for; this is the best. "
-                "Does the model know these pictures?"
-            )
-    say_next(f"openmofi inspect {i2e} --name {name}")
-
-
-@app.command
-def inspect(
-    i2e: Path, /, *, name: str = "default", out: Path | None = None, images: int = 60
-) -> None:
-    """Write one HTML page that shows what was kept, what was refused, and why.
-
-    Example: openmofi inspect i2e --name strict --out look.html
-
-    Parameters
-    ----------
-    i2e
-        Output of `openmofi label`.
-    name
-        Name of the selection.
-    out
-        HTML file to write; the default lies beside the selection.
-    images
-        Pictures per section.
-    """
-    from openmofi.select.report import inspect as run_inspect
-
-    page = run_inspect(i2e, name=name, out=out, images=images)
-    print(f"wrote {page}")
-    say_next(f"openmofi train RECIPE --data {i2e}/select/{name} --out run")
+    counts = found.totals
+    rate = f"{found.rows_per_second:,.0f} pairs/s" if found.rows_per_second else "-"
+    left = "-" if found.seconds_left is None else f"{found.seconds_left / 60:,.1f} min"
+    rows = [
+        ("shards", f"{counts.shards:,}"),
+        *((name, f"{getattr(counts, name):,}") for name in ("done", "partial", "failed")),
+        ("left", f"{found.left:,}"),
+        ("pairs", f"{counts.rows:,}"),
+        ("to choose from", f"{counts.kept:,} ({counts.kept / max(counts.rows, 1):.1%})"),
+        *((f"refused: {reason}", f"{count:,}") for reason, count in counts.errors.items()),
+        ("running", f"{found.running:,}"),
+        ("speed", rate),
+        ("time left", left),
+    ]
+    print_table(("", ""), rows)
+    _say_troubled(i2e, found.troubled)
 
 
 def _say_labelled(out: Path, totals: RunTotals) -> None:
     from openmofi.shards import commits
 
     say_wrote(out, totals.rows - sum(totals.errors.values()), totals.errors, "pairs")
-    troubled = [commit for commit in commits(out) if commit.reason]
-    for commit in troubled[:_SHOWN]:
-        fate = "failed" if commit.status == "failed" else "ended early"
-        print(f"shard {commit.shard} {fate}: {commit.reason}")
-    if len(troubled) > _SHOWN:
-        print(f"and {len(troubled) - _SHOWN:,} more shards; see {out}/_done")
+    troubled = [(c.shard, c.status, c.reason) for c in commits(out) if c.status != "done"]
+    _say_troubled(out, troubled)
     finished = totals.done + totals.partial + totals.failed
     if finished < totals.shards:
         print(f"{totals.shards - finished:,} of {totals.shards:,} shards are left to other ranks")
     if totals.done + totals.partial:
         say_next(f"openmofi select {out}")
+
+
+def _say_troubled(out: Path, troubled: Sequence[tuple[str, str, str]]) -> None:
+    for shard, how, reason in troubled[:_SHOWN]:
+        print(f"shard {shard} {'failed' if how == 'failed' else 'ended early'}: {reason}")
+    if len(troubled) > _SHOWN:
+        print(f"and {len(troubled) - _SHOWN:,} more shards; see {out}/_done")

@@ -67,8 +67,6 @@ SIZES: dict[SizeName, Size] = {
 def run_demo(out: Path | str, *, size: SizeName = "full", seed: int = 1) -> dict[str, Any]:
     """Runs every stage and returns what results.json holds.
 
-    Seed 0 is the one whose truth the weights of the joint score were fitted to.
-
     Raises:
         MismatchError: `out` holds a demo of another size or seed.
     """
@@ -123,14 +121,13 @@ class Story:
         )
 
     def _label(self) -> None:
-        with as_file(files("openmofi.demo") / "weights.json") as weights:
-            label(
-                self.out / "shards",
-                kb=self.out / "kb",
-                model=str(self.out / "runs" / "clip" / "model"),
-                out=self.out / "i2e",
-                settings=LabelSettings(background=self.size.background, weights=str(weights)),
-            )
+        label(
+            self.out / "shards",
+            kb=self.out / "kb",
+            model=str(self.out / "runs" / "clip" / "model"),
+            out=self.out / "i2e",
+            settings=LabelSettings(background=self.size.background),
+        )
 
     def _select(self) -> None:
         truth = _Truth.read(self.out / "truth.parquet")

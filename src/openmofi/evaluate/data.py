@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from openmofi.embed import Places, find_places
 from openmofi.errors import InputError
-from openmofi.pairs.folder import IMAGE_SUFFIXES, read_listing
-from openmofi.pairs.parquet import PATH_COLUMNS, pick_column
+from openmofi.pairs.folder import IMAGE_SUFFIXES
+from openmofi.pairs.listing import read_listing
+from openmofi.pairs.rows import PATH_COLUMNS, pick_column
 
 _LABEL_COLUMNS = ("label", "entity", "class", "class_id")
 

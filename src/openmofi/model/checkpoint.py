@@ -14,8 +14,13 @@ from openmofi.model.transform import from_processor_config, to_processor_config
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def load_model(source: str | Path, *, device: str = "auto") -> MofiModel:
+def load_model(source: str | Path, *, device: str = "auto", precision: str = "fp32") -> MofiModel:
     """Loads a dual encoder from a local directory, or from the hub by its id.
+
+    Args:
+        source: directory or hub id.
+        device: auto, cpu, cuda or cuda:N.
+        precision: of the encoding (not of training): fp32, bf16, fp16, or auto for fp16 on a GPU.
 
     Raises:
         InputError: nothing usable is there, or it has no image and text tower.
@@ -40,7 +45,24 @@ def load_model(source: str | Path, *, device: str = "auto") -> MofiModel:
         )
     assert tokenizer is not None
     mend_batch_norm(network)
-    return MofiModel(network.eval(), tokenizer, from_processor_config(config), device)
+    return MofiModel(network.eval(), tokenizer, from_processor_config(config), device, precision)
+
+
+def hub_revision(name: str) -> str:
+    """Returns the commit of a model of the hub, or "" if it is not known.
+
+    Raises:
+        InputError: there is no such model, or the hub cannot be reached.
+    """
+    import transformers
+
+    _check_source(name)
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise InputError(f"Cannot load a model from {name!r}: {first_line}") from error
+    return str(getattr(config, "_commit_hash", None) or "")
 
 
 def _check_source(name: str) -> None:

@@ -7,24 +7,23 @@ without antialiasing, which PIL cannot reproduce).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import Image
 from torch import Tensor
+
+from openmofi.pairs.decode import Source as Picture
+from openmofi.pairs.decode import read_picture
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _LONGEST_ASPECT = 16
-
-Picture = Image.Image | np.ndarray | bytes | str | Path
 
 
 @dataclass(frozen=True)
@@ -113,55 +112,6 @@ def _shorter_side(size: tuple[int, int], target: int) -> tuple[int, int]:
     if width <= height:
         return target, max(int(target * height / width), target)
     return max(int(target * width / height), target), target
-
-
-def read_picture(picture: Picture, size: int | None = None) -> Image.Image:
-    """Returns an RGB image from a path, encoded bytes, an RGB array or a PIL image.
-
-    Args:
-        picture: what to read; transparency is laid on white.
-        size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
-
-    Raises:
-        OSError: the bytes are not a readable image (PIL's own error, one reason per caller).
-    """
-    if isinstance(picture, np.ndarray):
-        return Image.fromarray(picture).convert("RGB")
-    if isinstance(picture, Image.Image):
-        return _rgb(picture)
-    return decode_picture(picture, size)[0]
-
-
-def decode_picture(
-    source: bytes | str | Path, size: int | None = None
-) -> tuple[Image.Image, tuple[int, int]]:
-    """Returns (RGB image, its full width and height) from encoded bytes or a path.
-
-    Args:
-        source: what to decode.
-        size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
-
-    Raises:
-        OSError: as `read_picture`.
-    """
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        width, height = image.size
-        if size and image.format == "JPEG":
-            image.draft("RGB", (2 * size, 2 * size))
-        sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        upright = ImageOps.exif_transpose(image)  # phones store pictures as the chip lay
-        return _rgb(upright), (height, width) if sideways else (width, height)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(ground, image).convert("RGB")
-    return image.convert("RGB")
-
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off picture is an error with a reason, not grey
 
 
 def from_processor_config(config: dict[str, Any]) -> Transform:

@@ -1,20 +1,24 @@
-"""Stage 2, pairs: image-caption pairs wherever they lie -> tables of schema.PAIRS."""
+"""Stage 2, pairs: image-caption pairs wherever they lie -> tables of schema.PAIRS.
+
+Accepts WebDataset tars (with img2dataset's Parquet sidecars or without), Parquet files with image
+bytes or paths, folders saved by Hugging Face `datasets`, a CSV / JSONL of files and captions, and a
+folder of images with .txt beside; on this machine or at a URL.
+"""
 
 from openmofi.pairs.captions import read_captions
-from openmofi.pairs.read import (
-    PICTURE_ERRORS,
-    ImageReader,
-    Input,
-    count_errors,
-    read_pairs,
-    read_shard,
-)
+from openmofi.pairs.decode import PICTURE_ERRORS
+from openmofi.pairs.find import Input, read_pairs
+from openmofi.pairs.images import ImageReader
+from openmofi.pairs.read import ShardPairs, ShardView, count_errors, open_shard, read_shard
 
 __all__ = [
     "PICTURE_ERRORS",
     "ImageReader",
     "Input",
+    "ShardPairs",
+    "ShardView",
     "count_errors",
+    "open_shard",
     "read_captions",
     "read_pairs",
     "read_shard",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_MAX_CHARS = 20_000
+MAX_CHARS = 20_000
 
 
 def check_caption(found: object) -> tuple[str, str]:
@@ -23,8 +23,8 @@ def check_caption(found: object) -> tuple[str, str]:
         text, error = raw.decode("utf-8", "replace"), "caption_not_utf8"
     if not text.strip():
         return "", error or "no_caption"
-    if len(text) > _MAX_CHARS:
-        return text[:_MAX_CHARS], error or "caption_too_long"
+    if len(text) > MAX_CHARS:
+        return text[:MAX_CHARS], error or "caption_too_long"
     return text, error
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from openmofi.errors import InputError
 from openmofi.kb.read.lines import TruncatedFile, content_suffix, read_lines
-from openmofi.pairs.read import read_pairs, read_shard
+from openmofi.pairs.find import read_pairs
+from openmofi.pairs.read import read_shard
 
 
 def read_captions(path: Path, batch_size: int) -> Iterator[list[str]]:

@@ -2,176 +2,154 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from openmofi.errors import InputError
-from openmofi.pairs.caption import check_caption, plain_name
-from openmofi.pairs.parquet import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
-from openmofi.schema import PAIRS
+from openmofi.pairs.columns import check_captions, pairs_table, raw_texts
+from openmofi.pairs.listing import LISTING_SUFFIXES, Line, iterate_listing
+from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
-LISTING_SUFFIXES = (".csv", ".jsonl")
-_LISTING_STEMS = ("captions", "metadata")
-_SURPLUS = "\0surplus"
+LISTING_NAMES = tuple(f"{s}{x}" for s in ("captions", "metadata") for x in LISTING_SUFFIXES)
+_CHUNK = 10_000
+_ENTRIES = pa.schema(
+    [
+        ("number", pa.int64()),  # line of a listing
+        ("file", pa.binary()),  # relative to the folder
+        ("caption", pa.binary()),
+        ("error", pa.string()),
+    ]
+)
 
 
-def find_listing(folder: Path) -> Path | None:
-    """Returns captions.csv, metadata.jsonl or the like, if the folder has one."""
-    candidates = (folder / f"{s}{x}" for s in _LISTING_STEMS for x in LISTING_SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
+def is_picture(name: str) -> bool:
+    """Says whether a file's name is one of a picture."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def read_folder(path: Path, name: str) -> tuple[pa.Table, str | None]:
-    """Returns (pairs, None) of a folder, or of a listing whose files lie relative to it.
+def read_folder(
+    path: Path, name: str, start: int = 0, stop: int | None = None, *, check_files: bool = True
+) -> pa.Table:
+    """Returns the pairs of a folder, or of a listing whose files lie relative to it.
+
+    Args:
+        path: the folder or listing.
+        name: the same relative to the input's root.
+        start: first row.
+        stop: row behind the last; None: all.
+        check_files: refuse rows whose picture is not there, which takes a question each.
 
     Raises:
         InputError: it lists nothing, or a listing lacks a column or is not what its suffix says.
     """
-    rows = list(_beside(path) if path.is_dir() else _listed(path))
-    if not rows:
+    entries = _entries(path)
+    if not len(entries):
         raise InputError(f"{str(path)!r} lists no pictures; expected at least one.")
-    return pa.Table.from_pylist(rows, schema=PAIRS), None
+    entries = entries.slice(start, None if stop is None else stop - start)
+    raw_files = [file or b"" for file in entries["file"].to_pylist()]
+    files = [file.decode("utf-8", "replace") for file in raw_files]
+    found, folder, prefix = entries["caption"], path.parent, PurePosixPath(name).parent
+    if path.is_dir():
+        folder, prefix = path, PurePosixPath(name)
+        found = pa.array([_text_beside(path, file) for file in raw_files], pa.binary())
+    captions, errors = check_captions(raw_texts(found))
+    if check_files:
+        there = pa.array([_is_file(folder, file) for file in files], pa.bool_())
+    else:
+        there = pa.array([bool(file) for file in files], pa.bool_())
+    errors = pc.if_else(there, errors, "image_missing")
+    damaged = pc.not_equal(entries["error"], "")
+    errors = pc.if_else(damaged, entries["error"].cast(errors.type), errors)
+    paths = [_inside(prefix, file) for file in files]
+    numbers = entries["number"].to_pylist()
+    keys = [key or f"line {number}" for key, number in zip(paths, numbers, strict=True)]
+    columns = {"caption": captions, "error": errors}
+    return pairs_table(key=pa.array(keys), shard="", path=pa.array(paths), **columns)
 
 
-def _beside(folder: Path) -> Iterator[dict]:
-    for image in sorted(folder.rglob("*")):
-        if image.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        text = image.with_suffix(".txt")
-        raw = text.read_bytes() if text.is_file() else None
-        yield _row(folder, str(image.relative_to(folder)), raw)
+def count_entries(path: Path) -> int:
+    """Returns the number of rows of a folder or listing; what `read_folder` reads is kept.
+
+    Raises:
+        InputError: as `read_folder`.
+    """
+    return len(_entries(path))
 
 
-@dataclass(frozen=True)
-class Line:
-    """A record of a listing."""
-
-    number: int
-    """Line of the file on which it begins."""
-    fields: dict[str, bytes]
-    error: str = ""
-    """Reason for refusing it: too_many_fields, bad_csv or bad_json."""
+def _entries(path: Path) -> pa.Table:
+    stat = path.stat()
+    return _entries_at(path, stat.st_size, stat.st_mtime_ns)
 
 
-def _listed(path: Path) -> Iterator[dict]:
-    lines = read_listing(path)
-    names = list(dict.fromkeys(name for line in lines for name in line.fields))
-    file_column = pick_column(names, PATH_COLUMNS) or ""
-    caption_column = pick_column(names, CAPTION_COLUMNS) or ""
-    if names and not (file_column and caption_column):
+@lru_cache(maxsize=2)
+def _entries_at(path: Path, size: int, mtime_ns: int) -> pa.Table:
+    """Returns _ENTRIES; the parts of one listing are read by one process one after the other."""
+    return _pictures(path) if path.is_dir() else _listed(path)
+
+
+def _pictures(folder: Path) -> pa.Table:
+    files = []
+    for place, _, names in os.walk(folder):
+        inside = os.path.relpath(place, folder)
+        below = "" if inside == "." else inside + os.sep
+        files += [(below + name).split(os.sep) for name in names if is_picture(name)]
+    raw = [os.fsencode("/".join(parts)) for parts in sorted(files)]
+    columns = pa.nulls(len(raw), pa.int64()), pa.array(raw, pa.binary())
+    rest = pa.nulls(len(raw), pa.binary()), pa.array([""] * len(raw), pa.string())
+    return pa.table([*columns, *rest], schema=_ENTRIES)
+
+
+def _listed(path: Path) -> pa.Table:
+    """Returns the records of a listing; in pieces, since lines as objects take much memory."""
+    names: dict[str, None] = {}
+    lines, batches = iterate_listing(path), []
+    columns: tuple[str | None, str | None] = None, None
+    while chunk := list(islice(lines, _CHUNK)):
+        names.update(dict.fromkeys(name for line in chunk for name in line.fields))
+        columns = pick_column(list(names), PATH_COLUMNS), pick_column(list(names), CAPTION_COLUMNS)
+        batches.append(pa.RecordBatch.from_pylist(list(_rows(chunk, *columns)), schema=_ENTRIES))
+    if names and not all(columns):
         raise InputError(
             f"{str(path)!r} has the columns {', '.join(names)}; expected a file "
             f"({' | '.join(PATH_COLUMNS)}) and a caption ({' | '.join(CAPTION_COLUMNS)})."
         )
+    return pa.Table.from_batches(batches, _ENTRIES)
+
+
+def _rows(lines: list[Line], file: str | None, caption: str | None) -> Iterator[dict]:
     for line in lines:
-        file = line.fields.get(file_column, b"").decode("utf-8", "replace")
-        pair = _row(path.parent, file, line.fields.get(caption_column))
-        if line.error:
-            pair |= {"status": "error", "error": line.error}
-        yield pair if file else pair | {"key": f"line {line.number}"}
+        yield {
+            "number": line.number,
+            "file": line.fields.get(file or ""),
+            "caption": line.fields.get(caption or ""),
+            "error": line.error,
+        }
 
 
-def read_listing(path: Path) -> list[Line]:
-    """Returns the records of a .csv (of commas, semicolons or tabs) or .jsonl file."""
-    limit = csv.field_size_limit(sys.maxsize)  # or a field of 128 KiB would end the reading
+def _text_beside(folder: Path, file: bytes) -> bytes | None:
+    stem, _ = os.path.splitext(os.path.join(os.fsencode(folder), file))
     try:
-        return list(_csv_lines(path) if path.suffix == ".csv" else _jsonl_lines(path))
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _csv_lines(path: Path) -> Iterator[Line]:
-    # Latin-1 maps every byte to one character and back, so that one caption in a wrong encoding
-    # is refused by itself instead of the whole file.
-    text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
-    lines = list(io.StringIO(text, newline=""))
-    delimiter = max(",\t;", key=lines[0].count) if lines else ","
-    reader = csv.reader(lines, delimiter=delimiter)
-    names = [_raw(name).decode("utf-8", "replace").strip() for name in next(reader, [])]
-    begin = reader.line_num
-    while begin < len(lines):
-        reader, first = csv.reader(lines[begin:], delimiter=delimiter), begin
-        for values in reader:
-            end = first + reader.line_num
-            if end == len(lines) and _is_open(lines[begin:end], delimiter):
-                # A quote that nobody closes would swallow all lines to the end.
-                yield Line(begin + 1, {}, "bad_csv")
-                begin += 1
-                break
-            if values:
-                yield _csv_line(begin + 1, names, values)
-            begin = end
-
-
-def _csv_line(number: int, names: list[str], values: list[str]) -> Line:
-    # An unquoted comma cuts the caption short; what is left would be taken for all of it.
-    error = "too_many_fields" if any(values[len(names) :]) else ""
-    return Line(number, dict(zip(names, map(_raw, values), strict=False)), error)
-
-
-def _raw(text: str) -> bytes:
-    return text.encode("latin-1")
-
-
-def _is_open(lines: list[str], delimiter: str) -> bool:
-    try:
-        list(csv.reader(lines, delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        return "unexpected end" in str(error)
-    return False
-
-
-def _jsonl_lines(path: Path) -> Iterator[Line]:
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line.decode("utf-8", "surrogateescape"))
-        except (ValueError, RecursionError):
-            record = None
-        if isinstance(record, dict):
-            yield Line(number, {k: _bytes(v) for k, v in record.items() if v is not None})
-        else:
-            yield Line(number, {}, "bad_json")
-
-
-def _bytes(value: object) -> bytes:
-    """Returns the bytes that the file held; half of a surrogate pair stays none of UTF-8."""
-    try:
-        return str(value).encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return str(value).encode("utf-8", "surrogatepass")
-
-
-def _row(folder: Path, file: str, caption: bytes | None) -> dict:
-    text, error = check_caption(caption)
-    if not _is_file(folder, file):
-        error = "image_missing"
-    file = plain_name(file)
-    return {
-        "key": file,
-        "shard": "",
-        "offset": -1,
-        "size": 0,
-        "path": file,
-        "caption": text,
-        "url": "",
-        "status": "error" if error else "ok",
-        "error": error,
-    }
+        with open(stem + b".txt", "rb") as text:
+            return text.read()
+    except (FileNotFoundError, IsADirectoryError):
+        return None
 
 
 def _is_file(folder: Path, file: str) -> bool:
     try:
         # A name that only the disk can spell would not be found again by its text.
-        return bool(file) and (folder / plain_name(file)).is_file()
+        return bool(file) and os.path.isfile(os.path.join(folder, file))
     except (OSError, ValueError):  # a name too long for any file, or with a zero byte
         return False
+
+
+def _inside(prefix: PurePosixPath, file: str) -> str:
+    is_inside = file and str(prefix) != "." and not file.startswith("/")
+    return f"{prefix}/{file}" if is_inside else file

@@ -2,107 +2,89 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
-from openmofi.pairs.caption import check_caption
-from openmofi.schema import PAIRS
-
-CAPTION_COLUMNS = ("caption", "text", "TEXT", "alt", "title")
-IMAGE_COLUMNS = ("image", "jpg", "img", "bytes")
-PATH_COLUMNS = ("file", "file_name", "image_path", "path")
-KEY_COLUMNS = ("key", "id", "uid")
+from openmofi.pairs.rows import IMAGE_COLUMNS, RowColumns, image_bytes, pick_column
 
 
-def pick_column(names: list[str], wanted: tuple[str, ...]) -> str | None:
-    """Returns the first wanted column that exists."""
-    return next((name for name in wanted if name in names), None)
-
-
-def read_parquet(path: Path, name: str) -> tuple[pa.Table, str | None]:
-    """Returns (pairs in file order, None).
+def read_parquet(path: Path, name: str, start: int = 0, stop: int | None = None) -> pa.Table:
+    """Returns the pairs of some rows, in file order.
 
     Raises:
         InputError: it is no Parquet file, or lacks a caption or an image column.
     """
     try:
-        schema = pq.read_schema(path)
+        with pq.ParquetFile(path) as file:
+            columns = RowColumns(path, file.schema_arrow)
+            groups, first = _groups(file, start, stop)
+            table = file.read_row_groups(groups, columns=columns.wanted, use_threads=False)
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(path)!r} is not a readable Parquet file: {error}.") from None
-    names = schema.names
-    caption, key = pick_column(names, CAPTION_COLUMNS), pick_column(names, KEY_COLUMNS)
-    image, file = pick_column(names, IMAGE_COLUMNS), pick_column(names, PATH_COLUMNS)
-    if image is not None and schema.field(image).type in (pa.string(), pa.large_string()):
-        image, file = None, image  # names of files under a name that promises bytes
-    if caption is None or (image is None and file is None):
-        raise InputError(
-            f"{str(path)!r} has the columns {', '.join(names)}; expected a caption "
-            f"({' | '.join(CAPTION_COLUMNS)}) and an image ({' | '.join(IMAGE_COLUMNS)}) or a "
-            f"path ({' | '.join(PATH_COLUMNS)})."
-        )
-    wanted = [column for column in (caption, key, "url", None if image else file) if column]
-    table = pq.read_table(path, columns=[column for column in wanted if column in names])
-    rows = []
-    for number, row in enumerate(table.to_pylist()):
-        text, error = check_caption(row[caption])
-        if not image and row[file] is None:
-            error = "image_missing"
-        rows.append(
-            {
-                "key": str(row[key]) if key else f"{Path(name).stem}-{number:09d}",
-                "shard": name,
-                "offset": -1,
-                "size": 0,
-                "path": f"row:{number}" if image else str(Path(name).parent / str(row[file])),
-                "caption": text,
-                "url": str(row.get("url") or ""),
-                "status": "error" if error else "ok",
-                "error": error,
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=PAIRS), None
+    length = None if stop is None else stop - start
+    return columns.pairs(table.slice(start - first, length), name, start)
 
 
-def read_image_cell(path: Path, row: int) -> bytes:
-    """Returns the image bytes of one row.
+def _groups(file: pq.ParquetFile, start: int, stop: int | None) -> tuple[list[int], int]:
+    """Returns (the row groups that hold the rows, the first row of the first)."""
+    starts = _ends(file.metadata)
+    stop = starts[-1] if stop is None else stop
+    spans = enumerate(pairwise(starts))
+    groups = [group for group, (begin, end) in spans if begin < stop and end > start]
+    return groups, starts[groups[0]] if groups else start
 
-    Raises:
-        OSError: the cell is empty.
-    """
-    group, start = _row_group(path, row)
+
+def _ends(metadata: Any) -> list[int]:
+    """Returns 0 and where each row group ends."""
+    sizes = (metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    return [0, *accumulate(sizes)]
+
+
+def row_group_ends(path: Path) -> list[int]:
+    """Returns where the row groups of a file end; nothing if it cannot be read."""
     try:
-        value = _images(path, group)[row - start].as_py()
-    except pa.ArrowException as error:
-        raise OSError(f"row group {group} of {path} cannot be read: {error}") from None
-    if isinstance(value, dict):  # Hugging Face's Image feature: {"bytes", "path"}
-        value = value.get("bytes")
-    if not isinstance(value, bytes) or not value:
-        raise OSError(f"row {row} of {path} has no image bytes")
-    return value
+        return _ends(pq.read_metadata(path))[1:]
+    except (pa.ArrowInvalid, OSError):
+        return []
 
 
-def _row_group(path: Path, row: int) -> tuple[int, int]:
-    """Returns (row group, its first row)."""
-    start = 0
-    for group, rows in enumerate(_row_group_sizes(path)):
-        if row < start + rows:
-            return group, start
-        start += rows
-    raise OSError(f"{path} has no row {row}")
+class ParquetImages:
+    """Image cells of a Parquet file by row; the row group read last is kept."""
 
+    def __init__(self, source: Any, place: str):
+        self.place = place
+        self._folder = source.parent if isinstance(source, Path) else None
+        self._file = pq.ParquetFile(source, pre_buffer=False)
+        self._column = pick_column(self._file.schema_arrow.names, IMAGE_COLUMNS)
+        self._starts = _ends(self._file.metadata)
+        self._group = lru_cache(maxsize=2)(self._read_group)
 
-@lru_cache(maxsize=1024)
-def _row_group_sizes(path: Path) -> tuple[int, ...]:
-    metadata = pq.read_metadata(path)
-    return tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    def read(self, row: int) -> bytes:
+        """Returns the image bytes of one row.
 
+        Raises:
+            OSError: there is no such row, its cell is empty, or it cannot be read.
+        """
+        group = bisect_right(self._starts, row) - 1
+        if not 0 <= group < len(self._starts) - 1:
+            raise OSError(f"{self.place} has no row {row}")
+        try:
+            cell = self._group(group)[row - self._starts[group]]
+        except pa.ArrowException as error:
+            raise OSError(f"row group {group} of {self.place} cannot be read: {error}") from None
+        return image_bytes(cell, f"row {row} of {self.place}", self._folder)
 
-@lru_cache(maxsize=4)
-def _images(path: Path, group: int) -> pa.ChunkedArray:
-    with pq.ParquetFile(path) as file:
-        column = pick_column(file.schema_arrow.names, IMAGE_COLUMNS)
-        return file.read_row_group(group, columns=[column]).column(0)
+    def _read_group(self, group: int) -> pa.ChunkedArray:
+        return self._file.read_row_group(group, columns=[self._column], use_threads=False).column(0)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+        self._group.cache_clear()

@@ -1,60 +1,26 @@
-"""Image-caption pairs, wherever they lie: path -> shards -> tables of schema.PAIRS.
+"""A shard -> its image-caption pairs, a table of schema.PAIRS, and its pictures.
 
-Accepts WebDataset tars (with img2dataset's Parquet sidecars or without), Parquet files with image
-bytes or paths, a CSV / JSONL of files and captions, and a folder of images with .txt beside.
-Only texts are read here; a picture is fetched by `ImageReader` when somebody wants to see it.
+Only texts are read at first; a picture is fetched when somebody wants to see it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-import struct
-import threading
-import zlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
-from PIL import Image
 
-from openmofi.errors import InputError
-from openmofi.pairs.folder import IMAGE_SUFFIXES, LISTING_SUFFIXES, find_listing, read_folder
-from openmofi.pairs.parquet import read_image_cell, read_parquet
+from openmofi.pairs.arrow import read_arrow
+from openmofi.pairs.folder import is_picture, read_folder
+from openmofi.pairs.images import ImageReader
+from openmofi.pairs.parquet import read_parquet
+from openmofi.pairs.places import Remote, Root, open_root
 from openmofi.pairs.tar_shard import read_tar
 from openmofi.shards import Shard
-
-_ACCEPTED = (
-    "a folder of .tar or .parquet shards, a folder of images with .txt captions beside them, or a "
-    ".csv / .jsonl with the columns file and caption"
-)
-
-_MAX_OPEN = 256
-PICTURE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
-"""What Pillow raises for damaged bytes (the usual three, AVIF's RuntimeError, and what single
-decoders let through) and for a header that claims too many pixels."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """What was found at a path: where relative names start, and the shards."""
-
-    root: Path
-    shards: tuple[Shard, ...]
 
 
 @dataclass(frozen=True)
@@ -67,69 +33,100 @@ class ShardPairs:
     """Reason for which the shard ends early, if it does: truncated_tar, ..."""
 
 
-def read_pairs(path: Path | str) -> Input:
-    """Finds the shards at a path, sorted by name; reads no pair yet.
+class ShardView:
+    """A shard that is open: its pairs, and their pictures by row number."""
+
+    def __init__(self, pairs: ShardPairs, shard_reader: ImageReader, file_reader: ImageReader):
+        self.pairs = pairs
+        self._shard_reader, self._file_reader = shard_reader, file_reader
+        self._shards, self._paths = pairs.table["shard"], pairs.table["path"]
+        self._offsets, self._sizes = (
+            pairs.table["offset"].to_numpy(),
+            pairs.table["size"].to_numpy(),
+        )
+
+    def read(self, row: int) -> bytes:
+        """Returns the encoded picture of a row.
+
+        Raises:
+            OSError: it is gone, or cut short.
+            ValueError: its path is none that a disk could hold.
+        """
+        shard, path = self._shards[row].as_py(), self._paths[row].as_py()
+        offset, size = int(self._offsets[row]), int(self._sizes[row])
+        inside = offset >= 0 or path.startswith("row:")
+        reader = self._shard_reader if inside else self._file_reader
+        return reader.read_place(shard, offset, size, path)
+
+
+@contextmanager
+def open_shard(root: Root | str, shard: Shard) -> Iterator[ShardView]:
+    """Opens a shard to read its texts and then any of its pictures; a remote one is copied once.
 
     Raises:
-        InputError: nothing is there, or nothing that can be read as pairs.
+        InputError: the shard as a whole is not what its name says.
+        OSError: the shard cannot be opened (vanished, no permission).
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"There is no input {str(path)!r}; pass {_ACCEPTED}.")
-    if path.is_file():
-        return Input(path.parent, (_shard(path, path.parent, _kind_of_file(path)),))
-    for suffix, kind in ((".tar", "tar"), (".parquet", "parquet")):
-        files = sorted(path.rglob(f"*{suffix}"))
-        if files:
-            return Input(path, _distinct([_shard(file, path, kind) for file in files]))
-    listing = find_listing(path)
-    if listing is not None:
-        return Input(path, (_shard(listing, path, "folder"),))
-    if any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.rglob("*")):
-        return Input(path, (_shard(path, path, "folder"),))
-    raise InputError(f"{str(path)!r} holds no image-caption pairs; pass {_ACCEPTED}.")
+    root = open_root(root)
+    with _local_copy(root, shard) as local:
+        pairs = _read(local, shard, check_files=isinstance(root, Path))
+        whole = isinstance(root, Path) or shard.path == "."
+        with closing(ImageReader(local)) as inside:
+            if whole:
+                yield ShardView(pairs, inside, inside)
+                return
+            with closing(ImageReader(root)) as outside:
+                yield ShardView(pairs, inside, outside)
 
 
-def _kind_of_file(path: Path) -> str:
-    if path.suffix in (".tar", ".parquet"):
-        return path.suffix[1:]
-    if path.suffix in LISTING_SUFFIXES:
-        return "folder"
-    raise InputError(f"{str(path)!r} is not a known kind of input; pass {_ACCEPTED}.")
-
-
-def _shard(path: Path, root: Path, kind: str) -> Shard:
-    stat = path.stat()
-    relative = path.relative_to(root)
-    name = "__".join(relative.with_suffix("").parts) if relative.name else "folder"
-    size = stat.st_size if path.is_file() else 0
-    return Shard(name, str(relative), kind, size, stat.st_mtime_ns)
-
-
-def _distinct(shards: list[Shard]) -> tuple[Shard, ...]:
-    """Gives shards of one name, such as a/b.tar and a__b.tar, different ones."""
-    count = Counter(shard.name for shard in shards)
-    return tuple(
-        replace(shard, name=_unique_name(shard)) if count[shard.name] > 1 else shard
-        for shard in shards
-    )
-
-
-def _unique_name(shard: Shard) -> str:
-    return f"{shard.name}-{hashlib.sha256(shard.path.encode()).hexdigest()[:8]}"
-
-
-def read_shard(root: Path, shard: Shard) -> ShardPairs:
+def read_shard(root: Root | str, shard: Shard) -> ShardPairs:
     """Reads a shard's texts and the places of its pictures.
 
     Raises:
         InputError: the shard as a whole is not what its name says.
         OSError: the shard cannot be opened (vanished, no permission).
     """
-    path = root / shard.path
-    readers = {"tar": read_tar, "parquet": read_parquet, "folder": read_folder}
-    table, damage = readers[shard.kind](path, shard.path)
-    return ShardPairs(table, damage)
+    root = open_root(root)
+    with _local_copy(root, shard) as local:
+        return _read(local, shard, check_files=isinstance(root, Path))
+
+
+def _read(root: Path, shard: Shard, *, check_files: bool) -> ShardPairs:
+    path, part = root / shard.path, (shard.path, shard.start, shard.stop)
+    match shard.kind:
+        case "tar":
+            return ShardPairs(*read_tar(path, shard.path))
+        case "arrow":
+            return ShardPairs(*read_arrow(path, *part))
+        case "parquet":
+            return ShardPairs(read_parquet(path, *part))
+        case _:
+            check_files = check_files or path.is_dir()
+            return ShardPairs(read_folder(path, *part, check_files=check_files))
+
+
+@contextmanager
+def _local_copy(root: Root, shard: Shard) -> Iterator[Path]:
+    """Yields a local root under which the shard's file lies, for as long as it is needed."""
+    if isinstance(root, Path):
+        yield root
+        return
+    with TemporaryDirectory(prefix="openmofi-") as folder:
+        _fetch(root, shard, Path(folder))
+        yield Path(folder)
+
+
+def _fetch(root: Remote, shard: Shard, folder: Path) -> None:
+    """Copies what belongs to a shard: its file, a tar's sidecar, or a folder's pictures."""
+    if shard.path == ".":
+        for file in root.find():
+            if is_picture(file.path) or file.path.endswith(".txt"):
+                (root / file.path).copy_to(folder / file.path, size=file.size)
+        return
+    (root / shard.path).copy_to(folder / shard.path, size=shard.size)
+    sidecar = Path(shard.path).with_suffix(".parquet").as_posix()
+    if shard.kind == "tar" and (root / sidecar).exists():
+        (root / sidecar).copy_to(folder / sidecar)
 
 
 def count_errors(table: pa.Table) -> Counter[str]:
@@ -137,48 +134,3 @@ def count_errors(table: pa.Table) -> Counter[str]:
     counts = Counter(table["error"].to_pylist())
     del counts[""]
     return counts
-
-
-class ImageReader:
-    """Fetches encoded pictures by the columns shard, offset, size and path of any table."""
-
-    def __init__(self, root: Path | str):
-        self.root = Path(root)
-        self._open: dict[str, io.FileIO] = {}
-        self._lock = threading.Lock()
-
-    def read(self, row: dict[str, Any]) -> bytes:
-        """Returns the encoded bytes of one picture.
-
-        Raises:
-            OSError: the file is gone, or shorter than it was.
-        """
-        if row["offset"] >= 0:
-            return self._read_range(row["shard"], row["offset"], row["size"])
-        if row["path"].startswith("row:"):
-            return read_image_cell(self.root / row["shard"], int(row["path"][4:]))
-        return (self.root / row["path"]).read_bytes()
-
-    def close(self) -> None:
-        """Closes the shards that are open."""
-        for file in self._open.values():
-            file.close()
-        self._open.clear()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _read_range(self, shard: str, offset: int, size: int) -> bytes:
-        with self._lock:
-            data = os.pread(self._file(shard).fileno(), size, offset)
-        if len(data) != size:
-            raise OSError(f"{shard} ends before byte {offset + size}")
-        return data
-
-    def _file(self, shard: str) -> io.FileIO:
-        """Returns the open shard; the oldest one gives way when many are open."""
-        if shard not in self._open:
-            if len(self._open) >= _MAX_OPEN:
-                self._open.pop(next(iter(self._open))).close()
-            self._open[shard] = io.FileIO(self.root / shard)
-        return self._open[shard]

@@ -1,7 +1,7 @@
-"""WebDataset tars as they lie on disk: tar -> where each sample's files start and how long.
+"""WebDataset tars as they lie on disk: tar -> where each member starts and how long it is.
 
-The scan reads one 512-byte header per member and never the pictures. Archives with extended
-headers (pax, GNU long names) go through the standard library instead.
+The compiled walk of tar_scan.py reads headers and, unless they are small, never the pictures. What
+it does not understand, such as a sparse file, the standard library reads, one member at a time.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_BLOCK = 512
-_REGULAR = (b"0", b"\0")
-_EXTENDED = (b"x", b"g", b"L", b"K", b"S")
+import numpy as np
+
+from openmofi.pairs.tar_scan import BLOCK, CUT_OFF, END, MORE, NOT_A_HEADER, walk
+
+_NEAR, _FAR = 1 << 20, 1 << 12
+# Members on average further apart than this are cheaper to jump to than to read through.
+_LARGE_MEMBER = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -26,75 +30,120 @@ class Member:
     size: int
 
 
-class DamagedTar(Exception):
-    """Reports where a tar stops being readable; `reason` is truncated_tar or not_a_tar."""
+@dataclass(frozen=True)
+class Members:
+    """The regular files of a tar in order."""
 
-    def __init__(self, reason: str):
-        super().__init__(reason)
-        self.reason = reason
+    names: np.ndarray
+    """Their names, uint8, one behind the other."""
+    name_ends: np.ndarray
+    """Where each name ends; the first entry is 0."""
+    offsets: np.ndarray
+    """First byte of each."""
+    sizes: np.ndarray
+    damage: str | None
+    """Why the archive ends early: truncated_tar, not_a_tar, damaged_tar_header; None: it does not.
+    """
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __iter__(self) -> Iterator[Member]:
+        ends, names = self.name_ends.tolist(), self.names.tobytes()
+        places = zip(self.offsets.tolist(), self.sizes.tolist(), strict=True)
+        for i, (offset, size) in enumerate(places):
+            name = names[ends[i] : ends[i + 1]].decode("utf-8", "surrogateescape")
+            yield Member(name, offset, size)
 
 
-def scan_tar(path: Path) -> Iterator[Member]:
-    """Yields the regular files of an uncompressed tar in order.
+def scan_tar(path: Path) -> Members:
+    """Returns the regular files of an uncompressed tar, those before any damage.
 
     Raises:
-        DamagedTar: after the last whole member, if the archive is cut off or garbage follows.
+        OSError: the file cannot be opened or read.
     """
-    total = path.stat().st_size
     with path.open("rb", buffering=0) as file:
-        position = 0
+        return _Scan(file.fileno(), path).run()
+
+
+class _Scan:
+    """Members found so far, in arrays with room for more."""
+
+    def __init__(self, fd: int, path: Path):
+        self.fd, self.path, self.total = fd, path, os.fstat(fd).st_size
+        self.names = np.empty(1 << 16, np.uint8)
+        self.ends, self.offsets, self.sizes = (np.zeros(1 << 11, np.int64) for _ in range(3))
+        self.count = 0
+
+    def run(self) -> Members:
+        """Walks to the end, or to the first damage."""
+        position, wanted, needed = 0, 1 << 16, 0
         while True:
-            header = os.pread(file.fileno(), _BLOCK, position)
-            if len(header) < _BLOCK:
-                if position == 0:
-                    raise DamagedTar("not_a_tar")
-                raise DamagedTar("truncated_tar")
-            if header.count(0) == _BLOCK:
-                return
-            kind = header[156:157]
-            if kind in _EXTENDED:
-                yield from _scan_slowly(path, position)
-                return
-            size = _checked_size(header)
-            if size is None:
-                raise DamagedTar("not_a_tar" if position == 0 else "damaged_tar_header")
-            start = position + _BLOCK
-            if start + size > total:
-                raise DamagedTar("truncated_tar")
-            if kind in _REGULAR:
-                yield Member(_name(header), start, size)
-            position = start + -(-size // _BLOCK) * _BLOCK
+            window = np.frombuffer(os.pread(self.fd, wanted, position), np.uint8)
+            if len(window) < needed:
+                return self._members("truncated_tar")  # it shrank meanwhile
+            arrays = self.names, self.ends, self.offsets, self.sizes
+            before = self.count
+            why, self.count, reached, needed = walk(
+                window, position, self.total, *arrays, self.count
+            )
+            if why == MORE:
+                self._make_room()
+                stride = (reached - position) // max(self.count - before, 1)
+                position, wanted = reached, max(needed, _NEAR if stride < _LARGE_MEMBER else _FAR)
+            elif why in (END, CUT_OFF, NOT_A_HEADER):
+                return self._members(self._reason(why, reached))
+            else:
+                found = self._unusual(reached)
+                if found is None:
+                    return self._members("truncated_tar")
+                position, needed = found, 0
 
+    def _make_room(self) -> None:
+        if self.count + 2 >= len(self.ends):
+            for name in ("ends", "offsets", "sizes"):
+                setattr(self, name, np.concatenate([getattr(self, name)] * 2))
+        if self.ends[self.count] + (1 << 15) > len(self.names):
+            self.names = np.concatenate([self.names, np.empty_like(self.names)])
 
-def _checked_size(header: bytes) -> int | None:
-    """Returns the member's size, or None if the header's checksum does not hold."""
-    try:
-        checksum = int(header[148:156].strip(b" \0") or b"0", 8)
-        if sum(header) - sum(header[148:156]) + 8 * 32 != checksum:
+    def _reason(self, why: int, position: int) -> str | None:
+        if why == END:
             return None
-        if header[124] & 0x80:  # base-256, for files over 8 GiB
-            return int.from_bytes(header[125:136], "big")
-        return int(header[124:136].strip(b" \0") or b"0", 8)
-    except ValueError:
-        return None
+        if why == CUT_OFF:
+            return "not_a_tar" if self.total < BLOCK else "truncated_tar"
+        return "not_a_tar" if position == 0 else "damaged_tar_header"
 
+    def _members(self, damage: str | None) -> Members:
+        count = self.count
+        names = self.names[: self.ends[count]]
+        return Members(
+            names, self.ends[: count + 1], self.offsets[:count], self.sizes[:count], damage
+        )
 
-def _name(header: bytes) -> str:
-    name = header[:100].split(b"\0", 1)[0]
-    if header[257:262] == b"ustar" and header[345:346] != b"\0" and header[262:263] == b"\0":
-        name = header[345:500].split(b"\0", 1)[0] + b"/" + name
-    return name.decode("utf-8", "surrogateescape")
+    def _unusual(self, position: int) -> int | None:
+        """Lets the standard library read one member; returns where the next is, or None."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(position)
+                with tarfile.open(fileobj=file, mode="r:") as archive:
+                    info, following = archive.next(), archive.offset
+        except (tarfile.TarError, ValueError):
+            return None
+        if info is None or info.offset_data + info.size > self.total:
+            return None
+        if info.isreg() and not info.issparse():
+            self._append(info.name.encode("utf-8", "surrogateescape"), info)
+        return following
 
-
-def _scan_slowly(path: Path, skip_before: int) -> Iterator[Member]:
-    """Yields the members from a position on, names from extended headers included."""
-    total = path.stat().st_size
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for info in archive:
-                if info.offset_data + info.size > total:
-                    raise DamagedTar("truncated_tar")
-                if info.isreg() and info.offset >= skip_before:
-                    yield Member(info.name, info.offset_data, info.size)
-    except tarfile.TarError as error:
-        raise DamagedTar("truncated_tar") from error
+    def _append(self, name: bytes, info: tarfile.TarInfo) -> None:
+        begin, i = int(self.ends[self.count]), self.count
+        while begin + len(name) > len(self.names):
+            self.names = np.concatenate([self.names, np.empty_like(self.names)])
+        self.names[begin : begin + len(name)] = np.frombuffer(name, np.uint8)
+        self.ends[i + 1], self.offsets[i], self.sizes[i] = (
+            begin + len(name),
+            info.offset_data,
+            info.size,
+        )
+        self.count += 1
+        self._make_room()

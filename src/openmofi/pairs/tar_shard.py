@@ -4,94 +4,158 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openmofi.pairs.caption import check_caption, plain_name
-from openmofi.pairs.tar import DamagedTar, Member, scan_tar
-from openmofi.schema import PAIRS
+from openmofi.kb.strings import slices
+from openmofi.pairs.caption import check_caption
+from openmofi.pairs.columns import check_captions, pairs_table, plain_texts, raw_texts, repeated
+from openmofi.pairs.tar import Members, scan_tar
+from openmofi.pairs.tar_samples import SPELLED, group
+from openmofi.pairs.tar_scan import EXTENSIONS
 
-_IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+_IMAGES = slice(0, EXTENSIONS.index("txt"))
+_TXT, _JSON = EXTENSIONS.index("txt"), EXTENSIONS.index("json")
 
 
 def read_tar(path: Path, name: str) -> tuple[pa.Table, str | None]:
-    """Returns (pairs in archive order, why the archive ends early or None)."""
-    samples, damage = _samples(path)
-    sidecar = _sidecar(path)
-    with path.open("rb", buffering=0) as file:
-        rows = [
-            _row(plain_name(key), members, sidecar.get(key), file.fileno(), name)
-            for key, members in samples
-        ]
-    return pa.Table.from_pylist(rows, schema=PAIRS), damage
+    """Returns (pairs in archive order, why the archive ends early or None).
 
-
-def _samples(path: Path) -> tuple[list[tuple[str, dict[str, Member]]], str | None]:
-    """Groups members by their key: the name up to the first dot of its last part.
-
-    A second file of one key and extension begins another sample of that key; nothing is lost.
+    Raises:
+        OSError: the file cannot be opened or read.
     """
-    samples: list[tuple[str, dict[str, Member]]] = []
-    latest: dict[str, dict[str, Member]] = {}
+    members = scan_tar(path)
+    first, key_size, slots = group(members.names, members.name_ends, SPELLED)
+    starts = members.name_ends[first]
+    keys = _keys(*slices(members.names, starts, starts + key_size))
+    sidecar = _sidecar(path, keys)
+    captions, errors = _captions(path, members, slots, sidecar)
+    has_image = slots[:, _IMAGES] >= 0
+    image = slots[np.arange(len(slots)), has_image.argmax(axis=1)]
+    found = has_image.any(axis=1)
+    table = pairs_table(
+        key=keys,
+        shard=name,
+        offset=np.where(found, _taken(members.offsets, image), -1),
+        size=np.where(found, _taken(members.sizes, image), 0),
+        caption=captions,
+        url=sidecar.url,
+        error=pc.if_else(pa.array(found), errors, "no_image"),
+    )
+    return table, members.damage
+
+
+def _taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return values[places] if len(values) else np.zeros(len(places), np.int64)
+
+
+def _keys(offsets: np.ndarray, data: np.ndarray) -> pa.LargeStringArray:
+    buffers = pa.py_buffer(offsets), pa.py_buffer(data)
+    keys = pa.LargeStringArray.from_buffers(len(offsets) - 1, *buffers)
     try:
-        for member in scan_tar(path):
-            folder, slash, file_name = member.name.rpartition("/")
-            stem, _, extension = file_name.partition(".")
-            key, extension = folder + slash + stem, extension.lower()
-            if key not in latest or extension in latest[key]:
-                latest[key] = {}
-                samples.append((key, latest[key]))
-            latest[key][extension] = member
-    except DamagedTar as error:
-        return samples, error.reason
-    return samples, None
+        keys.validate(full=True)
+    except pa.ArrowInvalid:  # undecodable bytes become U+FFFD
+        raw = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(keys), [None, *buffers])
+        plain = [key.decode("utf-8", "replace") for key in raw.to_pylist()]
+        keys = pa.array(plain, pa.large_string())
+    return keys
 
 
-def _sidecar(path: Path) -> dict[str, dict]:
-    """Returns img2dataset's table by key; an unreadable one is as good as none."""
+@dataclass(frozen=True)
+class _Sidecar:
+    """What the sidecar says of each sample."""
+
+    caption: pa.LargeBinaryArray
+    """Null: nothing."""
+    url: pa.Array | pa.ChunkedArray
+
+
+def _sidecar(path: Path, keys: pa.LargeStringArray) -> _Sidecar:
+    """Returns img2dataset's table in the tar's order; an unreadable one is as good as none."""
+    none = _Sidecar(pa.nulls(len(keys), pa.large_binary()), repeated("", len(keys)))
     sidecar = path.with_suffix(".parquet")
     if not sidecar.is_file():
-        return {}
+        return none
     try:
-        schema = pq.read_schema(sidecar)
-        columns = [column for column in ("key", "caption", "url") if column in schema.names]
-        rows = pq.read_table(sidecar, columns=columns).to_pylist()
+        with pq.ParquetFile(sidecar) as file:
+            names = {"key", "caption", "url"} & set(file.schema_arrow.names)
+            table = file.read(columns=sorted(names), use_threads=False)
     except (pa.ArrowInvalid, OSError):
-        return {}
-    return {row["key"]: row for row in rows if row.get("key") is not None}
+        return none
+    if "key" not in names or not len(table):
+        return none
+    place = _last_places(keys, table["key"])
+    caption = raw_texts(table["caption"]).take(place) if "caption" in names else none.caption
+    url = plain_texts(table["url"].take(place), len(keys)) if "url" in names else none.url
+    return _Sidecar(caption, url)
 
 
-def _row(key: str, members: dict[str, Member], sidecar: dict | None, fd: int, shard: str) -> dict:
-    image = next((members[extension] for extension in _IMAGES if extension in members), None)
-    caption, error = _caption(members, sidecar, fd)
-    if image is None:
-        error = "no_image"
-    return {
-        "key": key,
-        "shard": shard,
-        "offset": image.offset if image else -1,
-        "size": image.size if image else 0,
-        "path": "",
-        "caption": caption,
-        "url": str((sidecar or {}).get("url") or ""),
-        "status": "error" if error else "ok",
-        "error": error,
-    }
+def _last_places(keys: pa.Array, among: pa.ChunkedArray) -> pa.Array:
+    """Returns for each key the last row of `among` that holds it; null: none does."""
+    if not (pa.types.is_string(among.type) or pa.types.is_large_string(among.type)):
+        return pa.nulls(len(keys), pa.int64())
+    turned = pa.array(np.arange(len(among))[::-1])
+    found = pc.index_in(keys, value_set=among.cast(pa.large_string()).take(turned))
+    return pc.subtract(len(among) - 1, found.cast(pa.int64()))
 
 
-def _caption(members: dict[str, Member], sidecar: dict | None, fd: int) -> tuple[str, str]:
+def _captions(
+    path: Path, members: Members, slots: np.ndarray, sidecar: _Sidecar
+) -> tuple[pa.Array, pa.Array]:
+    """Returns (captions, reasons): of the sidecar, else of .txt, else of .json."""
+    captions, errors = check_captions(sidecar.caption)
+    open_rows = sidecar.caption.is_null().to_numpy(zero_copy_only=False)
+    in_txt = open_rows & (slots[:, _TXT] >= 0)
+    in_json = open_rows & ~in_txt & (slots[:, _JSON] >= 0)
+    with path.open("rb", buffering=0) as file:
+        txt = _read(file.fileno(), members, slots[in_txt, _TXT])
+        record = _read(file.fileno(), members, slots[in_json, _JSON])
+    if txt:
+        read = check_captions(pa.array(txt, pa.large_binary()))
+        captions, errors = _replaced(captions, in_txt, read[0]), _replaced(errors, in_txt, read[1])
+    if record:
+        pairs = [_of_json(raw) for raw in record]
+        texts, reasons = (pa.array(part, pa.large_string()) for part in zip(*pairs, strict=True))
+        captions, errors = _replaced(captions, in_json, texts), _replaced(errors, in_json, reasons)
+    return captions, errors
+
+
+def _read(fd: int, members: Members, which: np.ndarray) -> list[bytes]:
+    if not len(which):
+        return []
+    places = zip(members.sizes[which].tolist(), members.offsets[which].tolist(), strict=True)
+    return [os.pread(fd, size, offset) for size, offset in places]
+
+
+def _replaced(column: pa.Array, where: np.ndarray, values: pa.Array) -> pa.Array:
+    if where.all():
+        return values
+    return pc.replace_with_mask(column, pa.array(where), values)
+
+
+class _Record(msgspec.Struct):
+    """What is wanted of img2dataset's metadata."""
+
+    caption: str | None = None
+
+
+_RECORD = msgspec.json.Decoder(_Record)
+
+
+def _of_json(raw: bytes) -> tuple[str, str]:
     """Returns (caption, reason for refusing it or "")."""
-    if sidecar is not None and sidecar.get("caption") is not None:
-        return check_caption(sidecar["caption"])
-    if "txt" in members:
-        return check_caption(os.pread(fd, members["txt"].size, members["txt"].offset))
-    if "json" in members:
-        raw = os.pread(fd, members["json"].size, members["json"].offset)
-        try:
-            record = json.loads(raw)
-        except (ValueError, RecursionError):  # a wrong encoding, too, and brackets without end
-            return "", "bad_json"
-        return check_caption(record.get("caption") if isinstance(record, dict) else None)
-    return check_caption(None)
+    try:
+        return check_caption(_RECORD.decode(raw).caption)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        pass  # half of a surrogate pair, another encoding, a list: the patient reader says what
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError):  # a wrong encoding, too, and brackets without end
+        return "", "bad_json"
+    return check_caption(record.get("caption") if isinstance(record, dict) else None)

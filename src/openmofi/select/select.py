@@ -1,30 +1,48 @@
 """The decision: i2e/labels -> i2e/select/<name>/{keep, refused, vocabulary}.parquet, card.json.
 
-Reads the labels, never touches them; with other thresholds it takes seconds to redo.
+Reads the labels, never touches them; with other thresholds it takes seconds to redo. A funnel of
+steps, each with its reason, in this order:
+
+    the pair itself    corrupt_image, no_caption, ... (what `label` found)
+    the caption        no_mention
+    the picture alone  text_in_picture, evaluation_duplicate
+    the entity         type_denied
+    text and picture   picture_disagrees; the threshold is calibrated on what has come this far
+    the selection      duplicate_exact, duplicate_near: only among images that would be kept, so
+                       that no good one gives way to a refused one; the surest label stays
+                       entity_too_rare: counts what is left without duplicates
+                       entity_has_enough
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 import openmofi
 from openmofi.config import SelectSettings, as_dict
 from openmofi.errors import InputError, SettingsError
 from openmofi.folders import new_folder
 from openmofi.kb import KnowledgeBase
-from openmofi.progress import track
-from openmofi.schema import KEEP, REFUSED, VOCABULARY
+from openmofi.label.score import ScoreWeights, load_weights
+from openmofi.select import steps
 from openmofi.select.calibrate import Calibration, calibrate
-from openmofi.select.choose import Choice, choose
-from openmofi.shards import committed_files, planned_shards
+from openmofi.select.chosen import Labels, read_chosen
+from openmofi.select.denied import check_types, denied_entities
+from openmofi.select.funnel import Funnel
+from openmofi.select.known import KnownPictures, hash_pictures
+from openmofi.select.outputs import write_rows, write_shards, write_vocabulary
+from openmofi.select.repeats import Repeats, refuse_known, refuse_repeated
+from openmofi.select.weigh import Weighing, weigh
+from openmofi.shards import Commit, commits, planned_shards
+
+_HISTOGRAM_BINS = 80
 
 
 @dataclass(frozen=True)
@@ -38,20 +56,30 @@ class SelectSummary:
     labels: int
     classes: int
     refused: dict[str, int]
+    """By reason, in the order of the steps."""
     threshold: float | None
+    """Least evidence of a label: log odds of its score (joint), or clip_z (text-first)."""
     calibration: Calibration | None
+    weights: ScoreWeights | None
+    """Of the joint score."""
+    looked: bool
+    """Whether the pictures had a say; not without an encoder, nor in the order caption-match."""
+    unreadable_excluded: int
+    """Pictures of --exclude that could not be read, so that their duplicates may be kept."""
     missing_shards: int
     """Shards of the input that are not labelled yet, or failed."""
 
 
 @dataclass(frozen=True)
-class _Labels:
-    """Kept labels as flat arrays: one element per (image, entity)."""
+class _Decision:
+    """What the steps found beside the funnel."""
 
-    file: np.ndarray
-    row: np.ndarray
-    entity: np.ndarray
-    score: np.ndarray
+    weights: ScoreWeights | None
+    threshold: float | None
+    calibration: Calibration | None
+    histogram: dict[str, Any] | None
+    repeats: list[Repeats]
+    known: KnownPictures | None
 
 
 def select(
@@ -65,215 +93,193 @@ def select(
         settings: see `config.SelectSettings`.
 
     Raises:
-        InputError: there are no labels, or nothing of them passes.
+        InputError: there are no labels, nothing of them passes, or they lack what a setting needs.
+        SettingsError: the name is none, or two settings contradict each other.
     """
     settings = settings or SelectSettings()
     i2e = Path(i2e)
-    _check_name(name)
-    files = committed_files(i2e)
-    if not files:
+    _check(name, settings)
+    done = [commit for commit in commits(i2e) if commit.file]
+    if not done:
         raise InputError(f"{str(i2e)!r} holds no finished shard; run `openmofi label` first.")
-    choices = [choose(file, settings.order) for file in track(files, "select", unit="shards")]
-    calibration, threshold = _threshold(choices, settings)
-    ids, agreed = _agreed(choices, threshold, settings.max_entities)
-    counts = np.bincount(agreed.entity, minlength=len(ids))
-    frequent = counts[agreed.entity] >= settings.min_images
-    kept = _Labels(*(getattr(agreed, f)[frequent] for f in ("file", "row", "entity", "score")))
-    mentions = sum(len(choice.row) for choice in choices)
-    if not mentions:
-        raise InputError(
-            f"No caption of {str(i2e)!r} names an entity of the knowledge base; label with one "
-            "that holds the things your captions speak of."
-        )
-    if not len(kept.row):
-        raise InputError(
-            f"No label of {str(i2e)!r} passes: of {mentions:,} names in captions "
-            f"{len(agreed.row):,} agree with their picture, and no entity has "
-            f"{settings.min_images} images; lower --min-images or raise --false-label-rate."
-        )
-    out = i2e / "select" / name
     run = json.loads((i2e / "run.json").read_text())
+    files, kb = [i2e / commit.file for commit in done], KnowledgeBase.open(Path(run["kb_path"]))
+    weighing = _weighing(files, settings)
+    weights = weighing.weights if weighing else None
+    check_types(kb, settings.deny_types)  # before what takes long
+    known = hash_pictures(settings.exclude) if settings.exclude else None
+    funnel = Funnel(read_chosen(files, settings.order, weights))
+    decision = _decide(funnel, settings, weighing, known, kb, i2e, done)
+    out = i2e / "select" / name
     with new_folder(out) as partial:
-        class_of = _write_vocabulary(partial, ids, kept, Path(run["kb_path"]))
-        images, refused = _write_rows(partial, files, choices, agreed, kept, class_of)
-        summary = SelectSummary(
-            out,
-            images=images,
-            kept=images - sum(refused.values()),
-            labels=len(kept.row),
-            classes=int((class_of >= 0).sum()),
-            refused=dict(refused.most_common()),
-            threshold=threshold,
-            calibration=calibration,
-            missing_shards=planned_shards(i2e) - len(files),
-        )
-        _write_card(partial, summary, settings, run, i2e)
+        class_of = write_vocabulary(partial, funnel, kb)
+        write_rows(partial, files, funnel, class_of, decision.repeats, decision.known)
+        write_shards(partial, done, funnel)
+        summary = _summary(out, funnel, decision, planned_shards(i2e) - len(files))
+        card = _card(summary, decision, settings, run, i2e)
+        (partial / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     return summary
 
 
-def _check_name(name: str) -> None:
+def _check(name: str, settings: SelectSettings) -> None:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise SettingsError(
             f"A selection cannot be called {name!r}; use letters, digits, '-', '_' and '.'."
         )
+    if settings.max_images is not None and settings.max_images < settings.min_images:
+        raise SettingsError(
+            f"--max-images {settings.max_images} is below --min-images {settings.min_images}, so "
+            "no entity could have enough; raise the one or lower the other."
+        )
+
+
+def _weighing(files: list[Path], settings: SelectSettings) -> Weighing | None:
+    """Returns the weights of the joint score, given or fitted; None in other orders."""
+    if settings.order != "joint":
+        return None
+    if settings.weights:
+        return Weighing(load_weights(settings.weights), None, 0)
+    return weigh(files)
+
+
+def _decide(
+    funnel: Funnel,
+    settings: SelectSettings,
+    weighing: Weighing | None,
+    known: KnownPictures | None,
+    kb: KnowledgeBase,
+    i2e: Path,
+    done: list[Commit],
+) -> _Decision:
+    """Runs the steps in the order of this module's docstring."""
+    repeats, num_mentions = [], len(funnel.labels)
+    steps.refuse_damaged(funnel)
+    steps.refuse_unnamed(funnel)
+    if not len(funnel.labels):
+        raise InputError(
+            f"No caption of {str(i2e)!r} names an entity of the knowledge base; label with one "
+            "that holds the things your captions speak of."
+        )
+    if settings.max_text_area is not None:
+        steps.refuse_text(funnel, settings.max_text_area, i2e)
+    if known is not None:
+        repeats = refuse_known(funnel, known, settings.duplicate_bits)
+    if settings.deny_types:
+        denied = denied_entities(kb, settings.deny_types, funnel.chosen.ids)
+        steps.refuse_types(funnel, denied)
+    unshown = weighing.unshown_share if weighing else None
+    calibration, threshold = _threshold(funnel.labels, settings, unshown, i2e)
+    histogram = None if threshold is None else _histogram(funnel.labels)
+    if threshold is not None:
+        steps.refuse_disagreeing(funnel, threshold)
+    num_agreed = len(funnel.labels)
+    steps.keep_best_entities(funnel, settings.max_entities)
+    if settings.duplicates != "keep":
+        bits = settings.duplicate_bits if settings.duplicates == "near" else None
+        repeats += refuse_repeated(funnel, bits)
+    steps.refuse_rare(funnel, settings.min_images)
+    if settings.max_images is not None:
+        steps.refuse_beyond_cap(funnel, settings.max_images, [commit.shard for commit in done])
+    if not len(funnel.labels):
+        raise InputError(
+            f"No label of {str(i2e)!r} passes: of {num_mentions:,} names in captions "
+            f"{num_agreed:,} agree with their picture, and no entity has "
+            f"{settings.min_images} images; lower --min-images or raise --false-label-rate."
+        )
+    weights = weighing.weights if weighing else None
+    return _Decision(weights, threshold, calibration, histogram, repeats, known)
 
 
 def _threshold(
-    choices: list[Choice], settings: SelectSettings
+    labels: Labels, settings: SelectSettings, unshown_share: float | None, i2e: Path
 ) -> tuple[Calibration | None, float | None]:
-    """Returns (how the threshold was found, the threshold); None where nothing is refused."""
+    """Returns (how the threshold was found, the threshold); None where nobody looked."""
     if settings.order == "caption-match":
         return None, None
+    if len(labels) and np.isnan(labels.evidence).all():
+        if settings.threshold is not None:
+            raise InputError(
+                f"--threshold {settings.threshold:g} needs clip_z, but {str(i2e)!r} was labelled "
+                "without looking at the pictures; label with --model, or leave --threshold out."
+            )
+        return None, None
     if settings.threshold is not None:
-        return None, settings.threshold
+        return None, _evidence_of(settings.threshold, settings.order)
     calibration = calibrate(
-        np.concatenate([choice.clip_z for choice in choices]),
-        np.concatenate([choice.clip_z_other for choice in choices]),
+        labels.evidence,
+        labels.evidence_other,
         false_label_rate=settings.false_label_rate,
+        confused=labels.confused,
+        unshown_share=unshown_share,
     )
     return calibration, calibration.threshold
 
 
-def _agreed(
-    choices: list[Choice], threshold: float | None, max_entities: int
-) -> tuple[list[str], _Labels]:
-    """Returns the labels that the picture does not contradict, best first within an image."""
-    ids = sorted({entity for choice in choices for entity in choice.ids.to_pylist()})
-    number = {entity: i for i, entity in enumerate(ids)}
-    parts = []
-    for file, choice in enumerate(choices):
-        keep = np.ones(len(choice.row), bool) if threshold is None else choice.clip_z >= threshold
-        entity = np.array([number[i] for i in choice.ids.to_pylist()], dtype=np.int64)[keep]
-        parts.append((np.full(len(entity), file), choice.row[keep], entity, choice.score[keep]))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    file, row, entity, score = columns
-    order = np.lexsort((-score, entity, row, file))
-    labels = _take(columns, order[_first_of_each(file[order], row[order], entity[order])])
-    order = np.lexsort((labels.entity, -labels.score, labels.row, labels.file))
-    place = _place_within(labels.file[order], labels.row[order])
-    columns = [labels.file, labels.row, labels.entity, labels.score]
-    return ids, _take(columns, order[place < max_entities])
+def _evidence_of(threshold: float, order: str) -> float:
+    """Returns the evidence that a threshold given by hand stands for.
+
+    Raises:
+        SettingsError: a score is none between 0 and 1.
+    """
+    if order != "joint":
+        return threshold
+    if not 0 < threshold < 1:
+        raise SettingsError(
+            f"--threshold {threshold:g} is no score; expected a number between 0 and 1, or "
+            "--order text-first, whose threshold is on clip_z."
+        )
+    return math.log(threshold / (1 - threshold))
 
 
-def _take(columns: list[np.ndarray], index: np.ndarray) -> _Labels:
-    return _Labels(*(column[index] for column in columns))
+def _histogram(labels: Labels) -> dict[str, Any]:
+    """Returns how often each evidence occurs, observed and mismatched, for `inspect` to draw."""
+    known = [z[~np.isnan(z)] for z in (labels.evidence, labels.evidence_other)]
+    both = np.concatenate(known)
+    low, high = np.percentile(both, (0.05, 99.95)) if len(both) else (0.0, 1.0)
+    edges = np.linspace(low, max(high, low + 1e-3), _HISTOGRAM_BINS + 1)
+    observed, mismatched = (np.histogram(np.clip(z, low, edges[-1]), edges)[0] for z in known)
+    return {
+        "low": float(low),
+        "high": float(edges[-1]),
+        "observed": observed.tolist(),
+        "mismatched": mismatched.tolist(),
+    }
 
 
-def _first_of_each(*keys: np.ndarray) -> np.ndarray:
-    """Returns where a new combination of sorted keys begins."""
-    if not len(keys[0]):
-        return np.zeros(0, dtype=bool)
-    changed = np.zeros(len(keys[0]) - 1, dtype=bool)
-    for key in keys:
-        changed |= key[1:] != key[:-1]
-    return np.r_[True, changed]
-
-
-def _place_within(*keys: np.ndarray) -> np.ndarray:
-    """Returns each element's place within its run of equal keys, from 0."""
-    begins = np.flatnonzero(_first_of_each(*keys))
-    lengths = np.diff(np.r_[begins, len(keys[0])])
-    return np.arange(len(keys[0])) - np.repeat(begins, lengths)
-
-
-def _write_vocabulary(out: Path, ids: list[str], kept: _Labels, kb: Path) -> np.ndarray:
-    """Writes vocabulary.parquet, most images first; returns the class of each entity, or -1."""
-    counts = np.bincount(kept.entity, minlength=len(ids))
-    order = sorted(np.flatnonzero(counts), key=lambda entity: (-counts[entity], ids[entity]))
-    class_of = np.full(len(ids), -1)
-    class_of[order] = np.arange(len(order))
-    knowledge = KnowledgeBase.open(kb)
-    chosen = [ids[entity] for entity in order]
-    rows, texts = pa.array(knowledge.rows_of(chosen), pa.int64()), knowledge.texts
-    table = pa.table(
-        {
-            "id": chosen,
-            "label": texts.label.take(rows).cast(pa.string()),
-            "description": texts.description.take(rows).cast(pa.string()),
-            "images": counts[order],
-        },
-        schema=VOCABULARY,
-    )
-    pq.write_table(table, out / "vocabulary.parquet")
-    return class_of
-
-
-def _write_rows(
-    out: Path,
-    files: list[Path],
-    choices: list[Choice],
-    agreed: _Labels,
-    kept: _Labels,
-    class_of: np.ndarray,
-) -> tuple[int, Counter[str]]:
-    """Writes keep.parquet and refused.parquet; returns (images seen, refused by reason)."""
-    images, refused = 0, Counter()
-    with (
-        pq.ParquetWriter(out / "keep.parquet", KEEP) as keep_file,
-        pq.ParquetWriter(out / "refused.parquet", REFUSED) as refused_file,
-    ):
-        for number, (path, choice) in enumerate(zip(files, choices, strict=True)):
-            columns = [name for name in KEEP.names if name not in ("row", "classes", "scores")]
-            table = pq.read_table(path, columns=[*columns, "status", "error"])
-            mine = kept.file == number
-            keep_file.write_table(_kept_rows(table.select(columns), kept, mine, class_of))
-            reasons = _reasons(table, choice, agreed.row[agreed.file == number], kept.row[mine])
-            refused.update(reason for reason in reasons if reason)
-            refused_file.write_table(_refused_rows(table, reasons))
-            images += len(table)
-    return images, refused
-
-
-def _kept_rows(table: pa.Table, kept: _Labels, mine: np.ndarray, class_of: np.ndarray) -> pa.Table:
-    row, classes, scores = kept.row[mine], class_of[kept.entity[mine]], kept.score[mine]
-    begins = np.flatnonzero(_first_of_each(row))
-    offsets = pa.array(np.r_[begins, len(row)], pa.int32())
-    rows = row[begins]
-    columns = {name: table[name].take(pa.array(rows)) for name in table.column_names}
-    columns["row"] = pa.array(rows, pa.int64())
-    columns["classes"] = pa.ListArray.from_arrays(offsets, pa.array(classes, pa.int32()))
-    columns["scores"] = pa.ListArray.from_arrays(offsets, pa.array(scores, pa.float32()))
-    return pa.table(columns, schema=KEEP)
-
-
-def _reasons(table: pa.Table, choice: Choice, agreed: np.ndarray, kept: np.ndarray) -> list[str]:
-    """Returns for each row why it was refused, or "" if it was kept."""
-    reasons = np.full(len(table), "no_mention", dtype=object)
-    reasons[choice.row] = "picture_disagrees"
-    reasons[agreed] = "entity_too_rare"
-    reasons[kept] = ""
-    errors = np.array(table["error"].to_pylist(), dtype=object)
-    return np.where(errors != "", errors, reasons).tolist()
-
-
-def _refused_rows(table: pa.Table, reasons: list[str]) -> pa.Table:
-    rows = np.flatnonzero([bool(reason) for reason in reasons])
-    taken = table.take(pa.array(rows))
-    return pa.table(
-        {
-            "key": taken["key"],
-            "shard": taken["shard"],
-            "row": rows,
-            "caption": taken["caption"],
-            "reason": [reasons[row] for row in rows],
-        },
-        schema=REFUSED,
+def _summary(out: Path, funnel: Funnel, decision: _Decision, missing: int) -> SelectSummary:
+    return SelectSummary(
+        out,
+        images=funnel.chosen.num_images,
+        kept=int((funnel.code == 0).sum()),
+        labels=len(funnel.labels),
+        classes=len(np.unique(funnel.labels.entity)),
+        refused=funnel.counts(),
+        threshold=decision.threshold,
+        calibration=decision.calibration,
+        weights=decision.weights,
+        looked=decision.threshold is not None,
+        unreadable_excluded=decision.known.unreadable if decision.known else 0,
+        missing_shards=missing,
     )
 
 
-def _write_card(
-    out: Path, summary: SelectSummary, settings: SelectSettings, run: dict, i2e: Path
-) -> None:
+def _card(
+    summary: SelectSummary, decision: _Decision, settings: SelectSettings, run: dict, i2e: Path
+) -> dict[str, Any]:
     calibration = asdict(summary.calibration) if summary.calibration else None
-    card = {
+    return {
         "openmofi": openmofi.__version__,
         "input": run["input"],
         "i2e": str(i2e.resolve()),
         "kb": run["kb_path"],
-        "model": run["model"],
+        "model": run.get("model"),
         "settings": as_dict(settings),
+        "looked": summary.looked,
+        "weights": asdict(summary.weights) if summary.weights else None,
         "threshold": summary.threshold,
         "calibration": calibration,
+        "histogram": decision.histogram,
+        "unreadable_excluded": summary.unreadable_excluded,
         "missing_shards": summary.missing_shards,
         "funnel": {
             "pairs": summary.images,
@@ -283,4 +289,3 @@ def _write_card(
             "entities": summary.classes,
         },
     }
-    (out / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")

@@ -22,6 +22,7 @@ from jaxtyping import Int, UInt8
 from openmofi.errors import InputError
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pairs.places import Root, open_root
 from openmofi.pictures import decode
 
 _PREFETCH = 3
@@ -37,7 +38,7 @@ class TrainData:
     """Class indices of each image, best first; empty for raw pairs."""
     vocabulary: pa.Table | None
     """schema.VOCABULARY; None for raw pairs."""
-    root: Path
+    root: Root
     """Where the shards lie."""
 
     def __len__(self) -> int:
@@ -85,7 +86,7 @@ def _open_selected(path: Path) -> TrainData:
     classes = tuple(tuple(row) for row in keep["classes"].to_pylist())
     vocabulary = pq.read_table(path / "vocabulary.parquet")
     columns = ["shard", "offset", "size", "path", "caption"]
-    return TrainData(keep.select(columns), classes, vocabulary, Path(card["input"]))
+    return TrainData(keep.select(columns), classes, vocabulary, open_root(card["input"]))
 
 
 def _open_raw(path: Path) -> TrainData:

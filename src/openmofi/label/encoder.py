@@ -1,0 +1,163 @@
+"""What labelling needs of an encoder, in this process or behind a Ray actor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from openmofi.model.transform import Transform
+
+
+class Encoder(Protocol):
+    """Pictures and texts -> unit vectors; `model.MofiModel` is one."""
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        ...
+
+    transform: Transform
+
+    def encode_pixels(self, pixels: np.ndarray, /) -> np.ndarray:
+        """Returns vectors of uint8 pixels [n, size, size, 3]."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str], /) -> np.ndarray:
+        """Returns vectors of texts."""
+        ...
+
+    def encode_texts_alone(self, texts: Sequence[str], /) -> np.ndarray:
+        """Returns vectors of texts that are the same whatever texts are encoded beside them."""
+        ...
+
+
+def load_encoder(model: str, *, device: str, precision: str, number: int, workers: int) -> Encoder:
+    """Loads the encoder of one of several processes on this machine.
+
+    Args:
+        model: hub id or directory.
+        device: auto and cuda share out the GPUs.
+        precision: see `config.LabelSettings`.
+        number: of this process, from 0.
+        workers: how many processes there are.
+    """
+    import torch
+
+    from openmofi.model import load_model
+
+    gpus = torch.cuda.device_count()
+    if device in ("auto", "cuda") and gpus > 1:
+        device = f"cuda:{number % gpus}"
+    if workers > 1:
+        torch.set_num_threads(max(1, cores() // workers))  # or they would fight for the cores
+    return load_model(model, device=device, precision=precision)
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(model: str | None, device: str) -> int:
+    """Returns one process per GPU, else one per core as far as the memory reaches."""
+    if model is None:
+        return cores()
+    import torch
+
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.device_count()
+    files = [file for file in Path(model).glob("*") if file.suffix in (".safetensors", ".bin")]
+    each = 2 * sum(file.stat().st_size for file in files) + 1_000_000_000
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores(), int(free * 0.8 / each)))
+
+
+def model_digest(model: str | None) -> str:
+    """Returns what tells this model from others: a hash of its files, or the hub's revision."""
+    if model is None:
+        return ""
+    folder = Path(model)
+    if not folder.is_dir():
+        return _hub_revision(model)
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".pt"):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _hub_revision(model: str) -> str:
+    from openmofi.model.checkpoint import hub_revision
+
+    return hub_revision(model)
+
+
+class RemoteEncoder:
+    """An encoder behind one of several Ray actors; each process of a job sticks to one of them."""
+
+    def __init__(self, actors: list[Any], dim: int, transform: Transform):
+        self._actors, self._dim, self.transform = actors, dim, transform
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self._dim
+
+    def encode_pixels(self, pixels: np.ndarray, /) -> np.ndarray:
+        """Returns vectors of uint8 pixels [n, size, size, 3]."""
+        return self._call("encode_pixels", pixels)
+
+    def encode_texts(self, texts: Sequence[str], /) -> np.ndarray:
+        """Returns vectors of texts."""
+        return self._call("encode_texts", list(texts))
+
+    def encode_texts_alone(self, texts: Sequence[str], /) -> np.ndarray:
+        """Returns vectors of texts that are the same whatever texts are encoded beside them."""
+        return self._call("encode_texts_alone", list(texts))
+
+    def _call(self, name: str, argument: Any) -> np.ndarray:
+        import ray
+
+        actor = self._actors[os.getpid() % len(self._actors)]
+        return ray.get(actor.encode.remote(name, argument))
+
+
+def start_encoders(model: str, *, device: str, precision: str, count: int) -> RemoteEncoder:
+    """Starts Ray actors that hold the encoder; a lost one is started again by Ray.
+
+    Args:
+        model: hub id or directory that every node can read.
+        device: auto takes a GPU for each actor if the cluster has any.
+        precision: see `config.LabelSettings`.
+        count: number of actors.
+    """
+    import ray
+
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) and device != "cpu" else 0
+    options = {"num_gpus": gpus, "num_cpus": 1, "max_restarts": -1, "max_task_retries": -1}
+    actor: Any = ray.remote(EncoderActor)
+    actor = actor.options(**options)
+    actors = [actor.remote(model, device, precision) for _ in range(count)]
+    return RemoteEncoder(actors, *ray.get(actors[0].describe.remote()))
+
+
+class EncoderActor:
+    """The encoder in a process of its own; Ray gives it the GPU."""
+
+    def __init__(self, model: str, device: str, precision: str):
+        self._encoder = load_encoder(model, device=device, precision=precision, number=0, workers=1)
+
+    def describe(self) -> tuple[int, Transform]:
+        """Returns the length of the vectors, and how pictures are brought to size."""
+        return self._encoder.dim, self._encoder.transform
+
+    def encode(self, name: str, argument: Any) -> np.ndarray:
+        """Calls one of the encoder's methods."""
+        return getattr(self._encoder, name)(argument)

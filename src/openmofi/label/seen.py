@@ -1,0 +1,97 @@
+"""What was seen of a shard's pictures, and how it becomes the table of labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from openmofi.label.text_regions import Regions
+from openmofi.pictures import Picture
+from openmofi.schema import LABELS, SCORED_ENTITY
+
+_FROM_LINKER = ("start", "end", "surface", "prior", "context", "coherence", "type", "linkability")
+
+
+class Seen:
+    """Pictures of some rows of a shard, one place per row."""
+
+    def __init__(self, count: int, dim: int):
+        self.error = [""] * count
+        self.vectors = np.zeros((count, dim), dtype=np.float32)
+        self._pictures: dict[str, list] = {
+            name: [None] * count
+            for name in ("width", "height", "text_area", "text_boxes", "sha256", "phash")
+        }
+
+    def note(self, place: int, picture: Picture | str, regions: Regions | None) -> None:
+        """Keeps what the table says of a picture and its text, or why it was refused."""
+        if isinstance(picture, str):
+            self.error[place] = picture
+            return
+        columns = self._pictures
+        columns["width"][place], columns["height"][place] = picture.size
+        columns["sha256"][place], columns["phash"][place] = picture.sha256, picture.phash
+        if regions is not None:
+            columns["text_area"][place] = regions.area
+            columns["text_boxes"][place] = regions.boxes
+
+    @property
+    def readable(self) -> np.ndarray:
+        """Which pictures could be decoded."""
+        return np.array([not error for error in self.error], dtype=bool)
+
+    def column(self, name: str, rows: np.ndarray, count: int) -> pa.Array:
+        """Returns a column of the table of `count` rows; null where no picture was opened."""
+        place = np.full(count, -1)
+        place[rows] = np.arange(len(rows))
+        values = pa.array(self._pictures[name], LABELS.field(name).type)
+        return values.take(pa.array(place, mask=place < 0))
+
+    def embeddings(self, keys: pa.ChunkedArray, rows: np.ndarray) -> pa.Table:
+        """Returns key and vector (fp16) of every row of the shard; null where none was seen."""
+        place = np.full(len(keys), -1)
+        place[rows] = np.where(self.readable, np.arange(len(rows)), -1)
+        halves = pa.array(self.vectors.astype(np.float16).ravel())
+        vectors = pa.FixedSizeListArray.from_arrays(halves, self.vectors.shape[1])
+        return pa.table({"key": keys, "vector": vectors.take(pa.array(place, mask=place < 0))})
+
+
+def labels_table(
+    pairs: pa.Table,
+    rows: np.ndarray,
+    seen: Seen,
+    candidates: pa.Table,
+    terms: dict[str, np.ndarray],
+) -> pa.Table:
+    """Returns `schema.LABELS` of a shard.
+
+    Args:
+        pairs: all of the shard.
+        rows: those whose pictures were looked at.
+        seen: what was seen of them.
+        candidates: of readable pictures, with their `place` among `rows`.
+        terms: what the picture says of each candidate.
+    """
+    error = np.array(pairs["error"].to_pylist(), dtype=object)
+    error[rows] = seen.error
+    columns = {name: pairs[name] for name in pairs.column_names}
+    columns["error"] = pa.array(error, pa.string())
+    columns["status"] = pa.array(np.where(error == "", "ok", "error"), pa.string())
+    for name in ("width", "height", "text_area", "text_boxes", "sha256", "phash"):
+        columns[name] = seen.column(name, rows, len(pairs))
+    count = np.bincount(rows[candidates["place"].to_numpy()], minlength=len(pairs))
+    offsets = pa.array(np.r_[0, np.cumsum(count)], pa.int32())
+    columns["entities"] = pa.ListArray.from_arrays(offsets, _entities(candidates, terms))
+    return pa.table(columns, schema=LABELS)
+
+
+def _entities(candidates: pa.Table, terms: dict[str, np.ndarray]) -> pa.StructArray:
+    found = {name: candidates[name] for name in ("id", "case", *_FROM_LINKER)}
+    found["text_score"] = candidates["score"]
+    columns = {name: column.combine_chunks() for name, column in found.items()}
+    for name, values in terms.items():
+        halves = values.astype(np.float32)
+        columns[name] = pa.array(halves, mask=np.isnan(halves))
+    fields = [field for field in SCORED_ENTITY]
+    arrays = [columns[field.name].cast(field.type) for field in fields]
+    return pa.StructArray.from_arrays(arrays, fields=fields)

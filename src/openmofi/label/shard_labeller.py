@@ -1,0 +1,261 @@
+"""One shard: its pairs -> names in captions -> pictures of those that have any -> scored rows.
+
+The text comes first. A picture whose caption offers no candidate is never opened.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from openmofi.config import LabelSettings
+from openmofi.errors import InputError
+from openmofi.kb import KnowledgeBase
+from openmofi.label.background import Sample, read_background
+from openmofi.label.encoder import Encoder, cores, load_encoder
+from openmofi.label.entity_vectors import EntityVectors
+from openmofi.label.score import joint_score, load_weights
+from openmofi.label.seen import Seen, labels_table
+from openmofi.label.text_regions import Regions, TextRegions
+from openmofi.link import Linker, WordEncoder
+from openmofi.pairs import ShardView, count_errors, open_shard
+from openmofi.pictures import Picture, look
+from openmofi.shards import Shard, ShardResult, tick, worker_number
+
+Looked = tuple[Picture | str, Regions | None]
+
+_DECODE_THREADS = 8
+"""Threads that decode for one GPU, where there are so many cores."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a worker process needs to label a shard; small and picklable."""
+
+    root: Any
+    kb: Path
+    model: str | None
+    out: Path
+    settings: LabelSettings
+    vectors: Path
+    """File of the entities' vectors."""
+
+
+class ShardLabeller:
+    """Labels shards; holds the encoder, the linker and the entities' vectors between them."""
+
+    def __init__(self, job: Job, *, workers: int = 1, encoder: Encoder | None = None):
+        self.job, self.settings = job, job.settings
+        self.kb = KnowledgeBase.open(job.kb)
+        self.encoder = encoder or self._load_encoder(workers)
+        self.linker = self._make_linker()
+        self.weights = load_weights()
+        self._finder = self._make_finder()
+        self._threads = self._decode_threads(workers)
+
+    def _load_encoder(self, workers: int) -> Encoder | None:
+        if self.job.model is None:
+            return None
+        return load_encoder(
+            self.job.model,
+            device=self.settings.device,
+            precision=self.settings.precision,
+            number=worker_number(),
+            workers=workers,
+        )
+
+    def _make_linker(self) -> Linker:
+        if self.settings.context == "words":
+            return Linker(self.kb, encoder=WordEncoder(self.kb))
+        return Linker(self.kb, encoder=self.encoder)
+
+    def _make_finder(self) -> TextRegions | None:
+        return TextRegions() if self.settings.text_regions else None
+
+    def _decode_threads(self, workers: int) -> int:
+        """Returns 1 where the encoder itself keeps the cores busy."""
+        device = getattr(self.encoder, "device", None)
+        if device is None or device.type == "cpu":
+            return 1
+        return max(1, min(_DECODE_THREADS, cores() // workers))
+
+    @cached_property
+    def _background(self):
+        return read_background(self.job.out)
+
+    @cached_property
+    def _entities(self) -> EntityVectors:
+        assert self.encoder is not None
+        return EntityVectors(self.kb, self.encoder, self.job.vectors)
+
+    def __call__(self, shard: Shard) -> ShardResult:
+        """Returns one row per pair of the shard, in input order.
+
+        Raises:
+            InputError: the shard as a whole is not what its name says.
+            OSError: the shard vanished.
+        """
+        with open_shard(self.job.root, shard) as view:
+            pairs = view.pairs.table
+            usable = np.flatnonzero(_is_ok(pairs))
+            candidates, rows = self._link(pairs, usable)
+            tick(len(pairs) - len(rows))
+            seen = self._look(view, rows)
+            damage = view.pairs.damage
+        readable = seen.readable[candidates["place"].to_numpy()]
+        candidates = candidates.filter(pa.array(readable))
+        terms = self._score(candidates, seen, shard)
+        table = labels_table(pairs, rows, seen, candidates, terms)
+        extra = {}
+        if self.settings.keep_embeddings and self.encoder:
+            extra["embeddings"] = seen.embeddings(pairs["key"], rows)
+        named = len(np.unique(candidates["place"].to_numpy()))
+        return ShardResult(table, dict(count_errors(table)), damage, extra, kept=named)
+
+    def _link(self, pairs: pa.Table, usable: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+        """Returns candidates with `place`, and the rows of the shard that the places stand for."""
+        if self.settings.context == "model":
+            self.linker = self._make_linker()  # one that remembers gives other last bits
+        captions = pairs["caption"].take(pa.array(usable)).combine_chunks()
+        candidates = self.linker.link(captions, all_candidates=True)
+        named, place = np.unique(candidates["row"].to_numpy(), return_inverse=True)
+        return candidates.append_column("place", pa.array(place)), usable[named]
+
+    def _look(self, view: ShardView, rows: np.ndarray) -> Seen:
+        """Looks at the pictures of some rows."""
+        seen = Seen(len(rows), self.encoder.dim if self.encoder else 0)
+        at = 0
+        for batch in self._batches(view, rows):
+            good, pixels = [], []
+            for place, (picture, regions) in enumerate(batch, at):
+                seen.note(place, picture, regions)
+                if isinstance(picture, Picture):
+                    good.append(place)
+                    pixels.append(picture.pixels)
+            if good and self.encoder:
+                seen.vectors[good] = self.encoder.encode_pixels(np.stack(pixels))
+            at += len(batch)
+            tick(len(batch))
+        return seen
+
+    def _batches(self, view: ShardView, rows: np.ndarray) -> Iterator[list[Looked]]:
+        """Yields what was seen, batch by batch; decodes ahead where threads are to spare."""
+        size = self.settings.batch_size
+        batches = [rows[i : i + size].tolist() for i in range(0, len(rows), size)]
+        if self._threads == 1:
+            for batch in batches:
+                yield [self._picture(view, row) for row in batch]
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            ahead = []
+            for batch in batches:
+                ahead.append([pool.submit(self._picture, view, row) for row in batch])
+                if len(ahead) > 1:
+                    yield [future.result() for future in ahead.pop(0)]
+            for futures in ahead:
+                yield [future.result() for future in futures]
+
+    def _picture(self, view: ShardView, row: int) -> Looked:
+        """Returns (the picture, or the reason against it; the text in it)."""
+        try:
+            data = view.read(row)
+        except (OSError, ValueError):  # a path with a zero byte is a ValueError
+            return "image_missing", None
+        transform = self.encoder.transform if self.encoder else None
+        found = look(data, transform, keep_image=self._finder is not None)
+        if self._finder is None or isinstance(found, str) or found.image is None:
+            return found, None
+        return replace(found, image=None), self._finder.find(found.image)
+
+    def _score(self, candidates: pa.Table, seen: Seen, shard: Shard) -> dict[str, np.ndarray]:
+        """Returns the picture's terms of each candidate, and the scores."""
+        text = candidates["score"].to_numpy()
+        if not self.encoder or not len(candidates):
+            nothing = np.full(len(text), np.nan, dtype=np.float32)
+            unseen = dict.fromkeys(("clip", "clip_z", "clip_z_other"), nothing)
+            return unseen | {"score": text}
+        place = candidates["place"].to_numpy()
+        entity, entity_of = np.unique(
+            self.kb.rows_of(candidates["id"].to_pylist()), return_inverse=True
+        )
+        texts = self._entities.of(entity)
+        ids = [self.kb.ids[row].as_py() for row in entity.tolist()]
+        mean, spread = self._background.moments(texts, ids)[entity_of].T
+        mention = _mentions(place, candidates["start"].to_numpy())
+        others, partner = self._others(seen, shard)
+        clip = (seen.vectors[place] * texts[entity_of]).sum(1)
+        clip_z = (clip - mean) / spread
+        clip_z_other = ((others[place] * texts[entity_of]).sum(1) - mean) / spread
+        clip_z_other[_offered_too(place, entity_of, mention, partner)] = np.nan
+        return {
+            "clip": clip,
+            "clip_z": clip_z,
+            "score": joint_score(text, clip_z, mention, self.weights),
+            "clip_z_other": clip_z_other,
+        }
+
+    def _others(self, seen: Seen, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
+        """Returns for each place a picture of another caption: (its vector, its place or -1)."""
+        places = np.flatnonzero(seen.readable)
+        partner = np.full(len(seen.vectors), -1)
+        if len(places) > 1:
+            partner[places] = np.roll(places, len(places) // 2)
+            return seen.vectors[partner], partner
+        background = self._background.images
+        pick = zlib.crc32(shard.name.encode()) % len(background)
+        return np.repeat(background[pick : pick + 1], len(seen.vectors), axis=0), partner
+
+    def background_sample(self, shard: Shard, wanted: int) -> Sample:
+        """Returns pictures of a shard, whatever their captions name, for the background."""
+        assert self.encoder is not None
+        nothing = np.zeros((0, self.encoder.dim), np.float32)
+        try:
+            with open_shard(self.job.root, shard) as view:
+                pairs = view.pairs
+                usable = np.flatnonzero(_is_ok(pairs.table))
+                usable = usable[:: max(len(usable) // max(wanted, 1), 1)][:wanted]
+                seen = self._look(view, usable)
+        except (OSError, InputError) as error:
+            return Sample(nothing, [], Counter([str(error).rstrip(".")]))
+        rows = usable[seen.readable]
+        captions = pairs.table["caption"].take(pa.array(rows)).combine_chunks()
+        found = self.linker.link(captions, all_candidates=True).select(["row", "id"])
+        offered: list[list[str]] = [[] for _ in rows]
+        for row, entity in zip(*(column.to_pylist() for column in found.columns), strict=True):
+            offered[row].append(entity)
+        refused = count_errors(pairs.table)
+        refused.update(error for error in seen.error if error)
+        refused.update([pairs.damage] if pairs.damage else [])
+        return Sample(seen.vectors[seen.readable], offered, refused)
+
+
+def _is_ok(pairs: pa.Table) -> np.ndarray:
+    return np.array(pairs["status"].to_pylist(), dtype=object) == "ok"
+
+
+def _mentions(place: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Returns the number of each candidate's mention, from 0."""
+    changed = (place[1:] != place[:-1]) | (start[1:] != start[:-1])
+    return np.r_[0, np.cumsum(changed)]
+
+
+def _offered_too(
+    place: np.ndarray, entity: np.ndarray, mention: np.ndarray, partner: np.ndarray
+) -> np.ndarray:
+    """Returns which candidates' mentions are not mismatched with their place's partner.
+
+    Where the partner's caption offers one of a mention's candidates too, its picture may show it.
+    """
+    many = int(entity.max()) + 1
+    too = np.isin(partner[place] * many + entity, place * many + entity)
+    starts = np.flatnonzero(np.r_[True, mention[1:] != mention[:-1]])
+    return np.logical_or.reduceat(too, starts)[mention]

@@ -1,0 +1,182 @@
+"""What lies at a path or URL -> the shards of which an input consists; no pair is read yet.
+
+Files with many rows are cut into parts, so that a job can lose, redo and share out little ones:
+listings and folders by 1,000 rows, Parquet and Arrow files by whole row groups of 10,000 rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from openmofi.errors import InputError
+from openmofi.pairs.arrow import INDICES, SPLITS, STATE, batch_ends, dataset_files, indices_error
+from openmofi.pairs.folder import LISTING_NAMES, count_entries, is_picture
+from openmofi.pairs.parquet import row_group_ends
+from openmofi.pairs.places import Found, Remote, Root, open_root
+from openmofi.shards import Shard
+
+ACCEPTED = (
+    "a folder of .tar or .parquet shards, a folder of images with .txt captions beside them, a "
+    ".csv / .jsonl with the columns file and caption, a folder saved by Hugging Face datasets, or "
+    "a URL (s3://, gs://, hf://, https://) of any of them"
+)
+ROWS_OF_FILES, ROWS_OF_TABLES = 1_000, 10_000
+_KINDS = {".tar": "tar", ".parquet": "parquet", ".arrow": "arrow"}
+_KINDS |= {".csv": "folder", ".jsonl": "folder"}
+
+
+@dataclass(frozen=True)
+class Input:
+    """What was found at a path: where relative names start, and the shards."""
+
+    root: Root
+    """A local folder, or the place of a URL; `str(root)` names it, for ImageReader, too."""
+    shards: tuple[Shard, ...]
+
+
+def read_pairs(path: Path | str | Remote) -> Input:
+    """Finds the shards at a path or URL, sorted by name; reads no pair yet.
+
+    Raises:
+        InputError: nothing is there, or nothing that can be read as pairs.
+    """
+    place = open_root(path)
+    found = place.find() if isinstance(place, Remote) else _local_files(place)
+    if [file.path for file in found] == [""]:  # the path is one file
+        file, place = replace(found[0], path=place.name), place.parent
+        kind = _KINDS.get(PurePosixPath(file.path).suffix)
+        chosen = [_shard(file, kind)] if kind else []
+    else:
+        chosen = _choose(place, found)
+    if not chosen:
+        raise InputError(f"{str(path)!r} holds no image-caption pairs; pass {ACCEPTED}.")
+    shards = _distinct(chosen)
+    if isinstance(place, Path):  # of a remote file each part would be a whole transfer
+        shards = _distinct([part for shard in shards for part in _cut(place, shard)])
+    return Input(place, shards)
+
+
+def _local_files(path: Path) -> list[Found]:
+    if not path.exists():
+        raise InputError(f"There is no input {str(path)!r}; pass {ACCEPTED}.")
+    if path.is_file():
+        return [_found(path, "")]
+    names = [
+        os.path.relpath(os.path.join(folder, name), path)
+        for folder, _, files in os.walk(path)
+        for name in files
+    ]
+    return [Found(name.replace(os.sep, "/"), 0, 0) for name in sorted(names, key=_parts)]
+
+
+def _parts(name: str) -> list[str]:
+    return name.split(os.sep)
+
+
+def _found(path: Path, name: str) -> Found:
+    stat = path.stat()
+    return Found(name, stat.st_size if path.is_file() else 0, stat.st_mtime_ns)
+
+
+def _choose(root: Root, found: list[Found]) -> list[Shard]:
+    """Returns the shards of a folder: of the first kind of which there is one."""
+    for suffix in (".tar", ".parquet"):
+        files = [file for file in found if file.path.endswith(suffix)]
+        if files:
+            return [_shard(_known(root, file), suffix[1:]) for file in files]
+    files = _arrow_files(root, found)
+    if files:
+        return [_shard(_known(root, file), "arrow") for file in files]
+    listings = [file for file in found if PurePosixPath(file.path).name in LISTING_NAMES]
+    on_top = [file for name in LISTING_NAMES for file in listings if file.path == name]
+    if listings:
+        return [_shard(_known(root, file), "folder") for file in on_top[:1] or listings]
+    if any(is_picture(file.path) for file in found):
+        whole = Found(".", 0, 0) if isinstance(root, Remote) else _found(root, ".")
+        return [_shard(whole, "folder")]
+    return []
+
+
+def _arrow_files(root: Root, found: list[Found]) -> list[Found]:
+    """Returns the data files of saved datasets; what `datasets` caches beside them is none."""
+    if isinstance(root, Path):
+        splits = any(file.path == SPLITS for file in found)
+        states = [] if splits else [file.path for file in found if _name(file) == STATE]
+        folders = [root] if splits else [(root / state).parent for state in states]
+        files = [file for folder in folders for file in dataset_files(folder)]
+        if files:
+            return [Found(file.relative_to(root).as_posix(), 0, 0) for file in files]
+    named = [file for file in found if file.path.endswith(".arrow")]
+    for file in named:
+        if _name(file) == INDICES:
+            raise indices_error(root / file.path)
+    return [file for file in named if not _name(file).startswith("cache-")]
+
+
+def _name(file: Found) -> str:
+    return PurePosixPath(file.path).name
+
+
+def _known(root: Root, file: Found) -> Found:
+    """Returns a file with its size and time; of a vanished one, without."""
+    if isinstance(root, Remote) or not (root / file.path).exists():
+        return file
+    return _found(root / file.path, file.path)
+
+
+def _shard(file: Found, kind: str) -> Shard:
+    path = PurePosixPath(file.path)
+    name = "__".join(path.with_suffix("").parts) if path.name else "folder"
+    return Shard(name, file.path, kind, file.size, file.mtime_ns)
+
+
+def _cut(root: Path, shard: Shard) -> Iterator[Shard]:
+    """Yields the parts of a shard, or the shard itself if it is a small one."""
+    path = root / shard.path
+    if shard.kind == "folder":
+        stops = list(range(ROWS_OF_FILES, _count_or_zero(path), ROWS_OF_FILES))
+    else:
+        ends: dict[str, Callable[[Path], list[int]]]
+        ends = {"parquet": row_group_ends, "arrow": batch_ends}
+        stops = _stops(ends[shard.kind](path)) if shard.kind in ends else []
+    if not stops:
+        yield shard
+        return
+    for number, (start, stop) in enumerate(zip([0, *stops], [*stops, None], strict=True)):
+        yield replace(shard, name=f"{shard.name}-{number:05d}", start=start, stop=stop)
+
+
+def _count_or_zero(path: Path) -> int:
+    try:
+        return count_entries(path)
+    except (InputError, OSError):
+        return 0  # who reads it says what is wrong
+
+
+def _stops(ends: list[int]) -> list[int]:
+    """Returns where all parts but the last end, each of ROWS_OF_TABLES rows at least."""
+    stops, start = [], 0
+    for end in ends:
+        if end - start >= ROWS_OF_TABLES and ends[-1] - end >= ROWS_OF_TABLES:
+            stops.append(end)
+            start = end
+    return stops
+
+
+def _distinct(shards: list[Shard] | tuple[Shard, ...]) -> tuple[Shard, ...]:
+    """Gives shards of one name, such as a/b.tar and a__b.tar, different ones."""
+    count = Counter(shard.name for shard in shards)
+    return tuple(
+        replace(shard, name=_unique_name(shard)) if count[shard.name] > 1 else shard
+        for shard in shards
+    )
+
+
+def _unique_name(shard: Shard) -> str:
+    place = f"{shard.path}:{shard.start}" if shard.start else shard.path
+    return f"{shard.name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"

@@ -1,0 +1,154 @@
+"""Members of a WebDataset tar -> samples: the files that share a key; compiled.
+
+A key is a name up to the first dot of its last part. A second file of one key and extension begins
+another sample of that key, so that nothing is lost.
+"""
+
+import numpy as np
+
+from openmofi.kb.compiled import compiled
+from openmofi.pairs.tar_scan import EXTENSIONS, NUM_SLOTS
+
+_SLASH, _DOT = 47, 46
+_LONGEST = max(map(len, EXTENSIONS))
+
+
+def _spelled() -> np.ndarray:
+    """Returns the known extensions as bytes, zeros behind each: uint8 [slots, longest + 1]."""
+    table = np.zeros((NUM_SLOTS, _LONGEST + 1), np.uint8)
+    for row, extension in zip(table, EXTENSIONS, strict=True):
+        row[: len(extension)] = np.frombuffer(extension.encode(), np.uint8)
+    return table
+
+
+SPELLED = _spelled()
+
+
+@compiled
+def group(names, name_ends, spelled):
+    """Groups members by key.
+
+    Args:
+        names: uint8, the members' names one behind the other.
+        name_ends: int64 [members + 1], where each name ends; name_ends[0] = 0.
+        spelled: SPELLED.
+
+    Returns:
+        (member that began each sample, int32 [samples]; bytes of its key, int32 [samples];
+        members by extension or -1, int32 [samples, slots]).
+    """
+    members = len(name_ends) - 1
+    first = np.empty(members, np.int32)
+    key_size = np.empty(members, np.int32)
+    slots = np.full((members, len(spelled)), -1, np.int32)
+    capacity = 16
+    while capacity < 2 * members + 2:
+        capacity *= 2
+    latest = np.full(capacity, -1, np.int32)  # by hash of key: its latest sample
+    seen = np.zeros(capacity, np.uint64)  # hashes of (sample, extension)
+    count, sample = 0, -1
+    for member in range(members):
+        start, end = name_ends[member], name_ends[member + 1]
+        dot = _key_end(names, start, end)
+        size = dot - start
+        place = -1
+        if sample < 0 or not _has_key(sample, names, start, size, name_ends, first, key_size):
+            place = _find(names, start, size, name_ends, first, key_size, latest)
+            sample = latest[place]
+        extension = _hash(names, min(dot + 1, end), end, True)
+        if sample < 0 or not _add(seen, _mixed(extension, sample)):
+            if place < 0:
+                place = _find(names, start, size, name_ends, first, key_size, latest)
+            sample = count
+            latest[place] = sample
+            first[sample], key_size[sample] = member, size
+            count += 1
+            _add(seen, _mixed(extension, sample))
+        slot = _slot(names, min(dot + 1, end), end, spelled)
+        if slot >= 0:
+            slots[sample, slot] = member
+    return first[:count], key_size[:count], slots[:count]
+
+
+@compiled
+def _key_end(names, start, end):
+    """Returns where the first dot of the last part of a name is, or its end."""
+    last = start
+    for i in range(start, end):
+        if names[i] == _SLASH:
+            last = i + 1
+    for i in range(last, end):
+        if names[i] == _DOT:
+            return i
+    return end
+
+
+@compiled
+def _lower(byte):
+    return byte + 32 if 65 <= byte <= 90 else byte
+
+
+@compiled
+def _slot(names, start, end, spelled):
+    if end - start >= spelled.shape[1]:
+        return -1
+    for slot in range(len(spelled)):
+        same = spelled[slot, end - start] == 0
+        for i in range(end - start):
+            same = same and _lower(names[start + i]) == spelled[slot, i]
+        if same and end > start:
+            return slot
+    return -1
+
+
+@compiled
+def _hash(names, start, end, lower):
+    """Returns the FNV-1a hash of some bytes, mixed once more for its low bits."""
+    value = np.uint64(0xCBF29CE484222325)
+    for i in range(start, end):
+        byte = _lower(names[i]) if lower else names[i]
+        value = (value ^ np.uint64(byte)) * np.uint64(0x100000001B3)
+    return value ^ (value >> np.uint64(29))
+
+
+@compiled
+def _mixed(extension, sample):
+    """Returns a hash of both, never 0, which marks an empty place."""
+    value = (extension ^ np.uint64(sample + 1)) * np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return (value ^ (value >> np.uint64(32))) | np.uint64(1)
+
+
+@compiled
+def _has_key(sample, names, start, size, name_ends, first, key_size):
+    if size != key_size[sample]:
+        return False
+    other, same = name_ends[first[sample]], True
+    for i in range(size):
+        same = same and names[start + i] == names[other + i]
+    return same
+
+
+@compiled
+def _find(names, start, size, name_ends, first, key_size, latest):
+    """Returns the place of a key in the open-addressed table `latest`; -1 stands in a free one."""
+    mask = len(latest) - 1
+    place = np.int64(_hash(names, start, start + size, False) & np.uint64(mask))
+    while latest[place] >= 0:
+        if _has_key(latest[place], names, start, size, name_ends, first, key_size):
+            break
+        place = (place + 1) & mask
+    return place
+
+
+@compiled
+def _add(seen, value):
+    """Adds to a set of hashes; says whether the value is new."""
+    mask = len(seen) - 1
+    place = np.int64((value >> np.uint64(1)) & np.uint64(mask))
+    while seen[place] != 0:
+        if seen[place] == value:
+            return False
+        place = (place + 1) & mask
+    seen[place] = value
+    return True

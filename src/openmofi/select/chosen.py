@@ -1,0 +1,141 @@
+"""All labels files of a job -> flat arrays: what each mention stands for, and its picture.
+
+Images are numbered through all files; a label is one (image, entity) that a mention stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmofi.label.score import ScoreWeights
+from openmofi.progress import track
+from openmofi.select.choose import Choice, choose
+
+_PICTURE_COLUMNS = ["error", "text_area", "sha256", "phash"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One element per mention, in the order of the images."""
+
+    image: np.ndarray
+    entity: np.ndarray
+    """Index into the ids."""
+    score: np.ndarray
+    evidence: np.ndarray
+    evidence_other: np.ndarray
+    confused: np.ndarray
+    """These as in `choose.Choice`."""
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def take(self, index: np.ndarray) -> Labels:
+        """Returns some of the labels, by number or by mask."""
+        return Labels(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One element per image."""
+
+    error: np.ndarray
+    """0 for a sound pair, else 1 + the index of its reason."""
+    reasons: list[str]
+    text_area: np.ndarray
+    """NaN: not measured."""
+    digest: np.ndarray
+    """uint64 [n, 2]: half of the sha256, of which no two pictures share so much by chance."""
+    has_digest: np.ndarray
+    phash: np.ndarray
+    has_phash: np.ndarray
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What all files hold."""
+
+    begins: np.ndarray
+    """First image of each file, and behind them the number of images."""
+    labels: Labels
+    ids: pa.Array
+    pictures: Pictures
+
+    @property
+    def num_images(self) -> int:
+        """Pairs of the job, refused ones included."""
+        return int(self.begins[-1])
+
+
+def read_chosen(files: Sequence[Path], order: str, weights: ScoreWeights | None = None) -> Chosen:
+    """Reads labels files and chooses one candidate per mention, see `choose`."""
+    choices, tables = [], []
+    for path in track(files, "read labels", unit="shards"):
+        choices.append(choose(path, order, weights))
+        tables.append(_read_pictures(path))
+    begins = np.cumsum([0, *(len(table) for table in tables)])
+    ids, entity = _numbered([choice.ids for choice in choices])
+    image = [choice.row + begin for choice, begin in zip(choices, begins, strict=False)]
+    labels = Labels(
+        np.concatenate(image),
+        entity,
+        *(_joined(choices, name) for name in ("score", "evidence", "evidence_other", "confused")),
+    )
+    return Chosen(begins, labels, ids, _pictures(pa.concat_tables(tables)))
+
+
+def _joined(choices: list[Choice], name: str) -> np.ndarray:
+    return np.concatenate([getattr(choice, name) for choice in choices])
+
+
+def _numbered(parts: list[pa.DictionaryArray]) -> tuple[pa.Array, np.ndarray]:
+    """Returns (distinct ids, the number of each element's id)."""
+    whole = pa.chunked_array(parts).unify_dictionaries()
+    numbers = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in whole.chunks]
+    return whole.chunk(0).dictionary, np.concatenate(numbers)
+
+
+def _read_pictures(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        table = file.read(_PICTURE_COLUMNS)
+    error = table["error"].combine_chunks().dictionary_encode()
+    return table.set_column(table.schema.get_field_index("error"), "error", error)
+
+
+def _pictures(table: pa.Table) -> Pictures:
+    error = table["error"].unify_dictionaries()
+    reasons, codes = _numbered([chunk for chunk in error.chunks])
+    names = [name or "" for name in reasons.to_pylist()]
+    sound = np.array([not name for name in names], bool)
+    code = np.where(sound[codes], 0, codes + 1) if len(codes) else codes
+    digest, has_digest = _digests(table["sha256"])
+    return Pictures(
+        code.astype(np.int16),
+        names,
+        _values(table["text_area"], np.float32),
+        digest,
+        has_digest,
+        _values(table["phash"], np.uint64),
+        table["phash"].is_valid().to_numpy(),
+    )
+
+
+def _values(column: pa.ChunkedArray, kind: type) -> np.ndarray:
+    fill = float("nan") if kind is np.float32 else 0
+    return column.fill_null(fill).to_numpy().astype(kind, copy=False)
+
+
+def _digests(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (the first half of each hash as two numbers, whether there is one)."""
+    halves = []
+    for chunk in column.chunks:  # fixed size: the values lie one behind the other
+        words = np.frombuffer(chunk.buffers()[1], np.uint64) if len(chunk) else np.zeros(0, "u8")
+        halves.append(words.reshape(-1, 4)[chunk.offset : chunk.offset + len(chunk), :2])
+    whole = np.concatenate(halves) if halves else np.zeros((0, 2), np.uint64)
+    return whole, column.is_valid().to_numpy()

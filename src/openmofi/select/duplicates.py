@@ -1,0 +1,204 @@
+"""Which pictures are the same as an earlier one: by their bytes, or by their perceptual hashes.
+
+In: hashes in the order of preference, best first. Out: for each the index of the kept one that it
+repeats, or -1. The rule is greedy: whoever is no duplicate of a picture kept before is kept.
+
+Two 64-bit hashes that differ in at most b bits, cut into b + r bands, agree in at least r of them
+(the pigeonhole principle; multi-index hashing, Norouzi, Punjani and Fleet 2012). So each hash is
+filed once for every choice of r bands, and looked up in as many places. The exact answer comes out
+for every r; the cheapest is found from a sample of the hashes, which shows how crowded the places
+are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+
+from openmofi.kb.compiled import compiled
+
+_SAMPLE = 16_384
+_MAX_BYTES = 2_000_000_000
+_LOOKUP_COST = 30.0
+"""What a look into one place costs, in comparisons; measured with benchmarks/select_speed.py."""
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
+
+
+def first_equal(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Returns for each 128-bit key the index of the first key that equals it.
+
+    Args:
+        high: uint64, the upper halves.
+        low: uint64, the lower halves.
+    """
+    slots = 1 << max(4, (2 * len(high)).bit_length())
+    return _first_equal(high, low, np.full(slots, -1, np.int64))
+
+
+def near_duplicates(hashes: np.ndarray, bits: int) -> np.ndarray:
+    """Returns for each hash the index of an earlier kept one within `bits`, or -1: it is kept.
+
+    Args:
+        hashes: uint64, best first.
+        bits: largest Hamming distance, 0 to 7.
+    """
+    first = first_equal(hashes, np.zeros_like(hashes))
+    distinct = np.flatnonzero(first == np.arange(len(hashes)))
+    found = _search(hashes[distinct], bits, known=0)
+    repeats = np.full(len(hashes), -1, np.int64)
+    repeats[distinct] = np.where(found >= 0, distinct[found], -1)
+    equal = np.where(first < np.arange(len(first)), first, -1)
+    return np.where(repeats[first] >= 0, repeats[first], equal)
+
+
+def near_known(hashes: np.ndarray, known: np.ndarray, bits: int) -> np.ndarray:
+    """Returns for each hash the index of one of the known hashes within `bits`, or -1."""
+    if not len(known):
+        return np.full(len(hashes), -1, np.int64)
+    both = np.concatenate([known, hashes])
+    return _search(both, bits, known=len(known))[len(known) :]
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Returns in how many bits hashes differ."""
+    return np.bitwise_count(one ^ other)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Where hashes are filed: by the bits of each mask."""
+
+    masks: np.ndarray
+    slots: int
+    """Places per mask, a power of 2."""
+
+    def num_bytes(self, num_hashes: int) -> int:
+        """Returns the memory for the filed hashes and for where each place begins and ends."""
+        return len(self.masks) * 8 * (self.slots + num_hashes)
+
+
+def scheme_for(hashes: np.ndarray, bits: int) -> Scheme:
+    """Returns the cheapest way to file these hashes, judged by a sample of them."""
+    options = []
+    for agreeing in (1, 2, 3):
+        masks = _masks(bits + agreeing, agreeing)
+        narrowest = min(int(mask).bit_count() for mask in masks)
+        slots = 1 << min(max(8, len(hashes).bit_length() - 1), narrowest + 1)
+        crowd = sum(_crowding(hashes, mask) for mask in masks)
+        cost = _LOOKUP_COST * len(masks) + crowd * len(hashes) / 2
+        options.append((cost, Scheme(masks, slots)))
+    small = [option for option in options if option[1].num_bytes(len(hashes)) <= _MAX_BYTES]
+    return min(small or options[:1], key=lambda option: option[0])[1]
+
+
+def _masks(bands: int, agreeing: int) -> np.ndarray:
+    """Returns the bits of every choice of bands; neighbouring bits go to different bands."""
+    band = [sum(1 << bit for bit in range(i, 64, bands)) for i in range(bands)]
+    return np.array([sum(chosen) for chosen in combinations(band, agreeing)], np.uint64)
+
+
+def _crowding(hashes: np.ndarray, mask: np.uint64) -> float:
+    """Returns the share of pairs of hashes that the mask files in one place."""
+    sample = hashes[:: max(len(hashes) // _SAMPLE, 1)][:_SAMPLE]
+    _, counts = np.unique(sample & mask, return_counts=True)
+    pairs = len(sample) * (len(sample) - 1)
+    return float((counts * (counts - 1)).sum()) / max(pairs, 1)
+
+
+def _search(hashes: np.ndarray, bits: int, *, known: int) -> np.ndarray:
+    """Returns for each hash the index of an earlier filed one within `bits`, or -1.
+
+    With known > 0 only the first `known` hashes are filed, else all that have no such one.
+    """
+    filed = hashes[:known] if known else hashes
+    if not len(filed):
+        return np.full(len(hashes), -1, np.int64)
+    scheme = scheme_for(filed, bits)
+    shift = np.uint64(64 - scheme.slots.bit_length() + 1)
+    repeated = np.zeros(len(hashes), bool)
+    place = np.zeros(len(hashes), np.uint64)
+    rooms = _empty_rooms(filed, scheme.masks, shift, scheme.slots)
+    items = np.empty((len(scheme.masks), len(filed)), np.uint64)
+    _greedy(hashes, known, bits, scheme.masks, shift, rooms, items, repeated, place)
+    found = np.full(len(hashes), -1, np.int64)
+    index = np.flatnonzero(repeated)
+    both = np.concatenate([filed, place[index]])
+    found[index] = first_equal(both, np.zeros_like(both))[len(filed) :]
+    return found
+
+
+@intrinsic
+def _num_ones(typing_context, word):
+    """Counts the set bits of a word with the machine's own instruction."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@compiled
+def _place(word, mask, shift):
+    return np.int64(((word & mask) * _SPREAD) >> shift)
+
+
+@compiled
+def _empty_rooms(filed, masks, shift, slots):
+    """Returns [mask, place, (begin, end)]: rooms for the items of each place, still empty."""
+    rooms = np.zeros((len(masks), slots, 2), np.uint32)
+    for t in range(len(masks)):
+        for word in filed:
+            rooms[t, _place(word, masks[t], shift), 0] += np.uint32(1)
+        begin = np.uint32(0)
+        for slot in range(slots):
+            size = rooms[t, slot, 0]
+            rooms[t, slot, 0] = rooms[t, slot, 1] = begin
+            begin += size
+    return rooms
+
+
+@compiled
+def _greedy(hashes, known, bits, masks, shift, rooms, items, repeated, place):
+    """Marks the hashes that repeat a filed one, and says which; files the others."""
+    for i in range(len(hashes)):
+        word = hashes[i]
+        if i >= known:
+            for t in range(len(masks)):
+                slot = _place(word, masks[t], shift)
+                for j in range(rooms[t, slot, 0], rooms[t, slot, 1]):
+                    if _num_ones(word ^ items[t, j]) <= bits:  # pyrefly: ignore
+                        repeated[i] = True
+                        place[i] = items[t, j]
+                        break
+                if repeated[i]:
+                    break
+        if i < known or (known == 0 and not repeated[i]):
+            for t in range(len(masks)):
+                slot = _place(word, masks[t], shift)
+                items[t, rooms[t, slot, 1]] = word
+                rooms[t, slot, 1] += np.uint32(1)
+
+
+@compiled
+def _first_equal(high, low, table):
+    """Fills an open hash table in order; returns for each key who came first."""
+    first = np.empty(len(high), np.int64)
+    last = np.uint64(len(table) - 1)
+    for i in range(len(high)):
+        mixed = (high[i] ^ (low[i] * _SPREAD)) * _SPREAD
+        slot = (mixed ^ (mixed >> np.uint64(29))) & last
+        while True:
+            at = table[slot]
+            if at < 0:
+                table[slot] = i
+                first[i] = i
+                break
+            if high[at] == high[i] and low[at] == low[i]:
+                first[i] = at
+                break
+            slot = (slot + np.uint64(1)) & last
+    return first

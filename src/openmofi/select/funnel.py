@@ -1,0 +1,61 @@
+"""Who is still in, and why the others are not: every image is refused once, for one reason.
+
+A step refuses images, or labels of images. An image leaves with its last label, under the reason of
+the step that took it; so it may lose one of several labels and be kept for another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from openmofi.select.chosen import Chosen
+
+
+class Funnel:
+    """The state between the steps."""
+
+    def __init__(self, chosen: Chosen):
+        self.chosen = chosen
+        self.labels = chosen.labels
+        """Of the images that are still in."""
+        self.reasons = [""]
+        self.code = np.zeros(chosen.num_images, np.int16)
+        """Of each image: index of its reason, 0 while it is in."""
+
+    def refuse_images(self, images: np.ndarray, reason: str) -> None:
+        """Refuses images, by mask or by number, with all their labels.
+
+        Those that are out already keep their reason.
+        """
+        refused = np.zeros(len(self.code), bool)
+        refused[images] = True
+        refused &= self.code == 0
+        if refused.any():
+            self.code[refused] = self._code_of(reason)
+            self.labels = self.labels.take(self.code[self.labels.image] == 0)
+
+    def refuse_labels(self, labels: np.ndarray, reason: str) -> None:
+        """Refuses labels, by mask, and the images that have no other."""
+        if not labels.any():
+            return
+        before = self.labels.image
+        self.labels = self.labels.take(~labels)
+        lost = np.zeros(len(self.code), bool)
+        lost[before] = True
+        lost[self.labels.image] = False
+        if lost.any():
+            self.code[lost] = self._code_of(reason)
+
+    def drop_labels(self, labels: np.ndarray) -> None:
+        """Drops labels, by mask, whose images have better ones."""
+        self.labels = self.labels.take(~labels)
+
+    def _code_of(self, reason: str) -> int:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return self.reasons.index(reason)
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many images each reason took, in the order of the steps."""
+        counts = np.bincount(self.code, minlength=len(self.reasons)).tolist()
+        return dict(zip(self.reasons[1:], counts[1:], strict=True))

@@ -1,0 +1,84 @@
+"""Pictures that a selection must not hold, such as those of a benchmark -> their hashes.
+
+They come from any input that `label` reads; captions are not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from openmofi.errors import InputError
+from openmofi.pairs import PICTURE_ERRORS, ImageReader, read_pairs, read_shard
+from openmofi.pictures import look
+from openmofi.progress import track
+
+_PLACE = ("key", "shard", "offset", "size", "path")
+
+
+@dataclass(frozen=True)
+class KnownPictures:
+    """The hashes of pictures that could be read, and where those lie."""
+
+    places: list[dict[str, Any]]
+    """root, key, shard, offset, size and path of each."""
+    digest: np.ndarray
+    """uint64 [n, 2]: the first half of the sha256."""
+    phash: np.ndarray
+    has_phash: np.ndarray
+    unreadable: int
+
+
+def hash_pictures(inputs: Sequence[str]) -> KnownPictures:
+    """Reads and hashes every picture of some inputs.
+
+    Raises:
+        InputError: an input is missing, or holds no readable picture.
+    """
+    places, digests, phashes, unreadable = [], [], [], 0
+    for source in inputs:
+        before = len(places)
+        for place, data in _pictures_of(source):
+            seen = _looked_at(data)
+            if seen is None:
+                unreadable += 1
+                continue
+            places.append(place)
+            digests.append(seen.sha256[:16])
+            phashes.append(seen.phash)
+        if len(places) == before:
+            raise InputError(
+                f"--exclude {source!r} holds no picture that can be read; expected those whose "
+                "duplicates are not wanted."
+            )
+    return KnownPictures(
+        places,
+        np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2),
+        np.array([phash or 0 for phash in phashes], np.uint64),
+        np.array([phash is not None for phash in phashes], bool),
+        unreadable,
+    )
+
+
+def _pictures_of(source: str) -> Iterable[tuple[dict[str, Any], bytes]]:
+    """Yields (place, encoded bytes, empty where it cannot be read) of an input's pictures."""
+    found = read_pairs(source)
+    reader = ImageReader(found.root)
+    for shard in track(found.shards, "hash excluded pictures", unit="shards"):
+        for row in read_shard(found.root, shard).table.select(_PLACE).to_pylist():
+            if row["offset"] < 0 and not row["path"]:
+                continue  # a caption without a picture
+            place = {"root": str(found.root), **row}
+            try:
+                yield place, reader.read(row)
+            except PICTURE_ERRORS:
+                yield place, b""
+
+
+def _looked_at(data: bytes) -> Any:
+    """Returns the picture's hashes, or None where it cannot be read."""
+    seen = look(data, None)
+    return None if isinstance(seen, str) else seen

@@ -1,0 +1,140 @@
+"""The steps of a selection, one function each; `select.py` calls them in order.
+
+Each takes the funnel and refuses images or labels under its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from openmofi.errors import InputError
+from openmofi.kb.compiled import compiled
+from openmofi.select.funnel import Funnel
+
+
+def refuse_damaged(funnel: Funnel) -> None:
+    """Refuses pairs that could not be read, most frequent reason first."""
+    pictures = funnel.chosen.pictures
+    counts = np.bincount(pictures.error, minlength=len(pictures.reasons) + 1)[1:]
+    for number in np.argsort(-counts, kind="stable").tolist():
+        if counts[number]:
+            funnel.refuse_images(pictures.error == number + 1, pictures.reasons[number])
+
+
+def refuse_unnamed(funnel: Funnel) -> None:
+    """Refuses images whose caption names no entity: no_mention."""
+    unnamed = np.ones(len(funnel.code), bool)
+    unnamed[funnel.labels.image] = False
+    funnel.refuse_images(unnamed, "no_mention")
+
+
+def refuse_text(funnel: Funnel, max_text_area: float, i2e: object) -> None:
+    """Refuses pictures of which text covers a larger share: text_in_picture.
+
+    Raises:
+        InputError: nobody looked for text.
+    """
+    area = funnel.chosen.pictures.text_area
+    if np.isnan(area).all():
+        raise InputError(
+            f"--max-text-area {max_text_area:g} needs the text regions of the pictures, which "
+            f"{str(i2e)!r} does not hold; label again with --text-regions and another --out."
+        )
+    funnel.refuse_images(area > max_text_area, "text_in_picture")
+
+
+def refuse_types(funnel: Funnel, denied: np.ndarray) -> None:
+    """Refuses labels of denied entities: type_denied.
+
+    Args:
+        funnel: the state.
+        denied: of each entity of the labels, whether its type is denied.
+    """
+    funnel.refuse_labels(denied[funnel.labels.entity], "type_denied")
+
+
+def refuse_disagreeing(funnel: Funnel, threshold: float) -> None:
+    """Refuses labels that the picture does not bear out: picture_disagrees."""
+    funnel.refuse_labels(~(funnel.labels.evidence >= threshold), "picture_disagrees")
+
+
+def keep_best_entities(funnel: Funnel, max_entities: int) -> None:
+    """Orders each image's labels, surest first, each entity once, and drops those beyond the limit.
+
+    No image leaves by it.
+    """
+    labels = funnel.labels
+    several = _not_alone(labels.image)
+    index = np.flatnonzero(several)
+    image, entity, score = (part[index] for part in (labels.image, labels.entity, labels.score))
+    order = np.lexsort((entity, -score, image))
+    arranged = np.arange(len(labels))
+    arranged[index] = index[order]
+    funnel.labels = labels.take(arranged)
+    drop = np.zeros(len(labels), bool)
+    drop[index] = _surplus(image[order], entity[order], max_entities)
+    funnel.drop_labels(drop)
+
+
+def _not_alone(image: np.ndarray) -> np.ndarray:
+    """Returns which labels share their image with others."""
+    same = image[1:] == image[:-1]
+    return np.r_[False, same] | np.r_[same, False] if len(image) else np.zeros(0, bool)
+
+
+@compiled
+def _surplus(image, entity, most):
+    """Returns which labels repeat an entity of their image, or come behind its `most` first."""
+    surplus = np.zeros(len(image), np.bool_)
+    begin = kept = 0
+    for i in range(len(image)):
+        if i == 0 or image[i] != image[i - 1]:
+            begin, kept = i, 0
+        for j in range(begin, i):
+            if entity[j] == entity[i]:
+                surplus[i] = True
+        if kept >= most:
+            surplus[i] = True
+        if not surplus[i]:
+            kept += 1
+    return surplus
+
+
+def refuse_rare(funnel: Funnel, min_images: int) -> None:
+    """Refuses labels of entities with fewer images: entity_too_rare."""
+    counts = np.bincount(funnel.labels.entity, minlength=len(funnel.chosen.ids))
+    funnel.refuse_labels(counts[funnel.labels.entity] < min_images, "entity_too_rare")
+
+
+def refuse_beyond_cap(funnel: Funnel, max_images: int, shards: Sequence[str]) -> None:
+    """Refuses labels of entities that have their share: entity_has_enough.
+
+    Which images stay is drawn by a hash of (shard, row), so it is the same at every try, and an
+    even draw from all shards.
+
+    Args:
+        funnel: the state.
+        max_images: labels kept per entity.
+        shards: name of each labels file's shard.
+    """
+    labels, begins = funnel.labels, funnel.chosen.begins
+    file = np.searchsorted(begins, labels.image, "right") - 1
+    names = [hashlib.sha256(name.encode()).digest()[:8] for name in shards]
+    seeds = np.frombuffer(b"".join(names), np.uint64)
+    drawn = _mixed(seeds[file] + (labels.image - begins[file]).astype(np.uint64))
+    order = np.lexsort((drawn, labels.entity))
+    first = np.searchsorted(labels.entity[order], labels.entity[order], "left")
+    beyond = np.zeros(len(labels), bool)
+    beyond[order] = np.arange(len(order)) - first >= max_images
+    funnel.refuse_labels(beyond, "entity_has_enough")
+
+
+def _mixed(words: np.ndarray) -> np.ndarray:
+    """Returns each word's hash (splitmix64; Steele, Lea and Flood 2014)."""
+    words = words + np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

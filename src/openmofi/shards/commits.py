@@ -1,0 +1,257 @@
+"""Commits: an attempt's tables on disk, and the record that makes them the shard's result.
+
+Readers see only what a record names, so a half-written attempt can do no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmofi.errors import InputError, OpenMOFIError
+
+
+class OutputError(OpenMOFIError):
+    """Reports that results cannot be written; the job stops, and what is committed is safe."""
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What the function made of a shard."""
+
+    table: pa.Table
+    errors: dict[str, int] = field(default_factory=dict)
+    """Refused rows by reason; they are rows of the table too."""
+    damage: str | None = None
+    """Why the shard ended early; the commit says `partial` then."""
+    extra: dict[str, pa.Table] = field(default_factory=dict)
+    """Further tables, written to a folder of that name."""
+    kept: int = 0
+    """Rows that the next stage can use."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The record of a finished shard."""
+
+    shard: str
+    status: str
+    """done | partial | failed."""
+    file: str = ""
+    sha256: str = ""
+    rows: int = 0
+    kept: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    reason: str = ""
+    """Why the shard is partial or failed."""
+    extra: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunTotals:
+    """Counts over all commits of a job."""
+
+    shards: int
+    done: int
+    partial: int
+    failed: int
+    rows: int
+    kept: int
+    errors: dict[str, int]
+    reasons: dict[str, int]
+    """Why shards are partial or failed."""
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the rows that were refused."""
+        return sum(self.errors.values()) / max(self.rows, 1)
+
+
+def write_attempt(result: ShardResult, shard: str, out: Path, seconds: float) -> Commit:
+    """Writes a shard's tables under names of their own; returns the record, not yet published.
+
+    Raises:
+        OutputError: the disk is full, or not to be written to.
+    """
+    attempt = f"{shard}-{uuid.uuid4().hex[:8]}.parquet"
+    extra = {}
+    with _stop_if_unwritable(out):
+        digest = write_parquet(result.table, out / "labels" / attempt)
+        for folder, table in result.extra.items():
+            (out / folder).mkdir(exist_ok=True)
+            write_parquet(table, out / folder / attempt)
+            extra[folder] = f"{folder}/{attempt}"
+    return Commit(
+        shard,
+        "partial" if result.damage else "done",
+        file=f"labels/{attempt}",
+        sha256=digest,
+        rows=len(result.table),
+        kept=result.kept,
+        errors=dict(sorted(result.errors.items())),
+        reason=result.damage or "",
+        extra=extra,
+        seconds=round(seconds, 3),
+    )
+
+
+def write_parquet(table: pa.Table, path: Path) -> str:
+    """Writes durably and returns the file's sha256."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        with temporary.open("rb+") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def publish(commit: Commit, out: Path, *, retry: frozenset[str] = frozenset()) -> Commit:
+    """Publishes a record; if another process was faster, its record stands and is returned.
+
+    Args:
+        commit: from `write_attempt`, or of a failure.
+        out: the job's directory.
+        retry: a record of one of these statuses gives way, unless to a failure of a partial one.
+
+    Raises:
+        OutputError: the disk is full, or not to be written to.
+    """
+    path = _path(out, commit.shard)
+    with _stop_if_unwritable(out):
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            with temporary.open("w") as file:
+                json.dump(asdict(commit), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            standing = _link(temporary, path)
+            if standing is not None and _gives_way(standing, commit, retry):
+                os.replace(temporary, path)
+                _remove_files(standing, out)
+                standing = None
+        finally:
+            temporary.unlink(missing_ok=True)
+    if standing is not None:
+        _remove_files(commit, out)
+    return standing or commit
+
+
+def _link(temporary: Path, path: Path) -> Commit | None:
+    """Gives the file its name, whole and exclusively; returns the record that is there already."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return read_commit(path)
+    except OSError:
+        # File systems without hard links. Between the check and the renaming another process may
+        # publish; its result has the same rows, so that either record may stand.
+        if path.exists():
+            return read_commit(path)
+        os.rename(temporary, path)
+    return None
+
+
+def _gives_way(standing: Commit, commit: Commit, retry: frozenset[str]) -> bool:
+    return standing.status in retry and (commit.status, standing.status) != ("failed", "partial")
+
+
+def _remove_files(commit: Commit, out: Path) -> None:
+    for file in (commit.file, *commit.extra.values()):
+        if file:
+            (out / file).unlink(missing_ok=True)
+
+
+@contextmanager
+def _stop_if_unwritable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write to {str(out)!r}: {error.strerror or error}; mend that, and the same "
+            "command goes on."
+        ) from error
+
+
+def _path(out: Path, shard: str) -> Path:
+    return out / "_done" / f"{shard}.json"
+
+
+def read_commit(path: Path) -> Commit:
+    """Returns the record of one shard.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return Commit(**json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise InputError(
+            f"The record {str(path)!r} is damaged; delete it, and `openmofi label` makes the shard "
+            "again."
+        ) from None
+
+
+def commits(out: Path) -> list[Commit]:
+    """Returns the job's commits in shard order.
+
+    Raises:
+        InputError: `out` is no output of `openmofi label`, or a record is damaged.
+    """
+    if not (out / "_done").is_dir():
+        raise InputError(f"{str(out)!r} is no output of `openmofi label`; pass its --out folder.")
+    return [read_commit(path) for path in sorted((out / "_done").glob("[!.]*.json"))]
+
+
+def statuses(out: Path) -> dict[str, str]:
+    """Returns the status of every shard that has a commit."""
+    return {commit.shard: commit.status for commit in commits(out)}
+
+
+def committed_files(out: Path) -> list[Path]:
+    """Returns the label files that commits name; nothing else may be read."""
+    return [out / commit.file for commit in commits(out) if commit.file]
+
+
+def totals(out: Path, shards: int) -> RunTotals:
+    """Returns counts over the commits so far.
+
+    Args:
+        out: the job's directory.
+        shards: number of shards of the whole job.
+    """
+    errors: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    status: Counter[str] = Counter()
+    rows = kept = 0
+    for commit in commits(out):
+        errors.update(commit.errors)
+        status[commit.status] += 1
+        rows += commit.rows
+        kept += commit.kept
+        if commit.reason:
+            reasons[commit.reason] += 1
+    return RunTotals(
+        shards,
+        status["done"],
+        status["partial"],
+        status["failed"],
+        rows,
+        kept,
+        dict(errors.most_common()),
+        dict(reasons.most_common()),
+    )

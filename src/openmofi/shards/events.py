@@ -1,0 +1,43 @@
+"""The event log: one JSON object a line, one file per run, so that machines need not agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+class EventLog:
+    """Appends what happens in this run to events/<time>-<host>-<process>.jsonl."""
+
+    def __init__(self, out: Path):
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        name = f"{now}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self._file = (out / "events" / name).open("a", encoding="utf-8")
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Writes one event with the time of day in UTC; a full disk does not end the job here."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
+        try:
+            self._file.write(json.dumps({**line, **fields}, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError:  # the results have their own check, and they are what matters
+            return
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_events(out: Path) -> Iterator[dict[str, Any]]:
+    """Yields the events of all runs, run by run; a line cut off by a kill is left out."""
+    for path in sorted((out / "events").glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield {"run": path.stem, **json.loads(line)}
+            except ValueError:
+                continue

@@ -1,0 +1,165 @@
+"""A job: the shards that are left, given to an engine; progress, events, and an early end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+from openmofi.errors import OpenMOFIError, SettingsError
+from openmofi.progress import Progress, progress
+from openmofi.shards.commits import Commit, RunTotals, statuses, totals
+from openmofi.shards.events import EventLog
+from openmofi.shards.local import run_local
+from openmofi.shards.plan import Shard
+from openmofi.shards.worker import MakeFunction
+
+Engine = Literal["local", "ray"]
+
+_FEWEST_ROWS = 1000
+"""Rows before an error rate says anything."""
+_SHOWN_REASONS = 3
+
+
+class TooManyErrors(OpenMOFIError):
+    """Reports that more rows were refused than the user is ready to lose."""
+
+
+def parse_retry(text: str) -> frozenset[str]:
+    """Returns the statuses that "failed,partial" names; "none" is none.
+
+    Raises:
+        SettingsError: there is no such status.
+    """
+    asked = frozenset(part.strip() for part in text.split(",")) - {"none", ""}
+    if asked - {"failed", "partial"}:
+        raise SettingsError(
+            f"Setting 'retry' cannot be {text!r}; expected failed, partial, failed,partial or none."
+        )
+    return asked
+
+
+def run_shards(
+    make_function: MakeFunction,
+    shards: Sequence[Shard],
+    *,
+    out: Path,
+    engine: Engine = "local",
+    workers: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    retry: str = "failed",
+    fail_if_error_rate: float = 1.0,
+    title: str = "label",
+) -> RunTotals:
+    """Runs the function over every shard that has no commit yet.
+
+    Args:
+        make_function: builds the function once per process; picklable if workers > 1.
+        shards: all shards of the job, in order.
+        out: the job's directory, after `freeze_plan`.
+        engine: local: processes of this machine; ray: tasks of the cluster that Ray is connected
+            to.
+        workers: processes, or Ray tasks at a time; 1 local worker is this process.
+        rank: this process's number among `world_size` that share the job through `out`.
+        world_size: every world_size-th shard is this process's.
+        retry: statuses to try again: failed, partial, both with a comma, or none.
+        fail_if_error_rate: no further shard is begun once a larger share of the rows is refused.
+        title: name of the progress bar.
+
+    Raises:
+        OutputError: results cannot be written.
+        TooManyErrors: see `fail_if_error_rate`.
+    """
+    again = parse_retry(retry)
+    mine = [shard for i, shard in enumerate(shards) if i % world_size == rank]
+    finished = {name for name, status in statuses(out).items() if status not in again}
+    pending = [shard for shard in mine if shard.name not in finished]
+    log = EventLog(out)
+    settings = {"engine": engine, "workers": workers, "rank": rank, "world_size": world_size}
+    log.write("begin", shards=len(mine), pending=len(pending), **settings)
+    try:
+        with progress(title, total=len(mine), unit="shards") as bar:
+            bar.advance(len(mine) - len(pending))
+            live = _Live(bar, log)
+            options = {"workers": workers, "retry": again, "count": live.count}
+            with closing(_engine(engine)(make_function, pending, out, **options)) as run:
+                _watch(run, live, fail_if_error_rate)
+    except BaseException as error:
+        log.write("stop", reason=str(error) or type(error).__name__)
+        raise
+    finally:
+        found = totals(out, len(shards))
+        log.write("end", rows=found.rows, done=found.done, failed=found.failed)
+        log.close()
+    if found.error_rate > fail_if_error_rate:
+        raise _too_many(found.error_rate, fail_if_error_rate)
+    return found
+
+
+def _engine(name: Engine):
+    if name == "local":
+        return run_local
+    from openmofi.shards.ray_tasks import run_ray
+
+    return run_ray
+
+
+def _watch(run: Iterator[Commit], live: _Live, most: float) -> None:
+    """Follows the engine; leaving it early ends its processes."""
+    for commit in run:
+        live.add(commit)
+        refused = sum(live.errors.values()) / max(live.rows, 1)
+        if live.rows >= _FEWEST_ROWS and refused > most:
+            raise _too_many(refused, most)
+
+
+def _too_many(rate: float, most: float) -> TooManyErrors:
+    return TooManyErrors(
+        f"{rate:.1%} of the pairs were refused, more than --fail-if-error-rate {most:g} allows; "
+        "`openmofi status` lists the reasons."
+    )
+
+
+class _Live:
+    """What this run has done so far, in the line behind the progress bar and in the log."""
+
+    def __init__(self, bar: Progress, log: EventLog):
+        self._bar, self._log = bar, log
+        self._began = time.monotonic()
+        self._ticked = self.rows = self.kept = 0
+        self.errors: Counter[str] = Counter()
+
+    def count(self, rows: int) -> None:
+        """Counts rows of shards that are not finished yet."""
+        self._ticked += rows
+        self._bar.advance(0, note=self._note())
+
+    def add(self, commit: Commit) -> None:
+        """Counts a finished shard."""
+        self.rows += commit.rows
+        self.kept += commit.kept
+        self.errors.update(commit.errors)
+        self._bar.advance(1, note=self._note())
+        self._log.write(
+            "shard",
+            shard=commit.shard,
+            status=commit.status,
+            rows=commit.rows,
+            kept=commit.kept,
+            errors=commit.errors,
+            reason=commit.reason,
+            seconds=commit.seconds,
+        )
+
+    def _note(self) -> str:
+        rows = max(self._ticked, self.rows)
+        note = f"{rows:,} pairs, {rows / max(time.monotonic() - self._began, 1e-9):,.0f}/s"
+        if self.rows:
+            note += f", {self.kept / self.rows:.0%} to choose from"
+        for reason, count in self.errors.most_common(_SHOWN_REASONS):
+            note += f", {reason} {count:,}"
+        return note

@@ -1,0 +1,115 @@
+"""The plan: which shards there are, frozen when the job begins, and what its outputs depend on."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmofi.errors import MismatchError
+from openmofi.shards.commits import statuses, write_parquet
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the input that is read in one go."""
+
+    name: str
+    """Unique within the input; a file name without its suffix."""
+    path: str
+    """Relative to the input's root."""
+    kind: str
+    """tar | parquet | arrow | folder."""
+    size: int
+    """Bytes on disk; with mtime_ns it tells whether the file is still the same."""
+    mtime_ns: int
+    start: int = 0
+    """First row of the file that belongs to the shard."""
+    stop: int | None = None
+    """Row behind the last one; None: the file's end."""
+
+
+_PLAN = pa.schema(
+    [
+        ("name", pa.string()),
+        ("path", pa.string()),
+        ("kind", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+    ]
+)
+
+
+def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None:
+    """Writes plan.parquet and run.json, or checks that the ones there are the same.
+
+    A shard that failed, or was not read yet, may have been mended since.
+
+    Raises:
+        MismatchError: `out` was made from other inputs or settings.
+    """
+    for folder in ("_done", "labels", "events"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    _freeze_run(out, run)
+    plan = pa.Table.from_pylist([asdict(shard) for shard in shards], schema=_PLAN)
+    plan_file = out / "plan.parquet"
+    if not plan_file.is_file():
+        write_parquet(plan, plan_file)
+        return
+    before = pq.read_table(plan_file)
+    if before.equals(plan):
+        return
+    changed = _changed(before, plan)
+    finished = {name for name, status in statuses(out).items() if status != "failed"}
+    lost = set(before["name"].to_pylist()) ^ set(plan["name"].to_pylist())
+    if lost or changed & finished:
+        first = min(lost or changed & finished)
+        raise MismatchError(
+            f"{len(changed)} input shards changed since {str(out)!r} was begun ({first}, ...);"
+            " choose another --out."
+        )
+    write_parquet(plan, plan_file)
+
+
+def _changed(before: pa.Table, after: pa.Table) -> set[str]:
+    old = {row["name"]: row for row in before.to_pylist()}
+    new = {row["name"]: row for row in after.to_pylist()}
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+
+
+def _freeze_run(out: Path, run: dict[str, Any]) -> None:
+    path = out / "run.json"
+    if not path.is_file():
+        temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
+        temporary.write_text(json.dumps(run, indent=2, sort_keys=True) + "\n")
+        os.replace(temporary, path)
+        return
+    before = json.loads(path.read_text())
+    for key in sorted(before.keys() | run.keys()):
+        if before.get(key) != run.get(key):
+            raise MismatchError(
+                f"{str(out)!r} was begun with {_difference(key, before.get(key), run.get(key))}; "
+                "repeat that, or choose another --out."
+            )
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """Returns "key = before, not now", of the first part that differs."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        part = next(k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k))
+        return _difference(f"{key}.{part}", before.get(part), now.get(part))
+    return f"{key} = {before!r}, not {now!r}"
+
+
+def planned_shards(out: Path) -> int:
+    """Returns the number of shards of the whole job, finished or not."""
+    return pq.read_metadata(out / "plan.parquet").num_rows

@@ -1,0 +1,77 @@
+"""How a job stands: what its commits say, and how fast its latest run went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from openmofi.errors import InputError
+from openmofi.shards.commits import RunTotals, commits, totals
+from openmofi.shards.events import read_events
+from openmofi.shards.plan import planned_shards
+
+_QUIET_SECONDS = 900.0
+"""A run that wrote nothing for so long is taken for dead."""
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A job at a moment."""
+
+    totals: RunTotals
+    left: int
+    """Shards without a commit."""
+    running: int
+    """Runs that neither ended nor fell silent for a quarter of an hour."""
+    rows_per_second: float | None
+    """Of the runs that still go on, together; else of the latest one."""
+    seconds_left: float | None
+    troubled: tuple[tuple[str, str, str], ...]
+    """(shard, status, reason) of partial and failed shards."""
+
+
+def status(out: Path | str) -> JobStatus:
+    """Returns how a job stands; reads its commits and its event log.
+
+    Raises:
+        InputError: `out` is no output of `openmofi label`.
+    """
+    out = Path(out)
+    if not (out / "plan.parquet").is_file():
+        raise InputError(f"{str(out)!r} is no output of `openmofi label`; pass its --out folder.")
+    counts = totals(out, planned_shards(out))
+    finished = counts.done + counts.partial + counts.failed
+    runs = _runs(out)
+    alive = [run for run in runs if run.alive]
+    rate = sum(run.rate for run in alive or runs[-1:]) or None
+    left = counts.shards - finished
+    rows_per_shard = counts.rows / max(counts.done + counts.partial, 1)
+    seconds = left * rows_per_shard / rate if rate and alive else None
+    troubled = tuple((c.shard, c.status, c.reason) for c in commits(out) if c.status != "done")
+    return JobStatus(counts, left, len(alive), rate, seconds, troubled)
+
+
+@dataclass(frozen=True)
+class _Run:
+    alive: bool
+    rate: float
+
+
+def _runs(out: Path) -> list[_Run]:
+    by_run: dict[str, list[dict[str, Any]]] = {}
+    for event in read_events(out):
+        by_run.setdefault(event["run"], []).append(event)
+    return list(_summaries(by_run))
+
+
+def _summaries(by_run: dict[str, list[dict[str, Any]]]) -> Iterator[_Run]:
+    now = datetime.now(UTC)
+    for events in by_run.values():
+        first, last = (datetime.fromisoformat(events[i]["time"]) for i in (0, -1))
+        rows = sum(event.get("rows", 0) for event in events if event["event"] == "shard")
+        ended = events[-1]["event"] == "end"
+        quiet = (now - last).total_seconds() > _QUIET_SECONDS
+        yield _Run(not ended and not quiet, rows / max((last - first).total_seconds(), 1e-3))
