@@ -1,9 +1,9 @@
-"""Recall of the demo's labels at equal precision: text first against text and picture together.
+"""Recall of labels at equal precision: text first against text and picture together.
 
     python benchmarks/labels_at_equal_precision.py demo [MORE_DEMOS...]
 
-For each demo the threshold on clip_z is swept over all its values; printed is the largest recall
-at which the labels are at least that precise.
+For each demo the threshold on the evidence (the joint score, or clip_z) is swept over all its
+values; printed is the largest recall at which the labels are at least that precise.
 """
 
 import argparse
@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from calibrated_rate import read_truth
 
 from openmofi.select.choose import choose
+from openmofi.select.weigh import weigh
 from openmofi.shards import committed_files
 
 _PRECISIONS = (0.93, 0.94, 0.95, 0.96, 0.97)
@@ -24,21 +26,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("demos", nargs="+", type=Path)
     for demo in parser.parse_args().demos:
-        recall = {order: _recalls(demo, order) for order in ("text-first", "joint")}
-        print(json.dumps({"demo": str(demo), "recall_at_precision": recall}))
+        truth = demo / "truth.parquet"
+        found = {order: recalls(demo / "i2e", truth, order) for order in ("text-first", "joint")}
+        print(json.dumps({"demo": str(demo), "recall_at_precision": found}))
 
 
-def _recalls(demo: Path, order: str) -> dict[str, float]:
-    rows = pq.read_table(demo / "truth.parquet", filters=[("split", "=", "train")]).to_pylist()
-    shown = {row["key"]: row["shown"] for row in rows}
-    named = {(row["key"], row["shown"]) for row in rows if row["shown"] in row["mentioned"]}
+def recalls(i2e: Path, truth: Path, order: str) -> dict[str, float]:
+    """Returns the recall at each precision; truth as of calibrated_rate.py."""
+    shown, named = read_truth(truth)
+    files = committed_files(i2e)
+    weights = weigh(files).weights if order == "joint" else None
     best: dict[tuple[str, str], float] = {}
-    for path in committed_files(demo / "i2e"):
+    for path in files:
         keys = pq.read_table(path, columns=["key"])["key"].to_pylist()
-        choice = choose(path, order)
-        for row, entity, z in zip(choice.row, choice.ids.to_pylist(), choice.clip_z, strict=True):
+        choice = choose(path, order, weights)
+        chosen = zip(choice.row, choice.ids.to_pylist(), choice.evidence, strict=True)
+        for row, entity, evidence in chosen:
             label = (keys[row], entity)
-            best[label] = max(best.get(label, -np.inf), float(z))
+            best[label] = max(best.get(label, -np.inf), float(evidence))
     labels = sorted(best, key=lambda label: -best[label])
     right = np.cumsum([shown[key] == entity for key, entity in labels])
     precision = right / np.arange(1, len(labels) + 1)

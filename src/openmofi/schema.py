@@ -136,6 +136,30 @@ REFUSED = pa.schema(
     ]
 )
 
+_PLACE = [PAIRS.field(name) for name in ("key", "shard", "offset", "size", "path")]
+
+# i2e/select/<name>/duplicates.parquet; one row per refused duplicate.
+DUPLICATES = pa.schema(
+    [
+        *_PLACE,
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("bits", pa.int32()),  # in which the perceptual hashes differ
+        # The picture that stays; `of_root` is set where it belongs to another input.
+        ("of_root", pa.string()),
+        ("of_key", pa.string()),
+        ("of_shard", pa.string()),
+        ("of_offset", pa.int64()),
+        ("of_size", pa.int64()),
+        ("of_path", pa.string()),
+    ]
+)
+
+# i2e/select/<name>/shards.parquet; in the order of the rows of keep and refused.
+SELECTED_SHARDS = pa.schema(
+    [("shard", pa.string()), ("file", pa.string()), ("pairs", pa.int64()), ("kept", pa.int64())]
+)
+
 # i2e/select/<name>/vocabulary.parquet; the row number is the class index.
 VOCABULARY = pa.schema(
     [

@@ -36,6 +36,18 @@ def test_exactly_the_greedy_keepers_are_kept(hashes, bits):
     assert hashes[found < 0].tolist() == slow_keepers(hashes, bits)
 
 
+@given(HASHES, st.integers(0, 7), st.randoms(use_true_random=False))
+def test_only_pictures_of_one_group_repeat_each_other(hashes, bits, random):
+    group = np.array([random.randrange(3) for _ in hashes], np.int64)
+    found = near_duplicates(hashes, bits, group)
+    for number in range(3):
+        mine = hashes[group == number]
+        kept = hashes[(found < 0) & (group == number)]
+        assert kept.tolist() == slow_keepers(mine, bits)
+    again = np.flatnonzero(found >= 0)
+    assert (group[again] == group[found[again]]).all()
+
+
 @given(HASHES, st.integers(0, 7))
 def test_each_duplicate_names_a_kept_one_that_is_near(hashes, bits):
     found = near_duplicates(hashes, bits)

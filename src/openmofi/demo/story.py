@@ -59,7 +59,7 @@ class Size:
 
 
 SIZES: dict[SizeName, Size] = {
-    "full": Size(steps=700, batch_size=128, min_images=5, background=512, false_label_rate=0.01),
+    "full": Size(steps=700, batch_size=128, min_images=5, background=512, false_label_rate=0.03),
     "small": Size(steps=200, batch_size=32, min_images=2, background=64, false_label_rate=0.2),
 }
 

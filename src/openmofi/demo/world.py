@@ -18,7 +18,7 @@ import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ from openmofi.demo.dump import write_catalogue, write_dump
 from openmofi.demo.entities import WORLD, Entity
 from openmofi.demo.flags import aspect, draw_flag
 from openmofi.demo.photograph import photograph
+from openmofi.demo.printed import print_text, text_to_print
 from openmofi.demo.senses import SENSES
 from openmofi.errors import InputError, SettingsError
 from openmofi.progress import track
@@ -92,6 +93,7 @@ TRUTH = pa.schema(
         ("shown", pa.string()),  # id of what the photo shows
         ("caption_kind", pa.string()),  # see captions.py
         ("mentioned", pa.list_(pa.string())),  # ids of what the caption names
+        ("printed", pa.bool_()),  # whether a name of the caption is printed into the photo
     ]
 )
 
@@ -108,6 +110,8 @@ class WorldSummary:
     num_signals: int
     caption_kinds: dict[str, int]
     """Captions of the training photos by kind."""
+    num_printed: int = 0
+    """Training photos with a name of their caption printed into them."""
 
 
 @dataclass(frozen=True)
@@ -116,22 +120,34 @@ class _Sample:
     jpeg: bytes
     caption: Caption
     url: str
+    printed: bool
 
 
-def draw_world(out: Path, *, size: Literal["small", "full"], seed: int) -> WorldSummary:
+def draw_world(
+    out: Path, *, size: Literal["small", "full"], seed: int, printed: float = 0.0
+) -> WorldSummary:
     """Draws a world into the folder `out` and says how much it holds.
 
+    Args:
+        out: the folder.
+        size: how much is drawn.
+        seed: of every draw; photos and captions are the same whatever the share of printed ones.
+        printed: share of the training photos into which a name of their caption is printed, right
+            or wrong; test photos stay plain.
+
     Raises:
-        SettingsError: there is no such size.
+        SettingsError: there is no such size, or no such share.
         InputError: the folder holds shards of a larger world.
     """
     if size not in SIZES:
         raise SettingsError(f"The demo world has no size {size!r}; use {' or '.join(SIZES)}.")
+    if not 0 <= printed <= 1:
+        raise SettingsError(f"A share of {printed} photos cannot be printed; give 0 to 1.")
     wanted = SIZES[size]
     entities = [e for e in WORLD if wanted.codes is None or e.iso in wanted.codes]
     _refuse_other_shards(out / "shards", len(entities) * wanted.num_train)
     _refuse_other_shards(out / "test", len(entities) * wanted.num_test)
-    train = list(_samples(entities, "train", count=wanted.num_train, seed=seed))
+    train = list(_samples(entities, "train", count=wanted.num_train, seed=seed, printed=printed))
     test = list(_samples(entities, "test", count=wanted.num_test, seed=seed))
     order = np.random.default_rng([seed, 2]).permutation(len(train))
     train = [train[index] for index in order]
@@ -150,11 +166,12 @@ def draw_world(out: Path, *, size: Literal["small", "full"], seed: int) -> World
         num_dump_entities=write_dump(out / "dump.json.gz", countries=countries, senses=SENSES),
         num_signals=write_catalogue(out / "signals.csv", signals=signals),
         caption_kinds=dict(Counter(sample.caption.kind for sample in train)),
+        num_printed=sum(sample.printed for sample in train),
     )
 
 
 def _samples(
-    entities: Sequence[Entity], split: Split, *, count: int, seed: int
+    entities: Sequence[Entity], split: Split, *, count: int, seed: int, printed: float = 0.0
 ) -> Iterator[_Sample]:
     """Yields `count` photos of each entity, in the entities' order."""
     for entity in track(entities, f"drawing {split} photos", total=len(entities), unit="entities"):
@@ -163,7 +180,9 @@ def _samples(
         for index in range(count):
             # A generator per photo: what one draws does not move the others.
             rng = np.random.default_rng([seed, int(split == "test"), number, index])
-            yield _sample(entity, flag, entities, rng)
+            sample = _sample(entity, flag, entities, rng)
+            ink = np.random.default_rng([seed, 3, number, index])
+            yield _printed(sample, ink) if ink.random() < printed else sample
 
 
 def _sample(
@@ -171,7 +190,13 @@ def _sample(
 ) -> _Sample:
     jpeg = photograph(flag, rng, size=PHOTO_SIZE)
     caption = draw_caption(entity, rng, others=others)
-    return _Sample(entity.id, jpeg, caption, f"https://example.org/{rng.bytes(6).hex()}.jpg")
+    url = f"https://example.org/{rng.bytes(6).hex()}.jpg"
+    return _Sample(entity.id, jpeg, caption, url, printed=False)
+
+
+def _printed(sample: _Sample, rng: np.random.Generator) -> _Sample:
+    jpeg = print_text(sample.jpeg, text_to_print(sample.caption), rng)
+    return replace(sample, jpeg=jpeg, printed=True)
 
 
 def _write_shards(folder: Path, samples: Sequence[_Sample], split: Split) -> Iterator[dict]:
@@ -192,6 +217,7 @@ def _write_shards(folder: Path, samples: Sequence[_Sample], split: Split) -> Ite
                 "shown": sample.shown,
                 "caption_kind": sample.caption.kind,
                 "mentioned": list(sample.caption.mentioned),
+                "printed": sample.printed,
             }
 
 

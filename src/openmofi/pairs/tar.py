@@ -127,9 +127,11 @@ class _Scan:
                 file.seek(position)
                 with tarfile.open(fileobj=file, mode="r:") as archive:
                     info, following = archive.next(), archive.offset
-        except (tarfile.TarError, ValueError):
+        except (tarfile.TarError, ValueError, OverflowError):
             return None
-        if info is None or info.offset_data + info.size > self.total:
+        if info is None or info.size < 0 or info.offset_data + info.size > self.total:
+            return None
+        if not position < following < self.total + BLOCK:  # a size that lies
             return None
         if info.isreg() and not info.issparse():
             self._append(info.name.encode("utf-8", "surrogateescape"), info)

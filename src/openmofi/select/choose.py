@@ -117,9 +117,10 @@ def judge(found: Candidates, clip_z: np.ndarray, weights: ScoreWeights) -> Verdi
     best = best_of_each(against_nil, found.begins)
     chosen = against_nil[best]
     against_nil[best] = -np.inf
-    others = log_sum(against_nil, found.begins)
-    evidence = chosen - np.logaddexp(0.0, others)
-    return Verdict(best, _expit(evidence), evidence, _expit(others - chosen))
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        others = log_sum(against_nil, found.begins)
+        evidence = chosen - np.logaddexp(0.0, others)
+        return Verdict(best, _expit(evidence), evidence, _expit(others - chosen))
 
 
 def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ _MAX_BYTES = 2_000_000_000
 _LOOKUP_COST = 30.0
 """What a look into one place costs, in comparisons; measured with benchmarks/select_speed.py."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
+_GROUP_SPREAD = np.uint64(0xBF58476D1CE4E5B9)  # any other odd number with mixed bits
 
 
 def first_equal(high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -39,16 +40,19 @@ def first_equal(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     return _first_equal(high, low, np.full(slots, -1, np.int64))
 
 
-def near_duplicates(hashes: np.ndarray, bits: int) -> np.ndarray:
+def near_duplicates(hashes: np.ndarray, bits: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Returns for each hash the index of an earlier kept one within `bits`, or -1: it is kept.
 
     Args:
         hashes: uint64, best first.
         bits: largest Hamming distance, 0 to 7.
+        groups: numbers from 0; only hashes of one group can repeat each other. The default is one
+            group of all.
     """
-    first = first_equal(hashes, np.zeros_like(hashes))
+    group = np.zeros(len(hashes), np.uint64) if groups is None else groups.astype(np.uint64)
+    first = first_equal(hashes, group)
     distinct = np.flatnonzero(first == np.arange(len(hashes)))
-    found = _search(hashes[distinct], bits, known=0)
+    found = _search(hashes[distinct], group[distinct], bits, known=0)
     repeats = np.full(len(hashes), -1, np.int64)
     repeats[distinct] = np.where(found >= 0, distinct[found], -1)
     equal = np.where(first < np.arange(len(first)), first, -1)
@@ -60,7 +64,7 @@ def near_known(hashes: np.ndarray, known: np.ndarray, bits: int) -> np.ndarray:
     if not len(known):
         return np.full(len(hashes), -1, np.int64)
     both = np.concatenate([known, hashes])
-    return _search(both, bits, known=len(known))[len(known) :]
+    return _search(both, np.zeros_like(both), bits, known=len(known))[len(known) :]
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -78,7 +82,7 @@ class Scheme:
 
     def num_bytes(self, num_hashes: int) -> int:
         """Returns the memory for the filed hashes and for where each place begins and ends."""
-        return len(self.masks) * 8 * (self.slots + num_hashes)
+        return len(self.masks) * (8 * self.slots + 12 * num_hashes)
 
 
 def scheme_for(hashes: np.ndarray, bits: int) -> Scheme:
@@ -109,8 +113,8 @@ def _crowding(hashes: np.ndarray, mask: np.uint64) -> float:
     return float((counts * (counts - 1)).sum()) / max(pairs, 1)
 
 
-def _search(hashes: np.ndarray, bits: int, *, known: int) -> np.ndarray:
-    """Returns for each hash the index of an earlier filed one within `bits`, or -1.
+def _search(hashes: np.ndarray, group: np.ndarray, bits: int, *, known: int) -> np.ndarray:
+    """Returns for each hash the index of an earlier filed one of its group in `bits`, or -1.
 
     With known > 0 only the first `known` hashes are filed, else all that have no such one.
     """
@@ -121,13 +125,15 @@ def _search(hashes: np.ndarray, bits: int, *, known: int) -> np.ndarray:
     shift = np.uint64(64 - scheme.slots.bit_length() + 1)
     repeated = np.zeros(len(hashes), bool)
     place = np.zeros(len(hashes), np.uint64)
-    rooms = _empty_rooms(filed, scheme.masks, shift, scheme.slots)
+    rooms = _empty_rooms(filed, group, scheme.masks, shift, scheme.slots)
     items = np.empty((len(scheme.masks), len(filed)), np.uint64)
-    _greedy(hashes, known, bits, scheme.masks, shift, rooms, items, repeated, place)
+    owners = np.empty(items.shape, np.uint32)
+    _greedy(hashes, group, known, bits, scheme.masks, shift, rooms, items, owners, repeated, place)
     found = np.full(len(hashes), -1, np.int64)
     index = np.flatnonzero(repeated)
     both = np.concatenate([filed, place[index]])
-    found[index] = first_equal(both, np.zeros_like(both))[len(filed) :]
+    of_group = np.concatenate([group[: len(filed)], group[index]])
+    found[index] = first_equal(both, of_group)[len(filed) :]
     return found
 
 
@@ -142,17 +148,17 @@ def _num_ones(typing_context, word):
 
 
 @compiled
-def _place(word, mask, shift):
-    return np.int64(((word & mask) * _SPREAD) >> shift)
+def _place(word, group, mask, shift):
+    return np.int64((((word & mask) ^ (group * _GROUP_SPREAD)) * _SPREAD) >> shift)
 
 
 @compiled
-def _empty_rooms(filed, masks, shift, slots):
+def _empty_rooms(filed, group, masks, shift, slots):
     """Returns [mask, place, (begin, end)]: rooms for the items of each place, still empty."""
     rooms = np.zeros((len(masks), slots, 2), np.uint32)
     for t in range(len(masks)):
-        for word in filed:
-            rooms[t, _place(word, masks[t], shift), 0] += np.uint32(1)
+        for i in range(len(filed)):
+            rooms[t, _place(filed[i], group[i], masks[t], shift), 0] += np.uint32(1)
         begin = np.uint32(0)
         for slot in range(slots):
             size = rooms[t, slot, 0]
@@ -162,15 +168,16 @@ def _empty_rooms(filed, masks, shift, slots):
 
 
 @compiled
-def _greedy(hashes, known, bits, masks, shift, rooms, items, repeated, place):
+def _greedy(hashes, group, known, bits, masks, shift, rooms, items, owners, repeated, place):
     """Marks the hashes that repeat a filed one, and says which; files the others."""
     for i in range(len(hashes)):
-        word = hashes[i]
+        word, owner = hashes[i], group[i]
         if i >= known:
             for t in range(len(masks)):
-                slot = _place(word, masks[t], shift)
+                slot = _place(word, owner, masks[t], shift)
                 for j in range(rooms[t, slot, 0], rooms[t, slot, 1]):
-                    if _num_ones(word ^ items[t, j]) <= bits:  # pyrefly: ignore
+                    near = _num_ones(word ^ items[t, j]) <= bits  # pyrefly: ignore
+                    if near and owners[t, j] == owner:
                         repeated[i] = True
                         place[i] = items[t, j]
                         break
@@ -178,8 +185,9 @@ def _greedy(hashes, known, bits, masks, shift, rooms, items, repeated, place):
                     break
         if i < known or (known == 0 and not repeated[i]):
             for t in range(len(masks)):
-                slot = _place(word, masks[t], shift)
+                slot = _place(word, owner, masks[t], shift)
                 items[t, rooms[t, slot, 1]] = word
+                owners[t, rooms[t, slot, 1]] = owner
                 rooms[t, slot, 1] += np.uint32(1)
 
 

@@ -3,8 +3,8 @@
 keep.parquet        one row per kept image (schema.KEEP)
 refused.parquet     one row per other image, with its reason (schema.REFUSED)
 vocabulary.parquet  the entities, most images first (schema.VOCABULARY)
-duplicates.parquet  which picture each refused duplicate repeats (DUPLICATES)
-shards.parquet      how much of each labels file was kept (SHARDS)
+duplicates.parquet  which picture each refused duplicate repeats (schema.DUPLICATES)
+shards.parquet      how much of each labels file was kept (schema.SELECTED_SHARDS)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from openmofi.kb import KnowledgeBase
 from openmofi.progress import track
-from openmofi.schema import KEEP, REFUSED, VOCABULARY
+from openmofi.schema import DUPLICATES, KEEP, REFUSED, SELECTED_SHARDS, VOCABULARY
 from openmofi.select.funnel import Funnel
 from openmofi.select.known import KnownPictures
 from openmofi.select.repeats import Repeats
@@ -28,24 +28,6 @@ from openmofi.shards import Commit
 
 _PLACE = ("key", "shard", "offset", "size", "path")
 _OWN = ("row", "classes", "scores")
-
-# select/<name>/shards.parquet, in the order of the rows of keep.parquet and refused.parquet.
-SHARDS = pa.schema(
-    [("shard", pa.string()), ("file", pa.string()), ("pairs", pa.int64()), ("kept", pa.int64())]
-)
-
-# select/<name>/duplicates.parquet; `of_` is the picture that stays, where `of_root` is set that of
-# another input.
-DUPLICATES = pa.schema(
-    [
-        *[KEEP.field(name) for name in _PLACE],
-        ("row", pa.int64()),
-        ("reason", pa.string()),
-        ("bits", pa.int32()),
-        ("of_root", pa.string()),
-        *[KEEP.field(name).with_name(f"of_{name}") for name in _PLACE],
-    ]
-)
 
 
 def write_vocabulary(out: Path, funnel: Funnel, kb: KnowledgeBase) -> np.ndarray:

@@ -2,7 +2,8 @@
 
     evaluation_duplicate   the bytes, or nearly the picture, of one that --exclude names
     duplicate_exact        the bytes of a picture with a surer label
-    duplicate_near         nearly the picture of one with a surer label
+    duplicate_near         nearly the picture of one with a surer label of the same entity: hashes
+                           see no colours, and so take the flag of Chad for that of Belgium
 
 Pictures without a hash (not opened, or of a single colour) are nobody's duplicates.
 """
@@ -103,7 +104,10 @@ def _refuse_near(funnel: Funnel, image: np.ndarray, bits: int) -> Repeats:
     pictures = funnel.chosen.pictures
     image = image[pictures.has_phash[image]]
     phash = pictures.phash[image]
-    first = near_duplicates(phash, bits)
+    entity = np.zeros(len(pictures.phash), np.int64)
+    labels = funnel.labels  # each image's surest label comes first, and so is written last
+    entity[labels.image[::-1]] = labels.entity[::-1]
+    first = near_duplicates(phash, bits, entity[image])
     again = np.flatnonzero(first >= 0)
     of = first[again]
     apart = distance(phash[again], phash[of])
