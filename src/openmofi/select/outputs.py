@@ -89,7 +89,7 @@ def write_shards(out: Path, done: Sequence[Commit], funnel: Funnel) -> None:
         "pairs": np.diff(begins),
         "kept": np.diff(kept),
     }
-    pq.write_table(pa.table(columns, schema=SHARDS), out / "shards.parquet")
+    pq.write_table(pa.table(columns, schema=SELECTED_SHARDS), out / "shards.parquet")
 
 
 def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
