@@ -14,9 +14,11 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "openmofi.evaluate.metrics",
+        "openmofi.label.background",
         "openmofi.label.score",
         "openmofi.model.transform",
         "openmofi.select.calibrate",
+        "openmofi.select.weigh",
         "openmofi.train.augment",
         "openmofi.train.entity_head",
         "openmofi.train.losses",

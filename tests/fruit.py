@@ -82,11 +82,21 @@ def needle() -> bytes:
     return buffer.getvalue()
 
 
+def animation(kind: str) -> bytes:
+    """Three frames of different colours; the first one counts."""
+    first, *others = (Image.open(io.BytesIO(picture(name, side=8))) for name in NAMES)
+    buffer = io.BytesIO()
+    first.save(buffer, kind, save_all=True, append_images=others, duration=100)
+    return buffer.getvalue()
+
+
 GOOD = {
     "one_pixel": picture("red", side=1, kind="PNG"),
     "cmyk": picture("red", mode="CMYK"),
     "grey": picture("green", mode="L"),
     "palette": picture("green", kind="GIF", mode="P"),
+    "animated_gif": animation("GIF"),
+    "animated_png": animation("PNG"),
 }
 BAD = {
     "zero_byte": (b"", "corrupt_image"),

@@ -51,3 +51,25 @@ def test_pairs_that_are_not_mismatched_leave_the_null(rng):
 def test_a_single_entity_has_no_null(rng):
     found = calibrate(rng.normal(0, 1, 50), np.full(50, np.nan), false_label_rate=0.05)
     assert not found.reached
+
+
+def test_the_doubt_between_candidates_raises_the_threshold(rng):
+    count = 20_000
+    shown = rng.random(count) > 0.2
+    observed = np.where(shown, rng.normal(4, 1, count), rng.normal(0, 1, count))
+    doubt = np.where(observed < 4, 0.1, 0.0)
+    sure, doubtful = (
+        calibrate(observed, rng.normal(0, 1, count), false_label_rate=0.02, confused=confused)
+        for confused in (None, doubt)
+    )
+    assert doubtful.threshold > sure.threshold
+    kept = observed >= doubtful.threshold
+    assert doubtful.confused_share == pytest.approx(doubt[kept].mean())
+    assert doubtful.estimated_false_label_rate <= 0.02
+
+
+def test_a_share_of_unshown_that_is_known_is_taken(rng):
+    found = calibrate(
+        rng.normal(3, 1, 500), rng.normal(0, 1, 500), false_label_rate=0.1, unshown_share=0.25
+    )
+    assert found.unshown_share == 0.25

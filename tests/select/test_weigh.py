@@ -1,0 +1,81 @@
+"""Weights fitted without labels, against worlds in which the truth is drawn from known ones."""
+
+import numpy as np
+import pytest
+
+from openmofi.label.score import ScoreWeights, joint_score, load_weights
+from openmofi.select.choose import Candidates, judge, log_sum
+from openmofi.select.weigh import fit_weights
+
+
+def _world(rng, *, mentions=8000, unshown=0.3, gain=4.0):
+    """Draws (text score, clip_z, clip_z_other, begins, shown) of mentions with 1 to 3 candidates.
+
+    The shown candidate follows the text's probability; its clip_z is N(gain, 1), others' N(0, 1).
+    """
+    sizes = rng.integers(1, 4, mentions)
+    begins = np.r_[0, np.cumsum(sizes)[:-1]]
+    mention = np.repeat(np.arange(mentions), sizes)
+    weight = rng.gamma(1.0, size=len(mention))
+    text = 0.95 * weight / np.add.reduceat(weight, begins)[mention]
+    cumulative = np.cumsum(text) - (np.cumsum(text) - text)[begins][mention]
+    draw = rng.random(mentions) * 0.95
+    first = np.add.reduceat((cumulative < draw[mention]).astype(int), begins)
+    shown = np.zeros(len(mention), bool)
+    is_shown = rng.random(mentions) >= unshown
+    shown[(begins + np.minimum(first, sizes - 1))[is_shown]] = True
+    z, other = rng.normal(0, 1, (2, len(mention)))
+    return text, z + gain * shown, other, begins, shown, mention
+
+
+@pytest.mark.parametrize("unshown", [0.1, 0.3, 0.6])
+def test_the_share_of_unshown_mentions_is_found(rng, unshown):
+    text, z, other, begins, _, _ = _world(rng, unshown=unshown)
+    found = fit_weights(text, z, other, begins)
+    assert found.unshown_share == pytest.approx(unshown, rel=0.15)
+    assert found.num_mentions == 8000
+
+
+@pytest.mark.parametrize("gain", [2.0, 4.0])
+def test_the_score_is_the_probability_that_the_candidate_is_shown(rng, gain):
+    text, z, other, begins, shown, mention = _world(rng, gain=gain)
+    weights = fit_weights(text, z, other, begins).weights
+    score = joint_score(text, z, mention, weights)
+    for low, high in ((0.05, 0.3), (0.3, 0.7), (0.7, 0.95)):
+        here = (score > low) & (score < high)
+        assert shown[here].mean() == pytest.approx(score[here].mean(), abs=0.08)
+
+
+def test_a_better_encoder_gets_more_weight(rng):
+    weak, strong = (_world(rng, gain=gain)[:4] for gain in (1.5, 5.0))
+    assert fit_weights(*strong).weights.clip_z > 2 * fit_weights(*weak).weights.clip_z
+
+
+def test_mentions_that_match_by_chance_are_left_out(rng):
+    text, z, other, begins, _, mention = _world(rng)
+    some = rng.random(len(begins)) < 0.3
+    other = np.where(some[mention], np.nan, other)
+    found = fit_weights(text, z, other, begins)
+    assert found.unshown_share == pytest.approx(0.3, rel=0.15)
+
+
+def test_with_few_mentions_the_shipped_weights_are_taken(rng):
+    found = fit_weights(*_world(rng, mentions=150)[:4])
+    assert (found.weights, found.unshown_share, found.num_mentions) == (load_weights(), None, 0)
+
+
+def test_the_verdict_is_that_of_the_joint_score(rng):
+    text, z, other, begins, _, mention = _world(rng, mentions=300)
+    weights = ScoreWeights(text=0.8, clip_z=2.0, nil_z=1.5)
+    found = judge(Candidates(mention, None, begins, text, z, other), z, weights)
+    score = joint_score(text, z, mention, weights)
+    whole = np.add.reduceat(score, begins)
+    np.testing.assert_allclose(found.score, np.maximum.reduceat(score, begins), rtol=1e-4)
+    np.testing.assert_allclose(found.score, 1 / (1 + np.exp(-found.evidence)), rtol=1e-6)
+    np.testing.assert_allclose(found.confused, 1 - found.score / whole, atol=1e-5)
+
+
+def test_the_log_of_sums_is_stable(rng):
+    logits = np.array([1000.0, 1000.0, -np.inf, -1000.0])
+    found = log_sum(logits, np.array([0, 2, 3]))
+    assert found.tolist() == [1000 + np.log(2), -np.inf, -1000.0]
