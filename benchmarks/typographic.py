@@ -7,12 +7,14 @@ with the encoder given (which must not have seen this world: the `clip` model of
 seed), and trains the same recipe for the same number of steps on two selections that differ in
 --max-text-area alone; the threshold of the first holds for both. Printed as JSON: how well the
 detector finds the printed photos, what was selected, and how both models stand a typographic attack
-on test photos, none of which is printed. The pictures of the attack are the same for both.
+on test photos, none of which is printed: with red names as ImageNet-Atr writes them, and with names
+printed as the training photos' are. The pictures of the attack are the same for both models.
 
 A finished step is not done again. On two cores about 15 minutes a seed.
 """
 
 import argparse
+import io
 import json
 from dataclasses import replace
 from importlib.resources import as_file, files
@@ -21,11 +23,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image
 
 from openmofi.config import LabelSettings, SelectSettings
+from openmofi.demo.printed import print_text
 from openmofi.demo.world import draw_world
-from openmofi.evaluate.data import LabelledImages, open_labelled
-from openmofi.evaluate.typographic import typographic
+from openmofi.evaluate.data import open_labelled
+from openmofi.evaluate.typographic import typographic, write_on
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label import label
 from openmofi.model import load_model
@@ -135,15 +139,34 @@ def _train(out: Path, name: str, arguments: argparse.Namespace) -> None:
     train(recipe, data=out / "i2e/select" / name, out=run, resume=resume)
 
 
-def _attack(out: Path, names: dict[str, Any], encoder: str) -> dict[str, dict[str, float]]:
-    test: LabelledImages = open_labelled(out)
+def _attack(
+    out: Path, names: dict[str, Any], encoder: str
+) -> dict[str, dict[str, dict[str, float]]]:
+    test = open_labelled(out)
     kb, reference = KnowledgeBase.open(out / "kb"), load_model(encoder)
     scores = {}
     for run in sorted((out / "runs").iterdir()):
         if run.name.endswith(tuple(names)):
             model = load_model(run / "model")
-            scores[run.name] = dict(typographic(model, images=test, kb=kb, reference=reference))
+            scores[run.name] = {
+                style: dict(
+                    typographic(model, images=test, kb=kb, reference=reference, write=write)
+                )
+                for style, write in (("protocol", write_on), ("as_printed", _Printer()))
+            }
     return scores
+
+
+class _Printer:
+    """Prints names as the training photos' captions are, the same way every time."""
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self, picture: Image.Image, name: str) -> bytes:
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=95)
+        return print_text(stream.getvalue(), name, self._rng)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,8 @@ MISTAKES = [
     ("select {w}/i2e --weights {w}/noise.bin", "does not hold weights"),
     ("label {w}/pairs --kb {w}/kb --out {t}/o --retry all", "expected failed, partial"),
     ("label {w}/pairs --kb {w}/kb --out {t}/o --engine spark", "Choose from"),
+    ("label {w}/pairs --kb {w}/kb --out {t}/o --context model", "needs an encoder"),
+    ("label {w}/pairs --kb {w}/kb --out {t}/o --keep-embeddings", "needs an encoder"),
     ("status {w}/empty", "no output of `openmofi label`"),
     ("export {w}/i2e --out {t}/x", "is no selection"),
     ("inspect {w}/i2e --name none", "has no selection 'none'"),

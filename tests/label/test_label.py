@@ -104,7 +104,7 @@ def test_a_picture_is_opened_only_if_its_caption_names_something(tmp_path, kb, n
 
 
 def test_without_a_model_the_text_alone_is_scored(tmp_path, pairs, kb):
-    label(pairs, kb=kb, out=tmp_path / "o", settings=replace(SETTINGS, context="words"))
+    label(pairs, kb=kb, out=tmp_path / "o", settings=LabelSettings(workers=1))
     rows = _rows(tmp_path / "o")
     assert all(row["width"] == 24 for row in rows)
     for entity in (entity for row in rows for entity in row["entities"]):

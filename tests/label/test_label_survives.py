@@ -272,21 +272,27 @@ def test_a_mended_shard_is_read_anew_when_asked_and_else_named(run, tmp_path):
     assert len(list((tmp_path / "o/labels").iterdir())) == 1
 
 
+def _after(step, act):
+    """Returns a step with something that happens behind it."""
+
+    def both(*arguments, **more):
+        step(*arguments, **more)
+        act()
+
+    return both
+
+
 def test_a_shard_that_vanishes_fails_alone_until_it_is_back(run, tmp_path, monkeypatch):
-    for name in ("a", "b"):
-        _whole(tmp_path / f"in/{name}.tar")
-    away = tmp_path / "away.tar"
-    with monkeypatch.context() as patch:  # after it was planned, before it is read
-        engine = "openmofi.label.label.run_shards"
-        begin = __import__("openmofi.shards", fromlist=["run_shards"]).run_shards
-        patch.setattr(
-            engine,
-            lambda *a, **k: shutil.move(tmp_path / "in/a.tar", away) and begin(*a, **k),
-        )
+    path, away = _whole(tmp_path / "in/a.tar"), tmp_path / "away.tar"
+    _whole(tmp_path / "in/b.tar")
+    job = sys.modules["openmofi.label.label"]  # whose package has a function of that name
+    with monkeypatch.context() as patch:
+        vanish = _after(job.freeze_plan, lambda: path.rename(away))  # between plan and reading
+        patch.setattr(job, "freeze_plan", vanish)
         code, _, err = run("label")
     assert (code, "1 of 2 shards failed" in err) == (1, True)
-    assert "No such file" in run("status")[1]
-    shutil.move(away, tmp_path / "in/a.tar")
+    assert "shard a failed: [Errno 2] No such file" in run("status")[1]
+    away.rename(path)
     code, out, _ = run("label", "--json")
     assert (code, json.loads(out)["rows"]) == (0, 8)
 
@@ -304,7 +310,7 @@ def test_too_many_refused_pairs_end_the_job_and_keep_the_others(run, tmp_path):
 
 _LIMITED = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # no file may grow beyond it
+resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))  # no file may grow beyond it
 from openmofi.cli import main
 main(sys.argv[1:])
 """
@@ -315,14 +321,14 @@ def _line(tmp_path, kb):
 
 
 def test_a_disk_that_takes_no_more_ends_the_job_and_the_same_command_goes_on(run, tmp_path, kb):
-    _whole(tmp_path / "in/a.tar")
+    _whole(tmp_path / "in/a.tar", count=300)
     command = [sys.executable, "-c", _LIMITED, "label", *_line(tmp_path, kb)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "the same command goes on" in done.stderr
     assert not list((tmp_path / "o/labels").iterdir())  # and no half-written file is left
     code, out, _ = run("label", "--json")
-    assert (code, json.loads(out)["rows"]) == (0, 4)
+    assert (code, json.loads(out)["rows"]) == (0, 300)
 
 
 def _without_privileges():
@@ -352,9 +358,10 @@ def test_an_output_that_is_read_only_is_named_and_nothing_is_lost(run, tmp_path,
 _PEAK = """
 import sys
 from openmofi.cli import main
-main(sys.argv[1:])
-# VmHWM is this program's own; ru_maxrss begins with that of the process which started it
-print("peak", next(line.split()[1] for line in open("/proc/self/status") if "VmHWM" in line))
+try:
+    main(sys.argv[1:])
+finally:  # VmHWM is this program's own; ru_maxrss begins with that of the process which started it
+    print("peak", next(line.split()[1] for line in open("/proc/self/status") if "VmHWM" in line))
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -65,9 +66,12 @@ def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:
             "openmofi label --model does"
         )
     if summary.calibration:
-        evidence = "the score's log odds" if summary.weights else "clip_z"
+        assert summary.threshold is not None
+        name, threshold = "clip_z", summary.threshold
+        if summary.weights:
+            name, threshold = "the score", 1 / (1 + math.exp(-threshold))
         print(
-            f"threshold {summary.threshold:.2f} on {evidence}, estimated false-label rate "
+            f"threshold {threshold:.2f} on {name}, estimated false-label rate "
             f"{summary.calibration.estimated_false_label_rate:.3f}"
         )
         if not summary.calibration.reached:

@@ -11,7 +11,7 @@ held in memory at their full size.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,12 +35,34 @@ _RED = (255, 0, 0)
 _BATCH = 256
 
 
+def write_on(picture: Image.Image, name: str) -> bytes:
+    """Returns an RGB picture with a name written on it in red, as JPEG bytes."""
+    picture = picture.copy()
+    x, y = picture.width * _PLACE, picture.height * _PLACE
+    size = max(picture.height * _LETTERS, _SMALLEST_LETTERS)
+    wide = _font(size).getlength(name)
+    room = picture.width - x - 1
+    if wide > room:
+        size = max(size * room / wide, _SMALLEST_LETTERS)
+    ImageDraw.Draw(picture).text((x, y), name, font=_font(size), fill=_RED)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+    return font
+
+
 def typographic(
     model: MofiModel,
     *,
     images: LabelledImages,
     kb: KnowledgeBase,
     reference: MofiModel | None = None,
+    write: Callable[[Image.Image, str], bytes] = write_on,
 ) -> Iterator[tuple[str, float]]:
     """Yields accuracy before and under the attack, and how often the attack is believed.
 
@@ -52,6 +74,7 @@ def typographic(
         kb: knows the names and texts of the classes.
         reference: chooses the attack classes by its own mistakes, so that several models can be
             shown the same pictures; the default is the model itself.
+        write: puts a name on an RGB picture and encodes it; the default is the protocol's way.
 
     Raises:
         InputError: a label is not in the knowledge base, there are fewer than two classes, or
@@ -67,7 +90,7 @@ def typographic(
     attack = attack_classes(confused, labels, attacker.encode_texts(texts))
     names = [kb.texts.label[row].as_py() for row in rows]
     written = [
-        write_on(picture, names[attack[label]])
+        write(picture, names[attack[label]])
         for picture, label in zip(pictures, labels, strict=True)
     ]
     yield from attack_scores(plain, _answers(model, written, texts), labels, attack)
@@ -108,27 +131,6 @@ def attack_classes(
     np.fill_diagonal(counts, -1)
     most = counts == counts.max(axis=1, keepdims=True)
     return np.where(most, nearness, -np.inf).argmax(axis=1)
-
-
-def write_on(picture: Image.Image, name: str) -> bytes:
-    """Returns an RGB picture with a name written on it in red, as JPEG bytes."""
-    picture = picture.copy()
-    x, y = picture.width * _PLACE, picture.height * _PLACE
-    size = max(picture.height * _LETTERS, _SMALLEST_LETTERS)
-    wide = _font(size).getlength(name)
-    room = picture.width - x - 1
-    if wide > room:
-        size = max(size * room / wide, _SMALLEST_LETTERS)
-    ImageDraw.Draw(picture).text((x, y), name, font=_font(size), fill=_RED)
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=95)
-    return stream.getvalue()
-
-
-def _font(size: float) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
-    return font
 
 
 def _class_rows(classes: Sequence[str], kb: KnowledgeBase) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import openmofi
 from openmofi.config import LabelSettings, as_dict
-from openmofi.errors import InputError
+from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BACKGROUND_FILE, write_background
 from openmofi.label.encoder import default_workers, model_digest, start_encoders
@@ -52,13 +52,14 @@ def label(
 
     Raises:
         InputError: something is missing or unreadable as a whole.
+        SettingsError: a setting is impossible, or needs a model.
         MismatchError: `out` was begun with other inputs or settings.
         OutputError: `out` cannot be written to, or its disk is full.
         TooManyErrors: more pairs were refused than `settings` allows.
     """
     settings = settings or LabelSettings()
-    parse_retry(settings.retry)
     out, kb, name = Path(out), Path(kb), None if model is None else str(model)
+    _check_settings(settings, name)
     found = read_pairs(source)
     _check_place(out, str(source), found)
     knowledge = KnowledgeBase.open(kb)
@@ -105,6 +106,15 @@ def _engine(job: Job) -> Iterator[tuple[Engine, int, Any]]:
             options = {"device": settings.device, "precision": settings.precision}
             remote = start_encoders(job.model, **options, count=count)
         yield "ray", workers, partial(ShardLabeller, job, workers=workers, encoder=remote)
+
+
+def _check_settings(settings: LabelSettings, model: str | None) -> None:
+    parse_retry(settings.retry)
+    asked = {"--context model": settings.context == "model"}
+    asked["--keep-embeddings"] = settings.keep_embeddings
+    for flag, is_asked in asked.items():
+        if is_asked and model is None:
+            raise SettingsError(f"{flag} needs an encoder; add --model, or leave {flag} out.")
 
 
 def _check_place(out: Path, source: str, found: Input) -> None:

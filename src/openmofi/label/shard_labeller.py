@@ -5,7 +5,6 @@ The text comes first. A picture whose caption offers no candidate is never opene
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,8 @@ from openmofi.kb import KnowledgeBase
 from openmofi.label.background import Sample, read_background
 from openmofi.label.encoder import Encoder, cores, load_encoder
 from openmofi.label.entity_vectors import EntityVectors
-from openmofi.label.score import joint_score, load_weights
+from openmofi.label.picture_scorer import PictureScorer, unseen
+from openmofi.label.score import load_weights
 from openmofi.label.seen import Seen, labels_table
 from openmofi.label.text_regions import Regions, TextRegions
 from openmofi.link import Linker, WordEncoder
@@ -58,7 +58,6 @@ class ShardLabeller:
         self.kb = KnowledgeBase.open(job.kb)
         self.encoder = encoder or self._load_encoder(workers)
         self.linker = self._make_linker()
-        self.weights = load_weights()
         self._finder = self._make_finder()
         self._threads = self._decode_threads(workers)
 
@@ -89,13 +88,10 @@ class ShardLabeller:
         return max(1, min(_DECODE_THREADS, cores() // workers))
 
     @cached_property
-    def _background(self):
-        return read_background(self.job.out)
-
-    @cached_property
-    def _entities(self) -> EntityVectors:
+    def _scorer(self) -> PictureScorer:
         assert self.encoder is not None
-        return EntityVectors(self.kb, self.encoder, self.job.vectors)
+        vectors = EntityVectors(self.kb, self.encoder, self.job.vectors)
+        return PictureScorer(self.kb, vectors, read_background(self.job.out), load_weights())
 
     def __call__(self, shard: Shard) -> ShardResult:
         """Returns one row per pair of the shard, in input order.
@@ -113,7 +109,7 @@ class ShardLabeller:
             damage = view.pairs.damage
         readable = seen.readable[candidates["place"].to_numpy()]
         candidates = candidates.filter(pa.array(readable))
-        terms = self._score(candidates, seen, shard)
+        terms = self._terms(candidates, seen, shard)
         table = labels_table(pairs, rows, seen, candidates, terms)
         extra = {}
         if self.settings.keep_embeddings and self.encoder:
@@ -176,43 +172,11 @@ class ShardLabeller:
             return found, None
         return replace(found, image=None), self._finder.find(found.image)
 
-    def _score(self, candidates: pa.Table, seen: Seen, shard: Shard) -> dict[str, np.ndarray]:
-        """Returns the picture's terms of each candidate, and the scores."""
-        text = candidates["score"].to_numpy()
-        if not self.encoder or not len(candidates):
-            nothing = np.full(len(text), np.nan, dtype=np.float32)
-            unseen = dict.fromkeys(("clip", "clip_z", "clip_z_other"), nothing)
-            return unseen | {"score": text}
-        place = candidates["place"].to_numpy()
-        entity, entity_of = np.unique(
-            self.kb.rows_of(candidates["id"].to_pylist()), return_inverse=True
-        )
-        texts = self._entities.of(entity)
-        ids = [self.kb.ids[row].as_py() for row in entity.tolist()]
-        mean, spread = self._background.moments(texts, ids)[entity_of].T
-        mention = _mentions(place, candidates["start"].to_numpy())
-        others, partner = self._others(seen, shard)
-        clip = (seen.vectors[place] * texts[entity_of]).sum(1)
-        clip_z = (clip - mean) / spread
-        clip_z_other = ((others[place] * texts[entity_of]).sum(1) - mean) / spread
-        clip_z_other[_offered_too(place, entity_of, mention, partner)] = np.nan
-        return {
-            "clip": clip,
-            "clip_z": clip_z,
-            "score": joint_score(text, clip_z, mention, self.weights),
-            "clip_z_other": clip_z_other,
-        }
-
-    def _others(self, seen: Seen, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
-        """Returns for each place a picture of another caption: (its vector, its place or -1)."""
-        places = np.flatnonzero(seen.readable)
-        partner = np.full(len(seen.vectors), -1)
-        if len(places) > 1:
-            partner[places] = np.roll(places, len(places) // 2)
-            return seen.vectors[partner], partner
-        background = self._background.images
-        pick = zlib.crc32(shard.name.encode()) % len(background)
-        return np.repeat(background[pick : pick + 1], len(seen.vectors), axis=0), partner
+    def _terms(self, candidates: pa.Table, seen: Seen, shard: Shard) -> dict[str, np.ndarray]:
+        """Returns the picture's terms of each candidate, and the score."""
+        if self.encoder is None:
+            return unseen(candidates)
+        return self._scorer.terms(candidates, seen, shard.name)
 
     def background_sample(self, shard: Shard, wanted: int) -> Sample:
         """Returns pictures of a shard, whatever their captions name, for the background."""
@@ -240,22 +204,3 @@ class ShardLabeller:
 
 def _is_ok(pairs: pa.Table) -> np.ndarray:
     return np.array(pairs["status"].to_pylist(), dtype=object) == "ok"
-
-
-def _mentions(place: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Returns the number of each candidate's mention, from 0."""
-    changed = (place[1:] != place[:-1]) | (start[1:] != start[:-1])
-    return np.r_[0, np.cumsum(changed)]
-
-
-def _offered_too(
-    place: np.ndarray, entity: np.ndarray, mention: np.ndarray, partner: np.ndarray
-) -> np.ndarray:
-    """Returns which candidates' mentions are not mismatched with their place's partner.
-
-    Where the partner's caption offers one of a mention's candidates too, its picture may show it.
-    """
-    many = int(entity.max()) + 1
-    too = np.isin(partner[place] * many + entity, place * many + entity)
-    starts = np.flatnonzero(np.r_[True, mention[1:] != mention[:-1]])
-    return np.logical_or.reduceat(too, starts)[mention]

@@ -14,7 +14,7 @@ from openmofi.progress import Progress, progress
 from openmofi.shards.commits import Commit, RunTotals, statuses, totals
 from openmofi.shards.events import EventLog
 from openmofi.shards.local import run_local
-from openmofi.shards.plan import Shard
+from openmofi.shards.plan import Shard, renew_plan
 from openmofi.shards.worker import MakeFunction
 
 Engine = Literal["local", "ray"]
@@ -71,10 +71,12 @@ def run_shards(
         title: name of the progress bar.
 
     Raises:
+        MismatchError: a shard that ended early changed, and `retry` leaves it out.
         OutputError: results cannot be written.
         TooManyErrors: see `fail_if_error_rate`.
     """
     again = parse_retry(retry)
+    renew_plan(out, shards, again)
     mine = [shard for i, shard in enumerate(shards) if i % world_size == rank]
     finished = {name for name, status in statuses(out).items() if status not in again}
     pending = [shard for shard in mine if shard.name not in finished]

@@ -52,7 +52,7 @@ _PLAN = pa.schema(
 def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None:
     """Writes plan.parquet and run.json, or checks that the ones there are the same.
 
-    A shard that failed, or was not read yet, may have been mended since.
+    A shard that was not read to its end may have been mended since; see `renew_plan`.
 
     Raises:
         MismatchError: `out` was made from other inputs or settings.
@@ -60,7 +60,7 @@ def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None
     for folder in ("_done", "labels", "events"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     _freeze_run(out, run)
-    plan = pa.Table.from_pylist([asdict(shard) for shard in shards], schema=_PLAN)
+    plan = _table(shards)
     plan_file = out / "plan.parquet"
     if not plan_file.is_file():
         write_parquet(plan, plan_file)
@@ -69,15 +69,45 @@ def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None
     if before.equals(plan):
         return
     changed = _changed(before, plan)
-    finished = {name for name, status in statuses(out).items() if status != "failed"}
+    done = {name for name, status in statuses(out).items() if status == "done"}
     lost = set(before["name"].to_pylist()) ^ set(plan["name"].to_pylist())
-    if lost or changed & finished:
-        first = min(lost or changed & finished)
+    if lost or changed & done:
+        first = min(lost or changed & done)
         raise MismatchError(
             f"{len(changed)} input shards changed since {str(out)!r} was begun ({first}, ...);"
             " choose another --out."
         )
-    write_parquet(plan, plan_file)
+
+
+def renew_plan(out: Path, shards: Sequence[Shard], again: frozenset[str]) -> None:
+    """Brings plan.parquet up to date with shards that changed and are to be read (again).
+
+    Args:
+        out: the job's directory, after `freeze_plan`.
+        shards: all shards of the job, as they are now.
+        again: statuses of shards to be read again.
+
+    Raises:
+        MismatchError: a shard that ended early changed and would not be read again, so that its
+            rows would point into another file than they were made from.
+    """
+    before = pq.read_table(out / "plan.parquet")
+    plan = _table(shards)
+    changed = _changed(before, plan)
+    if not changed:
+        return
+    status = statuses(out)
+    stale = {name for name in changed if status.get(name) == "partial"}
+    if stale and "partial" not in again:
+        raise MismatchError(
+            f"{len(stale)} input shards that ended early changed since ({min(stale)}, ...); add "
+            "--retry partial to read them again, or choose another --out."
+        )
+    write_parquet(plan, out / "plan.parquet")
+
+
+def _table(shards: Sequence[Shard]) -> pa.Table:
+    return pa.Table.from_pylist([asdict(shard) for shard in shards], schema=_PLAN)
 
 
 def _changed(before: pa.Table, after: pa.Table) -> set[str]:
