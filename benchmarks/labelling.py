@@ -169,8 +169,10 @@ def ray_data(tars: Path, kb: Path, out: Path, images: int) -> dict:
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     began = cpu_seconds()
-    table = ray.data.read_webdataset(str(tars), suffixes=["jpg", "txt"], decoder=False)
-    table = table.map_batches(LinkAndDecode, fn_constructor_args=(str(kb),), concurrency=1)
+    table = ray.data.read_webdataset(str(tars), suffixes=["jpg", "txt"], decoder=None)
+    table = table.map_batches(
+        LinkAndDecode, fn_constructor_args=(str(kb),), concurrency=1, batch_format="pandas"
+    )
     table.write_parquet(str(out))
     spent = cpu_seconds() - began
     rows = sum(pq.read_metadata(file).num_rows for file in out.glob("*.parquet"))
@@ -187,19 +189,20 @@ class LinkAndDecode:
         knowledge = KnowledgeBase.open(Path(kb))
         self.linker = Linker(knowledge, encoder=WordEncoder(knowledge))
 
-    def __call__(self, batch: dict) -> dict:
-        captions = [str(text) for text in batch["txt"]]
+    def __call__(self, batch):
+        """Takes and returns a pandas.DataFrame, in which Ray Data leaves bytes as they are."""
+        captions = [bytes(text).decode() for text in batch["txt"]]
         found = self.linker.link(captions, all_candidates=True)
-        counts = np.bincount(found["row"].to_numpy(), minlength=len(captions))
-        sizes = [Image.open(io.BytesIO(data)) for data in batch["jpg"]]
-        for picture in sizes:
-            picture.load()
-        return {
-            "key": batch["__key__"],
-            "caption": np.array(captions),
-            "candidates": counts,
-            "width": np.array([picture.width for picture in sizes]),
-        }
+        batch["candidates"] = np.bincount(found["row"].to_numpy(), minlength=len(captions))
+        batch["width"] = [decoded_width(bytes(data)) for data in batch["jpg"]]
+        batch["caption"] = captions
+        return batch[["__key__", "caption", "candidates", "width"]]
+
+
+def decoded_width(data: bytes) -> int:
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        return picture.width
 
 
 def family() -> list[int]:

@@ -61,10 +61,11 @@ def main() -> None:
         "world": {"seed": arguments.seed, "size": arguments.size, "printed": arguments.printed},
         "steps": arguments.steps,
         "recipe": arguments.recipe,
+        "order": arguments.order,
         "max_text_area": arguments.max_text_area,
         "detection": [_detection(areas, threshold) for threshold in _AREAS],
         "selections": selections,
-        "models": _attack(out, selections, arguments.encoder),
+        "models": _attack(out, arguments, list(selections)),
     }
     print(json.dumps(result, indent=2))
 
@@ -78,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--printed", type=float, default=0.3)
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--recipe", default="multitask")
+    parser.add_argument("--order", default="joint", choices=["joint", "caption-match"])
     parser.add_argument("--max-text-area", type=float, default=0.02)
     parser.add_argument("--workers", type=int, default=1)
     return parser.parse_args()
@@ -108,12 +110,17 @@ def _detection(areas: dict[bool, np.ndarray], threshold: float) -> dict[str, flo
 
 def _select_both(out: Path, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Selects with and without the filter, by one threshold."""
-    summary = select(out / "i2e", name="with-text")
-    # A label's score is a probability, its threshold in the summary the log odds of one.
-    threshold = 1 / (1 + np.exp(-summary.threshold))
-    settings = SelectSettings(threshold=float(threshold), max_text_area=arguments.max_text_area)
-    select(out / "i2e", name="without-text", settings=settings)
-    return {name: _contents(out, name) for name in ("with-text", "without-text")}
+    order, names = arguments.order, [f"{arguments.order}-{end}" for end in ("all", "no-text")]
+    summary = select(out / "i2e", name=names[0], settings=SelectSettings(order=order))
+    threshold = None
+    if summary.threshold is not None:
+        # A label's score is a probability, its threshold in the summary the log odds of one.
+        threshold = float(1 / (1 + np.exp(-summary.threshold)))
+    filtered = SelectSettings(
+        order=order, threshold=threshold, max_text_area=arguments.max_text_area
+    )
+    select(out / "i2e", name=names[1], settings=filtered)
+    return {name: _contents(out, name) for name in names}
 
 
 def _contents(out: Path, name: str) -> dict[str, Any]:
@@ -131,29 +138,28 @@ def _contents(out: Path, name: str) -> dict[str, Any]:
     }
 
 
+def _run(out: Path, name: str, arguments: argparse.Namespace) -> Path:
+    return out / "runs" / f"{arguments.recipe}-{name}"
+
+
 def _train(out: Path, name: str, arguments: argparse.Namespace) -> None:
-    run = out / "runs" / f"{arguments.recipe}-{name}"
+    run = _run(out, name, arguments)
     with as_file(files("openmofi.demo") / "recipes" / f"{arguments.recipe}.yaml") as path:
         recipe = replace(read_recipe(path), steps=arguments.steps, seed=arguments.seed)
     resume = (run / "config.yaml").is_file()
     train(recipe, data=out / "i2e/select" / name, out=run, resume=resume)
 
 
-def _attack(
-    out: Path, names: dict[str, Any], encoder: str
-) -> dict[str, dict[str, dict[str, float]]]:
-    test = open_labelled(out)
-    kb, reference = KnowledgeBase.open(out / "kb"), load_model(encoder)
-    scores = {}
-    for run in sorted((out / "runs").iterdir()):
-        if run.name.endswith(tuple(names)):
-            model = load_model(run / "model")
-            scores[run.name] = {
-                style: dict(
-                    typographic(model, images=test, kb=kb, reference=reference, write=write)
-                )
-                for style, write in (("protocol", write_on), ("as_printed", _Printer()))
-            }
+def _attack(out: Path, arguments: argparse.Namespace, names: list[str]) -> dict[str, Any]:
+    """Returns the scores of each selection's model under each style of attack."""
+    test, kb = open_labelled(out), KnowledgeBase.open(out / "kb")
+    reference = load_model(arguments.encoder)
+    scores: dict[str, Any] = {name: {} for name in names}
+    for name in names:
+        model = load_model(_run(out, name, arguments) / "model")
+        for style, write in (("protocol", write_on), ("as_printed", _Printer())):
+            found = typographic(model, images=test, kb=kb, reference=reference, write=write)
+            scores[name][style] = {key: round(value, 4) for key, value in found}
     return scores
 
 

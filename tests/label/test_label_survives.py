@@ -21,7 +21,7 @@ from openmofi.cli import main
 from openmofi.kb import build_kb
 from openmofi.shards import commits, committed_files
 
-NUM_SHARDS, PER_SHARD = 40, 100
+NUM_SHARDS, PER_SHARD = 40, 60
 LABEL = [sys.executable, "-m", "openmofi", "label"]
 
 
@@ -124,7 +124,7 @@ def test_after_twenty_kills_the_labels_are_those_of_an_undisturbed_job(tmp_path,
     assert _start(forty, kb, whole).wait() == 0
     usual, finished = time.monotonic() - began, {}
     while killed < 20:
-        killed += _kill_after(_start(forty, kb, out), rng.uniform(0.35, 0.9) * usual)
+        killed += _kill_after(_start(forty, kb, out), rng.uniform(0.2, 0.9) * usual)
         now = _finished(out)
         assert finished.items() <= now.items()  # what was committed is not made again
         finished = now
@@ -164,7 +164,7 @@ def test_the_status_tells_during_the_job_and_after_it(run, tmp_path, forty, kb):
     assert after["totals"]["rows"] == NUM_SHARDS * PER_SHARD
 
 
-# ---- damaged samples: each costs itself, under its reason, and the job is fine (exit code 0) ------
+# ---- damaged samples: each costs itself, under its reason; the exit code is 0 ---------------------
 
 SAMPLES = {name: (_sample("x", picture=data), {}) for name, data in fruit.GOOD.items()}
 SAMPLES |= {name: (_sample("x", picture=data), {why: 1}) for name, (data, why) in fruit.BAD.items()}
@@ -195,7 +195,9 @@ def test_a_damaged_sample_costs_itself_and_is_counted(run, tmp_path, name):
     totals, rows = json.loads(out), _rows(tmp_path / "o")
     assert (code, totals["done"], totals["errors"]) == (0, 1, errors)
     assert [rows[0]["key"], rows[-1]["key"]] == ["0", "9"]
-    assert len(rows) == 2 + sum(file.endswith("jpg") for file, _ in files) or name == "caption alone"
+    assert (
+        len(rows) == 2 + sum(file.endswith("jpg") for file, _ in files) or name == "caption alone"
+    )
     assert all(row["entities"] for row in rows if row["status"] == "ok")
     assert all(row["error"] for row in rows if row["status"] == "error")
 
@@ -217,7 +219,8 @@ _HALF = 5000  # bytes; a sample of the tar takes 2,560 or 3,072
 
 def _scribbled(data):
     """A header in the middle is overwritten."""
-    start = tarfile.open(fileobj=io.BytesIO(data)).getmembers()[4].offset
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        start = archive.getmembers()[4].offset
     return data[:start] + b"\xff" * 512 + data[start + 512 :]
 
 
@@ -299,7 +302,7 @@ def test_a_shard_that_vanishes_fails_alone_until_it_is_back(run, tmp_path, monke
 
 def test_too_many_refused_pairs_end_the_job_and_keep_the_others(run, tmp_path):
     _write(tmp_path / "in/a.tar", [*_sample("0"), *_sample("1", picture=b"")])
-    code, out, err = run("label", "--fail-if-error-rate", "0.4")
+    code, _, err = run("label", "--fail-if-error-rate", "0.4")
     assert (code, err.count("\n")) == (1, 1)
     assert "50.0% of the pairs were refused" in err
     assert [row["status"] for row in _rows(tmp_path / "o")] == ["ok", "error"]

@@ -67,14 +67,13 @@ def print_text(jpeg: bytes, text: str, rng: np.random.Generator) -> bytes:
     return stream.getvalue()
 
 
-def free_font(size: int) -> ImageFont.FreeTypeFont:
-    """Returns the font inside Pillow, Aileron Regular (CC0), in pixels per em."""
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Returns the font inside Pillow, Aileron Regular (CC0)."""
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
     return font
 
-
-_font = cache(free_font)
 
 _Line = tuple[str, float, float]
 """A line of text and where its upper left corner lies."""

@@ -1,15 +1,21 @@
-"""Hugging Face directories: a path or hub id <-> MofiModel; AutoModel loads what is saved."""
+"""Checkpoints: a path or hub id <-> MofiModel; AutoModel loads what is saved.
+
+Hugging Face's format is read here, open_clip's in open_clip.py.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import Any, NoReturn
 
 from openmofi.errors import InputError
 from openmofi.model.mofi import MofiModel
+from openmofi.model.open_clip import is_open_clip, load_open_clip
+from openmofi.model.open_clip import revision as open_clip_revision
 from openmofi.model.presets import mend_batch_norm
-from openmofi.model.transform import from_processor_config, to_processor_config
+from openmofi.model.transform import Transform, from_processor_config, to_processor_config
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -18,26 +24,33 @@ def load_model(source: str | Path, *, device: str = "auto", precision: str = "fp
     """Loads a dual encoder from a local directory, or from the hub by its id.
 
     Args:
-        source: directory or hub id.
+        source: directory or hub id; for open_clip's checkpoints see `model/open_clip.py`.
         device: auto, cpu, cuda or cuda:N.
         precision: of the encoding (not of training): fp32, bf16, fp16, or auto for fp16 on a GPU.
 
     Raises:
         InputError: nothing usable is there, or it has no image and text tower.
     """
+    name = str(source)
+    if is_open_clip(name):
+        return MofiModel(*load_open_clip(name), device, precision)
+    _check_source(name)
+    return MofiModel(*_load_hugging_face(name), device, precision)
+
+
+def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
+    """Returns (network, tokenizer, transform)."""
     import torch
     import transformers
 
-    name = str(source)
-    _check_source(name)
     transformers.utils.logging.disable_progress_bar()  # their bars for one file say nothing
     try:
+        _check_kind(name, transformers.AutoConfig.from_pretrained(name).model_type)
         network = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         config, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
     except (OSError, ValueError, ImportError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise InputError(f"Cannot load a model from {name!r}: {first_line}") from error
+        _refuse(name, error)
     if not hasattr(network, "get_image_features") or not hasattr(network, "get_text_features"):
         raise InputError(
             f"{name!r} holds a {type(network).__name__}, which does not encode both images and "
@@ -45,7 +58,43 @@ def load_model(source: str | Path, *, device: str = "auto", precision: str = "fp
         )
     assert tokenizer is not None
     mend_batch_norm(network)
-    return MofiModel(network.eval(), tokenizer, from_processor_config(config), device, precision)
+    return network.eval(), tokenizer, from_processor_config(_with_defaults(config))
+
+
+def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a preprocessor_config.json with what its class has for the settings left out."""
+    import transformers
+
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    kind = kind.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
+    processor = getattr(transformers, f"{kind}Pil", None)  # the other needs torchvision
+    if processor is None:
+        return config
+    names = ("size", "crop_size", "default_to_square", "resample", "image_mean", "image_std")
+    defaults = {name: getattr(processor, name, None) for name in names}
+    found = {name: value for name, value in defaults.items() if value is not None}
+    return {"do_center_crop": getattr(processor, "do_center_crop", None), **found, **config}
+
+
+def _check_kind(name: str, kind: str) -> None:
+    """Refuses networks whose pictures are no squares of pixels."""
+    if kind == "siglip2":  # what transformers calls those of one resolution is siglip
+        raise InputError(
+            f"{name!r} is a SigLIP 2 NaFlex model, which takes patches of any shape; pass one of a "
+            "fixed resolution, such as google/siglip2-base-patch16-224."
+        )
+
+
+def _refuse(name: str, error: Exception) -> NoReturn:
+    text = str(error)
+    # Without it, transformers may take a SentencePiece file for one of tiktoken's.
+    if ("SentencePiece" in text and isinstance(error, ImportError)) or "`tiktoken` is" in text:
+        raise InputError(
+            f"The tokenizer of {name!r} needs the package sentencepiece; install it with: "
+            "pip install sentencepiece protobuf."
+        ) from error
+    first_line = text.strip().splitlines()[0]
+    raise InputError(f"Cannot load a model from {name!r}: {first_line}") from error
 
 
 def hub_revision(name: str) -> str:
@@ -56,12 +105,13 @@ def hub_revision(name: str) -> str:
     """
     import transformers
 
+    if is_open_clip(name):
+        return open_clip_revision(name)
     _check_source(name)
     try:
         config = transformers.AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise InputError(f"Cannot load a model from {name!r}: {first_line}") from error
+        _refuse(name, error)
     return str(getattr(config, "_commit_hash", None) or "")
 
 

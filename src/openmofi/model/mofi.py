@@ -22,6 +22,12 @@ _ALONE_STEP = 16
 """Tokens by which the lengths of texts that are encoded alone are rounded up."""
 
 
+_FULL_CONTEXT = ("siglip", "open_clip")
+"""Kinds of networks that were trained with every text filled up to the context."""
+_CAUSAL = "clip"
+"""Text towers in which no token sees those behind it."""
+
+
 def pick_device(device: str) -> torch.device:
     """Returns the torch device for auto | cpu | cuda | cuda:N.
 
@@ -68,9 +74,9 @@ class MofiModel:
         self.network.to(self.device, memory_format=torch.channels_last)
         self.tokenizer = tokenizer
         self.transform = transform
-        # SigLIP was trained with padding to its full context; CLIP ignores what follows eos.
-        siglip = str(network.config.model_type).startswith("siglip")
-        self._padding = "max_length" if siglip else True
+        kind = str(network.config.model_type)
+        self._padding = "max_length" if kind.startswith(_FULL_CONTEXT) else True
+        self._masks = not _text_kind(network).startswith((_CAUSAL, *_FULL_CONTEXT))
 
     @property
     def dim(self) -> int:
@@ -92,7 +98,10 @@ class MofiModel:
     @property
     def context_length(self) -> int:
         """Tokens that the text tower reads."""
-        return int(getattr(self.network.config.text_config, "max_position_embeddings", 77))
+        places = int(getattr(self.network.config.text_config, "max_position_embeddings", 77))
+        if not self._masks:
+            return places
+        return min(places, self.tokenizer.model_max_length)  # RoBERTa has two places to spare
 
     def tokenize(self, texts: Sequence[str], length: int | None = None) -> Tensor:
         """Returns token ids [n, length] on the model's device, truncated to the context.
@@ -101,6 +110,10 @@ class MofiModel:
             texts: to be tokenised.
             length: tokens to which every text is filled up; the default is the longest one's.
         """
+        return self._text_inputs(texts, length)["input_ids"]
+
+    def _text_inputs(self, texts: Sequence[str], length: int | None = None) -> dict[str, Tensor]:
+        """Returns what the text tower takes: ids and, unless it is causal, their mask."""
         encoded = self.tokenizer(
             list(texts),
             padding=self._padding if length is None else "max_length",
@@ -108,11 +121,22 @@ class MofiModel:
             max_length=length or self.context_length,
             return_tensors="pt",
         )
-        return encoded["input_ids"].to(self.device)
+        names = ("input_ids", "attention_mask") if self._masks else ("input_ids",)
+        return {name: encoded[name].to(self.device) for name in names}
 
-    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """Returns unnormalised text features, with gradients; no attention mask, as MOFI does."""
-        return pooled(self.network.get_text_features(input_ids=self.tokenize(texts)))
+    def text_features(
+        self, texts: Sequence[str], length: int | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """Returns unnormalised text features, with gradients.
+
+        A causal text tower gets no attention mask, as in MOFI: it reads the text off its end, and
+        no token sees the padding behind it. Others, such as BERT, get theirs.
+
+        Args:
+            texts: to be encoded.
+            length: see `tokenize`.
+        """
+        return pooled(self.network.get_text_features(**self._text_inputs(texts, length)))
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Picture]) -> Float[np.ndarray, "n dim"]:
@@ -160,9 +184,8 @@ class MofiModel:
             for start in range(0, len(rows), _ALONE_BATCH):
                 part = rows[start : start + _ALONE_BATCH]
                 filled = part + part[:1] * (_ALONE_BATCH - len(part))
-                ids = self.tokenize([texts[row] for row in filled], length)
                 with self._forward():
-                    features = pooled(self.network.get_text_features(input_ids=ids))
+                    features = self.text_features([texts[row] for row in filled], length)
                 vectors[part] = _unit(features)[: len(part)]
         return vectors
 
@@ -181,6 +204,12 @@ class MofiModel:
         """Returns the context in which the network computes, with the precision asked for."""
         enabled = self._dtype is not torch.float32
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled)
+
+
+def _text_kind(network: Any) -> str:
+    """Returns the model type of the text tower, such as clip_text_model or bert."""
+    text = getattr(network.config, "text_config", None)
+    return str(getattr(text, "model_type", "") or network.config.model_type)
 
 
 def _forward_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from openmofi.errors import InputError
 from openmofi.pairs.decode import Source as Picture
 from openmofi.pairs.decode import read_picture
 
@@ -40,6 +41,12 @@ class Transform:
     """Resize the shorter side and crop the centre; otherwise squeeze."""
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
+    resize_to: int | None = None
+    """Pixels to which a side is resized before the centre is cropped out; None: as many as are
+    kept."""
+    crop_to_nearest: bool = False
+    """Where the middle lies between two pixels, take the even one, as torchvision does; otherwise
+    the lower one, as transformers does."""
 
     def pixels(self, picture: Picture) -> UInt8[np.ndarray, "size size 3"]:
         """Returns the picture at the input's size, not yet normalised (uint8 RGB)."""
@@ -48,7 +55,12 @@ class Transform:
     @property
     def draft_size(self) -> int | None:
         """Side that JPEG may be decoded for; None where every pixel counts."""
-        return None if self.resize == "mofi" else self.size
+        return None if self.resize == "mofi" else self.resized_side
+
+    @property
+    def resized_side(self) -> int:
+        """Pixels to which the shorter side, or each, is resized."""
+        return self.resize_to or self.size
 
     def fit(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
         """Returns an RGB image's pixels at the input's size; `mofi` is rounded to whole levels."""
@@ -76,19 +88,26 @@ class Transform:
         return self.normalise(torch.from_numpy(pixels))
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        if image.size == (self.size, self.size):
+        if image.size == (self.size, self.size) and self.resized_side == self.size:
             return image
-        if not self.keep_aspect:
-            return image.resize((self.size, self.size), self.resample)
-        width, height = _shorter_side(image.size, self.size)
-        image = image.resize((width, height), self.resample)
-        left, top = (width - self.size) // 2, (height - self.size) // 2
+        side = self.resized_side
+        target = _shorter_side(image.size, side) if self.keep_aspect else (side, side)
+        if image.size != target:
+            image = image.resize(target, self.resample)
+        if target == (self.size, self.size):
+            return image
+        left, top = (self._margin(length) for length in target)
         return image.crop((left, top, left + self.size, top + self.size))
+
+    def _margin(self, length: int) -> int:
+        """Returns how many pixels lie before the crop."""
+        spare = length - self.size
+        return round(spare / 2.0) if self.crop_to_nearest else spare // 2
 
     def _mofi_levels(self, image: Image.Image) -> Float[Tensor, "1 3 size size"]:
         """Returns levels from 0 to 1, resized as MOFI's evaluation does."""
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255.0
-        width, height = _shorter_side(image.size, self.size)
+        width, height = _shorter_side(image.size, self.resized_side)
         resized = torch.nn.functional.interpolate(
             pixels, size=(height, width), mode="bilinear", align_corners=False, antialias=False
         )
@@ -115,34 +134,68 @@ def _shorter_side(size: tuple[int, int], target: int) -> tuple[int, int]:
 
 
 def from_processor_config(config: dict[str, Any]) -> Transform:
-    """Returns the transform that a preprocessor_config.json describes."""
-    size = config.get("crop_size") if config.get("do_center_crop", True) else None
-    size = size or config.get("size", 224)
-    keep_aspect = True
-    if isinstance(size, dict):
-        size = size.get("height") or size.get("shortest_edge")
-    resize_to = config.get("size")
-    if isinstance(resize_to, dict) and "height" in resize_to:
-        keep_aspect = False
+    """Returns the transform that a preprocessor_config.json describes.
+
+    Raises:
+        InputError: it gives no square pictures, or scales their levels otherwise than to 0 to 1.
+    """
+    edges = config.get("size") or 224
+    squeezes = "height" in edges if isinstance(edges, dict) else config.get("default_to_square")
+    crops = bool(config.get("do_center_crop", True))
+    side = _side(edges)
+    size = _side(config.get("crop_size") or side) if crops else side
+    if size > side:
+        raise InputError(
+            f"The model's image processor crops {size} pixels out of {side}; expected a crop_size "
+            "that is at most the size, so mend its preprocessor_config.json."
+        )
+    _check_levels(config)
+    normalises = config.get("do_normalize", True) is not False
     return Transform(
-        size=int(size or 224),
+        size=size,
         resize=config.get("openmofi_resize", "pillow"),
         resample=int(config.get("resample", 3)),
-        keep_aspect=keep_aspect and bool(config.get("do_center_crop", True)),
-        mean=tuple(config.get("image_mean") or OPENAI_MEAN),
-        std=tuple(config.get("image_std") or OPENAI_STD),
+        keep_aspect=crops and not squeezes,
+        mean=tuple((config.get("image_mean") or OPENAI_MEAN) if normalises else (0.0, 0.0, 0.0)),
+        std=tuple((config.get("image_std") or OPENAI_STD) if normalises else (1.0, 1.0, 1.0)),
+        resize_to=None if side == size else side,
     )
+
+
+def _check_levels(config: dict[str, Any]) -> None:
+    factor = config.get("rescale_factor") or 1 / 255
+    scales = config.get("do_rescale", True) is not False and not config.get("rescale_offset")
+    if not scales or abs(factor * 255 - 1) > 1e-3:
+        raise InputError(
+            f"The model's image processor multiplies levels by {factor:.6g} or shifts them; "
+            "expected do_rescale with 1/255 and no rescale_offset, so pass another model."
+        )
+
+
+def _side(edges: dict[str, int] | int) -> int:
+    """Returns the one number in a processor's size."""
+    if not isinstance(edges, dict):
+        return int(edges)
+    one = edges.get("shortest_edge") if "longest_edge" not in edges else None
+    height, width = edges.get("height", one), edges.get("width", one)
+    if height is None or height != width:
+        raise InputError(
+            f"The model's image processor resizes to {edges!r}; expected a shortest_edge, or a "
+            "height and the same width, so pass a model of square pictures."
+        )
+    return int(height)
 
 
 def to_processor_config(transform: Transform) -> dict[str, Any]:
     """Returns the preprocessor_config.json of a transform, in CLIPImageProcessor's terms."""
-    side = {"height": transform.size, "width": transform.size}
+    side, resized = transform.size, transform.resized_side
+    squeezed = {"height": resized, "width": resized}
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
-        "size": {"shortest_edge": transform.size} if transform.keep_aspect else side,
-        "do_center_crop": transform.keep_aspect,
-        "crop_size": side,
+        "size": {"shortest_edge": resized} if transform.keep_aspect else squeezed,
+        "do_center_crop": transform.keep_aspect or resized != side,
+        "crop_size": {"height": side, "width": side},
         "resample": transform.resample,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
