@@ -95,14 +95,24 @@ def _start(forty, kb, out):
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
-def _kill_after(job, seconds):
+def _kill(job):
     """Kills the job; says whether it was still running."""
-    time.sleep(seconds)
     running = job.poll() is None
     if running:
         os.killpg(job.pid, signal.SIGKILL)
     job.wait()
     return running
+
+
+def _wait_for_records(job, out, more):
+    """Returns once so many more shards are finished, or the job is."""
+    wanted = len(_records(out)) + more
+    while job.poll() is None and len(_records(out)) < wanted:
+        time.sleep(0.001)
+
+
+def _records(out):
+    return [*(out / "_done").glob("[!.]*.json")]
 
 
 def _finished(out):
@@ -117,14 +127,21 @@ def _forget(out, names):
         (out / "_done" / f"{name}.json").unlink()
 
 
+def _killed_at_random(forty, kb, out, rng):
+    """Kills a job at a random moment of its work; says whether it was still running."""
+    job = _start(forty, kb, out)
+    _wait_for_records(job, out, rng.randrange(6))
+    time.sleep(rng.uniform(0, 0.05))
+    return _kill(job)
+
+
 @pytest.mark.slow
 def test_after_twenty_kills_the_labels_are_those_of_an_undisturbed_job(tmp_path, forty, kb):
     whole, out, rng, killed = tmp_path / "whole", tmp_path / "killed", random.Random(0), 0
-    began = time.monotonic()
     assert _start(forty, kb, whole).wait() == 0
-    usual, finished = time.monotonic() - began, {}
+    finished = {}
     while killed < 20:
-        killed += _kill_after(_start(forty, kb, out), rng.uniform(0.2, 0.9) * usual)
+        killed += _killed_at_random(forty, kb, out, rng)
         now = _finished(out)
         assert finished.items() <= now.items()  # what was committed is not made again
         finished = now
@@ -142,8 +159,7 @@ def _stopped_midway(forty, kb, out):
     """Yields a job that stands still, with some shards done and some left."""
     job = _start(forty, kb, out)
     try:
-        while job.poll() is None and not _finished(out):
-            time.sleep(0.005)
+        _wait_for_records(job, out, 1)
         os.killpg(job.pid, signal.SIGSTOP)
         yield job
     finally:
@@ -164,7 +180,7 @@ def test_the_status_tells_during_the_job_and_after_it(run, tmp_path, forty, kb):
     assert after["totals"]["rows"] == NUM_SHARDS * PER_SHARD
 
 
-# ---- damaged samples: each costs itself, under its reason; the exit code is 0 ---------------------
+# ---- damaged samples: each costs itself, under its reason; the exit code is 0 --------------------
 
 SAMPLES = {name: (_sample("x", picture=data), {}) for name, data in fruit.GOOD.items()}
 SAMPLES |= {name: (_sample("x", picture=data), {why: 1}) for name, (data, why) in fruit.BAD.items()}

@@ -13,6 +13,7 @@ from PIL import Image
 from openmofi.errors import InputError
 from openmofi.label.encoder import model_digest
 from openmofi.model import load_model
+from openmofi.model.checkpoint import complete_processor_config
 from openmofi.model.transform import from_processor_config
 
 KINDS = ["clip", "siglip", "siglip2", "mobilenet", "bert"]
@@ -156,12 +157,12 @@ def test_processors_that_do_not_end_in_a_square_are_refused(size, crop):
         ({"size": {"height": 20, "width": 20}, "crop_size": 16}, (16, 20, False)),
         ({"size": 16, "default_to_square": True}, (16, 16, False)),
         ({"size": 16, "feature_extractor_type": "ViTFeatureExtractor"}, (16, 16, False)),
-        ({"size": 16, "feature_extractor_type": "CLIPFeatureExtractor"}, (224, 16, True)),
+        ({"size": 256, "feature_extractor_type": "CLIPFeatureExtractor"}, (224, 256, True)),
         ({}, (224, 224, True)),
     ],
 )
 def test_old_and_short_configurations_are_understood(config, expected):
-    transform = from_processor_config(_with_defaults(config))
+    transform = from_processor_config(complete_processor_config(config))
     assert (transform.size, transform.resized_side, transform.keep_aspect) == expected
 
 

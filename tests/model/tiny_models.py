@@ -19,7 +19,20 @@ from transformers import (
 )
 
 SIDE, CONTEXT = 16, 12
-WORDS = ["<pad>", "<unk>", "a", "red", "green", "apple", "lime", "on", "the", "table", "<s>", "</s>"]
+WORDS = [
+    "<pad>",
+    "<unk>",
+    "a",
+    "red",
+    "green",
+    "apple",
+    "lime",
+    "on",
+    "the",
+    "table",
+    "<s>",
+    "</s>",
+]
 START, END = WORDS.index("<s>"), WORDS.index("</s>")
 _TOWER = {
     "hidden_size": 16,

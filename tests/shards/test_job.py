@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openmofi.errors import InputError, SettingsError
+from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.shards import (
     OutputError,
     Shard,
@@ -45,9 +45,12 @@ class Store:
         )
 
 
-def _run(out, store, **more):
-    freeze_plan(out, SHARDS, {})
-    return run_shards(lambda: store, SHARDS, out=out, **more)
+def _run(out, store, shards=SHARDS, **more):
+    freeze_plan(out, shards, {})
+    return run_shards(lambda: store, shards, out=out, **more)
+
+
+MENDED = [replace(shard, size=99) if shard.name == "s2" else shard for shard in SHARDS]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,24 @@ def test_a_mended_shard_leaves_no_file_of_its_former_state(tmp_path):
     _run(tmp_path, Store(s2="cut"))
     _run(tmp_path, Store(), retry="partial")
     assert sorted((tmp_path / "labels").iterdir()) == sorted(committed_files(tmp_path))
+
+
+def _planned_sizes(out):
+    return pq.read_table(out / "plan.parquet")["size"].to_pylist()
+
+
+@pytest.mark.parametrize(("how", "retry"), [("cut", "partial"), ("gone", "failed")])
+def test_the_plan_follows_a_shard_that_was_mended(tmp_path, how, retry):
+    _run(tmp_path, Store(s2=how))
+    assert _run(tmp_path, Store(), MENDED, retry=retry).done == 4
+    assert _planned_sizes(tmp_path) == [0, 1, 99, 3]
+
+
+def test_a_shard_that_ended_early_and_changed_is_not_left_as_it_was(tmp_path):
+    _run(tmp_path, Store(s2="cut"))
+    with pytest.raises(MismatchError, match=r"\(s2, \.\.\.\); add --retry partial"):
+        _run(tmp_path, Store(), MENDED)
+    assert _planned_sizes(tmp_path) == [0, 1, 2, 3]
 
 
 def test_an_unknown_status_to_retry_is_refused(tmp_path):

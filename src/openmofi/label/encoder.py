@@ -96,7 +96,7 @@ def model_digest(model: str | None) -> str:
 def _hub_revision(model: str) -> str:
     from openmofi.model.checkpoint import hub_revision
 
-    return hub_revision(model)
+    return hub_revision(model) or hashlib.sha256(model.encode()).hexdigest()[:16]
 
 
 class RemoteEncoder:

@@ -65,7 +65,7 @@ def label(
     knowledge = KnowledgeBase.open(kb)
     run = _run_description(found, knowledge, kb, name, settings)
     freeze_plan(out, found.shards, run)
-    vectors = place(kb.resolve(), out.resolve(), run["model_sha256"] or "model")
+    vectors = place(kb.resolve(), out.resolve(), f"{run['model_sha256']}-{settings.precision}")
     # Absolute, for processes on other machines do not share the working directory.
     root = found.root.resolve() if isinstance(found.root, Path) else found.root
     model_path = str(Path(name).resolve()) if name and Path(name).is_dir() else name

@@ -16,6 +16,9 @@ from openmofi.errors import InputError
 
 _SHORTEST, _LONGEST = 320, 736
 """Pixels to which the shorter side of small pictures, and the longer one of large, is brought."""
+_LARGEST_LINE = 0.4
+"""Share of the picture above which a region is none. The detector takes a thing that fills a small
+picture for one large letter; a line of text of that size would have four letters at most."""
 _RASTER = 256
 """Side of the raster on which the regions' union is measured, in cells."""
 
@@ -60,8 +63,17 @@ class TextRegions:
             return Regions(0.0, [])
         shares = np.asarray(found.boxes, dtype=np.float64) / np.array(small.size)
         shares = shares.clip(0.0, 1.0)
+        shares = shares[_areas(shares) <= _LARGEST_LINE]
+        if not len(shares):
+            return Regions(0.0, [])
         boxes = np.concatenate([shares.min(1), shares.max(1)], axis=1)
         return Regions(_union(shares), boxes.astype(np.float32).tolist())
+
+
+def _areas(quadrilaterals: np.ndarray) -> np.ndarray:
+    """Returns the area of each quadrilateral [n, 4, 2], by the shoelace formula."""
+    x, y = quadrilaterals[..., 0], quadrilaterals[..., 1]
+    return np.abs((x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1)) / 2
 
 
 def _union(quadrilaterals: np.ndarray) -> float:

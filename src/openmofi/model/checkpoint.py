@@ -58,10 +58,10 @@ def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
         )
     assert tokenizer is not None
     mend_batch_norm(network)
-    return network.eval(), tokenizer, from_processor_config(_with_defaults(config))
+    return network.eval(), tokenizer, from_processor_config(complete_processor_config(config))
 
 
-def _with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+def complete_processor_config(config: dict[str, Any]) -> dict[str, Any]:
     """Returns a preprocessor_config.json with what its class has for the settings left out."""
     import transformers
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -57,7 +58,7 @@ def parse_name(name: str) -> tuple[str, str | None]:
     return model, pretrained
 
 
-def load_open_clip(name: str) -> tuple[OpenClipNetwork, OpenClipTokenizer, Transform]:
+def load_open_clip(name: str) -> tuple[Any, Any, Transform]:
     """Loads the two towers, the tokenizer, and how pictures are prepared.
 
     Args:
@@ -93,7 +94,7 @@ def import_open_clip(name: str) -> Any:
         InputError: it is not installed, or cannot be imported.
     """
     try:
-        import open_clip
+        return import_module("open_clip")
     except ModuleNotFoundError as error:
         raise InputError(
             f"The model {name!r} needs the package {error.name}; install it with: "
@@ -104,7 +105,6 @@ def import_open_clip(name: str) -> Any:
             f"The model {name!r} needs the package open_clip, which cannot be imported "
             f"({_first_line(error)}); install the torchvision that belongs to your torch."
         ) from error
-    return open_clip
 
 
 def revision(name: str) -> str:
