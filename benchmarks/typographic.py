@@ -7,8 +7,9 @@ with the encoder given (which must not have seen this world: the `clip` model of
 seed), and trains the same recipe for the same number of steps on two selections that differ in
 --max-text-area alone; the threshold of the first holds for both. Printed as JSON: how well the
 detector finds the printed photos, what was selected, and how both models stand a typographic attack
-on test photos, none of which is printed: with red names as ImageNet-Atr writes them, and with names
-printed as the training photos' are. The pictures of the attack are the same for both models.
+on test photos, none of which is printed: with red names as ImageNet-Atr writes them, with names
+printed as the training photos' are, and with the letters of such names shuffled, which hide as much
+and say nothing. The pictures of the attack are the same for both models.
 `reads` is the share of names on an empty background that a model answers rightly; where it is that
 of guessing (1 / classes), an attack hides a part of the picture and is nothing more.
 
@@ -18,6 +19,7 @@ A finished step is not done again. On two cores about 15 minutes a seed.
 import argparse
 import io
 import json
+import random
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -28,7 +30,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from openmofi.config import LabelSettings, SelectSettings
-from openmofi.demo.printed import empty_picture, print_text
+from openmofi.demo.backgrounds import draw_background
+from openmofi.demo.printed import print_text
 from openmofi.demo.world import PHOTO_SIZE, draw_world
 from openmofi.evaluate.data import open_labelled
 from openmofi.evaluate.typographic import typographic, write_on
@@ -50,7 +53,7 @@ def main() -> None:
     arguments = _arguments()
     out = arguments.out
     if not (out / "truth.parquet").is_file():
-        draw_world(out, size=arguments.size, seed=arguments.seed, **shares_of(arguments))
+        draw_world(out, size=arguments.size, seed=arguments.seed, printed=arguments.printed)
     if not (out / "kb/meta.json").is_file():
         build_kb([out / "dump.json.gz", out / "signals.csv"], out=out / "kb")
     settings = LabelSettings(text_regions=True, workers=arguments.workers)
@@ -62,7 +65,7 @@ def main() -> None:
     for name in selections:
         _train(out, name, arguments)
     result = {
-        "world": {"seed": arguments.seed, "size": arguments.size, **shares_of(arguments)},
+        "world": {"seed": arguments.seed, "size": arguments.size, "printed": arguments.printed},
         "steps": arguments.steps,
         "recipe": arguments.recipe,
         "order": arguments.order,
@@ -81,17 +84,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="full")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--printed", type=float, default=0.3)
-    parser.add_argument("--cards", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--recipe", default="multitask")
     parser.add_argument("--order", default="joint", choices=["joint", "caption-match"])
     parser.add_argument("--max-text-area", type=float, default=0.02)
     parser.add_argument("--workers", type=int, default=1)
     return parser.parse_args()
-
-
-def shares_of(arguments: argparse.Namespace) -> dict[str, float]:
-    return {"printed": arguments.printed, "cards": arguments.cards}
 
 
 def _truth(out: Path) -> dict[str, dict[str, Any]]:
@@ -166,7 +164,8 @@ def _attack(out: Path, arguments: argparse.Namespace, names: list[str]) -> dict[
     scores: dict[str, Any] = {name: {} for name in names}
     for name in names:
         model = load_model(_run(out, name, arguments) / "model")
-        for style, write in (("protocol", write_on), ("as_printed", _Printer())):
+        styles = {"protocol": write_on, "as_printed": _Printer(), "scrambled": _Printer(True)}
+        for style, write in styles.items():
             found = typographic(model, images=test, kb=kb, reference=reference, write=write)
             scores[name][style] = {key: round(value, 4) for key, value in found}
         scores[name]["reads"] = round(_reading(model, test.classes, kb), 4)
@@ -179,20 +178,25 @@ def _reading(model: MofiModel, classes: list[str], kb: KnowledgeBase) -> float:
     printer = _Printer()
     for row in rows:
         for _ in range(_READINGS):
-            empty = Image.open(io.BytesIO(empty_picture(rng, size=PHOTO_SIZE)))
-            written.append(printer(empty, kb.texts.label[row].as_py()))
+            empty = np.clip(draw_background(rng, size=PHOTO_SIZE), 0, 255).astype(np.uint8)
+            written.append(printer(Image.fromarray(empty), kb.texts.label[row].as_py()))
     texts = model.encode_texts(kb.entity_text(rows))
     answers = (model.encode_images(written) @ texts.T).argmax(axis=1)
     return float((answers == np.arange(len(rows)).repeat(_READINGS)).mean())
 
 
 class _Printer:
-    """Prints names as the training photos' captions are, the same way every time."""
+    """Prints names as the training photos' captions are, the same way every time.
 
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(0)
+    With `scrambled` their letters are shuffled: they hide as much of the picture, and say nothing.
+    """
+
+    def __init__(self, scrambled: bool = False) -> None:
+        self._rng, self._scrambled = np.random.default_rng(0), scrambled
 
     def __call__(self, picture: Image.Image, name: str) -> bytes:
+        if self._scrambled:
+            name = "".join(random.Random(name).sample(name, len(name)))
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=95)
         return print_text(stream.getvalue(), name, self._rng)

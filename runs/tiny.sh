@@ -12,7 +12,7 @@ OUT=${1:?usage: runs/tiny.sh OUT [small|full]}
 SIZE=${2:-full}
 case $SIZE in
   full) STEPS=${STEPS:-700} BATCH=128 BACKGROUND=512 MIN_IMAGES=5 RULE="--false-label-rate 0.03" ;;
-  small) STEPS=${STEPS:-200} BATCH=32 BACKGROUND=64 MIN_IMAGES=1 RULE="--threshold -1" ;;
+  small) STEPS=${STEPS:-200} BATCH=32 BACKGROUND=64 MIN_IMAGES=1 RULE="--threshold 0.01" ;;
   *) echo "the world is small or full, not $SIZE" >&2; exit 1 ;;
 esac
 REPO=$(cd "$(dirname "$0")/.." && pwd)

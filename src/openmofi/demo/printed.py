@@ -16,7 +16,6 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from openmofi.demo.backgrounds import draw_background
 from openmofi.demo.captions import Caption
 from openmofi.demo.entities import by_id
 from openmofi.demo.senses import SENSES
@@ -45,14 +44,6 @@ def text_to_print(caption: Caption) -> str:
         return " ".join(caption.text.split()[:3])
     first = caption.mentioned[0]
     return by_id[first].name if first in by_id else _SENSE_NAMES.get(first, caption.text)
-
-
-def empty_picture(rng: np.random.Generator, *, size: int) -> bytes:
-    """Returns a background on which nothing is shown, as JPEG bytes."""
-    pixels = np.clip(draw_background(rng, size=size), 0, 255).astype(np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=95)
-    return stream.getvalue()
 
 
 def print_text(jpeg: bytes, text: str, rng: np.random.Generator) -> bytes:

@@ -32,7 +32,7 @@ from openmofi.demo.dump import write_catalogue, write_dump
 from openmofi.demo.entities import WORLD, Entity
 from openmofi.demo.flags import aspect, draw_flag
 from openmofi.demo.photograph import photograph
-from openmofi.demo.printed import empty_picture, print_text, text_to_print
+from openmofi.demo.printed import print_text, text_to_print
 from openmofi.demo.senses import SENSES
 from openmofi.errors import InputError, SettingsError
 from openmofi.progress import track
@@ -124,12 +124,7 @@ class _Sample:
 
 
 def draw_world(
-    out: Path,
-    *,
-    size: Literal["small", "full"],
-    seed: int,
-    printed: float = 0.0,
-    cards: float = 0.0,
+    out: Path, *, size: Literal["small", "full"], seed: int, printed: float = 0.0
 ) -> WorldSummary:
     """Draws a world into the folder `out` and says how much it holds.
 
@@ -139,8 +134,6 @@ def draw_world(
         seed: of every draw; photos and captions are the same whatever the share of printed ones.
         printed: share of the training photos into which a name of their caption is printed, right
             or wrong; test photos stay plain.
-        cards: share of the printed ones that show the name on an empty background, as title cards
-            and banners do.
 
     Raises:
         SettingsError: there is no such size, or no such share.
@@ -148,15 +141,13 @@ def draw_world(
     """
     if size not in SIZES:
         raise SettingsError(f"The demo world has no size {size!r}; use {' or '.join(SIZES)}.")
-    for share in (printed, cards):
-        if not 0 <= share <= 1:
-            raise SettingsError(f"A share of {share} photos cannot be printed; give 0 to 1.")
+    if not 0 <= printed <= 1:
+        raise SettingsError(f"A share of {printed} photos cannot be printed; give 0 to 1.")
     wanted = SIZES[size]
     entities = [e for e in WORLD if wanted.codes is None or e.iso in wanted.codes]
     _refuse_other_shards(out / "shards", len(entities) * wanted.num_train)
     _refuse_other_shards(out / "test", len(entities) * wanted.num_test)
-    shares = {"printed": printed, "cards": cards}
-    train = list(_samples(entities, "train", count=wanted.num_train, seed=seed, **shares))
+    train = list(_samples(entities, "train", count=wanted.num_train, seed=seed, printed=printed))
     test = list(_samples(entities, "test", count=wanted.num_test, seed=seed))
     order = np.random.default_rng([seed, 2]).permutation(len(train))
     train = [train[index] for index in order]
@@ -180,13 +171,7 @@ def draw_world(
 
 
 def _samples(
-    entities: Sequence[Entity],
-    split: Split,
-    *,
-    count: int,
-    seed: int,
-    printed: float = 0.0,
-    cards: float = 0.0,
+    entities: Sequence[Entity], split: Split, *, count: int, seed: int, printed: float = 0.0
 ) -> Iterator[_Sample]:
     """Yields `count` photos of each entity, in the entities' order."""
     for entity in track(entities, f"drawing {split} photos", total=len(entities), unit="entities"):
@@ -197,7 +182,7 @@ def _samples(
             rng = np.random.default_rng([seed, int(split == "test"), number, index])
             sample = _sample(entity, flag, entities, rng)
             ink = np.random.default_rng([seed, 3, number, index])
-            yield _printed(sample, ink, cards) if ink.random() < printed else sample
+            yield _printed(sample, ink) if ink.random() < printed else sample
 
 
 def _sample(
@@ -209,11 +194,8 @@ def _sample(
     return _Sample(entity.id, jpeg, caption, url, printed=False)
 
 
-def _printed(sample: _Sample, rng: np.random.Generator, cards: float) -> _Sample:
-    below = sample.jpeg
-    if cards and rng.random() < cards:
-        below = empty_picture(rng, size=PHOTO_SIZE)
-    jpeg = print_text(below, text_to_print(sample.caption), rng)
+def _printed(sample: _Sample, rng: np.random.Generator) -> _Sample:
+    jpeg = print_text(sample.jpeg, text_to_print(sample.caption), rng)
     return replace(sample, jpeg=jpeg, printed=True)
 
 

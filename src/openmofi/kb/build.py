@@ -21,6 +21,7 @@ from openmofi import __version__
 from openmofi.config import KBSettings, as_dict
 from openmofi.errors import InputError
 from openmofi.folders import check_replaceable, new_folder
+from openmofi.kb.format import FORMAT, FORMAT_VERSION
 from openmofi.kb.hashing import HASH_VERSION
 from openmofi.kb.merge.links import Links
 from openmofi.kb.merge.merge import Merged, merge
@@ -30,9 +31,6 @@ from openmofi.kb.read.pool import num_workers
 from openmofi.kb.read.sources import Source, SourceSummary, open_source
 from openmofi.kb.read.work import open_work
 from openmofi.kb.text import CANONICAL_VERSION
-
-FORMAT = "openmofi-kb"
-FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)

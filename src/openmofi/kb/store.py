@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError, MismatchError
-from openmofi.kb.build import FORMAT, FORMAT_VERSION
+from openmofi.kb.format import FORMAT, FORMAT_VERSION
 from openmofi.kb.hashing import HASH_VERSION, Hasher
 from openmofi.kb.ids import Ids
 from openmofi.kb.index import MAX_CANDIDATES, NameIndex

@@ -93,9 +93,9 @@ def renew_plan(out: Path, shards: Sequence[Shard], again: frozenset[str]) -> Non
     """
     before = pq.read_table(out / "plan.parquet")
     plan = _table(shards)
-    changed = _changed(before, plan)
-    if not changed:
+    if before.equals(plan):
         return
+    changed = _changed(before, plan)
     status = statuses(out)
     stale = {name for name in changed if status.get(name) == "partial"}
     if stale and "partial" not in again:
