@@ -2,8 +2,8 @@
 
     python benchmarks/calibrated_rate.py I2E:TRUTH [I2E:TRUTH ...] [--rates .01 .02 .05 .1]
 
-I2E is an output of `openmofi label`; TRUTH a Parquet file with the columns key and shown (the demo's
-truth.parquet, or one's own). Prints JSON: per job and rate the true rate, the labels kept and, where
+I2E is an output of `openmofi label`; TRUTH a Parquet file with the columns key and shown (such as a
+demo's truth.parquet). Prints JSON: per job and rate the true rate, the labels kept and, where
 TRUTH has a column mentioned, their recall; once for the joint score and once for text first.
 """
 

@@ -15,7 +15,8 @@ from openmofi.cli import app, main
 
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
-    select | inspect | export | train | embed | evaluate | evaluate linking | index | search | tag | demo | info
+    select | inspect | export | train | embed | evaluate | evaluate linking | index | search |
+    tag | demo | info
 """
 VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
 # Those of fruit.GOOD and `whole`, and once more the `whole` of the tar that is cut short.
@@ -353,7 +354,7 @@ JSON_LINES = [
     "kb fit {w}/mel.jsonl --kb {w}/kb --out {t}/w.json --json",
     "link apple --kb {w}/kb --all-candidates --json",
     "evaluate linking --kb {w}/kb --data {w}/mel.jsonl --json",
-    "label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16 --workers 1 --json",
+    "label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16 --json",
     "status {w}/i2e --json",
     "select {w}/i2e --order caption-match --min-images 1 --json",
     "export {w}/i2e/select/default --out {t}/x --json",

@@ -67,9 +67,8 @@ def label(
     freeze_plan(out, found.shards, run)
     vectors = place(kb.resolve(), out.resolve(), f"{run['model_sha256']}-{settings.precision}")
     # Absolute, for processes on other machines do not share the working directory.
-    root = found.root.resolve() if isinstance(found.root, Path) else found.root
     model_path = str(Path(name).resolve()) if name and Path(name).is_dir() else name
-    job = Job(root, kb.resolve(), model_path, out.resolve(), settings, vectors)
+    job = Job(found.root.resolve(), kb.resolve(), model_path, out.resolve(), settings, vectors)
     with _engine(job) as (engine, workers, make_labeller):
         if name and not (out / BACKGROUND_FILE).is_file():
             sample = make_labeller().background_sample
