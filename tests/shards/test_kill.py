@@ -1,5 +1,6 @@
 """kill -9 of every process at random moments, worker deaths, and what is left afterwards."""
 
+import json
 import os
 import random
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openmofi.shards import Shard, ShardResult, commits, committed_files, freeze_plan, run_shards
+from openmofi.shards import (
+    Shard,
+    ShardResult,
+    commits,
+    committed_files,
+    freeze_plan,
+    run_shards,
+    status,
+)
 from openmofi.shards.events import read_events
 
 _SCRIPT = Path(killable.__file__)
@@ -58,6 +68,29 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path):
     subprocess.run([sys.executable, _SCRIPT, out], check=True, env=os.environ)
     assert _rows(out) == _rows(tmp_path / "whole")
     assert Counter(c.status for c in commits(out)) == {"done": 40}
+
+
+def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path):
+    job = _start(tmp_path)
+    while not (tmp_path / "_done").is_dir() or not commits(tmp_path):
+        assert job.poll() is None
+        time.sleep(0.02)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    found = status(tmp_path)
+    assert (found.running, found.seconds_left) == (0, None)
+    assert found.left == 40 - found.totals.done > 0
+
+
+def test_a_run_of_another_machine_is_believed_for_a_quarter_of_an_hour(tmp_path):
+    killable.run(tmp_path, workers=1)
+    [log] = (tmp_path / "events").iterdir()
+    begin = json.loads(log.read_text().splitlines()[0])
+    log.unlink()
+    for name, minutes in (("20260101T000000-elsewhere-1", 5), ("20260101T000000-elsewhere-2", 20)):
+        begin["time"] = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+        (tmp_path / f"events/{name}.jsonl").write_text(json.dumps(begin) + "\n")
+    assert status(tmp_path).running == 1
 
 
 SHARDS = [Shard(f"s{i}", f"s{i}.tar", "tar", i, i) for i in range(6)]

@@ -33,6 +33,13 @@ class EventLog:
         self._file.close()
 
 
+def process_of(run: str) -> tuple[str, int]:
+    """Returns the host and the process that a run's log is named after."""
+    _, _, place = run.partition("-")
+    host, _, process = place.rpartition("-")
+    return host, int(process)
+
+
 def read_events(out: Path) -> Iterator[dict[str, Any]]:
     """Yields the events of all runs, run by run; a line cut off by a kill is left out."""
     for path in sorted((out / "events").glob("*.jsonl")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,11 +12,11 @@ from typing import Any
 
 from openmofi.errors import InputError
 from openmofi.shards.commits import RunTotals, commits, totals
-from openmofi.shards.events import read_events
+from openmofi.shards.events import process_of, read_events
 from openmofi.shards.plan import planned_shards
 
 _QUIET_SECONDS = 900.0
-"""A run that wrote nothing for so long is taken for dead."""
+"""A run of another machine that wrote nothing for so long is taken for dead."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class JobStatus:
     left: int
     """Shards without a commit."""
     running: int
-    """Runs that neither ended nor fell silent for a quarter of an hour."""
+    """Runs that go on: of this machine, those whose process is there; of others, those that did not
+    fall silent for a quarter of an hour."""
     rows_per_second: float | None
     """Of the runs that still go on, together; else of the latest one."""
     seconds_left: float | None
@@ -69,9 +72,24 @@ def _runs(out: Path) -> list[_Run]:
 
 def _summaries(by_run: dict[str, list[dict[str, Any]]]) -> Iterator[_Run]:
     now = datetime.now(UTC)
-    for events in by_run.values():
+    for run, events in by_run.items():
         first, last = (datetime.fromisoformat(events[i]["time"]) for i in (0, -1))
         rows = sum(event.get("rows", 0) for event in events if event["event"] == "shard")
         ended = events[-1]["event"] == "end"
-        quiet = (now - last).total_seconds() > _QUIET_SECONDS
-        yield _Run(not ended and not quiet, rows / max((last - first).total_seconds(), 1e-3))
+        silent = (now - last).total_seconds() > _QUIET_SECONDS
+        alive = not ended and _goes_on(run, silent)
+        yield _Run(alive, rows / max((last - first).total_seconds(), 1e-3))
+
+
+def _goes_on(run: str, silent: bool) -> bool:
+    """Says whether a run without an end is still at work."""
+    host, process = process_of(run)
+    if host != socket.gethostname():
+        return not silent
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's, and there
+        return True
+    return True
