@@ -4,10 +4,14 @@ import hashlib
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import fruit
+from openmofi.config import SelectSettings
 from openmofi.kb import build_kb
 from openmofi.schema import LABELS, SCORED_ENTITY
+from openmofi.select import select
+from openmofi.select.select import SelectSummary
 from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
 
 
@@ -42,3 +46,24 @@ def write_i2e(folder: Path, *shards: list[dict], catalogue: str = fruit.CATALOGU
     freeze_plan(folder / "i2e", plan, {"input": str(folder), "kb_path": str(kb), "model": "m"})
     run_shards(lambda: lambda shard: ShardResult(tables[shard.size]), plan, out=folder / "i2e")
     return folder / "i2e"
+
+
+BY_TEXT = {"order": "text-first", "threshold": 1.0, "min_images": 1}
+"""The threshold is on clip_z, and the surest label is the one with the largest text_score."""
+
+
+def select_by_text(i2e: Path, **settings) -> SelectSummary:
+    return select(i2e, settings=SelectSettings(**(BY_TEXT | settings)))
+
+
+def kept_labels(summary: SelectSummary) -> dict[str, list[str]]:
+    """Returns {key: ids, best first}."""
+    ids = pq.read_table(summary.out / "vocabulary.parquet")["id"].to_pylist()
+    rows = pq.read_table(summary.out / "keep.parquet").to_pylist()
+    return {row["key"]: [ids[c] for c in row["classes"]] for row in rows}
+
+
+def refusal_reasons(summary: SelectSummary) -> dict[str, str]:
+    """Returns {key: reason}."""
+    rows = pq.read_table(summary.out / "refused.parquet").to_pylist()
+    return {row["key"]: row["reason"] for row in rows}

@@ -8,10 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import fruit
-from labelled import candidate, pair, unseen, write_i2e
-from openmofi.config import SelectSettings
+from labelled import (
+    candidate,
+    kept_labels,
+    pair,
+    refusal_reasons,
+    select_by_text,
+    unseen,
+    write_i2e,
+)
 from openmofi.errors import InputError, SettingsError
-from openmofi.select import select
 
 TYPED = """id,name,description,type,subclass_of
 red,Red Apple,a round red fruit,apple,
@@ -26,25 +32,6 @@ def i2e(tmp_path):
     return partial(write_i2e, tmp_path)
 
 
-BY_TEXT = {"order": "text-first", "threshold": 1.0, "min_images": 1}
-"""The threshold is on clip_z, and the surest label is the one with the largest text_score."""
-
-
-def _select(i2e, **settings):
-    return select(i2e, settings=SelectSettings(**(BY_TEXT | settings)))
-
-
-def _reasons(summary):
-    rows = pq.read_table(summary.out / "refused.parquet").to_pylist()
-    return {row["key"]: row["reason"] for row in rows}
-
-
-def _kept(summary):
-    ids = pq.read_table(summary.out / "vocabulary.parquet")["id"].to_pylist()
-    rows = pq.read_table(summary.out / "keep.parquet").to_pylist()
-    return {row["key"]: [ids[c] for c in row["classes"]] for row in rows}
-
-
 def red(key, **more):
     return pair(key, candidate("red", z=3.0, text=more.pop("score", 0.5)), **more)
 
@@ -54,13 +41,13 @@ def red(key, **more):
 
 def test_pictures_full_of_text_are_refused(i2e):
     rows = [red("clean", text=0.0), red("poster", text=0.6), red("logo", text=0.2), red("unseen")]
-    summary = _select(i2e(rows), max_text_area=0.2)
-    assert _reasons(summary) == {"poster": "text_in_picture"}
+    summary = select_by_text(i2e(rows), max_text_area=0.2)
+    assert refusal_reasons(summary) == {"poster": "text_in_picture"}
 
 
 def test_a_limit_on_text_that_nobody_measured_says_what_to_type(i2e):
     with pytest.raises(InputError, match="--text-regions"):
-        _select(i2e([red("a")]), max_text_area=0.1)
+        select_by_text(i2e([red("a")]), max_text_area=0.1)
 
 
 # ---- duplicates ------------------------------------------------------------------------------
@@ -68,42 +55,42 @@ def test_a_limit_on_text_that_nobody_measured_says_what_to_type(i2e):
 
 def test_of_equal_bytes_the_surest_label_stays(i2e):
     rows = [red("a", picture=b"x", score=0.4), red("b", picture=b"x", score=0.9)]
-    summary = _select(i2e(rows, [red("c", picture=b"x", score=0.8), red("d", picture=b"y")]))
-    assert _reasons(summary) == {"a": "duplicate_exact", "c": "duplicate_exact"}
+    summary = select_by_text(i2e(rows, [red("c", picture=b"x", score=0.8), red("d", picture=b"y")]))
+    assert refusal_reasons(summary) == {"a": "duplicate_exact", "c": "duplicate_exact"}
 
 
 def test_of_pictures_that_look_the_same_the_surest_label_stays(i2e):
     rows = [red("a", phash=0b0), red("b", phash=0b11, score=0.9), red("c", phash=0b11111)]
-    assert _reasons(_select(i2e(rows), duplicate_bits=2)) == {"a": "duplicate_near"}
-    assert _reasons(_select(i2e(rows), duplicate_bits=1)) == {}
+    assert refusal_reasons(select_by_text(i2e(rows), duplicate_bits=2)) == {"a": "duplicate_near"}
+    assert refusal_reasons(select_by_text(i2e(rows), duplicate_bits=1)) == {}
 
 
 @pytest.mark.parametrize(("kind", "refused"), [("keep", 0), ("exact", 1), ("near", 2)])
 def test_how_much_alike_is_a_duplicate_can_be_chosen(i2e, kind, refused):
     rows = [red("a", picture=b"x", phash=1), red("b", picture=b"x", phash=1), red("c", phash=3)]
-    assert len(_reasons(_select(i2e(rows), duplicates=kind))) == refused
+    assert len(refusal_reasons(select_by_text(i2e(rows), duplicates=kind))) == refused
 
 
 def test_pictures_without_hashes_are_nobodys_duplicates(i2e):
-    assert _reasons(_select(i2e([red("a"), red("b"), red("c", phash=0)]))) == {}
+    assert refusal_reasons(select_by_text(i2e([red("a"), red("b"), red("c", phash=0)]))) == {}
 
 
 def test_no_picture_gives_way_to_a_refused_one(i2e):
     surer = pair("surer", candidate("red", z=-3.0, text=0.9), picture=b"x", phash=1)
-    summary = _select(i2e([surer, red("kept", picture=b"x", phash=1)]))
-    assert _reasons(summary) == {"surer": "picture_disagrees"}
+    summary = select_by_text(i2e([surer, red("kept", picture=b"x", phash=1)]))
+    assert refusal_reasons(summary) == {"surer": "picture_disagrees"}
 
 
 def test_images_are_counted_for_an_entity_without_their_duplicates(i2e):
     rows = [red("a", phash=1), red("b", phash=1), red("c", phash=1 << 20 | 1 << 30 | 1 << 40)]
     limes = [pair(str(i), candidate("lime", z=3.0)) for i in range(3)]
-    summary = _select(i2e(rows + limes), min_images=3)
+    summary = select_by_text(i2e(rows + limes), min_images=3)
     assert summary.refused == {"duplicate_near": 1, "entity_too_rare": 2}
 
 
 def test_what_a_duplicate_repeats_is_written_down(i2e):
     rows = [red("x", picture=b"1", phash=8, score=0.3), red("y", picture=b"1", phash=8, score=0.4)]
-    summary = _select(i2e(rows, [red("z", picture=b"2", phash=9, score=0.9)]))
+    summary = select_by_text(i2e(rows, [red("z", picture=b"2", phash=9, score=0.9)]))
     found = pq.read_table(summary.out / "duplicates.parquet").to_pylist()
     repeated = {row["key"]: (row["reason"], row["of_key"], row["bits"]) for row in found}
     assert repeated == {"x": ("duplicate_exact", "z", 0), "y": ("duplicate_near", "z", 1)}
@@ -124,8 +111,8 @@ def benchmark(tmp_path):
 
 def test_pictures_of_a_benchmark_are_refused(i2e, benchmark):
     rows = [red("leak", picture=fruit.picture("red", 5)), red("other", picture=b"other")]
-    summary = _select(i2e(rows), exclude=(str(benchmark),))
-    assert _reasons(summary) == {"leak": "evaluation_duplicate"}
+    summary = select_by_text(i2e(rows), exclude=(str(benchmark),))
+    assert refusal_reasons(summary) == {"leak": "evaluation_duplicate"}
     assert summary.unreadable_excluded == 1
     [row] = pq.read_table(summary.out / "duplicates.parquet").to_pylist()
     assert (row["of_root"], row["of_path"]) == (str(benchmark), "q.jpg")
@@ -134,7 +121,7 @@ def test_pictures_of_a_benchmark_are_refused(i2e, benchmark):
 def test_a_leak_does_not_take_its_own_duplicates_place(i2e, benchmark):
     leak = fruit.picture("red", 5)
     rows = [red("leak", picture=leak, phash=1 << 9, score=0.9), red("like", phash=1 << 9 | 1)]
-    assert _reasons(_select(i2e(rows), exclude=(str(benchmark),))) == {
+    assert refusal_reasons(select_by_text(i2e(rows), exclude=(str(benchmark),))) == {
         "leak": "evaluation_duplicate"
     }
 
@@ -142,7 +129,7 @@ def test_a_leak_does_not_take_its_own_duplicates_place(i2e, benchmark):
 def test_a_benchmark_without_a_readable_picture_is_a_mistake(i2e, benchmark):
     (benchmark / "q.jpg").unlink()
     with pytest.raises(InputError, match="holds no picture that can be read"):
-        _select(i2e([red("a")]), exclude=(str(benchmark),))
+        select_by_text(i2e([red("a")]), exclude=(str(benchmark),))
 
 
 # ---- types -----------------------------------------------------------------------------------
@@ -151,14 +138,14 @@ def test_a_benchmark_without_a_readable_picture_is_a_mistake(i2e, benchmark):
 def test_entities_of_a_denied_type_are_refused(i2e):
     both = pair("both", candidate("red", z=3.0), candidate("plum", z=3.0, start=9))
     rows = [red("a"), pair("b", candidate("lime", z=3.0)), both]
-    summary = _select(i2e(rows, catalogue=TYPED), deny_types=("apple",))
-    assert _reasons(summary) == {"a": "type_denied"}
-    assert _kept(summary) == {"b": ["lime"], "both": ["plum"]}
+    summary = select_by_text(i2e(rows, catalogue=TYPED), deny_types=("apple",))
+    assert refusal_reasons(summary) == {"a": "type_denied"}
+    assert kept_labels(summary) == {"b": ["lime"], "both": ["plum"]}
 
 
 def test_a_denied_type_that_nobody_has_is_a_mistake(i2e):
     with pytest.raises(InputError, match="has the type 'aple'"):
-        _select(i2e([red("a")], catalogue=TYPED), deny_types=("aple",))
+        select_by_text(i2e([red("a")], catalogue=TYPED), deny_types=("aple",))
 
 
 # ---- how many of each ------------------------------------------------------------------------
@@ -167,22 +154,22 @@ def test_a_denied_type_that_nobody_has_is_a_mistake(i2e):
 def test_an_entity_that_has_enough_gets_no_more(i2e):
     shards = [[red(f"{s}-{i}") for i in range(30)] for s in range(4)]
     folder = i2e(*shards)
-    summary = _select(folder, max_images=20)
+    summary = select_by_text(folder, max_images=20)
     assert summary.refused == {"entity_has_enough": 100}
-    drawn = [sum(key.startswith(f"{s}-") for key in _kept(summary)) for s in range(4)]
+    drawn = [sum(key.startswith(f"{s}-") for key in kept_labels(summary)) for s in range(4)]
     assert min(drawn) >= 1
-    assert _kept(summary) == _kept(_select(folder, max_images=20))
+    assert kept_labels(summary) == kept_labels(select_by_text(folder, max_images=20))
 
 
 def test_a_smaller_cap_draws_from_what_the_larger_one_drew(i2e):
     folder = i2e([red(str(i)) for i in range(50)])
-    few, many = (_kept(_select(folder, max_images=n)).keys() for n in (5, 20))
+    few, many = (kept_labels(select_by_text(folder, max_images=n)).keys() for n in (5, 20))
     assert few < many
 
 
 def test_a_cap_below_the_least_is_a_contradiction(i2e):
     with pytest.raises(SettingsError, match="is below --min-images 5"):
-        _select(i2e([red("a")]), max_images=3, min_images=5)
+        select_by_text(i2e([red("a")]), max_images=3, min_images=5)
 
 
 # ---- without an encoder ----------------------------------------------------------------------
@@ -191,14 +178,14 @@ def test_a_cap_below_the_least_is_a_contradiction(i2e):
 @pytest.mark.parametrize("order", ["joint", "text-first", "caption-match"])
 def test_labels_without_an_encoder_go_by_their_texts(i2e, order):
     choice = unseen("red", prior=0.1, text=0.9), unseen("green", prior=0.1, text=0.1)
-    summary = _select(i2e([pair("a", *choice)]), order=order, threshold=None)
-    assert _kept(summary) == {"a": ["red"]}
+    summary = select_by_text(i2e([pair("a", *choice)]), order=order, threshold=None)
+    assert kept_labels(summary) == {"a": ["red"]}
     assert (summary.looked, summary.threshold, summary.calibration) == (False, None, None)
 
 
 def test_a_threshold_needs_pictures_that_somebody_looked_at(i2e):
     with pytest.raises(InputError, match="without looking at the pictures"):
-        _select(i2e([pair("a", unseen("red"))]), threshold=2.0)
+        select_by_text(i2e([pair("a", unseen("red"))]), threshold=2.0)
 
 
 # ---- all together ----------------------------------------------------------------------------
@@ -234,10 +221,10 @@ EVERYTHING = {"max_text_area": 0.9, "deny_types": ("stone fruit",), "max_images"
 def test_every_pair_is_accounted_for_exactly_once(i2e, rng, benchmark):
     rows = _world(rng, benchmark)
     folder = i2e(rows[:90], [], rows[90:], catalogue=TYPED)
-    summary = _select(
+    summary = select_by_text(
         folder, exclude=(str(benchmark),), duplicate_bits=0, min_images=5, **EVERYTHING
     )
-    keys = [*_kept(summary), *_reasons(summary)]
+    keys = [*kept_labels(summary), *refusal_reasons(summary)]
     assert sorted(keys) == sorted(row["key"] for row in rows)
     assert summary.kept + sum(summary.refused.values()) == summary.images == 200
     assert len(summary.refused) >= 8
@@ -247,7 +234,7 @@ def test_every_pair_is_accounted_for_exactly_once(i2e, rng, benchmark):
 
 def test_the_reasons_stand_in_the_order_of_the_steps(i2e, rng, benchmark):
     folder = i2e(_world(rng, benchmark), catalogue=TYPED)
-    summary = _select(folder, exclude=(str(benchmark),), **EVERYTHING)
+    summary = select_by_text(folder, exclude=(str(benchmark),), **EVERYTHING)
     steps = "corrupt_image no_mention text_in_picture evaluation_duplicate type_denied "
     steps += "picture_disagrees duplicate_exact duplicate_near entity_too_rare entity_has_enough"
     assert list(summary.refused) == [step for step in steps.split() if step in summary.refused]
@@ -258,8 +245,8 @@ def test_the_reasons_stand_in_the_order_of_the_steps(i2e, rng, benchmark):
 
 def test_the_same_selection_again_gives_the_same_bytes(i2e, rng, benchmark):
     folder = i2e(_world(rng, benchmark), catalogue=TYPED)
-    first = _select(folder, **EVERYTHING)
+    first = select_by_text(folder, **EVERYTHING)
     before = {path.name: path.read_bytes() for path in first.out.iterdir()}
-    again = _select(folder, **EVERYTHING)
+    again = select_by_text(folder, **EVERYTHING)
     assert asdict(first) == asdict(again)
     assert before == {path.name: path.read_bytes() for path in again.out.iterdir()}

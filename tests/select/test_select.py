@@ -7,7 +7,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from labelled import candidate, pair, write_i2e
+from labelled import (
+    BY_TEXT,
+    candidate,
+    kept_labels,
+    pair,
+    refusal_reasons,
+    select_by_text,
+    write_i2e,
+)
 from openmofi.config import SelectSettings
 from openmofi.errors import InputError, SettingsError
 from openmofi.schema import KEEP, REFUSED, VOCABULARY
@@ -18,26 +26,6 @@ from openmofi.select import select
 def i2e(tmp_path):
     """Makes an i2e folder from the rows of its shards."""
     return partial(write_i2e, tmp_path)
-
-
-BY_TEXT = {"order": "text-first", "threshold": 1.0, "min_images": 1}
-"""The threshold is on clip_z, and the surest label is the one with the largest text_score."""
-
-
-def _select(i2e, **settings):
-    return select(i2e, settings=SelectSettings(**(BY_TEXT | settings)))
-
-
-def _kept(summary):
-    """Returns {key: ids, best first}."""
-    ids = pq.read_table(summary.out / "vocabulary.parquet")["id"].to_pylist()
-    keep = pq.read_table(summary.out / "keep.parquet").to_pylist()
-    return {row["key"]: [ids[c] for c in row["classes"]] for row in keep}
-
-
-def _refused(summary):
-    rows = pq.read_table(summary.out / "refused.parquet").to_pylist()
-    return {row["key"]: row["reason"] for row in rows}
 
 
 TWO_APPLES = (
@@ -51,8 +39,8 @@ TWO_APPLES = (
     ("order", "chosen"), [("joint", "green"), ("text-first", "lime"), ("caption-match", "red")]
 )
 def test_each_order_goes_by_its_own_number(i2e, order, chosen):
-    summary = _select(i2e([pair("a", *TWO_APPLES)]), order=order, threshold=0.5)
-    assert _kept(summary) == {"a": [chosen]}
+    summary = select_by_text(i2e([pair("a", *TWO_APPLES)]), order=order, threshold=0.5)
+    assert kept_labels(summary) == {"a": [chosen]}
 
 
 @pytest.mark.parametrize(
@@ -61,9 +49,9 @@ def test_each_order_goes_by_its_own_number(i2e, order, chosen):
 )
 def test_the_picture_may_refuse_except_for_caption_match(i2e, order, threshold, kept):
     rows = [pair("a", *TWO_APPLES), pair("b", candidate("plum", z=9.0))]
-    summary = _select(i2e(rows), order=order, threshold=threshold)
-    assert ("a" in _kept(summary)) == bool(kept)
-    assert _refused(summary) == ({} if kept else {"a": "picture_disagrees"})
+    summary = select_by_text(i2e(rows), order=order, threshold=threshold)
+    assert ("a" in kept_labels(summary)) == bool(kept)
+    assert refusal_reasons(summary) == ({} if kept else {"a": "picture_disagrees"})
 
 
 def test_every_pair_is_kept_or_refused_with_its_reason(i2e):
@@ -75,10 +63,10 @@ def test_every_pair_is_kept_or_refused_with_its_reason(i2e):
         pair("silent"),
         pair("broken", error="corrupt_image"),
     ]
-    summary = _select(i2e(rows), min_images=2)
+    summary = select_by_text(i2e(rows), min_images=2)
     reasons = {"rare": "entity_too_rare", "wrong": "picture_disagrees", "silent": "no_mention"}
-    assert _refused(summary) == reasons | {"broken": "corrupt_image"}
-    assert set(_kept(summary)) == {"kept", "too"}
+    assert refusal_reasons(summary) == reasons | {"broken": "corrupt_image"}
+    assert set(kept_labels(summary)) == {"kept", "too"}
     assert summary.images == summary.kept + sum(summary.refused.values()) == 6
 
 
@@ -91,11 +79,11 @@ def test_the_funnel_of_the_card_adds_up_over_shards(i2e, rng):
         ]
         for s in range(3)
     ]
-    summary = _select(i2e(*shards), min_images=5)
+    summary = select_by_text(i2e(*shards), min_images=5)
     funnel = json.loads((summary.out / "card.json").read_text())["funnel"]
     assert funnel["pairs"] == funnel["kept_images"] + sum(funnel["refused"].values()) == 120
     counts = pq.read_table(summary.out / "vocabulary.parquet")["images"].to_pylist()
-    assert sum(counts) == funnel["kept_labels"] == sum(map(len, _kept(summary).values()))
+    assert sum(counts) == funnel["kept_labels"] == sum(map(len, kept_labels(summary).values()))
     assert len(pq.read_table(summary.out / "refused.parquet")) == 120 - funnel["kept_images"]
 
 
@@ -107,28 +95,30 @@ def test_an_image_keeps_its_best_entities_each_once(i2e):
         candidate("lime", z=2, text=0.7, start=20),
         candidate("lime", z=2, text=0.8, start=30),
     )
-    assert _kept(_select(i2e([row]), max_entities=2)) == {"a": ["plum", "lime"]}
-    [kept] = pq.read_table(_select(i2e([row])).out / "keep.parquet").to_pylist()
+    assert kept_labels(select_by_text(i2e([row]), max_entities=2)) == {"a": ["plum", "lime"]}
+    [kept] = pq.read_table(select_by_text(i2e([row])).out / "keep.parquet").to_pylist()
     assert kept["scores"] == pytest.approx([0.9, 0.8, 0.5])
 
 
 def test_entities_beyond_the_limit_count_for_no_vocabulary(i2e):
     both = candidate("red", z=2, text=0.9), candidate("lime", z=2, text=0.1, start=9)
-    summary = _select(i2e([pair("a", *both), pair("b", *both)]), max_entities=1, min_images=2)
-    assert _kept(summary) == {"a": ["red"], "b": ["red"]}
+    summary = select_by_text(
+        i2e([pair("a", *both), pair("b", *both)]), max_entities=1, min_images=2
+    )
+    assert kept_labels(summary) == {"a": ["red"], "b": ["red"]}
     assert summary.classes == 1
 
 
 def test_the_vocabulary_lists_the_most_frequent_first_with_names(i2e):
     rows = [pair(str(i), candidate("lime", z=2)) for i in range(3)]
-    summary = _select(i2e([pair("x", candidate("red", z=2)), *rows]))
+    summary = select_by_text(i2e([pair("x", candidate("red", z=2)), *rows]))
     [first, second] = pq.read_table(summary.out / "vocabulary.parquet").to_pylist()
     assert (first["id"], first["label"], first["images"]) == ("lime", "Lime", 3)
     assert (second["id"], second["description"]) == ("red", "a round red fruit")
 
 
 def test_the_tables_have_the_documented_columns(i2e):
-    out = _select(i2e([pair("a", *TWO_APPLES), pair("b")])).out
+    out = select_by_text(i2e([pair("a", *TWO_APPLES), pair("b")])).out
     schemas = {"keep": KEEP, "refused": REFUSED, "vocabulary": VOCABULARY}
     assert all(pq.read_schema(out / f"{n}.parquet").equals(s) for n, s in schemas.items())
 
@@ -142,7 +132,7 @@ def test_a_stricter_rate_keeps_fewer_labels(i2e, rng, order):
     ]
     folder = i2e(rows)
     asked = [{"threshold": None, "order": order, "false_label_rate": r} for r in (0.3, 0.05, 0.01)]
-    kept = [_select(folder, **settings).kept for settings in asked]
+    kept = [select_by_text(folder, **settings).kept for settings in asked]
     assert kept == sorted(kept, reverse=True)
     assert kept[0] > kept[-1] > 100
 
@@ -150,9 +140,9 @@ def test_a_stricter_rate_keeps_fewer_labels(i2e, rng, order):
 def test_selecting_again_replaces_that_selection_alone(i2e):
     folder = i2e([pair("a", *TWO_APPLES)])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    _select(folder, order="joint", threshold=0.5)
+    select_by_text(folder, order="joint", threshold=0.5)
     select(folder, name="mine", settings=SelectSettings(**BY_TEXT))
-    assert _kept(_select(folder, order="caption-match")) == {"a": ["red"]}
+    assert kept_labels(select_by_text(folder, order="caption-match")) == {"a": ["red"]}
     assert sorted(path.name for path in (folder / "select").iterdir()) == ["default", "mine"]
     assert all(path.read_bytes() == data for path, data in before.items())
 
@@ -160,11 +150,11 @@ def test_selecting_again_replaces_that_selection_alone(i2e):
 def test_shards_that_are_not_labelled_yet_are_mentioned(i2e):
     folder = i2e([pair("a", *TWO_APPLES)], [pair("b", *TWO_APPLES)])
     (folder / "_done/s1.json").unlink()
-    assert _select(folder).missing_shards == 1
+    assert select_by_text(folder).missing_shards == 1
 
 
 @pytest.mark.parametrize("name", ["..", "../../x", "a/b", "", ".hidden"])
-def test_a_name_that_leads_elsewhere_is_refused(i2e, name):
+def test_a_name_that_leads_elsewhere_isrefused(i2e, name):
     folder = i2e([pair("a", *TWO_APPLES)])
     with pytest.raises(SettingsError, match="cannot be called"):
         select(folder, name=name)
@@ -173,14 +163,14 @@ def test_a_name_that_leads_elsewhere_is_refused(i2e, name):
 
 def test_captions_without_any_name_point_at_the_knowledge_base(i2e):
     with pytest.raises(InputError, match=r"No caption of .* names an entity"):
-        _select(i2e([pair("a"), pair("b", error="no_caption")]))
+        select_by_text(i2e([pair("a"), pair("b", error="no_caption")]))
 
 
 def test_nothing_kept_is_explained_and_replaces_nothing(i2e):
     folder = i2e([pair("a", *TWO_APPLES)])
-    _select(folder)
+    select_by_text(folder)
     with pytest.raises(InputError, match="of 1 names in captions 0 agree"):
-        _select(folder, threshold=50.0)
+        select_by_text(folder, threshold=50.0)
     with pytest.raises(InputError, match="no entity has 9 images"):
-        _select(folder, min_images=9)
+        select_by_text(folder, min_images=9)
     assert (folder / "select/default/keep.parquet").is_file()

@@ -43,7 +43,8 @@ class EntityVectors:
         return vectors
 
     def __del__(self) -> None:
-        os.close(self._file)
+        if hasattr(self, "_file"):  # it is not, where it could not be opened
+            os.close(self._file)
 
 
 def _open(path: Path, size: int) -> int:
