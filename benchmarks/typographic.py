@@ -41,7 +41,7 @@ from openmofi.model import MofiModel, load_model
 from openmofi.select import select
 from openmofi.shards import committed_files
 from openmofi.train import train
-from openmofi.train.loop import read_recipe
+from openmofi.train.recipe import read_recipe
 
 _READINGS = 6
 """Printings of each name on an empty background."""

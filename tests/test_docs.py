@@ -230,14 +230,14 @@ def test_exported_names_exist(package):
 
 @pytest.mark.parametrize("recipe", [*RECIPES, *DEMO_RECIPES], ids=lambda path: path.stem)
 def test_recipes_load(recipe):
-    from openmofi.train.loop import read_recipe
+    from openmofi.train.recipe import read_recipe
 
     assert isinstance(read_recipe(recipe), TrainSettings)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_list_only_what_differs_from_the_defaults(recipe):
-    from openmofi.train.loop import read_recipe
+    from openmofi.train.recipe import read_recipe
 
     default, settings = asdict(TrainSettings()), asdict(read_recipe(recipe))
     for name, value in yaml.safe_load(recipe.read_text()).items():

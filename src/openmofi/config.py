@@ -216,14 +216,30 @@ class ModelSettings:
 class HeadSettings:
     """The entity classifier."""
 
+    loss: Literal["cosface", "arcface", "plain"] = "cosface"
+    """How the true class is made harder: cosface subtracts the margin from its cosine, arcface adds
+    it to its angle, plain does neither."""
     margin: float = 0.15
-    """CosFace margin m, subtracted from the true class's cosine."""
+    """Margin m: a cosine for cosface, radians for arcface."""
     scale: float = 16.0
     """Logit scale s."""
+    sampler: Literal["full", "uniform", "log-uniform", "popularity"] = "uniform"
+    """Which classes a step compares with. full: all, an exact softmax computed in chunks; uniform;
+    log-uniform: by rank, p ~ log(1 + 1 / rank), classes in order of popularity; popularity: by
+    number of images. Vocabularies up to num_sampled use all their classes whatever the sampler."""
     num_sampled: int = 8192
-    """Negative classes per step; vocabularies up to this size use all their classes."""
+    """Classes drawn per step, beside the batch's own."""
+    log_q: bool = True
+    """Correct the logits for how often a class is drawn (logQ)."""
+    optimizer: Literal["lazy-adam", "row-adam", "row-adagrad", "sgd"] = "lazy-adam"
+    """Update of the rows in use. lazy-adam: two moments per number; row-adam: a bf16 first moment
+    per number and one second moment per row; row-adagrad: one sum of squares per row; sgd."""
     learning_rate: float = 1e-2
-    """Row-wise Adam's step size."""
+    """Step size of the rows."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, num_sampled=(1, _ANY), margin=(0, 2), scale=(1e-3, 1e4))
+        _check_bounds(self, learning_rate=(0, 1e3))
 
 
 @dataclass(frozen=True)
@@ -234,11 +250,23 @@ class LossSettings:
     """Weight of the entity classification loss."""
     contrastive: float = 1.0
     """Weight of the image-text loss."""
+    image_text: Literal["infonce", "siglip"] = "infonce"
+    """The image-text loss: a softmax over the batch (CLIP), or a sigmoid for every pair."""
     text: tuple[str, ...] = ("caption", "name", "description")
     """Which texts the image-text loss may pair an image with: its caption, its entity's name,
-    its entity's name with description; one is drawn per image and step."""
+    its entity's name with description; one is drawn per image and step, a kind that is listed
+    twice twice as often."""
+    entity: Literal["best", "drawn"] = "best"
+    """Which entity of an image with several is meant in a step: the surest, or one drawn evenly."""
     mask_same_entity: bool = True
     """Images of one entity are not each other's negatives in the image-text loss."""
+    teachers: tuple[str, ...] = ()
+    """Folders of `openmofi reinforce`: learn from the vectors that teachers left there, too."""
+    distillation: float = 0.75
+    """Share of the image-text loss that the teachers give, if there are any (MobileCLIP)."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, supervised=(0, 1e6), contrastive=(0, 1e6), distillation=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -272,6 +300,27 @@ class AugmentSettings:
     """Mirror half of the images; off, since mirrored flags and texts are other things."""
     colour: float = 0.2
     """Strength of random brightness, contrast and saturation changes."""
+    when: Literal["always", "repeats"] = "always"
+    """repeats: an image is shown as it is the first time and changed from the second epoch on, so
+    that a filtered dataset lasts as many steps as a larger one (arXiv 2305.05095)."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, crop=(0.01, 1), colour=(0, 1))
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured while a run goes on, on images that it never learns from."""
+
+    holdout: float = 0.0
+    """Share of the images that is held out; 0 measures nothing."""
+    every: int = 500
+    """Steps between evaluations; the last step is always evaluated."""
+    max_images: int = 5000
+    """Images evaluated at most, of those held out."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, holdout=(0, 0.5), every=(1, _ANY), max_images=(2, _ANY))
 
 
 @dataclass(frozen=True)
@@ -283,26 +332,94 @@ class TrainSettings:
     loss: LossSettings = field(default_factory=LossSettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     steps: int = 500
     """Optimiser steps."""
+    epochs: float | None = None
+    """Passes over the data; replaces steps."""
+    examples: int | None = None
+    """Images in all, each as often as it is seen; replaces steps."""
     batch_size: int = 128
-    """Images per step."""
+    """Images per step, of all processes together."""
+    micro_batch_size: int | None = None
+    """Images per pass of a process; smaller ones save memory, and the losses still compare the
+    whole batch (GradCache)."""
+    balance: float = 0.0
+    """How far rare entities are shown more often: an entity with n images is shown in proportion
+    to n^(1 - balance), so 0 takes the data as it is and 1 shows all entities alike."""
     seed: int = 0
     """Seeds the initial weights, the order of the data and the augmentation."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, which is then what is saved; 0 keeps none."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept, newest first."""
+    max_skipped: int = 10
+    """Steps whose gradient is not finite are skipped; a run that skipped more than these stops."""
+    loggers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where the metrics go beside metrics.jsonl; each needs the extra of its name."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Under torchrun, what the processes hold of the encoders: ddp all of them, fsdp a part."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass."""
+    grad_checkpointing: bool = False
+    """Compute activations twice rather than keep them."""
+    compile: bool = False
+    """Compile the towers with torch.compile."""
     threads: int = 2
-    """Threads that decode images."""
+    """Threads that decode images, in every process that does."""
+    workers: int = 0
+    """Processes that decode images, for each process that trains; 0: it does so itself."""
 
     def __post_init__(self) -> None:
         _check_bounds(self, steps=(1, _ANY), batch_size=(1, _ANY), threads=(1, _ANY))
-        _check_bounds(self, log_every=(1, _ANY), checkpoint_every=(1, _ANY))
+        _check_bounds(self, log_every=(1, _ANY), checkpoint_every=(1, _ANY), workers=(0, _ANY))
+        _check_bounds(self, epochs=(1e-9, _ANY), examples=(1, _ANY), micro_batch_size=(1, _ANY))
+        _check_bounds(self, keep_checkpoints=(1, _ANY), max_skipped=(0, _ANY), balance=(0, 1))
+        _check_bounds(self, ema=(0, 1))
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """Linear maps on the cached vectors of an encoder."""
+
+    supervised: float = 1.0
+    """Weight of the entity classification loss."""
+    contrastive: float = 1.0
+    """Weight of the loss against the entities' texts, where there are any."""
+    identity_pull: float | None = None
+    """Weight of the squared distance of a map from the identity, per dimension; what keeps
+    entities apart that were never trained on. The default is chosen on the held-out part."""
+    margin: float = 0.15
+    """CosFace margin m."""
+    scale: float | None = None
+    """Logit scale s; by default it grows with the number of classes as in AdaCos."""
+    learning_rate: float = 5e-3
+    """Step size of the maps."""
+    batch_size: int = 512
+    """Vectors per step."""
+    steps: int = 600
+    """Most steps."""
+    evaluate_every: int = 50
+    """Steps between evaluations on the held-out part."""
+    patience: int = 4
+    """Evaluations without a better held-out score after which it stops."""
+    holdout: float = 0.1
+    """Share of the entities that is held out whole, but at least 20 or a quarter of them; of as
+    many others half of the vectors is."""
+    seed: int = 0
+    """Seeds the held-out part, the class rows and the order."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, supervised=(0, 1e6), contrastive=(0, 1e6), identity_pull=(0, 1e6))
+        _check_bounds(self, margin=(0, 2), scale=(1e-3, 1e4), learning_rate=(0, 1e3))
+        _check_bounds(self, batch_size=(2, _ANY), steps=(1, _ANY), evaluate_every=(1, _ANY))
+        _check_bounds(self, patience=(1, _ANY), holdout=(0.01, 0.5), seed=(0, _ANY))
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def test_padding_does_not_change_a_text(folders, kind):
 
 
 def test_only_a_text_tower_that_is_not_causal_gets_a_mask(folders):
-    given = {kind: set(load_model(folders[kind])._text_inputs(TEXTS)) for kind in KINDS}
+    given = {kind: set(load_model(folders[kind]).text_inputs(TEXTS)) for kind in KINDS}
     assert given.pop("bert") == {"input_ids", "attention_mask"}
     assert list(given.values()) == [{"input_ids"}] * 4
 

@@ -1,65 +1,58 @@
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import jpeg, write_tar
+from conftest import write_tar
 from openmofi.errors import InputError
-from openmofi.model.transform import Transform
-from openmofi.train.data import Loader, open_train_data, permute, rows_of_step
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 3000), st.integers(0, 2**40))
-def test_permute_is_a_permutation(total, key):
-    assert sorted(permute(np.arange(total), total=total, key=key)) == list(range(total))
-
-
-def test_permute_needs_no_table_for_billions():
-    assert permute(np.array([0, 10**12]), total=10**13, key=3).max() < 10**13
-
-
-def test_keys_give_different_orders():
-    orders = {tuple(permute(np.arange(50), total=50, key=key)) for key in range(20)}
-    assert len(orders) == 20
-
-
-def test_every_row_comes_once_per_epoch():
-    steps = [rows_of_step(step, batch_size=7, total=21, seed=3) for step in range(6)]
-    assert sorted(np.concatenate(steps[:3])) == list(range(21))
-    assert sorted(np.concatenate(steps[3:])) == list(range(21))
-    assert not np.array_equal(np.concatenate(steps[:3]), np.concatenate(steps[3:]))
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    members = {}
-    for i in range(6):
-        members |= {f"{i}.jpg": jpeg((40 * i, 0, 0)), f"{i}.txt": f"number {i}".encode()}
-    members["3.jpg"] = b"no picture"
-    return write_tar(tmp_path / "a.tar", members)
-
-
-def _loader(pairs, **more):
-    transform = Transform(16)
-    return Loader(open_train_data(pairs), transform, batch_size=3, seed=0, threads=1, **more)
-
-
-def test_a_corrupt_picture_is_counted_and_replaced(pairs):
-    batches = list(_loader(pairs).batches(0, 2))
-    assert sum(batch.num_unreadable for batch in batches) == 1
-    assert all(3 not in batch.rows and len(batch.rows) == 3 for batch in batches)
-
-
-def test_a_step_is_the_same_wherever_the_run_starts(pairs):
-    whole = list(_loader(pairs).batches(0, 6))
-    part = list(_loader(pairs, cache_bytes=0).batches(4, 6))
-    for one, other in zip(whole[4:], part, strict=True):
-        np.testing.assert_array_equal(one.rows, other.rows)
-        np.testing.assert_array_equal(one.pixels, other.pixels)
+from openmofi.train.data import ClassLists, open_train_data
+from selected import write_selected
 
 
 def test_data_without_any_usable_row_is_refused(tmp_path):
     path = write_tar(tmp_path / "a.tar", {"1.txt": b"words"})
     with pytest.raises(InputError, match="holds no usable image"):
         open_train_data(path)
+
+
+def test_labels_that_the_vocabulary_does_not_hold_are_refused(tmp_path):
+    path = write_selected(tmp_path)
+    vocabulary = pq.read_table(path / "vocabulary.parquet").slice(0, 2)
+    pq.write_table(vocabulary, path / "vocabulary.parquet")
+    with pytest.raises(InputError, match="with class 2 but its vocabulary has 2"):
+        open_train_data(path)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=9), st.data())
+def test_class_lists_are_the_lists(lists, data):
+    flat = ClassLists.of(lists)
+    column = pa.chunked_array([pa.array(lists, pa.list_(pa.int64()))])
+    assert np.array_equal(ClassLists.of_column(column).values, flat.values)
+    rows = np.array(data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1)))
+    longest = max(1, *map(len, lists))
+    wanted = [lists[row] + [-1] * (longest - len(lists[row])) for row in rows]
+    np.testing.assert_array_equal(flat.padded(rows), wanted)
+
+
+def test_a_split_shares_the_images_out_and_can_be_repeated(tmp_path):
+    data = open_train_data(write_selected(tmp_path))
+    learnt, held_out = data.split(0.25, seed=1)
+    assert len(held_out) == 6
+    offsets = [set(part.table["offset"].to_pylist()) for part in (learnt, held_out)]
+    assert offsets[0] | offsets[1] == set(data.table["offset"].to_pylist())
+    assert not offsets[0] & offsets[1]
+    assert data.split(0.25, seed=1)[1].table == held_out.table
+    assert data.split(0.25, seed=2)[1].table != held_out.table
+    row = data.table["offset"].to_pylist().index(held_out.table["offset"][0].as_py())
+    np.testing.assert_array_equal(held_out.targets(np.array([0])), data.targets(np.array([row])))
+
+
+def test_the_fingerprint_tells_of_every_change(tmp_path):
+    data = open_train_data(write_selected(tmp_path))
+    again = open_train_data(tmp_path / "select")
+    assert data.fingerprint() == again.fingerprint()
+    order = np.arange(len(data))[::-1]
+    assert data.take(order).fingerprint() != data.fingerprint()
+    assert data.take(order).take(order).fingerprint() == data.fingerprint()

@@ -8,51 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from openmofi.train.losses import cosface, info_nce
+from openmofi.train.losses import TEACHER_SCALE, distillation, info_nce, siglip
 
 
 def _unit(*shape, seed=0):
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-def _slow_cosface(cosines, targets, margin, scale, correction, masked):
-    total = 0.0
-    for row, target in enumerate(targets):
-        logits = []
-        for column, cosine in enumerate(cosines[row]):
-            if masked[row][column] and column != target:
-                continue
-            logit = scale * (cosine - (margin if column == target else 0.0))
-            logits.append((column, logit - correction[column]))
-        peak = max(value for _, value in logits)
-        log_sum = peak + math.log(sum(math.exp(value - peak) for _, value in logits))
-        total += log_sum - dict(logits)[target]
-    return total / len(targets)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0, 0.5), st.floats(1, 64))
-def test_cosface_equals_the_slow_reference(seed, margin, scale):
-    generator = torch.Generator().manual_seed(seed)
-    cosines = _unit(5, 8, seed=seed) @ _unit(7, 8, seed=seed + 1).T
-    targets = torch.randint(7, (5,), generator=generator)
-    correction = torch.rand(7, generator=generator)
-    masked = torch.rand(5, 7, generator=generator) < 0.3
-    got = cosface(
-        cosines, targets, margin=margin, scale=scale, log_correction_C=correction, masked_BC=masked
-    )
-    lists = (cosines.tolist(), targets.tolist(), margin, scale, correction.tolist())
-    assert got.item() == pytest.approx(_slow_cosface(*lists, masked.tolist()), rel=1e-4, abs=1e-5)
-
-
-def test_margin_lowers_only_the_true_class():
-    cosines = torch.tensor([[0.6, 0.5]])
-    target = torch.tensor([0])
-    plain = cosface(cosines, target, margin=0.0, scale=1.0)
-    margined = cosface(cosines, target, margin=0.1, scale=1.0)
-    shifted = cosface(cosines - torch.tensor([[0.1, 0.0]]), target, margin=0.0, scale=1.0)
-    assert margined > plain
-    assert margined.item() == pytest.approx(shifted.item())
 
 
 def _slow_info_nce(images, texts, scale, groups):
@@ -73,7 +33,8 @@ def _slow_info_nce(images, texts, scale, groups):
 def test_info_nce_equals_the_slow_reference(seed, grouped):
     images, texts = _unit(6, 4, seed=seed), _unit(6, 4, seed=seed + 1)
     groups = torch.tensor([0, 0, 1, -1, -1, 1]) if grouped else None
-    got = info_nce(images, texts, torch.tensor(1.5), groups_B=groups)
+    keys = None if groups is None else groups[:, None]
+    got = info_nce(images, texts, torch.tensor(1.5), keys_bM=keys)
     expected = _slow_info_nce(
         images.tolist(), texts.tolist(), 1.5, groups.tolist() if grouped else None
     )
@@ -94,3 +55,91 @@ def test_logit_scale_is_capped_at_one_hundred():
     assert capped.item() == pytest.approx(
         info_nce(images, texts, torch.tensor(math.log(100))).item()
     )
+
+
+def _slow_siglip(images, texts, scale, bias, groups):
+    total = 0.0
+    for i, image in enumerate(images):
+        for j, text in enumerate(texts):
+            if i != j and groups is not None and groups[i] == groups[j] >= 0:
+                continue
+            logit = math.exp(scale) * sum(x * y for x, y in zip(image, text, strict=True)) + bias
+            total += math.log1p(math.exp(-logit if i == j else logit))
+    return total / len(images)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.booleans(), st.integers(1, 7))
+def test_siglip_in_chunks_equals_the_slow_reference(seed, grouped, chunk):
+    images, texts = _unit(6, 4, seed=seed), _unit(6, 4, seed=seed + 1)
+    groups = torch.tensor([0, 0, 1, -1, -1, 1]) if grouped else None
+    keys = None if groups is None else groups[:, None]
+    scale, bias = torch.tensor(1.5), torch.tensor(-2.0)
+    got = siglip(images, texts, scale, bias, keys_bM=keys, chunk=chunk)
+    lists = (images.tolist(), texts.tolist(), 1.5, -2.0, groups.tolist() if grouped else None)
+    assert got.item() == pytest.approx(_slow_siglip(*lists), rel=1e-4)
+
+
+def test_the_chunks_of_siglip_give_the_gradients_of_the_whole():
+    grads = []
+    for chunk in (2, 100):
+        tensors = [_unit(7, 4, seed=1), _unit(7, 4, seed=2), torch.tensor(2.0), torch.tensor(-1.0)]
+        leaves = [tensor.requires_grad_() for tensor in tensors]
+        siglip(*leaves, chunk=chunk).backward()
+        grads.append([leaf.grad for leaf in leaves])
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_pair_that_shares_any_key_is_no_negative():
+    images, texts = _unit(3, 4, seed=1), _unit(3, 4, seed=2)
+    by_entity = torch.tensor([[5, 10], [5, 11], [6, 12]])
+    by_text = torch.tensor([[5, 10], [7, 10], [6, 12]])
+    one, other = (
+        info_nce(images, texts, torch.tensor(1.0), keys_bM=k) for k in (by_entity, by_text)
+    )
+    assert one.item() == other.item()
+    assert one < info_nce(images, texts, torch.tensor(1.0))
+
+
+def _softmax(row):
+    peak = max(row)
+    exps = [math.exp(value - peak) for value in row]
+    return [value / sum(exps) for value in exps]
+
+
+def _dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def _slow_distillation(images, texts, scale, teachers):
+    total = 0.0
+    for side in (0, 1):
+        own, others = (images, texts) if side == 0 else (texts, images)
+        for i in range(len(own)):
+            wanted = [0.0] * len(own)
+            for pair in teachers:
+                row = _softmax([TEACHER_SCALE * _dot(pair[side][i], o) for o in pair[1 - side]])
+                wanted = [w + r / len(teachers) for w, r in zip(wanted, row, strict=True)]
+            got = _softmax([math.exp(scale) * _dot(own[i], other) for other in others])
+            total -= sum(w * math.log(g) for w, g in zip(wanted, got, strict=True))
+    return total / (2 * len(images))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_distillation_equals_the_slow_reference(seed, count):
+    images, texts = _unit(5, 4, seed=seed), _unit(5, 4, seed=seed + 1)
+    pairs = [(_unit(5, 3 + n, seed=seed + n), _unit(5, 3 + n, seed=seed - n)) for n in range(count)]
+    got = distillation(images, texts, torch.tensor(1.5), pairs)
+    lists = [(one.tolist(), two.tolist()) for one, two in pairs]
+    expected = _slow_distillation(images.tolist(), texts.tolist(), 1.5, lists)
+    assert got.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn():
+    images, texts = _unit(6, 8, seed=1), _unit(6, 8, seed=2)
+    leaves = [images.clone().requires_grad_(), texts.clone().requires_grad_()]
+    scale = torch.tensor(math.log(TEACHER_SCALE))
+    distillation(*leaves, scale, [(images, texts)]).backward()
+    assert all(leaf.grad.abs().max() < 1e-4 for leaf in leaves)

@@ -15,8 +15,7 @@ from openmofi.config import TrainSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
 from openmofi.model import load_model
 from openmofi.train import train
-from openmofi.train.loop import read_recipe
-from openmofi.train.state import load_state, save_state
+from openmofi.train.recipe import read_recipe
 
 TINY = {
     "loss": {"supervised": 0, "text": ["caption"], "mask_same_entity": False},
@@ -46,6 +45,10 @@ def _settings(**changes):
 
 def _weights(run):
     return load_model(str(run / "model")).network.state_dict()
+
+
+def _latest(run):
+    return (run / "checkpoints/latest").read_text().strip()
 
 
 def _losses(run):
@@ -116,7 +119,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(pairs, tmp_path):
     process.send_signal(signal.SIGTERM)
     assert "--resume goes on" in process.communicate(timeout=60)[0]
     assert process.returncode == 0
-    step = load_state(run / "checkpoints")["step"]
+    step = json.loads((run / "checkpoints" / _latest(run) / "run.json").read_text())["step"]
     assert 1 <= step < 5000
     changes = {"steps": step + 1}
     assert train(recipe, data=pairs, out=run, resume=True, changes=changes).steps == step + 1
@@ -165,14 +168,3 @@ def test_recipes_are_checked_when_read(tmp_path, text, error, message):
             read_recipe(path)
     with pytest.raises(InputError, match="There is no recipe"):
         read_recipe(tmp_path / "nowhere.yaml")
-
-
-def test_a_checkpoint_is_whole_or_not_there(tmp_path):
-    for step in (1, 2, 3):
-        save_state(tmp_path, step, {"step": step})
-    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-2", "step-3"]
-    assert load_state(tmp_path)["step"] == 3
-    (tmp_path / "step-3/state.pt").write_bytes(b"half")
-    with pytest.raises(InputError, match="put an older step's name"):
-        load_state(tmp_path)
-    assert load_state(tmp_path / "nothing") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ def train(
 
     Example: openmofi train recipes/multitask.yaml --data i2e/select/default --out run
 
+    With several GPUs: torchrun --nproc-per-node 8 -m openmofi train ... with the same arguments.
+
     Parameters
     ----------
     recipe
@@ -47,6 +50,8 @@ def train(
 
     changes = parse_assignments(set_ or [])
     summary = run_train(recipe, data=data, out=out, resume=resume, changes=changes)
+    if int(os.environ.get("RANK", "0")):  # one of torchrun's processes speaks for all
+        return
     if as_json:
         print_json(summary)
         return
@@ -58,8 +63,12 @@ def train(
         f"{f' of {summary.classes:,} entities' if summary.classes else ''}, "
         f"loss {summary.loss:.3f}, {summary.seconds:,.0f} s)"
     )
+    for name, score in summary.scores.items():
+        print(f"{name.replace('_', ' ')}: {score:.3f}")
     if summary.unreadable:
-        print(f"{summary.unreadable} pictures could not be read; others stood in for them")
+        print(f"{summary.unreadable} times a picture could not be read and another stood in for it")
+    if summary.skipped:
+        print(f"{summary.skipped} steps were skipped, since their gradient was not finite")
     say_next(f"openmofi evaluate {out}/model --data NAME=PATH")
 
 

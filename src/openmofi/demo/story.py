@@ -35,7 +35,7 @@ from openmofi.search import Index
 from openmofi.select import select
 from openmofi.select.report import inspect
 from openmofi.train import train
-from openmofi.train.loop import read_recipe
+from openmofi.train.recipe import read_recipe
 
 SizeName = Literal["small", "full"]
 RECIPES = ("clip", "contrastive", "supervised", "multitask")

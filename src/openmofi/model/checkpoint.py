@@ -130,13 +130,22 @@ def _check_source(name: str) -> None:
         )
 
 
-def save_model(model: MofiModel, out: Path, *, card: str) -> None:
-    """Writes a directory that AutoModel and AutoTokenizer load offline, with a model card."""
+def save_model(
+    model: MofiModel, out: Path, *, card: str, weights: dict[str, Any] | None = None
+) -> None:
+    """Writes a directory that AutoModel and AutoTokenizer load offline, with a model card.
+
+    Args:
+        model: the network, its tokenizer and its transform.
+        out: the directory.
+        card: its README.md.
+        weights: name -> tensor, in place of the network's own.
+    """
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     out.mkdir(parents=True, exist_ok=True)
-    model.network.save_pretrained(out)
+    model.network.save_pretrained(out, state_dict=weights)
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is not None:  # the last call's padding is no part of the tokenizer
         backend.no_padding()

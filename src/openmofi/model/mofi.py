@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from openmofi.errors import SettingsError
+from openmofi.model.tokenizer import TextInputs
 from openmofi.model.transform import Picture, Transform
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class MofiModel:
         kind = str(network.config.model_type)
         self._padding = "max_length" if kind.startswith(_FULL_CONTEXT) else True
         self._masks = not _text_kind(network).startswith((_CAUSAL, *_FULL_CONTEXT))
+        self.text_inputs = TextInputs(tokenizer, self._padding, self._masks, self.context_length)
 
     @property
     def dim(self) -> int:
@@ -110,19 +112,7 @@ class MofiModel:
             texts: to be tokenised.
             length: tokens to which every text is filled up; the default is the longest one's.
         """
-        return self._text_inputs(texts, length)["input_ids"]
-
-    def _text_inputs(self, texts: Sequence[str], length: int | None = None) -> dict[str, Tensor]:
-        """Returns what the text tower takes: ids and, unless it is causal, their mask."""
-        encoded = self.tokenizer(
-            list(texts),
-            padding=self._padding if length is None else "max_length",
-            truncation=True,
-            max_length=length or self.context_length,
-            return_tensors="pt",
-        )
-        names = ("input_ids", "attention_mask") if self._masks else ("input_ids",)
-        return {name: encoded[name].to(self.device) for name in names}
+        return self.text_inputs(texts, length)["input_ids"].to(self.device)
 
     def text_features(
         self, texts: Sequence[str], length: int | None = None
@@ -136,7 +126,15 @@ class MofiModel:
             texts: to be encoded.
             length: see `tokenize`.
         """
-        return pooled(self.network.get_text_features(**self._text_inputs(texts, length)))
+        return self.token_features(
+            {n: ids.to(self.device) for n, ids in self.text_inputs(texts, length).items()}
+        )
+
+    def token_features(
+        self, inputs: dict[str, Int[Tensor, "batch length"]]
+    ) -> Float[Tensor, "batch dim"]:
+        """Returns unnormalised text features of tokenised texts, with gradients."""
+        return pooled(self.network.get_text_features(**inputs))
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Picture]) -> Float[np.ndarray, "n dim"]:

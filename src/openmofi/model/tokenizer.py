@@ -6,12 +6,15 @@ of text is the very last id, far from 2 (see SpecialTokens).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from openmofi.model.presets import SpecialTokens
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
@@ -60,3 +63,37 @@ def special_tokens(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
         eos=tokenizer.eos_token_id,
         pad=tokenizer.pad_token_id,
     )
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """Texts -> what a text tower takes, on the processor."""
+
+    tokenizer: Any
+    padding: bool | str
+    """True: to the longest text; max_length: to the context."""
+    masks: bool
+    """Whether the tower is told where the padding is."""
+    context_length: int
+    """Tokens that the tower reads; longer texts are cut."""
+
+    def __call__(self, texts: Sequence[str], length: int | None = None) -> dict[str, Tensor]:
+        """Returns the ids [n, length] and, unless the tower is causal, their mask.
+
+        Args:
+            texts: to be tokenised.
+            length: tokens to which every text is filled up; the default is the longest one's.
+        """
+        encoded = self.tokenizer(
+            list(texts),
+            padding=self.padding if length is None else "max_length",
+            truncation=True,
+            max_length=length or self.context_length,
+            return_tensors="pt",
+        )
+        names = ("input_ids", "attention_mask") if self.masks else ("input_ids",)
+        return {name: encoded[name] for name in names}
+
+    def copy(self) -> TextInputs:
+        """Returns one for another thread: a tokenizer keeps settings between calls."""
+        return replace(self, tokenizer=deepcopy(self.tokenizer))

@@ -1,34 +1,43 @@
 """Random crops and colours for a whole batch on its device: uint8 pixels -> uint8 pixels.
 
-Every draw comes from the generator given, so a step can be repeated exactly.
+The random numbers are given, so a step can be repeated exactly, by any number of processes.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from openmofi.config import AugmentSettings
 
+NUM_DRAWS = 8
+"""Random numbers per image: area, aspect, place (2), mirror, brightness, contrast, saturation."""
+
 
 def augment(
-    pixels: UInt8[Tensor, "batch h w 3"], settings: AugmentSettings, generator: torch.Generator
+    pixels: UInt8[Tensor, "batch h w 3"],
+    settings: AugmentSettings,
+    draws: Float[Tensor, "batch draws"],
 ) -> UInt8[Tensor, "batch h w 3"]:
-    """Returns cropped, possibly mirrored, recoloured copies of the same size."""
+    """Returns cropped, possibly mirrored, recoloured copies of the same size.
+
+    Args:
+        pixels: the images.
+        settings: how much they are changed.
+        draws: NUM_DRAWS numbers from [0, 1) for each image, on the same device.
+    """
     images = pixels.float().permute(0, 3, 1, 2)
     if settings.crop < 1.0 or settings.flip:
-        images = _crop(images, settings, generator)
+        images = _crop(images, settings, draws)
     if settings.colour > 0:
-        images = _recolour(images, settings.colour, generator)
+        images = _recolour(images, settings.colour, draws[:, 5:])
     return images.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _crop(images: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+def _crop(images: Tensor, settings: AugmentSettings, draws: Tensor) -> Tensor:
     """Samples one window per image: area in [crop, 1], aspect 3/4 to 4/3."""
-    count, device = len(images), images.device
-    draws = torch.rand(count, 5, generator=generator).to(device)
     area = settings.crop + (1 - settings.crop) * draws[:, 0]
     reach = 0.2877 if settings.crop < 1 else 0.0  # log(4/3)
     aspect = (2 * reach * (draws[:, 1] - 0.5)).exp()
@@ -36,20 +45,20 @@ def _crop(images: Tensor, settings: AugmentSettings, generator: torch.Generator)
     height = (area / aspect).sqrt().clamp(max=1.0)
     shift_x = (2 * draws[:, 2] - 1) * (1 - width)
     shift_y = (2 * draws[:, 3] - 1) * (1 - height)
-    mirror = torch.ones(count, device=device)
+    mirror = torch.ones_like(width)
     if settings.flip:
         mirror = torch.where(draws[:, 4] < 0.5, -1.0, 1.0)
-    window = torch.zeros(count, 2, 3, device=device)
+    window = torch.zeros(len(images), 2, 3, device=images.device)
     window[:, 0, 0], window[:, 0, 2] = width * mirror, shift_x
     window[:, 1, 1], window[:, 1, 2] = height, shift_y
     grid = F.affine_grid(window, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def _recolour(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def _recolour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
     """Scales brightness, contrast and saturation by factors in [1 - s, 1 + s]."""
-    draws = torch.rand(3, len(images), 1, 1, 1, generator=generator).to(images.device)
-    brightness, contrast, saturation = 1 + strength * (2 * draws - 1)
+    factors = (1 + strength * (2 * draws - 1)).T[:, :, None, None, None]
+    brightness, contrast, saturation = factors
     images = images * brightness
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = mean + (images - mean) * contrast

@@ -1,51 +1,90 @@
-"""The class head: image vectors + class indices -> CosFace loss, with row-wise updates.
+"""The class head: image vectors + class indices -> margin softmax loss, with row-wise updates.
 
-Class rows live outside autograd. Each step gathers only the rows it needs into a leaf [S, D],
-and `step` writes their updates back, so neither a gradient nor an optimiser state of the size of
-the vocabulary is ever touched. Up to `num_sampled` classes the softmax is exact.
+Class rows live outside autograd, each rank of a group holding a range of them. A step gathers only
+the rows it needs and `step` writes their updates back, so neither a gradient nor an optimiser pass
+of the size of the vocabulary exists. Up to `num_sampled` classes, or with the sampler `full`, the
+softmax is exact. Rows, draws and losses are the same for any number of ranks.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional as F
 
 from openmofi.config import HeadSettings
 from openmofi.errors import MismatchError
-from openmofi.train.losses import cosface
+from openmofi.train import row_optim
+from openmofi.train.class_sampling import ClassSampler, mix, present_classes
+from openmofi.train.collectives import gather, num_ranks, rank_of, row_ranges
+from openmofi.train.head_files import load_head_rows, save_head
+from openmofi.train.sharded_softmax import MOST_AT_ONCE, Comparison, cross_entropy, row_gradients
 
-_BETA1, _BETA2, _EPSILON = 0.9, 0.99, 1e-8
+__all__ = ["EntityHead", "load_head_rows", "save_head"]
+
+_DRAWN_AT_ONCE = 16_384  # initial rows; part of what a seed means
 
 
 class EntityHead:
-    """Rows of a cosine classifier with their own lazy Adam state."""
+    """Rows of a cosine classifier with their own optimiser.
 
-    def __init__(self, num_classes: int, dim: int, settings: HeadSettings, *, seed: int = 0):
-        generator = torch.Generator().manual_seed(seed)
-        self.rows_ND = F.normalize(torch.randn(num_classes, dim, generator=generator), dim=-1)
-        self.first_ND = torch.zeros_like(self.rows_ND)
-        self.second_ND = torch.zeros_like(self.rows_ND)
-        self.updates_N = torch.zeros(num_classes, dtype=torch.int32)
-        self.settings, self.seed = settings, seed
-        self._leaf_SD: Tensor | None = None
-        self._classes_S: Tensor | None = None
+    Args:
+        num_classes: size of the vocabulary, over all ranks.
+        dim: width of the image vectors.
+        settings: loss, sampler and optimiser.
+        seed: of the initial rows and of the draws.
+        device: where the rows are.
+        group: the ranks that share the rows; all of them call every method together.
+        class_counts: images of every class, for the sampler `popularity`.
+
+    Raises:
+        SettingsError: sampler `popularity` without counts.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        settings: HeadSettings,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        group: dist.ProcessGroup | None = None,
+        class_counts: Int[Tensor, " N"] | None = None,
+    ):
+        self.num_classes, self.settings, self.group = num_classes, settings, group
+        device = torch.device(device)
+        ranges = row_ranges(num_classes, num_ranks(group))
+        self.row_range = ranges[rank_of(group)]
+        self.trim = device.type == "cpu"
+        """Cut padding off; on a GPU that would mean to wait for it, so shapes are fixed there."""
+        num_rows = self.row_range[1] - self.row_range[0] + 1  # and one that padding points to
+        self._rows_ND = torch.zeros(num_rows, dim, device=device)
+        _draw_rows(self.rows_ND, self.row_range, num_classes, seed)
+        self._state = row_optim.make_state(settings.optimizer, num_rows, dim, device)
+        self._sampler: ClassSampler | None = None
+        if settings.sampler != "full" and num_classes > settings.num_sampled:
+            self._sampler = ClassSampler(
+                num_classes, settings, seed=seed, device=device, class_counts=class_counts
+            )
+            self._most_drawn = self._sampler.most_present(*self.row_range)
+        self._kernels = _kernels_for(device)
+        self._mesh: DeviceMesh | None = None
+        if group is not None and num_ranks(group) > 1:
+            self._mesh = DeviceMesh.from_group(group, device.type)
+        self._index: row_optim.Rows = slice(0, 0)
+        self._comparison: Comparison | None = None
 
     @property
-    def num_classes(self) -> int:
-        """Number of rows."""
-        return len(self.rows_ND)
-
-    def to(self, device: torch.device) -> EntityHead:
-        """Moves the rows and their state."""
-        for name in ("rows_ND", "first_ND", "second_ND", "updates_N"):
-            setattr(self, name, getattr(self, name).to(device))
-        return self
+    def rows_ND(self) -> Float[Tensor, "N D"]:
+        """The unit rows that this rank holds."""
+        return self._rows_ND[:-1]
 
     def loss(
         self,
@@ -54,104 +93,166 @@ class EntityHead:
         *,
         step: int,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Returns (loss, accuracy without margin) and remembers the rows that it used.
+        """Returns (loss, accuracy without margin) of this rank's images.
 
         Args:
-            images_BD: unit vectors.
+            images_BD: unit vectors, as many on every rank.
             targets_BK: true classes, first one the target, -1 where there are fewer than K.
-            step: keys the sampling, so that any step can be repeated.
+            step: keys the draw of classes, so that any step can be repeated.
         """
-        classes_S, log_correction_S = self._sample(targets_BK, step)
-        self._classes_S = classes_S
-        self._leaf_SD = self.rows_ND[classes_S].requires_grad_()
-        cosines_BS = images_BD @ F.normalize(self._leaf_SD, dim=-1).T
-        columns_BK = torch.searchsorted(classes_S, targets_BK.clamp(min=0))
-        counts_BS = torch.zeros_like(cosines_BS, dtype=torch.int32)
-        masked_BS = counts_BS.scatter_add_(1, columns_BK, (targets_BK >= 0).int()) > 0
-        target_B = columns_BK[:, 0]
-        masked_BS.scatter_(1, target_B[:, None], False)
-        loss = cosface(
-            cosines_BS,
-            target_B,
-            margin=self.settings.margin,
-            scale=self.settings.scale,
-            log_correction_C=log_correction_S,
-            masked_BC=masked_BS,
-        )
-        best_B = cosines_BS.detach().masked_fill(masked_BS, -2.0).argmax(1)
-        return loss, (best_B == target_B).float().mean()
+        assert len(images_BD) == len(targets_BK) >= 1, "every rank needs an image"
+        targets_AK = gather(targets_BK.to(self._rows_ND.device), self.group)
+        comparison = self._compare(targets_AK, step)
+        device_type = images_BD.device.type
+        if torch.is_autocast_enabled(device_type):
+            comparison.product_dtype = torch.get_autocast_dtype(device_type)
+        self._comparison = comparison
+        return cross_entropy(images_BD, comparison)
 
-    def _sample(self, targets_BK: Tensor, step: int) -> tuple[Tensor, Tensor | None]:
-        """Returns sorted class ids of this step and their logQ correction (None: all classes)."""
-        total, wanted = self.num_classes, self.settings.num_sampled
-        device = targets_BK.device
-        if total <= wanted:
-            return torch.arange(total, device=device), None
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        drawn = torch.randint(total, (wanted,), generator=generator).to(device)
-        positives = targets_BK[targets_BK >= 0].unique()
-        classes_S = torch.cat([drawn, positives]).unique()
-        # A class is present by chance with this probability; the batch's own classes are always
-        # present, and must not be favoured for it.
-        inclusion = 1.0 - (1.0 - 1.0 / total) ** wanted
-        correction_S = torch.full((len(classes_S),), inclusion, device=device).log()
-        correction_S[torch.searchsorted(classes_S, positives)] = 0.0
-        return classes_S, correction_S
+    def row_gradients(self) -> Iterator[tuple[row_optim.Rows, Tensor]]:
+        """Yields (row numbers within the shard, gradient of these rows normalised), in blocks.
+
+        The gradient is that of the mean over ranks of the loss that last went backward. Row number
+        `len(rows_ND)` is padding.
+        """
+        assert self._comparison is not None, "no loss yet"
+        for first, last, gradient_SD in row_gradients(self._comparison):
+            whole = isinstance(self._index, Tensor)
+            yield self._index if whole else slice(first, last), gradient_SD
 
     @torch.no_grad()
-    def step(self, *, learning_rate: float) -> None:
-        """Updates the rows that the last loss used (Adam per row, bias-corrected per row)."""
-        assert self._leaf_SD is not None, "no loss yet"
-        index, grad_SD = self._classes_S, self._leaf_SD.grad
-        assert grad_SD is not None, "no backward yet"
-        updates_S = self.updates_N[index] + 1
-        first_SD = torch.lerp(grad_SD, self.first_ND[index], _BETA1)
-        second_SD = torch.lerp(grad_SD.square(), self.second_ND[index], _BETA2)
-        self.updates_N[index] = updates_S
-        self.first_ND[index] = first_SD
-        self.second_ND[index] = second_SD
-        count_S1 = updates_S[:, None].float()
-        mean_SD = first_SD / (1 - _BETA1**count_S1)
-        deviation_SD = (second_SD / (1 - _BETA2**count_S1)).sqrt() + _EPSILON
-        moved_SD = self._leaf_SD - learning_rate * mean_SD / deviation_SD
-        self.rows_ND[index] = F.normalize(moved_SD, dim=-1)  # only their direction matters
-        self._leaf_SD = None
+    def step(self, *, learning_rate: float, skip: Tensor | None = None) -> None:
+        """Updates the rows that the last loss used.
+
+        Args:
+            learning_rate: step size of the rows.
+            skip: 0-d; nonzero leaves everything as it is, without asking the device.
+        """
+        update = self._kernels.update_rows if self._kernels else row_optim.update_rows
+        for index, gradient_SD in self.row_gradients():
+            update(
+                self.settings.optimizer,
+                self._rows_ND,
+                self._state,
+                index,
+                gradient_SD,
+                learning_rate=learning_rate,
+                skip=skip,
+            )
+        self._comparison = None
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns everything that resuming needs."""
-        return {
-            "rows": self.rows_ND,
-            "first": self.first_ND,
-            "second": self.second_ND,
-            "updates": self.updates_N,
-        }
+        """Returns everything that resuming needs: the storage itself, DTensors under a group."""
+        tensors = {"rows": self._rows_ND} | self._state
+        return {name: self._shared(values[:-1]) for name, values in tensors.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes up a state.
+        """Copies a state, in `state_dict`'s form, into the storage.
 
         Raises:
-            MismatchError: it has another number of classes or another width.
+            MismatchError: it has another number of classes, another width or optimiser.
         """
-        if state["rows"].shape != self.rows_ND.shape:
+        own = self.state_dict()
+        shapes = {name: tuple(values.shape) for name, values in own.items()}
+        given = {name: tuple(values.shape) for name, values in state.items()}
+        if given.get("rows") != shapes["rows"]:
             raise MismatchError(
-                f"The checkpoint's entity head is {tuple(state['rows'].shape)} but this dataset "
-                f"and model need {tuple(self.rows_ND.shape)}; resume with the same dataset."
+                f"The checkpoint's entity head is {given.get('rows')} but this dataset and model "
+                f"need {shapes['rows']}; resume with the same dataset."
             )
-        device = self.rows_ND.device
-        self.rows_ND = state["rows"].to(device)
-        self.first_ND = state["first"].to(device)
-        self.second_ND = state["second"].to(device)
-        self.updates_N = state["updates"].to(device)
+        if given != shapes:
+            raise MismatchError(
+                f"The checkpoint's entity head keeps {', '.join(given)} of another optimizer than "
+                f"{self.settings.optimizer!r}; resume with the same head.optimizer."
+            )
+        for name, values in own.items():
+            values.copy_(state[name])
+
+    def _compare(self, targets_AK: Tensor, step: int) -> Comparison:
+        """Returns what this step compares the images with, and remembers the rows' numbers."""
+        first, last = self.row_range
+        if self._sampler is None:
+            self._index = slice(0, last - first)
+            return Comparison(
+                columns_AK=_columns(targets_AK - first, self._index),
+                num_columns=last - first,
+                unit_rows=lambda a, b: F.normalize(self._rows_ND[a:b], dim=-1),
+                settings=self.settings,
+                group=self.group,
+                dtype=self._rows_ND.dtype,
+                keep_row_gradient=last - first <= MOST_AT_ONCE,
+            )
+        classes = present_classes(
+            self._sampler,
+            targets_AK.flatten(),
+            step=step,
+            shard=self.row_range,
+            most_drawn=self._most_drawn,
+            log_q=self.settings.log_q,
+            trim=self.trim,
+        )
+        self._index = classes.rows_S
+        unit_SD = self._gathered(classes.rows_S)
+        return Comparison(
+            columns_AK=_columns(
+                torch.where(targets_AK < last, targets_AK - first, -1), classes.rows_S
+            ),
+            num_columns=len(unit_SD),
+            unit_rows=lambda a, b: unit_SD[a:b],
+            settings=self.settings,
+            group=self.group,
+            dtype=self._rows_ND.dtype,
+            log_q_S=classes.log_q_S,
+            padding_S=classes.padding_S,
+        )
+
+    def _gathered(self, index_S: Tensor) -> Tensor:
+        """Returns normalised copies of rows."""
+        if self._kernels:
+            return self._kernels.gather_unit_rows(self._rows_ND, index_S)
+        return F.normalize(self._rows_ND.index_select(0, index_S), dim=-1)
+
+    def _shared(self, local: Tensor) -> Tensor:
+        """Returns this rank's part as a view of the whole, if there are several ranks."""
+        if self._mesh is None:
+            return local
+        shape = torch.Size((self.num_classes, *local.shape[1:]))
+        stride = local.stride()
+        return DTensor.from_local(
+            local, self._mesh, [Shard(0)], run_check=False, shape=shape, stride=stride
+        )
 
 
-def save_head(head: EntityHead, ids: list[str], out: Path) -> None:
-    """Writes the rows (safetensors) and the entity id of each row."""
-    out.mkdir(parents=True, exist_ok=True)
-    save_file({"rows": head.rows_ND.cpu().contiguous()}, out / "rows.safetensors")
-    (out / "ids.json").write_text(json.dumps(ids, ensure_ascii=False))
+def _draw_rows(rows_ND: Tensor, row_range: tuple[int, int], num_classes: int, seed: int) -> None:
+    """Fills a shard with random directions: each block of classes has its own, however sharded."""
+    first, last = row_range
+    for start in range(first - first % _DRAWN_AT_ONCE, last, _DRAWN_AT_ONCE):
+        end = min(start + _DRAWN_AT_ONCE, num_classes)
+        key = mix(seed, start) >> 1 if start else seed
+        generator = torch.Generator().manual_seed(key)
+        drawn_CD = F.normalize(
+            torch.randn(end - start, rows_ND.shape[1], generator=generator), dim=-1
+        )
+        low, high = max(first, start), min(last, end)
+        rows_ND[low - first : high - first] = drawn_CD[low - start : high - start]
 
 
-def load_head_rows(folder: Path) -> tuple[Float[Tensor, "N D"], list[str]]:
-    """Returns (unit class rows, entity ids) as `save_head` wrote them."""
-    rows_ND = load_file(folder / "rows.safetensors")["rows"]
-    return F.normalize(rows_ND.float(), dim=-1), json.loads((folder / "ids.json").read_text())
+def _columns(rows_AK: Tensor, index: row_optim.Rows) -> Tensor:
+    """Returns the place of each row number in the (ascending) index, -1 where it is not there."""
+    if isinstance(index, slice):
+        return torch.where((rows_AK >= 0) & (rows_AK < index.stop), rows_AK, -1)
+    if not len(index):
+        return torch.full_like(rows_AK, -1)
+    places_AK = torch.searchsorted(index, rows_AK).clamp(max=len(index) - 1)
+    return torch.where((rows_AK >= 0) & (index[places_AK] == rows_AK), places_AK, -1)
+
+
+def _kernels_for(device: torch.device):
+    """Returns the fused GPU kernels, where there is a GPU that Triton compiles for."""
+    if device.type != "cuda":
+        return None
+    try:
+        from openmofi.train import row_kernels
+    except ImportError:
+        return None
+    return row_kernels

@@ -1,73 +1,170 @@
-"""The losses of the three recipes; dense maths, kept plain.
+"""The losses between pictures and texts; dense maths, kept plain.
 
-Legend: B batch, C classes in this step, D embedding width.
-Supervised: CosFace (arXiv 1801.09414) over entities. Contrastive: symmetric InfoNCE as in CLIP
-(arXiv 2103.00020). Multi-task: their weighted sum (MOFI, arXiv 2306.07952, section 3).
+Legend: b this process's batch, B the batch of all processes, D embedding width, M keys of a pair.
+Each is the mean over this process's pairs; the features of the other processes are their negatives
+(see distributed.py for what that means for gradients). The entity head has its own loss.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from openmofi.train.distributed import World, gather
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100.0)
+SIGLIP_LOGIT_SCALE = math.log(10.0)
+SIGLIP_LOGIT_BIAS = -10.0
+TEACHER_SCALE = 100.0
 _MINUS_INFINITY = -1e9  # finite: a fully masked row must not give NaN
-
-
-def cosface(
-    cosines_BC: Float[Tensor, "B C"],
-    targets_B: Int[Tensor, " B"],
-    *,
-    margin: float,
-    scale: float,
-    log_correction_C: Float[Tensor, " C"] | None = None,
-    masked_BC: Bool[Tensor, "B C"] | None = None,
-) -> Float[Tensor, ""]:
-    """Returns the mean cross entropy of z = s (cos - m [c = target]) - log_correction.
-
-    Args:
-        cosines_BC: cosines of images and class rows.
-        targets_B: column of each image's true class.
-        margin: m, lowers only the true class, so that training must exceed it.
-        scale: s, the inverse temperature.
-        log_correction_C: log of each class's expected count among the sampled ones (logQ).
-        masked_BC: classes that are no negatives of an image (its other true entities).
-    """
-    onehot_BC = F.one_hot(targets_B, cosines_BC.shape[1]).to(cosines_BC.dtype)
-    logits_BC = scale * (cosines_BC - margin * onehot_BC)
-    if log_correction_C is not None:
-        logits_BC = logits_BC - log_correction_C
-    if masked_BC is not None:
-        logits_BC = logits_BC.masked_fill(masked_BC & (onehot_BC == 0), _MINUS_INFINITY)
-    return F.cross_entropy(logits_BC, targets_B)
+_CHUNK = 1024
 
 
 def info_nce(
-    images_BD: Float[Tensor, "B D"],
-    texts_BD: Float[Tensor, "B D"],
+    images_bD: Float[Tensor, "b D"],
+    texts_bD: Float[Tensor, "b D"],
     logit_scale: Float[Tensor, ""],
     *,
-    groups_B: Int[Tensor, " B"] | None = None,
+    keys_bM: Int[Tensor, "b M"] | None = None,
+    world: World | None = None,
 ) -> Float[Tensor, ""]:
-    """Returns the mean of the image-to-text and text-to-image cross entropies.
+    """Returns the mean of the image-to-text and text-to-image cross entropies (CLIP).
+
+    Each process compares its own pictures with everybody's texts and its own texts with everybody's
+    pictures, so that no process holds more than two b x B blocks (arXiv 2103.00020; the "local
+    loss" of open_clip).
 
     Args:
-        images_BD: unit vectors; row i belongs to row i of the texts.
-        texts_BD: unit vectors.
+        images_bD: unit vectors; row i belongs to row i of the texts.
+        texts_bD: unit vectors.
         logit_scale: log of the inverse temperature, capped at log 100 as in CLIP.
-        groups_B: rows of one group (the same entity) are not each other's negatives; negative
-            numbers belong to no group.
+        keys_bM: pairs that share a key (the same entity, the same text) are not each other's
+            negatives; negative numbers are no keys.
+        world: the processes that train together.
     """
-    logits_BB = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * images_BD @ texts_BD.T
-    if groups_B is not None:
-        same_BB = (groups_B[:, None] == groups_B[None, :]) & (groups_B >= 0)[:, None]
-        same_BB.fill_diagonal_(False)
-        logits_BB = logits_BB.masked_fill(same_BB, _MINUS_INFINITY)
-    targets_B = torch.arange(len(images_BD), device=images_BD.device)
-    both = F.cross_entropy(logits_BB, targets_B) + F.cross_entropy(logits_BB.T, targets_B)
-    return both / 2
+    scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    images_BD, texts_BD = gather(images_bD, world), gather(texts_bD, world)
+    to_texts_bB = scale * images_bD @ texts_BD.T
+    to_images_bB = scale * texts_bD @ images_BD.T
+    own_b = _own_columns(images_bD, world)
+    if keys_bM is not None:
+        same_bB = same_keys(keys_bM, _all(keys_bM, world), own_b)
+        to_texts_bB = to_texts_bB.masked_fill(same_bB, _MINUS_INFINITY)
+        to_images_bB = to_images_bB.masked_fill(same_bB, _MINUS_INFINITY)
+    return (F.cross_entropy(to_texts_bB, own_b) + F.cross_entropy(to_images_bB, own_b)) / 2
+
+
+def siglip(
+    images_bD: Float[Tensor, "b D"],
+    texts_bD: Float[Tensor, "b D"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    *,
+    keys_bM: Int[Tensor, "b M"] | None = None,
+    world: World | None = None,
+    chunk: int = _CHUNK,
+) -> Float[Tensor, ""]:
+    """Returns the sigmoid loss of all pairs, summed over texts, mean over pictures (SigLIP).
+
+    Texts are taken in chunks and their logits computed again for the gradient, so memory grows with
+    b x chunk and not with b x B (arXiv 2303.15343, section 3.3).
+
+    Args:
+        images_bD: unit vectors; row i belongs to row i of the texts.
+        texts_bD: unit vectors.
+        logit_scale: log of the inverse temperature.
+        logit_bias: added to every logit.
+        keys_bM: as in `info_nce`.
+        world: the processes that train together.
+        chunk: texts at a time.
+    """
+    texts_BD = gather(texts_bD, world)
+    keys_BM = None if keys_bM is None else _all(keys_bM, world)
+    own_b = _own_columns(images_bD, world)
+    scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+
+    def part(images_bD: Tensor, texts_cD: Tensor, scale: Tensor, bias: Tensor, first: int):
+        logits_bc = scale * images_bD @ texts_cD.T + bias
+        columns_c = first + torch.arange(len(texts_cD), device=own_b.device)
+        true_bc = own_b[:, None] == columns_c[None, :]
+        losses_bc = -F.logsigmoid(torch.where(true_bc, logits_bc, -logits_bc))
+        if keys_bM is not None and keys_BM is not None:
+            same_bc = same_keys(keys_bM, keys_BM[columns_c], own_b - first)
+            losses_bc = losses_bc.masked_fill(same_bc, 0.0)
+        return losses_bc.sum()
+
+    total = images_bD.new_zeros(())
+    for first in range(0, len(texts_BD), chunk):
+        texts_cD = texts_BD[first : first + chunk]
+        total = total + checkpoint(  # pyrefly: ignore[unsupported-operation]
+            part, images_bD, texts_cD, scale, logit_bias, first, use_reentrant=False
+        )
+    return total / len(images_bD)
+
+
+def distillation(
+    images_bD: Float[Tensor, "b D"],
+    texts_bD: Float[Tensor, "b D"],
+    logit_scale: Float[Tensor, ""],
+    teachers: Sequence[tuple[Float[Tensor, "b _"], Float[Tensor, "b _"]]],
+    *,
+    world: World | None = None,
+) -> Float[Tensor, ""]:
+    """Returns the cross entropy of the student's rows against the mean of the teachers' rows.
+
+    A row is the softmax of one picture over the batch's texts, or of one text over its pictures
+    (MobileCLIP, arXiv 2311.17049, section 4).
+
+    Args:
+        images_bD: unit vectors of the student.
+        texts_bD: unit vectors of the student.
+        logit_scale: log of the student's inverse temperature.
+        teachers: each one's unit vectors of the same pictures and texts, of its own width.
+        world: the processes that train together.
+    """
+    scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    all_images, all_texts = gather(images_bD, world), gather(texts_bD, world)
+    loss = images_bD.new_zeros(())
+    for own_bD, others_BD, side in ((images_bD, all_texts, 0), (texts_bD, all_images, 1)):
+        wanted_bB = torch.stack(
+            [
+                (TEACHER_SCALE * pair[side] @ _all(pair[1 - side], world).T).softmax(1)
+                for pair in teachers
+            ]
+        ).mean(0)
+        loss = loss + F.cross_entropy(scale * own_bD @ others_BD.T, wanted_bB) / 2
+    return loss
+
+
+def same_keys(
+    keys_bM: Int[Tensor, "b M"], keys_BM: Int[Tensor, "B M"], own_b: Int[Tensor, " b"]
+) -> Bool[Tensor, "b B"]:
+    """Returns where two pairs share a key of the same kind; a pair does not mask itself.
+
+    Args:
+        keys_bM: keys of this process's pairs; negative numbers are no keys.
+        keys_BM: keys of the others.
+        own_b: column of each of this process's pairs; may lie outside.
+    """
+    same_bB = torch.zeros(len(keys_bM), len(keys_BM), dtype=torch.bool, device=keys_bM.device)
+    for kind in range(keys_bM.shape[1]):
+        equal_bB = keys_bM[:, kind, None] == keys_BM[None, :, kind]
+        same_bB |= equal_bB & (keys_bM[:, kind] >= 0)[:, None]
+    columns_B = torch.arange(len(keys_BM), device=keys_bM.device)
+    return same_bB & (own_b[:, None] != columns_B[None, :])
+
+
+def _own_columns(rows_bD: Tensor, world: World | None) -> Int[Tensor, " b"]:
+    first = world.rank * len(rows_bD) if world is not None else 0
+    return first + torch.arange(len(rows_bD), device=rows_bD.device)
+
+
+def _all(rows: Tensor, world: World | None) -> Tensor:
+    return rows if world is None else world.all_gather(rows)

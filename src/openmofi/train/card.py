@@ -1,0 +1,34 @@
+"""The model card of a trained model."""
+
+from __future__ import annotations
+
+import yaml
+
+import openmofi
+from openmofi.config import TrainSettings, as_dict
+from openmofi.model import MofiModel
+from openmofi.train.data import TrainData
+
+
+def model_card(
+    settings: TrainSettings, data: TrainData, model: MofiModel, scores: dict[str, float]
+) -> str:
+    """Returns README.md: what the model is, how it came about, how to load it."""
+    recipe = yaml.safe_dump(as_dict(settings), sort_keys=False)
+    measured = "".join(f"- {name}: {value:.4f}\n" for name, value in scores.items())
+    return f"""---
+library_name: transformers
+tags: [openmofi, image-feature-extraction, zero-shot-image-classification]
+---
+# {settings.model.init or settings.model.preset}, trained with OpenMOFI {openmofi.__version__}
+
+A dual encoder (images and texts into one space of {model.dim} dimensions), trained for
+{settings.steps} steps of {settings.batch_size} on {len(data)} images of
+{len(data.entity_ids)} entities. Load it with `openmofi.model.load_model(path)`, or with
+`transformers.AutoModel` and `AutoTokenizer`; `preprocessor_config.json` says how pictures enter.
+
+{"On images held out of the training data:" if measured else ""}
+{measured}
+```yaml
+{recipe}```
+"""

@@ -1,0 +1,86 @@
+"""What a model knows of images that its run never learns from -> named scores.
+
+With entities: retrieval mAP, top-1 and kNN among the held-out images, and zero-shot accuracy by
+the texts of their entities. Of raw pairs: how often a picture finds its own caption, and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from openmofi.config import EvaluationSettings
+from openmofi.embed import Places, encode_places
+from openmofi.evaluate.knn import knn
+from openmofi.evaluate.retrieval import retrieval
+from openmofi.evaluate.zeroshot import class_vectors, zero_shot
+from openmofi.model import MofiModel
+from openmofi.train.data import TrainData
+from openmofi.train.distributed import World
+
+_PREFIX = "heldout_"
+
+
+class HeldOut:
+    """The held-out images of a run."""
+
+    def __init__(self, data: TrainData, settings: EvaluationSettings, *, reads_texts: bool):
+        self.data = data.take(np.arange(min(len(data), settings.max_images)))
+        self.reads_texts = reads_texts
+
+    def measure(self, model: MofiModel, world: World) -> dict[str, float]:
+        """Returns the scores of a model; all processes share the work.
+
+        Args:
+            model: its weights must be whole in every process.
+            world: the processes.
+        """
+        vectors, rows = self._encode(model, world)
+        if len(rows) < 2:
+            return {}
+        labelled = self.data.classes is not None
+        scores = self._by_entity(model, vectors, rows) if labelled else ()
+        if not labelled:
+            texts = model.encode_texts(self.data.table["caption"].take(pa.array(rows)).to_pylist())
+            scores = _recall(vectors, texts)
+        return {_PREFIX + name: value for name, value in scores}
+
+    def _encode(self, model: MofiModel, world: World) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (vectors of the readable images, their rows), in every process."""
+        mine = np.arange(len(self.data))[world.rank :: world.size]
+        places = Places(self.data.table.take(pa.array(mine)), self.data.root, {})
+        vectors = np.zeros((len(self.data), model.dim), dtype=np.float32)
+        read = np.zeros(len(self.data), dtype=np.float32)
+        for chunk, part, _ in encode_places(model, places):
+            rows = mine[chunk["place"].to_numpy()]
+            vectors[rows], read[rows] = part, 1.0
+        if world.size > 1:
+            shares = torch.from_numpy(np.concatenate([vectors, read[:, None]], 1))
+            joined = world.all_gather(shares.to(world.device)).cpu().numpy()
+            joined = joined.reshape(world.size, len(self.data), -1).sum(0)
+            vectors, read = joined[:, :-1], joined[:, -1]
+        rows = np.flatnonzero(read > 0)
+        return vectors[rows], rows
+
+    def _by_entity(
+        self, model: MofiModel, vectors: np.ndarray, rows: np.ndarray
+    ) -> Iterator[tuple[str, float]]:
+        targets = self.data.targets(rows)[:, 0]
+        yield from chain(retrieval(vectors, targets), knn(vectors, targets))
+        if self.reads_texts and self.data.vocabulary is not None:
+            present, labels = np.unique(targets, return_inverse=True)
+            texts = self.data.vocabulary.take(pa.array(present))
+            names, descriptions = (texts[n].to_pylist() for n in ("label", "description"))
+            yield from zero_shot(vectors, labels, class_vectors(model, names, descriptions))
+
+
+def _recall(images: np.ndarray, texts: np.ndarray) -> Iterator[tuple[str, float]]:
+    """Yields recall@1 in both directions; another pair with the same text is as good."""
+    similarity = images @ texts.T
+    own = np.diag(similarity)
+    yield "image_to_text_r1", float((similarity.max(1) <= own).mean())
+    yield "text_to_image_r1", float((similarity.max(0) <= own).mean())

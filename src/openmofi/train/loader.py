@@ -1,0 +1,271 @@
+"""The batches of a run: a step's number -> decoded pictures, their entities, their tokens.
+
+A batch is a function of its step's number, so threads or processes may make any of them in any
+order, and the shares of several training processes join to the batch of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from openmofi.errors import InputError
+from openmofi.model.transform import Transform
+from openmofi.pairs import ImageReader
+from openmofi.pictures import decode
+from openmofi.train.augment import NUM_DRAWS
+from openmofi.train.data import TrainData
+from openmofi.train.order import Order, uniform
+from openmofi.train.teacher import Teacher
+from openmofi.train.texts import TextMix, meaning_keys
+
+_PREFETCH = 3
+_MOST_STAND_INS = 64
+_CACHE_BYTES = 1 << 30
+_DRAWS_KEY = 0xA0C
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one process learns from in one step."""
+
+    step: int
+    rows: Int[Tensor, " b"]
+    """Rows of TrainData.table."""
+    epochs: Int[Tensor, " b"]
+    """Which pass over the data each image belongs to."""
+    draws: Float[Tensor, "b draws"]
+    """Random numbers for augment.augment."""
+    pixels: UInt8[Tensor, "b size size 3"]
+    """Decoded to the network's size."""
+    targets: Int[Tensor, "b K"]
+    """Classes, the one meant in this step first, -1 where there are fewer."""
+    tokens: dict[str, Int[Tensor, "b length"]]
+    """What the text tower takes; empty without an image-text loss."""
+    keys: Int[Tensor, "b 2"]
+    """texts.meaning_keys."""
+    teachers: tuple[tuple[Float[Tensor, "b E"], Float[Tensor, "b E"]], ...]
+    """What each teacher makes of the pictures and of the texts."""
+    num_unreadable: int
+    """Pictures that could not be decoded; other images of the data stand in for them."""
+
+    def to(self, device: torch.device) -> Batch:
+        """Returns the batch on a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Returns the batch where a GPU fetches it without waiting."""
+        return self._each(Tensor.pin_memory)
+
+    def part(self, piece: slice) -> Batch:
+        """Returns some of its images."""
+        return self._each(lambda tensor: tensor[piece])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {n: change(v) for n, v in named.items() if isinstance(v, Tensor)}
+        changed["tokens"] = {name: change(tokens) for name, tokens in self.tokens.items()}
+        changed["teachers"] = tuple((change(one), change(two)) for one, two in self.teachers)
+        return replace(self, **changed)
+
+
+class BatchMaker(Dataset):
+    """Makes the batch of any step."""
+
+    def __init__(
+        self,
+        data: TrainData,
+        transform: Transform,
+        order: Order,
+        *,
+        batch_size: int,
+        share: slice | None = None,
+        texts: TextMix | None = None,
+        tokenize: Callable[[list[str]], dict[str, Tensor]] | None = None,
+        teachers: Sequence[Teacher] = (),
+        draw_entity: bool = False,
+        cache_bytes: int = _CACHE_BYTES,
+    ):
+        """Notes where the pictures lie.
+
+        Args:
+            data: the images.
+            transform: brings a picture to the network's size.
+            order: which rows come when.
+            batch_size: images per step, of all processes.
+            share: those that are this process's; None: all.
+            texts: draws the texts.
+            tokenize: texts -> what the text tower takes; None: nobody reads them.
+            teachers: whose vectors come along; they say which augmentations there are.
+            draw_entity: mean any of an image's entities, not always the best.
+            cache_bytes: decoded pictures of data that fits into it are kept, since a small encoder
+                would otherwise wait for JPEG in every epoch.
+        """
+        self.data, self.transform, self.order = data, transform, order
+        self.batch_size, self.share = batch_size, share or slice(0, batch_size)
+        self.texts, self.tokenize, self.draw_entity = texts, tokenize, draw_entity
+        self.teachers = tuple(teachers)
+        self._reader = ImageReader(data.root)
+        self._shards, self._paths = (data.table[n].combine_chunks() for n in ("shard", "path"))
+        self._offsets, self._sizes = (data.table[n].to_numpy() for n in ("offset", "size"))
+        cacheable = len(data) * transform.size**2 * 3 <= cache_bytes
+        self._cache: dict[int, np.ndarray | None] | None = {} if cacheable else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Lets another process make batches: it opens the shards itself."""
+        return {**self.__dict__, "_reader": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self._reader = ImageReader(self.data.root)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Returns this process's part of the batch of step `index`.
+
+        Raises:
+            InputError: of one place in the order, dozens of pictures cannot be read.
+        """
+        positions = np.arange(index * self.batch_size, (index + 1) * self.batch_size)[self.share]
+        rows = self.order.rows(positions)
+        side, unreadable = self.transform.size, 0
+        pixels = np.empty((len(rows), side, side, 3), dtype=np.uint8)
+        for place, row in enumerate(rows.tolist()):
+            decoded = self._pixels(row)
+            if decoded is None:
+                rows[place], decoded = self._stand_in(int(positions[place]))
+                unreadable += 1
+            pixels[place] = decoded
+        return self._batch(index, positions, rows, pixels, unreadable)
+
+    def _batch(
+        self,
+        step: int,
+        positions: np.ndarray,
+        rows: np.ndarray,
+        pixels: np.ndarray,
+        unreadable: int,
+    ) -> Batch:
+        draws = uniform(positions, columns=NUM_DRAWS + 3, key=self.order.seed + _DRAWS_KEY)
+        targets = self._targets(rows, draws[:, NUM_DRAWS])
+        changes, tokens, taught = draws[:, :NUM_DRAWS], {}, []
+        keys = np.full((len(rows), 2), -1, dtype=np.int64)
+        if self.texts is not None and self.tokenize is not None:
+            kinds = self.texts.kinds(draws[:, NUM_DRAWS + 1])
+            drawn = self.texts.texts(kinds, rows, targets[:, 0])
+            tokens, keys = self.tokenize(drawn), meaning_keys(targets[:, 0], drawn)
+            for teacher in self.teachers:
+                number = teacher.choose(draws[:, NUM_DRAWS + 2])
+                changes = teacher.draws(rows, number)
+                taught.append(teacher.vectors(rows, number, kinds, targets[:, 0]))
+        return Batch(
+            step=step,
+            rows=torch.from_numpy(rows),
+            epochs=torch.from_numpy(positions // self.order.total),
+            draws=torch.from_numpy(changes.astype(np.float32)),
+            pixels=torch.from_numpy(pixels),
+            targets=torch.from_numpy(targets),
+            tokens=tokens,
+            keys=torch.from_numpy(keys),
+            teachers=tuple((torch.from_numpy(one), torch.from_numpy(two)) for one, two in taught),
+            num_unreadable=unreadable,
+        )
+
+    def _targets(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Returns the images' classes, the one meant in this step first."""
+        targets = self.data.targets(rows)
+        if self.draw_entity:
+            column = (draws * (targets >= 0).sum(1)).astype(np.int64)
+            each = np.arange(len(rows))
+            best, meant = targets[:, 0].copy(), targets[each, column]
+            targets[each, column], targets[:, 0] = best, meant
+        return targets
+
+    def _stand_in(self, position: int) -> tuple[int, np.ndarray]:
+        """Returns (row, pixels) of the image that takes an unreadable one's place.
+
+        Which one follows from the position alone, so that it is the same for any number of
+        processes.
+        """
+        for attempt in range(1, _MOST_STAND_INS + 1):
+            row = int(self.order.rows(np.array([position + attempt * 7_919]))[0])
+            pixels = self._pixels(row)
+            if pixels is not None:
+                return row, pixels
+        raise InputError(
+            f"Hardly any picture can be read from {str(self.data.root)!r}: {_MOST_STAND_INS + 1} "
+            "in a row could not; are the shards still there?"
+        )
+
+    def _pixels(self, row: int) -> np.ndarray | None:
+        """Returns a decoded picture, or None if it cannot be read."""
+        if self._cache is not None and row in self._cache:
+            return self._cache[row]
+        place = {"shard": self._shards[row].as_py(), "path": self._paths[row].as_py()}
+        place |= {"offset": int(self._offsets[row]), "size": int(self._sizes[row])}
+        decoded = decode(self._reader, place, self.transform)
+        pixels = None if isinstance(decoded, str) else decoded[0]
+        if self._cache is not None:
+            self._cache[row] = pixels
+        return pixels
+
+
+class Loader:
+    """Makes the batches of steps first, first + 1, ... ahead of their use."""
+
+    def __init__(self, maker: BatchMaker, *, threads: int, workers: int = 0, pin: bool = False):
+        """Starts nothing yet.
+
+        Args:
+            maker: makes them.
+            threads: that make batches in this process, if no other does.
+            workers: processes that make batches.
+            pin: put them where a GPU fetches them without waiting.
+        """
+        self.maker, self.threads, self.workers, self.pin = maker, threads, workers, pin
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Yields the batches of steps first .. last - 1."""
+        if self.workers:
+            yield from self._from_processes(range(first, last))
+        else:
+            yield from self._from_threads(range(first, last))
+
+    def _from_processes(self, steps: range) -> Iterator[Batch]:
+        yield from DataLoader(
+            self.maker,
+            batch_size=None,
+            sampler=steps,
+            num_workers=self.workers,
+            prefetch_factor=_PREFETCH,
+            collate_fn=_as_it_is,  # pyrefly: ignore[bad-argument-type]
+            pin_memory=self.pin,
+        )
+
+    def _from_threads(self, steps: range) -> Iterator[Batch]:
+        pool = ThreadPoolExecutor(max(self.threads, 1))
+        try:
+            ahead = max(_PREFETCH, self.threads + 1)
+            pending: list[Future[Batch]] = [pool.submit(self._make, s) for s in steps[:ahead]]
+            for number in range(len(steps)):
+                future = pending.pop(0)
+                if number + ahead < len(steps):
+                    pending.append(pool.submit(self._make, steps[number + ahead]))
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _make(self, step: int) -> Batch:
+        batch = self.maker[step]
+        return batch.pin_memory() if self.pin else batch
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,132 @@
+"""Recipes: a YAML file -> TrainSettings, and which of them may change when a run goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from openmofi.config import TrainSettings, as_dict, override
+from openmofi.errors import InputError, MismatchError, SettingsError
+from openmofi.train.data import TrainData
+
+_FREE_TO_CHANGE = frozenset(
+    {
+        "steps", "epochs", "examples", "threads", "workers", "device", "parallel", "compile",
+        "grad_checkpointing", "micro_batch_size", "log_every", "checkpoint_every",
+        "keep_checkpoints", "max_skipped", "loggers", "evaluation.every", "evaluation.max_images",
+        "optim.learning_rate", "head.learning_rate", "data",
+    }
+)  # fmt: skip
+"""Settings that may differ when a run goes on; the data itself is compared by its contents."""
+
+
+def read_recipe(path: Path | str) -> TrainSettings:
+    """Returns the settings of a recipe.
+
+    Raises:
+        InputError: the file is missing or is not YAML.
+        SettingsError: it names a setting that does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no recipe {str(path)!r}; see the folder recipes/ for some.")
+    try:
+        changes = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise InputError(f"The recipe {str(path)!r} is not YAML: {first_line}.") from None
+    if not isinstance(changes, dict):
+        raise InputError(f"The recipe {str(path)!r} must list settings, as in `steps: 500`.")
+    return override(TrainSettings(), changes)
+
+
+def with_steps(settings: TrainSettings, *, images: int) -> TrainSettings:
+    """Returns settings in which epochs or examples have become steps.
+
+    Raises:
+        SettingsError: both are given.
+    """
+    if settings.epochs is not None and settings.examples is not None:
+        raise SettingsError("epochs and examples are both set; give one of them.")
+    wanted = settings.examples
+    if settings.epochs is not None:
+        wanted = round(settings.epochs * images)
+    if wanted is None:
+        return settings
+    return replace(settings, steps=max(math.ceil(wanted / settings.batch_size), 1))
+
+
+def check(settings: TrainSettings, data: TrainData) -> None:
+    """Refuses what cannot be trained.
+
+    Raises:
+        SettingsError: the settings do not fit together.
+        InputError: they do not fit the data.
+    """
+    if settings.loss.supervised <= 0 and settings.loss.contrastive <= 0:
+        raise SettingsError("loss.supervised and loss.contrastive are both 0; give one a weight.")
+    if settings.loss.supervised > 0 and data.vocabulary is None:
+        raise InputError(
+            "This recipe needs entities and the data is raw pairs; run `openmofi label` and "
+            "`openmofi select` first, or set loss.supervised=0."
+        )
+    if settings.balance > 0 and data.vocabulary is None:
+        raise InputError("The data is raw pairs, which have no rare entities; set balance=0.")
+    if settings.loss.teachers and settings.loss.contrastive <= 0:
+        raise SettingsError("loss.teachers is set, but loss.contrastive is 0; give it a weight.")
+    if settings.model.init is not None and settings.model.image_size is not None:
+        raise SettingsError(
+            "model.image_size has no effect with model.init, whose size is its own; leave it out."
+        )
+    if len(data) < settings.batch_size:
+        raise InputError(
+            f"The data has {len(data)} images, fewer than a batch; lower it with "
+            f"--set batch_size={max(len(data) // 4, 1)}."
+        )
+
+
+def check_place(out: Path, settings: TrainSettings, *, resume: bool) -> None:
+    """Refuses a directory that belongs to another run.
+
+    Raises:
+        MismatchError: it does, or it holds a run and nobody asked to go on.
+    """
+    config = out / "config.yaml"
+    if not config.is_file():
+        return
+    if not resume:
+        raise MismatchError(
+            f"{str(out)!r} already holds a run; add --resume to go on, or choose another --out."
+        )
+    before, now = (dict(_flat(d)) for d in (yaml.safe_load(config.read_text()), as_dict(settings)))
+    changed = sorted(
+        name
+        for name in (before.keys() | now.keys()) - _FREE_TO_CHANGE
+        if before.get(name) != now.get(name)
+    )
+    if changed:
+        raise MismatchError(
+            f"{str(out)!r} was started with other settings ({', '.join(changed)}); resume with "
+            "the same ones, or choose another --out."
+        )
+
+
+def write_config(out: Path, settings: TrainSettings, data: Path) -> None:
+    """Writes what a run was asked for, all defaults filled in."""
+    out.mkdir(parents=True, exist_ok=True)
+    resolved = {**as_dict(settings), "data": str(data)}
+    (out / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+
+
+def _flat(settings: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields ("loss.text", value) for nested settings."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{where}{name}.")
+        else:
+            yield f"{where}{name}", value

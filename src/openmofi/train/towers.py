@@ -1,0 +1,170 @@
+"""Both encoders as one module, and how several processes hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from openmofi.config import TrainSettings
+from openmofi.errors import SettingsError
+from openmofi.model import MofiModel
+from openmofi.train.distributed import World, share_batch_norm
+from openmofi.train.losses import SIGLIP_LOGIT_BIAS
+
+_TEXT_SIDE = ("text_model.", "text_projection.", "text_embeds", "logit_scale", "logit_bias")
+
+
+class Features(NamedTuple):
+    """What the towers make of a batch."""
+
+    images: Float[Tensor, "b D"]
+    """Not normalised."""
+    texts: Float[Tensor, "b D"] | None
+    """Not normalised; None without an image-text loss."""
+    logit_scale: Float[Tensor, ""]
+    logit_bias: Float[Tensor, ""]
+
+
+class Towers(torch.nn.Module):
+    """Pixels and tokens -> features; what DDP, FSDP and torch.compile see."""
+
+    def __init__(self, model: MofiModel, settings: TrainSettings):
+        super().__init__()
+        self.network = model.network
+        self._model = [model]  # in a list: it is no submodule
+        self.reads_texts = settings.loss.contrastive > 0
+        self.precision = settings.precision
+        start = torch.tensor(SIGLIP_LOGIT_BIAS, device=model.device)
+        self.logit_bias = torch.nn.Parameter(start)
+        self.logit_bias.requires_grad_(self.reads_texts and settings.loss.image_text == "siglip")
+        if not self.reads_texts:
+            freeze_text_side(model.network)
+
+    def forward(self, inputs: Float[Tensor, "b 3 h w"], tokens: dict[str, Tensor]) -> Features:
+        """Returns the features of normalised pixels and of tokenised texts."""
+        model = self._model[0]
+        enabled = self.precision == "bf16"
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=enabled):
+            images = model.image_features(inputs)
+            texts = model.token_features(tokens) if self.reads_texts else None
+        # Not the parameters themselves: their gradients must come with the others'.
+        return Features(
+            images.float(),
+            None if texts is None else texts.float(),
+            model.logit_scale.reshape(()) * 1.0,
+            self.logit_bias * 1.0,
+        )
+
+
+def freeze_text_side(network: torch.nn.Module) -> None:
+    """Leaves alone what a loss without texts never reaches."""
+    for name, parameter in network.named_parameters():
+        if name.startswith(_TEXT_SIDE):
+            parameter.requires_grad_(False)
+
+
+def spread(towers: Towers, settings: TrainSettings, world: World) -> torch.nn.Module:
+    """Returns the towers as the processes hold them: compiled, copied or sharded."""
+    share_batch_norm(towers.network, world)
+    if settings.grad_checkpointing:
+        _checkpoint_layers(towers.network)
+    if settings.compile:
+        towers.compile()
+    if world.size == 1:
+        return towers
+    if settings.parallel == "fsdp":
+        return _shard(towers, world)
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(
+        towers, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
+
+
+def _checkpoint_layers(network: Any) -> None:
+    """Lets a network compute its layers' activations again instead of keeping them."""
+    if not network.supports_gradient_checkpointing:
+        raise SettingsError(
+            f"A {type(network).__name__} such as this cannot compute activations twice; leave out "
+            "grad_checkpointing, and lower micro_batch_size to save memory."
+        )
+    enable = getattr(network, "activation_checkpointing_enable", None)  # transformers 5.23
+    (enable or network.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+def scalars(towers: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Returns the parameters of one number, which FSDP cannot shard."""
+    return [parameter for parameter in towers.parameters() if parameter.ndim == 0]
+
+
+def _shard(towers: Towers, world: World) -> torch.nn.Module:
+    """Shards every layer by itself, and what is left as one more."""
+    mesh = dist.init_device_mesh(world.device.type, (world.size,))
+    for parameter in towers.parameters():
+        parameter.data = parameter.data.contiguous()  # FSDP takes no channels_last
+    for module in list(towers.modules()):
+        if isinstance(module, torch.nn.ModuleList):
+            for layer in module:
+                if any(True for _ in layer.parameters()):
+                    fully_shard(layer, mesh=mesh)
+    fully_shard(towers, mesh=mesh, ignored_params=set(scalars(towers)))
+    return towers
+
+
+@contextmanager
+def gradients_shared(towers: torch.nn.Module, *, now: bool) -> Iterator[None]:
+    """Averages the gradients over the processes at the end of the backward pass inside, or not."""
+    if isinstance(towers, DistributedDataParallel) and not now:
+        with towers.no_sync():
+            yield
+        return
+    if isinstance(towers, FSDPModule):
+        towers.set_requires_gradient_sync(now)
+    yield
+
+
+def average_scalars(towers: torch.nn.Module, world: World) -> None:
+    """Averages over the processes the gradients that FSDP leaves alone."""
+    if not isinstance(towers, FSDPModule):
+        return
+    for parameter in scalars(towers):
+        if parameter.grad is not None:
+            dist.all_reduce(parameter.grad, group=world.group)
+            parameter.grad /= world.size
+
+
+@contextmanager
+def whole(towers: torch.nn.Module) -> Iterator[None]:
+    """Lets sharded towers be used outside their own forward pass; all processes must."""
+    if not isinstance(towers, FSDPModule):
+        yield
+        return
+    towers.unshard()
+    try:
+        yield
+    finally:
+        towers.reshard()
+
+
+def bare(towers: torch.nn.Module) -> Towers:
+    """Returns the towers without what spreads them."""
+    inner: Any = towers.module if isinstance(towers, DistributedDataParallel) else towers
+    assert isinstance(inner, Towers)
+    return inner
+
+
+def full_weights(towers: torch.nn.Module) -> dict[str, Tensor]:
+    """Returns the network's weights, whole and on the processor, in the first process."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(bare(towers), options=options)
+    prefix = "network."
+    named = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+    return {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}

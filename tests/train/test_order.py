@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openmofi.train.order import Order, balanced_order, permute, uniform
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3000), st.integers(0, 2**40))
+def test_permute_is_a_permutation(total, key):
+    assert sorted(permute(np.arange(total), total=total, key=key)) == list(range(total))
+
+
+def test_permute_needs_no_table_for_billions():
+    assert permute(np.array([0, 10**12]), total=10**13, key=3).max() < 10**13
+
+
+def test_keys_give_different_orders():
+    orders = {tuple(permute(np.arange(50), total=50, key=key)) for key in range(20)}
+    assert len(orders) == 20
+
+
+def test_every_row_comes_once_per_epoch():
+    rows = Order(21, 3).rows(np.arange(42))
+    assert sorted(rows[:21]) == sorted(rows[21:]) == list(range(21))
+    assert not np.array_equal(rows[:21], rows[21:])
+
+
+def test_uniform_numbers_are_even_and_follow_from_index_and_key():
+    draws = uniform(np.arange(20_000), columns=3, key=5)
+    assert ((draws >= 0) & (draws < 1)).all()
+    np.testing.assert_allclose(draws.mean(0), 0.5, atol=0.01)
+    np.testing.assert_allclose(np.corrcoef(draws.T), np.eye(3), atol=0.03)
+    np.testing.assert_array_equal(uniform(np.array([7, 3]), columns=3, key=5), draws[[7, 3]])
+    assert not np.array_equal(uniform(np.arange(9), columns=3, key=6), draws[:9])
+
+
+def _long_tail(balance):
+    classes = np.repeat([0, 1, 2], [900, 90, 10])[:, None]
+    order = balanced_order(classes, np.array([900, 90, 10]), balance=balance, seed=1)
+    rows = order.rows(np.arange(20_000))
+    return np.bincount(classes[rows, 0]) / len(rows), rows
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_a_class_of_n_images_is_seen_in_proportion_to_n_to_the_rest(balance):
+    wanted = np.array([900, 90, 10]) ** (1 - balance)
+    np.testing.assert_allclose(_long_tail(balance)[0], wanted / wanted.sum(), atol=0.01)
+
+
+def test_within_a_class_all_images_come_alike():
+    times = np.bincount(_long_tail(1.0)[1], minlength=1000)
+    for first, last in ((0, 900), (900, 990), (990, 1000)):
+        assert times[first:last].max() - times[first:last].min() <= 20  # one per epoch
+    assert times.min() > 0
+
+
+def test_the_rarest_class_of_an_image_counts():
+    classes = np.array([[0, 1], [0, -1], [0, -1], [0, -1]])
+    order = balanced_order(classes, np.array([4, 1]), balance=1.0, seed=0)
+    times = np.bincount(order.rows(np.arange(4000)), minlength=4)
+    assert times[0] == pytest.approx(4000 * 4 / 7, rel=0.05)

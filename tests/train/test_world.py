@@ -1,0 +1,180 @@
+"""Several processes must do what one does: losses, batch norm, whole runs, checkpoints."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn import functional as F
+
+from model.tiny_models import write_model
+from openmofi.errors import SettingsError
+from openmofi.model import load_model
+from openmofi.train.distributed import World, join_world, share_batch_norm
+from openmofi.train.losses import distillation, info_nce, siglip
+from selected import in_processes, losses, tiny, train_in, write_selected
+
+_PAIRS, _DIM = 8, 6
+
+
+def _features():
+    torch.manual_seed(3)
+    images, texts, one, two = (F.normalize(torch.randn(_PAIRS, _DIM), dim=-1) for _ in range(4))
+    keys = torch.tensor([[0, 9], [1, 8], [0, 7], [2, 6], [3, 9], [4, 5], [5, 4], [1, 3]])
+    scalars = [torch.tensor(1.5), torch.tensor(-3.0)]
+    return images, texts, keys, (one, two), scalars
+
+
+def _losses_on(share, world=None):
+    """Returns each loss of a share of the pairs, with the gradients of what went in."""
+    images, texts, keys, teacher, (scale, bias) = _features()
+    found = []
+    for number in range(3):
+        leaves = [images[share].clone(), texts[share].clone(), scale.clone(), bias.clone()]
+        x, y, s, b = (leaf.requires_grad_() for leaf in leaves)
+        if number == 0:
+            loss = info_nce(x, y, s, keys_bM=keys[share], world=world)
+        elif number == 1:
+            loss = siglip(x, y, s, b, keys_bM=keys[share], world=world, chunk=3)
+        else:
+            pair = (teacher[0][share], teacher[1][share])
+            loss = distillation(x, y, s, [pair], world=world)
+        loss.backward()
+        found.append((loss.detach(), x.grad, y.grad, s.grad))
+    return found
+
+
+def _batch_norm(share, world=None):
+    """Returns parameters' gradients and running statistics after one step in float64."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).double()
+    inputs, wanted = torch.randn(_PAIRS, 3, 6, 6).double(), torch.randn(_PAIRS, 4, 4, 4).double()
+    if world is not None:
+        share_batch_norm(net, world)
+    (net(inputs[share]) * wanted[share]).sum((1, 2, 3)).square().mean().backward()
+    return [p.grad for p in net.parameters()] + [b.double() for b in net.buffers()]
+
+
+def _work(folder):
+    with join_world("cpu") as world:
+        share = world.share(_PAIRS)
+        found = (_losses_on(share, world), _batch_norm(share, world), world.any(world.rank == 1))
+        torch.save(found, folder / f"rank{world.rank}.pt")
+        with pytest.raises(SettingsError, match="such as --set batch_size=10"):
+            world.share(9)
+
+
+def _run(folder, name, parallel, steps, resume=False):
+    settings = _settings(folder, parallel=parallel, checkpoint_every=3)
+    out = folder / name
+    if steps < settings.steps:  # as if it had been stopped there
+        train_in(settings, folder / "select", out)
+        if int(os.environ.get("RANK", "0")) == 0:
+            (out / "checkpoints/latest").write_text(f"step-{steps}\n")
+            shutil.rmtree(out / "model")
+    else:
+        train_in(settings, folder / "select", out, resume)
+
+
+def _settings(folder, **changes):
+    loss = {"text": ["caption", "name"], "entity": "drawn"}
+    optim = {"learning_rate": 1e-3, "text_learning_rate_factor": 1.0}
+    head = {"num_sampled": 2, "learning_rate": 1e-3}
+    more = {"model": {"init": str(folder / "init"), "image_size": None}, "loss": loss}
+    return tiny(**more, optim=optim, head=head, ema=0.9, **changes)
+
+
+def _all_runs(folder):
+    _run(folder, "ddp", "ddp", 6)
+    _run(folder, "fsdp", "fsdp", 6)
+    _run(folder, "mixed", "fsdp", 3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_model(folder / "init", "clip")
+    write_selected(folder, second=2)
+    _run(folder, "one", "ddp", 6)
+    in_processes(2, _work, folder)
+    in_processes(2, _all_runs, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder):
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("number", range(3), ids=["infonce", "siglip", "distillation"])
+def test_two_processes_have_the_losses_and_gradients_of_one(ranks, number):
+    loss, *grads = _losses_on(slice(None))[number]
+    parts = [found[0][number] for found in ranks]
+    torch.testing.assert_close(sum(part[0] for part in parts) / 2, loss)
+    for place, grad in enumerate(grads[:2], start=1):
+        torch.testing.assert_close(torch.cat([part[place] for part in parts]) / 2, grad)
+    torch.testing.assert_close(sum(part[3] for part in parts) / 2, grads[2])
+
+
+def test_batch_norm_sees_the_images_of_all_processes(ranks):
+    for *parts, whole in zip(ranks[0][1], ranks[1][1], _batch_norm(slice(None)), strict=True):
+        mean = sum(parts) / 2
+        torch.testing.assert_close(mean, whole, rtol=1e-9, atol=1e-9)
+
+
+def test_what_one_process_knows_all_hear(ranks):
+    assert ranks[0][2]
+    assert ranks[1][2]
+
+
+def _weights(run):
+    """All but the keys' biases, whose gradient is 0 and of which Adam makes a step of noise."""
+    found = load_model(run / "model").network.state_dict()
+    return {name: t for name, t in found.items() if not name.endswith("k_proj.bias")}
+
+
+def _assert_same_run(one, other):
+    mine, theirs = _weights(one), _weights(other)
+    for name, weight in mine.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-6, atol=1e-6, msg=name)
+    rows = [load_rows(run) for run in (one, other)]
+    torch.testing.assert_close(rows[0], rows[1], rtol=1e-6, atol=1e-6)
+    assert losses(other) == pytest.approx(losses(one), abs=2e-5)
+
+
+def load_rows(run):
+    from openmofi.train.entity_head import load_head_rows
+
+    return load_head_rows(run / "model/entity_head")[0]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_two_processes_train_the_model_that_one_trains(folder, name):
+    _assert_same_run(folder / "one", folder / name)
+
+
+def test_a_run_of_two_processes_goes_on_in_one_and_in_two_again(folder):
+    _run(folder, "mixed", "ddp", 6, resume=True)
+    _assert_same_run(folder / "one", folder / "mixed")
+    (folder / "one/checkpoints/latest").write_text("step-3\n")
+    shutil.rmtree(folder / "one/model")
+    before = losses(folder / "one")
+    in_processes(2, _run, folder, "one", "ddp", 6, True)
+    _assert_same_run(folder / "ddp", folder / "one")
+    assert losses(folder / "one") == pytest.approx(before, abs=2e-5)
+
+
+def test_one_process_needs_no_group():
+    assert not dist.is_initialized()
+    world = World(0, 1, torch.device("cpu"))
+    assert world.share(7) == slice(0, 7)
+    assert world.any(True)
+    assert not world.any(False)
+
+
+def test_checkpoints_say_their_step_and_data(folder):
+    card = json.loads((folder / "ddp/checkpoints/step-6/run.json").read_text())
+    assert card["step"] == 6
+    assert len(card["data"]) == 64
