@@ -21,7 +21,10 @@ install_import_hook(
         "openmofi.select.weigh",
         "openmofi.train.augment",
         "openmofi.train.entity_head",
+        "openmofi.train.linear_maps",
         "openmofi.train.losses",
+        "openmofi.train.margins",
+        "openmofi.train.order",
     ],
     "beartype.beartype",
 )

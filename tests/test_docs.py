@@ -35,6 +35,7 @@ PUBLIC = [
     "model.MofiModel.encode_texts",
     "train.train",
     "train.EntityHead",
+    "train.adapt",
     "embed.embed",
     "evaluate.evaluate",
     "evaluate.gpr1200.mean_average_precision",

@@ -1,6 +1,17 @@
 """The command line: every verb parses, calls the function of its name, and says what it did."""
 
-from openmofi.cli import labels, linking, links, models, names, selections, use
+from openmofi.cli import adapting, labels, linking, links, models, names, selections, use
 from openmofi.cli.app import app, main
 
-__all__ = ["app", "labels", "linking", "links", "main", "models", "names", "selections", "use"]
+__all__ = [
+    "adapting",
+    "app",
+    "labels",
+    "linking",
+    "links",
+    "main",
+    "models",
+    "names",
+    "selections",
+    "use",
+]

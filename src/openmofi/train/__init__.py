@@ -1,6 +1,7 @@
 """Stage 7, training: a selected dataset and a recipe -> a checkpoint."""
 
+from openmofi.train.adapt import adapt
 from openmofi.train.entity_head import EntityHead
 from openmofi.train.loop import train
 
-__all__ = ["EntityHead", "train"]
+__all__ = ["EntityHead", "adapt", "train"]

@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,9 @@ def _make_loader(
     reads_texts = settings.loss.contrastive > 0
     counts: Any = images.class_counts if images.classes is not None else None
     targets = images.targets(torch.arange(len(images)).numpy())
+    # Compiled towers want texts of one length.
+    length = model.context_length if settings.compile else None
+    tokenize = partial(model.text_inputs.copy(), length=length)
     maker = BatchMaker(
         images,
         model.transform,
@@ -334,7 +338,7 @@ def _make_loader(
         batch_size=settings.batch_size,
         share=world.share(settings.batch_size),
         texts=texts if reads_texts else None,
-        tokenize=model.text_inputs.copy() if reads_texts else None,
+        tokenize=tokenize if reads_texts else None,
         teachers=teachers,
         draw_entity=settings.loss.entity == "drawn",
     )

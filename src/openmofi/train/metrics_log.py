@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -91,7 +92,9 @@ def _open_wandb(out: Path, settings: TrainSettings) -> Logger:
         import wandb  # pyrefly: ignore[missing-import]
     except ImportError:
         raise _missing("wandb") from None
-    return _open_like_wandb(wandb, out, settings, dir=str(out), id=out.name, resume="allow")
+    # Of the place and not of its name, so that two runs called `run` stay two.
+    place = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
+    return _open_like_wandb(wandb, out, settings, dir=str(out), id=place, resume="allow")
 
 
 def _open_trackio(out: Path, settings: TrainSettings) -> Logger:

@@ -1,0 +1,228 @@
+"""Linear maps for the two sides of a dual encoder, trained on its cached vectors; dense maths.
+
+Legend: B batch, K labels of an image, D width, N entities, T kinds of texts.
+
+    loss = supervised * CosFace(u, class rows) + contrastive * InfoNCE(u, w)
+           + identity_pull * (|M_image - 1|^2 + |M_text - 1|^2) / D
+    u = unit(M_image x),  w = unit(M_text t)
+
+Divided by D, the pull is the mean over directions of how far a map moves a unit vector, squared;
+so one weight suits all widths. CosFace: arXiv 1801.09414; InfoNCE as in CLIP: arXiv 2103.00020.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float16, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from openmofi.config import AdaptSettings, HeadSettings
+from openmofi.train.entity_head import EntityHead
+
+_NUM_SAMPLED = 2048
+"""Classes compared with in a step, beside the batch's own; most of a step's time goes into them."""
+_CHUNK = 16384
+_MINUS_INFINITY = -1e9  # finite: a fully masked row must not give NaN
+
+
+@dataclass(frozen=True)
+class EntityTexts:
+    """Encoded texts of the entities: its name, and its name with description."""
+
+    vectors_TND: Float16[np.ndarray, "T N D"]
+    """Unit vectors, zero for an entity without texts."""
+    groups_TN: Int[np.ndarray, "T N"]
+    """Equal for equal texts, negative for an entity without texts."""
+    logit_scale: float
+    """The encoder's own inverse temperature."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Vectors and what they show."""
+
+    vectors: np.ndarray
+    """[all pictures, D], float16 or float32, of any length but zero."""
+    rows: Int[np.ndarray, " M"]
+    """Which of the vectors are learnt from."""
+    targets_MK: Int[np.ndarray, "M K"]
+    """Classes, the first one the target, -1 where there are fewer than K."""
+    num_classes: int
+    texts: EntityTexts | None = None
+
+
+@dataclass
+class Maps:
+    """What is trained, beside the class rows."""
+
+    image_DD: Float[Tensor, "D D"]
+    text_DD: Float[Tensor, "D D"]
+
+    @staticmethod
+    def identity(dim: int) -> Maps:
+        """Returns maps that change nothing."""
+        return Maps(torch.eye(dim), torch.eye(dim))
+
+    def copy(self) -> Maps:
+        """Returns a copy without gradients."""
+        return Maps(self.image_DD.detach().clone(), self.text_DD.detach().clone())
+
+
+def apply_map(vectors_ND: np.ndarray, map_DD: Float[Tensor, "D D"]) -> Float[np.ndarray, "N D"]:
+    """Returns the mapped vectors, float32 of length 1."""
+    return F.normalize(_floats(vectors_ND) @ map_DD.T, dim=-1).numpy()
+
+
+def _floats(vectors_ND: np.ndarray) -> Float[Tensor, "N D"]:
+    """Returns unit vectors in float32."""
+    return F.normalize(torch.from_numpy(np.array(vectors_ND, np.float32)), dim=-1)
+
+
+def identity_distance(map_DD: Float[Tensor, "D D"]) -> Float[Tensor, ""]:
+    """Returns |M - 1|^2 / D."""
+    dim = len(map_DD)
+    return (map_DD - torch.eye(dim)).square().sum() / dim
+
+
+def masked_info_nce(
+    images_BD: Float[Tensor, "B D"],
+    texts_BD: Float[Tensor, "B D"],
+    masked_BB: Bool[Tensor, "B B"],
+    *,
+    logit_scale: float,
+) -> Float[Tensor, ""]:
+    """Returns the mean of the image-to-text and text-to-image cross entropies.
+
+    Args:
+        images_BD: unit vectors; row i belongs to row i of the texts.
+        texts_BD: unit vectors.
+        masked_BB: text j is right for image i, too, and so no negative; false on the diagonal.
+        logit_scale: inverse temperature.
+    """
+    logits_BB = (logit_scale * images_BD @ texts_BD.T).masked_fill(masked_BB, _MINUS_INFINITY)
+    own_B = torch.arange(len(images_BD))
+    return (F.cross_entropy(logits_BB, own_B) + F.cross_entropy(logits_BB.T, own_B)) / 2
+
+
+def also_right(
+    targets_BK: Int[np.ndarray, "B K"], groups_B: Int[np.ndarray, " B"]
+) -> Bool[np.ndarray, "B B"]:
+    """Returns which text j is right for image i != j: its entity is shown, or it reads the same."""
+    right_BB = groups_B[:, None] == groups_B[None, :]
+    for column_B in targets_BK.T:
+        right_BB |= column_B[:, None] == targets_BK[None, :, 0]
+    np.fill_diagonal(right_BB, False)
+    return right_BB
+
+
+def logit_scale_for(num_classes: int) -> float:
+    """Returns sqrt(2) log(C - 1), at least 1: AdaCos' fixed scale (arXiv 1905.00292)."""
+    return max(math.sqrt(2) * math.log(max(num_classes - 1, 1)), 1.0)
+
+
+def class_means(examples: Examples) -> Float[Tensor, "N D"]:
+    """Returns the direction of each class's mean, by first labels."""
+    sums_ND = torch.zeros(examples.num_classes, examples.vectors.shape[1])
+    targets_M = torch.from_numpy(examples.targets_MK[:, 0].copy())
+    for start in range(0, len(targets_M), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        vectors = _floats(examples.vectors[examples.rows[part]])
+        sums_ND.index_add_(0, targets_M[part], vectors)
+    return F.normalize(sums_ND, dim=-1)
+
+
+class Fit:
+    """Maps and class rows in training."""
+
+    def __init__(self, examples: Examples, settings: AdaptSettings, *, pull: float):
+        dim = examples.vectors.shape[1]
+        compared = min(examples.num_classes, _NUM_SAMPLED)
+        self.examples, self.settings, self.pull = examples, settings, pull
+        self.maps = Maps.identity(dim)
+        self._trained = [self.maps.image_DD.requires_grad_(), self.maps.text_DD.requires_grad_()]
+        self._adam = torch.optim.Adam(self._trained, betas=(0.9, 0.99))
+        head = HeadSettings(
+            margin=settings.margin,
+            scale=settings.scale or logit_scale_for(compared),
+            num_sampled=_NUM_SAMPLED,
+        )
+        self.head = EntityHead(examples.num_classes, dim, head, seed=settings.seed)
+        # The mean of its vectors is a far better class row to start from than a random one.
+        self.head.rows_ND.copy_(class_means(examples))
+
+    def run(self, steps: int, watch: Callable[[int, dict[str, float]], bool] | None = None) -> None:
+        """Takes steps, the step size falling to zero as a cosine does over settings.steps.
+
+        Args:
+            steps: how many; fewer than settings.steps break off early.
+            watch: called after every step with its number and the terms of its loss; true stops.
+        """
+        batches = self._batches()
+        for step in range(1, steps + 1):
+            terms = self._step(next(batches), step)
+            if watch is not None and watch(step, terms):
+                return
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        """Yields places in examples.rows, every one once before any comes again."""
+        random, count = np.random.default_rng(self.settings.seed), len(self.examples.rows)
+        size, places = min(self.settings.batch_size, count), np.zeros(0, np.int64)
+        while True:
+            if len(places) < size:
+                places = np.concatenate([places, random.permutation(count)])
+            yield places[:size]
+            places = places[size:]
+
+    def _step(self, places: np.ndarray, step: int) -> dict[str, float]:
+        factor = (1 + math.cos(math.pi * (step - 1) / self.settings.steps)) / 2
+        self._adam.param_groups[0]["lr"] = self.settings.learning_rate * factor
+        self._adam.zero_grad()
+        terms = self.losses(places, step)
+        loss = torch.stack([term for name, term in terms.items() if name != "accuracy"]).sum()
+        loss.backward()
+        self._adam.step()
+        self.head.step(learning_rate=self.head.settings.learning_rate * factor)
+        return {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+
+    def losses(self, places: np.ndarray, step: int) -> dict[str, Tensor]:
+        """Returns the weighted terms of the loss, and the accuracy among the classes in use.
+
+        Args:
+            places: in examples.rows.
+            step: keys the draw of classes and of texts.
+        """
+        settings, examples = self.settings, self.examples
+        targets_BK = examples.targets_MK[places]
+        cached_BD = _floats(examples.vectors[examples.rows[places]])
+        images_BD = F.normalize(cached_BD @ self.maps.image_DD.T, dim=-1)
+        supervised, accuracy = self.head.loss(images_BD, torch.from_numpy(targets_BK), step=step)
+        distance = sum(map(identity_distance, self._trained), torch.zeros(()))
+        terms = {"supervised": settings.supervised * supervised, "pull": self.pull * distance}
+        if self.examples.texts is not None and settings.contrastive:
+            contrastive = self._contrastive(self.examples.texts, images_BD, targets_BK, step)
+            terms["contrastive"] = settings.contrastive * contrastive
+        return {**terms, "accuracy": accuracy}
+
+    def _contrastive(
+        self, texts: EntityTexts, images_BD: Tensor, targets_BK: np.ndarray, step: int
+    ) -> Float[Tensor, ""]:
+        """Returns InfoNCE against one text of each image's entity, drawn for this step."""
+        random = np.random.default_rng([self.settings.seed, step])
+        kinds_B = random.integers(len(texts.vectors_TND), size=len(targets_BK))
+        groups_B = texts.groups_TN[kinds_B, targets_BK[:, 0]]
+        has_B = groups_B >= 0
+        if has_B.sum() < 2:
+            return torch.zeros(())
+        chosen = texts.vectors_TND[kinds_B[has_B], targets_BK[has_B, 0]]
+        texts_BD = F.normalize(_floats(chosen) @ self.maps.text_DD.T, dim=-1)
+        masked_BB = torch.from_numpy(also_right(targets_BK[has_B], groups_B[has_B]))
+        scale = texts.logit_scale
+        return masked_info_nce(
+            images_BD[torch.from_numpy(has_B)], texts_BD, masked_BB, logit_scale=scale
+        )
