@@ -109,14 +109,17 @@ def test_what_does_not_change_the_result_may_change_on_resuming(pairs, tmp_path)
     assert train(more, data=pairs, out=tmp_path / "run", resume=True).steps == 5
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(pairs, tmp_path):
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 1)])
+def test_a_signal_saves_and_the_same_command_goes_on(pairs, tmp_path, number, workers):
     recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
-    recipe.write_text(yaml.safe_dump({**TINY, "steps": 5000, "checkpoint_every": 5000}))
+    long = {"steps": 5000, "checkpoint_every": 5000, "workers": workers}
+    recipe.write_text(yaml.safe_dump({**TINY, **long}))
     command = [sys.executable, "-m", "openmofi", "train", recipe, "--data", pairs, "--out", run]
-    process = subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen(command, env=os.environ, **pipes)
     while not (run / "metrics.jsonl").is_file() and process.poll() is None:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, number)  # as a terminal or Slurm does: with all that it started
     assert "--resume goes on" in process.communicate(timeout=60)[0]
     assert process.returncode == 0
     step = json.loads((run / "checkpoints" / _latest(run) / "run.json").read_text())["step"]

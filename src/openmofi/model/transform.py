@@ -24,7 +24,9 @@ from openmofi.pairs.decode import read_picture
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_LONGEST_ASPECT = 16
+_LONGEST_ASPECT = {"pillow": 16, "mofi": 200}
+"""Beyond it, what lies far from the middle is cut off before resizing. `mofi` is kept to the last
+bit, and cutting moves its sampling points, so only for pictures that pictures.py refuses."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Transform:
 
     def fit(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
         """Returns an RGB image's pixels at the input's size; `mofi` is rounded to whole levels."""
-        image = _without_needle_ends(image)
+        image = self._without_needle_ends(image)
         if self.resize == "mofi":
             levels = (self._mofi_levels(image)[0].permute(1, 2, 0) * 255).round()
             return levels.to(torch.uint8).numpy()
@@ -80,12 +82,21 @@ class Transform:
     def __call__(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
         """Returns network input for pictures of any size; `mofi` to the last bit."""
         if self.resize == "mofi":
-            images = (_without_needle_ends(read_picture(picture)) for picture in pictures)
+            images = (self._without_needle_ends(read_picture(picture)) for picture in pictures)
             levels = torch.cat([self._mofi_levels(image) for image in images])
             mean, std = torch.tensor(self.mean), torch.tensor(self.std)
             return (levels - mean[:, None, None]) / std[:, None, None]
         pixels = np.stack([self.pixels(picture) for picture in pictures])
         return self.normalise(torch.from_numpy(pixels))
+
+    def _without_needle_ends(self, image: Image.Image) -> Image.Image:
+        """Cuts the unused far ends off a needle, which would be huge when resized."""
+        width, height = image.size
+        reach = _LONGEST_ASPECT[self.resize] * min(width, height)
+        if max(width, height) <= reach:
+            return image
+        left, top = max((width - reach) // 2, 0), max((height - reach) // 2, 0)
+        return image.crop((left, top, width - left, height - top))
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if image.size == (self.size, self.size) and self.resized_side == self.size:
@@ -113,16 +124,6 @@ class Transform:
         )
         left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
         return resized[:, :, top : top + self.size, left : left + self.size]
-
-
-def _without_needle_ends(image: Image.Image) -> Image.Image:
-    """Cuts the unused far ends off a needle, which would be huge when resized."""
-    width, height = image.size
-    reach = _LONGEST_ASPECT * min(width, height)
-    if max(width, height) <= reach:
-        return image
-    left, top = max((width - reach) // 2, 0), max((height - reach) // 2, 0)
-    return image.crop((left, top, width - left, height - top))
 
 
 def _shorter_side(size: tuple[int, int], target: int) -> tuple[int, int]:

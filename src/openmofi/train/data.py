@@ -91,9 +91,9 @@ class TrainData:
 
     @property
     def class_counts(self) -> Int[np.ndarray, " classes"]:
-        """Images of each class."""
-        assert self.classes is not None
-        return np.bincount(self.classes.values, minlength=len(self.entity_ids))
+        """Images of each class; none for raw pairs."""
+        values = np.zeros(0, dtype=np.int64) if self.classes is None else self.classes.values
+        return np.bincount(values, minlength=len(self.entity_ids))
 
     def targets(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n K"]:
         """Returns the class indices of some images, best first, -1 where there are fewer."""

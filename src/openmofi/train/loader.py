@@ -6,6 +6,7 @@ order, and the shares of several training processes join to the batch of one.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -247,6 +248,7 @@ class Loader:
             prefetch_factor=_PREFETCH,
             collate_fn=_as_it_is,  # pyrefly: ignore[bad-argument-type]
             pin_memory=self.pin,
+            worker_init_fn=_leave_signals,
         )
 
     def _from_threads(self, steps: range) -> Iterator[Batch]:
@@ -265,6 +267,12 @@ class Loader:
     def _make(self, step: int) -> Batch:
         batch = self.maker[step]
         return batch.pin_memory() if self.pin else batch
+
+
+def _leave_signals(_worker: int) -> None:
+    """Lets the process that trains decide when to stop: Ctrl-C and Slurm tell all processes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -8,13 +8,14 @@ runs it, or all that `torchrun` starts.
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,8 +42,10 @@ from openmofi.train.metrics_log import MetricsLog, drop_after, last_loss
 from openmofi.train.order import balanced_order
 from openmofi.train.recipe import check, check_place, read_recipe, with_steps, write_config
 from openmofi.train.run import Run
-from openmofi.train.teacher import Teacher
+from openmofi.train.teacher import Teacher, check_teachers
 from openmofi.train.texts import TextMix
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,7 @@ class _Work:
         model = make_model(settings, images, device=str(world.device))
         texts = TextMix(images, settings.loss.text)
         teachers = [Teacher(folder) for folder in settings.loss.teachers]
-        for teacher in teachers:
-            teacher.check(images, settings.augment)
+        check_teachers(teachers, images, settings.augment)
         self.run = Run(model, images, settings, world)
         self.loader = _make_loader(settings, images, model, texts, teachers, world)
         self.held_out = HeldOut(
@@ -272,23 +274,27 @@ class _Work:
 
 
 class _StopRequest:
-    """Notes SIGTERM, so that the running step ends and is saved."""
+    """Notes SIGTERM and Ctrl-C, so that the running step ends and is saved."""
 
     def __init__(self):
         self.requested = False
 
     def __enter__(self) -> _StopRequest:
         try:
-            self._previous = signal.signal(signal.SIGTERM, self._note)
+            self._previous = {n: signal.signal(n, self._note) for n in _STOP_SIGNALS}
         except ValueError:  # not the main thread: somebody else handles signals
-            self._previous = None
+            self._previous = {}
         return self
 
     def __exit__(self, *exception) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
-    def _note(self, *_) -> None:
+    def _note(self, number: int, _frame: object) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            print("stopping after this step; Ctrl-C again stops at once", file=sys.stderr)
         self.requested = True
 
 
@@ -326,15 +332,17 @@ def _make_loader(
     world: World,
 ) -> Loader:
     reads_texts = settings.loss.contrastive > 0
-    counts: Any = images.class_counts if images.classes is not None else None
-    targets = images.targets(torch.arange(len(images)).numpy())
+    targets = images.targets(np.arange(len(images)))
+    order = balanced_order(
+        targets, images.class_counts, balance=settings.balance, seed=settings.seed
+    )
     # Compiled towers want texts of one length.
     length = model.context_length if settings.compile else None
     tokenize = partial(model.text_inputs.copy(), length=length)
     maker = BatchMaker(
         images,
         model.transform,
-        balanced_order(targets, counts, balance=settings.balance, seed=settings.seed),
+        order,
         batch_size=settings.batch_size,
         share=world.share(settings.batch_size),
         texts=texts if reads_texts else None,

@@ -4,7 +4,7 @@ MobileCLIP's dataset reinforcement (arXiv 2311.17049): each image has K augmenta
 student is shown exactly those that the teacher saw. Nothing but their number and a seed has to be
 stored, for the random numbers of an augmentation follow from the row and its number.
 
-    card.json          augmentations, seed, settings of the augmentation, fingerprint of the data
+    card.json          augmentations, seed, settings of the augmentation, fingerprints of the data
     images.npy         fp16 [images, augmentations, dim]
     captions.npy       fp16 [images, dim]
     names.npy          fp16 [classes, dim]
@@ -13,8 +13,11 @@ stored, for the random numbers of an augmentation follow from the row and its nu
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -36,6 +39,41 @@ def teacher_draws(
 ) -> Float[np.ndarray, "n draws"]:
     """Returns the random numbers of augmentation `numbers[i]` of image `rows[i]`."""
     return uniform(rows * augmentations + numbers, columns=NUM_DRAWS, key=seed)
+
+
+def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
+    """Returns what a card says of the data and of how pictures were changed."""
+    names = hashlib.sha256()
+    if data.vocabulary is not None:
+        for column in ("label", "description"):
+            names.update(json.dumps(data.vocabulary[column].to_pylist()).encode())
+    changes = {name: value for name, value in as_dict(augment).items() if name != "when"}
+    return {"data": data.fingerprint(), "names": names.hexdigest(), "augment": changes}
+
+
+def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: AugmentSettings) -> None:
+    """Refuses teachers that did not see what the student is going to see.
+
+    Raises:
+        MismatchError: they are of other data, of other augmentations, or of unlike ones; or the
+            student is shown pictures as they are, which no teacher saw.
+    """
+    if teachers and augment.when != "always":
+        raise MismatchError(
+            f"augment.when={augment.when} shows pictures as they are, which no teacher saw; set "
+            "augment.when=always, or leave out loss.teachers."
+        )
+    for teacher in teachers:
+        teacher.check(data, augment)
+        ours, first = (
+            [t.card[name] for name in ("augmentations", "seed")] for t in (teacher, teachers[0])
+        )
+        if ours != first:
+            raise MismatchError(
+                f"The teachers in {str(teacher.folder)!r} and {str(teachers[0].folder)!r} saw "
+                "different augmentations; run `openmofi reinforce` for both with the same "
+                "--augmentations and seed."
+            )
 
 
 class Teacher:
@@ -65,17 +103,25 @@ class Teacher:
         Raises:
             MismatchError: they are.
         """
-        if self.card["data"] != data.fingerprint():
+        ours = what_was_seen(data, augment)
+        if any(self.card[name] != ours[name] for name in ("data", "names")):
             raise MismatchError(
                 f"The teacher's vectors in {str(self.folder)!r} are of other data; run `openmofi "
                 "reinforce` on what you train on, with the same evaluation.holdout and seed."
             )
-        ours = {name: value for name, value in as_dict(augment).items() if name != "when"}
-        if self.card["augment"] != ours:
+        if self.card["augment"] != ours["augment"]:
             raise MismatchError(
                 f"The teacher in {str(self.folder)!r} saw pictures changed by "
-                f"{self.card['augment']}, and this recipe changes them by {ours}; make them equal."
+                f"{self.card['augment']}, and this recipe changes them by {ours['augment']}; make "
+                "them equal."
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Lets another process map the files itself, rather than be sent all of them."""
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])
 
     def choose(self, draws: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Returns the number of the augmentation that a draw from [0, 1) means."""
