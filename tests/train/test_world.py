@@ -83,7 +83,8 @@ def _settings(folder, **changes):
     optim = {"learning_rate": 1e-3, "text_learning_rate_factor": 1.0}
     head = {"num_sampled": 2, "learning_rate": 1e-3}
     more = {"model": {"init": str(folder / "init"), "image_size": None}, "loss": loss}
-    return tiny(**more, optim=optim, head=head, ema=0.9, **changes)
+    evaluation = {"holdout": 0.25, "every": 3}
+    return tiny(**more, optim=optim, head=head, ema=0.9, evaluation=evaluation, **changes)
 
 
 def _all_runs(folder):
@@ -142,6 +143,13 @@ def _assert_same_run(one, other):
     rows = [load_rows(run) for run in (one, other)]
     torch.testing.assert_close(rows[0], rows[1], rtol=1e-6, atol=1e-6)
     assert losses(other) == pytest.approx(losses(one), abs=2e-5)
+    assert held_out_scores(other) == held_out_scores(one)
+    assert sorted(held_out_scores(one)) == [3, 6]
+
+
+def held_out_scores(run):
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line for line in lines if "heldout_knn" in line}
 
 
 def load_rows(run):
