@@ -91,6 +91,10 @@ def _all_runs(folder):
     _run(folder, "ddp", "ddp", 6)
     _run(folder, "fsdp", "fsdp", 6)
     _run(folder, "mixed", "fsdp", 3)
+    for name in ("ddp", "fsdp"):
+        _run(folder, f"{name} again", name, 3)
+        dist.barrier()
+        _run(folder, f"{name} again", name, 6, resume=True)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +165,16 @@ def load_rows(run):
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
 def test_two_processes_train_the_model_that_one_trains(folder, name):
     _assert_same_run(folder / "one", folder / name)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_two_processes_that_go_on_end_in_the_same_bits(folder, name):
+    whole, again = (
+        load_model(folder / n / "model").network.state_dict() for n in (name, f"{name} again")
+    )
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert torch.equal(load_rows(folder / name), load_rows(folder / f"{name} again"))
+    assert losses(folder / name) == losses(folder / f"{name} again")
 
 
 def test_a_run_of_two_processes_goes_on_in_one_and_in_two_again(folder):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from openmofi.model.mofi import MofiModel
 from openmofi.model.open_clip import is_open_clip, load_open_clip
 from openmofi.model.open_clip import revision as open_clip_revision
 from openmofi.model.presets import mend_batch_norm
+from openmofi.model.tokenizer import with_end_of_text
 from openmofi.model.transform import Transform, from_processor_config, to_processor_config
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -48,7 +50,7 @@ def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
         _check_kind(name, transformers.AutoConfig.from_pretrained(name).model_type)
         network = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        config, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
+        transform = _transform(name, network.config)
     except (OSError, ValueError, ImportError) as error:
         _refuse(name, error)
     if not hasattr(network, "get_image_features") or not hasattr(network, "get_text_features"):
@@ -57,8 +59,32 @@ def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
             "texts; pass a dual encoder such as openai/clip-vit-base-patch32."
         )
     assert tokenizer is not None
+    text = getattr(network.config, "text_config", None)
+    if text is not None and text.model_type == "clip_text_model":
+        tokenizer = with_end_of_text(tokenizer, text, name)
     mend_batch_norm(network)
-    return network.eval(), tokenizer, from_processor_config(complete_processor_config(config))
+    return network.eval(), tokenizer, transform
+
+
+def _transform(name: str, config: Any) -> Transform:
+    """Returns how pictures enter; of a CLIP directory that does not say, as in MOFI's evaluation.
+
+    What is published with MOFI's checkpoints uses no image processor but a function of its own:
+    https://github.com/apple/ml-mofi/blob/main/eval/utils.py.
+    """
+    import transformers
+
+    files = ("preprocessor_config.json", "processor_config.json")
+    says = not Path(name).is_dir() or any((Path(name) / file).is_file() for file in files)
+    if not says and config.model_type == "clip":
+        print(
+            f"{name} has no preprocessor_config.json: pictures enter as in MOFI's evaluation, "
+            "resized without antialiasing; add that file if they should not.",
+            file=sys.stderr,
+        )
+        return Transform(config.vision_config.image_size, resize="mofi", resample=2)
+    processor, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
+    return from_processor_config(complete_processor_config(processor))
 
 
 def complete_processor_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -151,6 +177,15 @@ def save_model(
         backend.no_padding()
         backend.no_truncation()
     model.tokenizer.save_pretrained(out)
+    _use_lasting_class_name(out / "tokenizer_config.json")
     processor = json.dumps(to_processor_config(model.transform), indent=2)
     (out / "preprocessor_config.json").write_text(processor + "\n")
     (out / "README.md").write_text(card)
+
+
+def _use_lasting_class_name(file: Path) -> None:
+    """Names the general tokenizer as transformers 4 and 5 both know it; 5 writes its new name."""
+    config = json.loads(file.read_text())
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")

@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from openmofi.errors import InputError
 from openmofi.model.presets import SpecialTokens
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
+_LEGACY_EOS = 2
 
 
 def train_tokenizer(
@@ -62,6 +64,64 @@ def special_tokens(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
         bos=tokenizer.bos_token_id,
         eos=tokenizer.eos_token_id,
         pad=tokenizer.pad_token_id,
+    )
+
+
+def with_end_of_text(tokenizer: Any, text_config: Any, name: str) -> Any:
+    """Returns a tokenizer whose texts end with the token that CLIP's text tower is read at.
+
+    The tower is read at the first token equal to its configuration's eos_token_id, and at the
+    first token of all if there is none, so that every text would get the same vector. MOFI's
+    vocabulary is OPT's, whose tokenizer begins a text with a token and ends it with none, where a
+    directory has vocab.json and merges.txt but no tokenizer.json.
+
+    Args:
+        tokenizer: as AutoTokenizer loads it.
+        text_config: of the text tower. An eos_token_id of 2 stands for OpenAI's legacy
+            configuration, in which the largest id ends a text.
+        name: of the model, for messages.
+
+    Raises:
+        InputError: the tokenizer has no such token, or cannot be made to write it.
+    """
+    wanted, eos = text_config.eos_token_id, tokenizer.eos_token_id
+    legacy = wanted == _LEGACY_EOS
+    ids = tokenizer("a")["input_ids"]
+    if (eos is None or eos in ids) if legacy else wanted in ids:
+        return tokenizer
+    if eos != wanted and not legacy:
+        raise InputError(
+            f"{name!r} reads a text at token {wanted}, which its tokenizer never writes (its end "
+            f"of text is {eos}); correct text_config.eos_token_id in its config.json."
+        )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise InputError(
+            f"The tokenizer of {name!r} does not end texts with its token {eos}; add a "
+            "tokenizer.json whose template does."
+        )
+    return _ending_in_eos(tokenizer, backend, begins=ids[:1] == [tokenizer.bos_token_id])
+
+
+def _ending_in_eos(tokenizer: Any, backend: Any, *, begins: bool) -> PreTrainedTokenizerFast:
+    """Returns the same tokenizer with a template, in the class that keeps it when saved."""
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    bos, eos = tokenizer.bos_token, tokenizer.eos_token
+    backend.post_processor = processors.TemplateProcessing(
+        single=[bos, "$A", eos] if begins else ["$A", eos],
+        special_tokens=[(token, backend.token_to_id(token)) for token in {bos, eos} - {None}],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=tokenizer.pad_token,
+        unk_token=tokenizer.unk_token,
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
     )
 
 
