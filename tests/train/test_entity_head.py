@@ -14,6 +14,7 @@ from openmofi.config import HeadSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.train import entity_head, head_files
 from openmofi.train.entity_head import EntityHead, load_head_rows, save_head
+from waiting import RefuseToWait
 
 _OPTIMIZERS = ["lazy-adam", "row-adam", "row-adagrad", "sgd"]
 
@@ -306,22 +307,6 @@ def test_bf16_autocast_stays_near_float32():
 # ---------------------------------------------------------------------------- no waiting
 
 
-class _RefuseToWait(torch.utils._python_dispatch.TorchDispatchMode):
-    """Fails on what makes the host wait for a GPU: numbers read, shapes that depend on data."""
-
-    waiting = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "item", "equal")
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        assert not any(word in name for word in self.waiting), f"{name} waits"
-        by_mask = name.startswith("index") and any(
-            isinstance(part, torch.Tensor) and part.dtype == torch.bool
-            for part in (args[1] if len(args) > 1 and isinstance(args[1], list) else [])
-        )
-        assert not by_mask, f"{name} by a mask waits"
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("optimizer", _OPTIMIZERS)
 @pytest.mark.parametrize("sampler", ["full", "uniform", "log-uniform", "popularity"])
 def test_a_step_with_fixed_shapes_never_waits_for_the_device(sampler, optimizer):
@@ -332,15 +317,15 @@ def test_a_step_with_fixed_shapes_never_waits_for_the_device(sampler, optimizer)
         class_counts=torch.arange(300),
     )
     head.trim = False
-    with _RefuseToWait():
+    with RefuseToWait():
         _trained(head, _images(3, 4), torch.tensor([[1, 2], [7, -1], [1, 1]]), skip=torch.zeros(()))
     assert head.rows_ND.isfinite().all()
 
 
 def test_the_watch_notices_what_waits():
-    with _RefuseToWait(), pytest.raises(AssertionError, match="waits"):
+    with RefuseToWait(), pytest.raises(AssertionError, match="waits"):
         torch.ones(3).sum().item()
-    with _RefuseToWait(), pytest.raises(AssertionError, match="waits"):
+    with RefuseToWait(), pytest.raises(AssertionError, match="waits"):
         torch.ones(3)[torch.tensor([True, False, True])]
 
 

@@ -16,6 +16,7 @@ from openmofi.train.recipe import with_steps
 from openmofi.train.run import Run
 from openmofi.train.texts import TextMix
 from selected import losses, tiny, write_selected
+from waiting import RefuseToWait
 
 
 @pytest.fixture
@@ -121,6 +122,15 @@ def test_the_moving_average_is_what_it_says_and_can_be_looked_at(data):
     with run.averaged():
         torch.testing.assert_close(run.model.network.visual_projection.weight.data, average)
     assert torch.equal(run.model.network.visual_projection.weight.data, now)
+
+
+@pytest.mark.parametrize("image_text", ["infonce", "siglip"])
+def test_a_step_never_waits_for_the_device(data, image_text):
+    run, batches = _begin(data, ema=0.9, loss={"image_text": image_text})
+    run.head.trim = False  # as on a GPU
+    with RefuseToWait():
+        for batch in batches:
+            run.train_step(batch)
 
 
 def test_repeats_are_changed_and_first_sights_are_not(data):
