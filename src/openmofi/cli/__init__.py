@@ -1,6 +1,16 @@
 """The command line: every verb parses, calls the function of its name, and says what it did."""
 
-from openmofi.cli import adapting, labels, linking, links, models, names, selections, use
+from openmofi.cli import (
+    adapting,
+    labels,
+    linking,
+    links,
+    models,
+    names,
+    reinforcing,
+    selections,
+    use,
+)
 from openmofi.cli.app import app, main
 
 __all__ = [
@@ -12,6 +22,7 @@ __all__ = [
     "main",
     "models",
     "names",
+    "reinforcing",
     "selections",
     "use",
 ]

@@ -54,6 +54,7 @@ def train_tokenizer(
         model_max_length=context_length,
         padding_side="right",
         truncation_side="right",
+        add_prefix_space=True,  # transformers 4 sets the backend's from this when it loads
     )
 
 
@@ -122,6 +123,7 @@ def _ending_in_eos(tokenizer: Any, backend: Any, *, begins: bool) -> PreTrainedT
         model_max_length=tokenizer.model_max_length,
         padding_side=tokenizer.padding_side,
         truncation_side=tokenizer.truncation_side,
+        add_prefix_space=bool(getattr(tokenizer, "add_prefix_space", False)),
     )
 
 

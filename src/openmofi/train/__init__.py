@@ -3,5 +3,6 @@
 from openmofi.train.adapt import adapt
 from openmofi.train.entity_head import EntityHead
 from openmofi.train.loop import train
+from openmofi.train.reinforce import reinforce
 
-__all__ = ["EntityHead", "adapt", "train"]
+__all__ = ["EntityHead", "adapt", "reinforce", "train"]

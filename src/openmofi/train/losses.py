@@ -88,7 +88,7 @@ def siglip(
     texts_BD = gather(texts_bD, world)
     keys_BM = None if keys_bM is None else _all(keys_bM, world)
     own_b = _own_columns(images_bD, world)
-    scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    scale = logit_scale.exp()
 
     def part(images_bD: Tensor, texts_cD: Tensor, scale: Tensor, bias: Tensor, first: int):
         logits_bc = scale * images_bD @ texts_cD.T + bias

@@ -160,7 +160,8 @@ class Run:
         if self.head is not None:
             self.head.step(learning_rate=factor * settings.head.learning_rate, skip=bad)
         with torch.no_grad():
-            self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+            if settings.loss.image_text == "infonce":
+                self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
             floats = [b for b in self.towers.buffers() if b.is_floating_point()]
             for buffer, before in zip(floats, statistics, strict=True):
                 buffer.copy_(torch.where(bad, before, buffer))
@@ -268,14 +269,14 @@ def _make_optimizer(towers: torch.nn.Module, optim: OptimSettings) -> torch.opti
         if not parameter.requires_grad:
             continue
         text = name.startswith(("text_model.", "text_projection."))
-        tokens = name.endswith("token_embedding.weight")
+        tokens = name.endswith(("token_embedding.weight", "word_embeddings.weight"))
         factor = optim.text_learning_rate_factor if text else 1.0
         peak = optim.learning_rate * (optim.token_learning_rate_factor if tokens else factor)
         decay = optim.weight_decay if parameter.ndim > 1 and not tokens else 0.0
         groups.setdefault((peak, decay), []).append(parameter)
-    bias = holding.bare(towers).logit_bias
-    if bias.requires_grad:
-        groups.setdefault((optim.learning_rate, 0.0), []).append(bias)
+    for parameter in holding.bare(towers).parameters(recurse=False):
+        if parameter.requires_grad:
+            groups.setdefault((optim.learning_rate, 0.0), []).append(parameter)
     return torch.optim.AdamW(
         [
             {"params": parameters, "peak": peak, "lr": peak, "weight_decay": decay}

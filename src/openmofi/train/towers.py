@@ -43,9 +43,11 @@ class Towers(torch.nn.Module):
         self._model = [model]  # in a list: it is no submodule
         self.reads_texts = settings.loss.contrastive > 0
         self.precision = settings.precision
-        start = torch.tensor(SIGLIP_LOGIT_BIAS, device=model.device)
-        self.logit_bias = torch.nn.Parameter(start)
-        self.logit_bias.requires_grad_(self.reads_texts and settings.loss.image_text == "siglip")
+        with_bias = self.reads_texts and settings.loss.image_text == "siglip"
+        if not isinstance(getattr(model.network, "logit_bias", None), torch.nn.Parameter):
+            # CLIP's networks have none, and nobody who searches needs one.
+            start = torch.tensor(SIGLIP_LOGIT_BIAS, device=model.device)
+            self.logit_bias = torch.nn.Parameter(start, requires_grad=with_bias)
         if not self.reads_texts:
             freeze_text_side(model.network)
 
@@ -61,8 +63,14 @@ class Towers(torch.nn.Module):
             images.float(),
             None if texts is None else texts.float(),
             model.logit_scale.reshape(()) * 1.0,
-            self.logit_bias * 1.0,
+            self.bias.reshape(()) * 1.0,
         )
+
+    @property
+    def bias(self) -> torch.nn.Parameter:
+        """Added to every logit of SigLIP's loss: the network's own, or one for the training."""
+        own = getattr(self.network, "logit_bias", None)
+        return own if isinstance(own, torch.nn.Parameter) else self.logit_bias
 
 
 def freeze_text_side(network: torch.nn.Module) -> None:
