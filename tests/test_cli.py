@@ -15,8 +15,8 @@ from openmofi.cli import app, main
 
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
-    select | inspect | export | train | embed | evaluate | evaluate linking | index | search |
-    tag | demo | info
+    select | inspect | export | train | reinforce | adapt | embed | evaluate | evaluate linking |
+    index | search | tag | demo | info
 """
 VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
 # Those of fruit.GOOD and `whole`, and once more the `whole` of the tar that is cut short.

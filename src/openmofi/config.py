@@ -211,6 +211,9 @@ class ModelSettings:
     vocab_size: int = 4000
     """Largest size of a tokenizer trained on this dataset's texts."""
 
+    def __post_init__(self) -> None:
+        _check_bounds(self, image_size=(8, 4096), vocab_size=(260, _ANY))  # 256 bytes, 3 marks
+
 
 @dataclass(frozen=True)
 class HeadSettings:
@@ -288,6 +291,11 @@ class OptimSettings:
     """Share of the steps during which the step size rises."""
     clip_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, learning_rate=(0, 1e30), weight_decay=(0, 1e3), warmup=(0, 1))
+        _check_bounds(self, text_learning_rate_factor=(0, 1e3), token_learning_rate_factor=(0, 1e3))
+        _check_bounds(self, beta2=(0, 1 - 1e-9), clip_grad_norm=(1e-9, 1e9))
 
 
 @dataclass(frozen=True)
@@ -379,9 +387,9 @@ class TrainSettings:
     def __post_init__(self) -> None:
         _check_bounds(self, steps=(1, _ANY), batch_size=(1, _ANY), threads=(1, _ANY))
         _check_bounds(self, log_every=(1, _ANY), checkpoint_every=(1, _ANY), workers=(0, _ANY))
-        _check_bounds(self, epochs=(1e-9, _ANY), examples=(1, _ANY), micro_batch_size=(1, _ANY))
+        _check_bounds(self, epochs=(1e-9, 1e9), examples=(1, _ANY), micro_batch_size=(1, _ANY))
         _check_bounds(self, keep_checkpoints=(1, _ANY), max_skipped=(0, _ANY), balance=(0, 1))
-        _check_bounds(self, ema=(0, 1))
+        _check_bounds(self, ema=(0, 1 - 1e-9))
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,24 @@ class Progress:
         self.title, self.total, self.unit = title, total, unit
         self.count = 0
         self._start = self._logged = time.monotonic()
+        self._before = 0
         self._bar = None
         if sys.stderr.isatty():
             self._bar = _make_bar()
             self._bar.start()
             self._task = self._bar.add_task(title, total=total, note="")
 
+    def start_at(self, count: int) -> None:
+        """Notes what was finished by an earlier run, which says nothing of this one's speed."""
+        self.count = self._before = count
+        if self._bar is not None:
+            self._bar.update(self._task, completed=count)
+
     def advance(self, count: int = 1, note: str = "") -> None:
         """Adds finished units; `note` replaces the text behind the bar."""
         self.count += count
         now = time.monotonic()
-        rate = self.count / max(now - self._start, 1e-9)
+        rate = (self.count - self._before) / max(now - self._start, 1e-9)
         if self._bar is not None:
             self._bar.update(self._task, advance=count, note=f"{_per_second(rate)} {note}")
         elif now - self._logged >= _LOG_EVERY_SECONDS:

@@ -25,6 +25,15 @@ def test_labels_that_the_vocabulary_does_not_hold_are_refused(tmp_path):
         open_train_data(path)
 
 
+def test_an_image_without_a_class_is_refused(tmp_path):
+    path = write_selected(tmp_path)
+    keep = pq.read_table(path / "keep.parquet")
+    classes = pa.array([[], *keep["classes"].to_pylist()[1:]], pa.list_(pa.int64()))
+    pq.write_table(keep.drop("classes").append_column("classes", classes), path / "keep.parquet")
+    with pytest.raises(InputError, match="1 images without a class"):
+        open_train_data(path)
+
+
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=9), st.data())
 def test_class_lists_are_the_lists(lists, data):
     flat = ClassLists.of(lists)

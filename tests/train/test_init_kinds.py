@@ -68,3 +68,12 @@ def test_siglip_goes_on_from_its_own_bias_and_saves_it(tmp_path):
     after = load_model(tmp_path / "run/model").network.logit_bias.detach()
     assert not torch.equal(after, before)
     torch.testing.assert_close(after, before, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("image_text", ["infonce", "siglip"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_from_any_dual_encoder_goes_on(tmp_path, kind, image_text):
+    data, init = write_selected(tmp_path / "data"), write_model(tmp_path / "init", kind)
+    changes = {"model": {"init": str(init), "image_size": None}, "loss": {"image_text": image_text}}
+    train(tiny(steps=2, **changes), data=data, out=tmp_path / "run")
+    assert train(tiny(steps=3, **changes), data=data, out=tmp_path / "run", resume=True).steps == 3

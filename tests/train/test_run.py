@@ -133,6 +133,17 @@ def test_a_step_never_waits_for_the_device(data, image_text):
             run.train_step(batch)
 
 
+def test_the_loader_has_a_tokenizer_of_its_own(data):
+    """It tokenises in other threads, and a tokenizer keeps settings between calls."""
+    settings, world = tiny(), World(0, 1, torch.device("cpu"))
+    model = make_model(settings, data, device="cpu")
+    loader = _make_loader(settings, data, model, TextMix(data, settings.loss.text), [], world)
+    assert loader.maker.tokenize.func.tokenizer is not model.tokenizer
+    batch = loader.maker[0]
+    model.text_inputs(["a text that is far longer than any of those in the batch, by itself"])
+    assert torch.equal(loader.maker[0].tokens["input_ids"], batch.tokens["input_ids"])
+
+
 def test_repeats_are_changed_and_first_sights_are_not(data):
     run, batches = _begin(data, augment={"when": "repeats"})
     assert [batch.epochs.tolist() for batch in batches] == [[0] * 8] * 3 + [[1] * 8]

@@ -15,12 +15,13 @@ import torch
 import yaml
 
 from openmofi.config import as_dict
-from openmofi.errors import InputError, MismatchError, OpenMOFIError
+from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
 from openmofi.model import load_model
 from openmofi.train import train
 from openmofi.train.checkpoints import Checkpoints
 from openmofi.train.distributed import World
 from openmofi.train.entity_head import load_head_rows
+from openmofi.train.recipe import alone_in
 from selected import losses, tiny, write_selected
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -161,6 +162,70 @@ def test_checkpoints_are_whole_or_not_there_and_old_ones_go(tmp_path):
     assert card == {"step": 3, "data": "x"}
     checkpoints.load(path, state)
     assert torch.equal(state["weights"], torch.arange(6.0) + 2)
+
+
+def test_a_checkpoint_is_there_before_the_next_one(data, tmp_path, monkeypatch):
+    latest, found = tmp_path / "run/checkpoints/latest", []
+    poll = Checkpoints.poll
+
+    def wait(self):
+        if self._writing is not None:
+            self._writing[1].result()
+        poll(self)
+        found.append(latest.read_text().strip() if latest.is_file() else "")
+
+    monkeypatch.setattr(Checkpoints, "poll", wait)
+    train(tiny(steps=3), data=data, out=tmp_path / "run")
+    assert found == ["", "step-2", "step-3"]
+
+
+def test_what_lies_beyond_the_step_that_was_resumed_goes(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", ALONE, keep=9)
+    for step in (2, 4, 6, 3):
+        checkpoints.save(step, {"x": torch.zeros(1)}, {"data": "x"})
+        checkpoints.finish()
+        assert (tmp_path / "c/latest").read_text() == f"step-{step}\n"
+    assert sorted(p.name for p in (tmp_path / "c").glob("step-*")) == ["step-2", "step-3"]
+
+
+def test_another_step_size_takes_effect_when_a_run_goes_on(data, tmp_path):
+    train(tiny(steps=2), data=data, out=tmp_path / "run")
+    settings = tiny(optim={"learning_rate": 1e-6})
+    train(settings, data=data, out=tmp_path / "run", resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert all(line["learning_rate"] <= 1e-5 for line in lines if line["step"] > 2)
+
+
+def test_a_run_that_died_before_its_model_was_written_says_what_it_measured(data, tmp_path):
+    run, settings = tmp_path / "run", tiny(evaluation={"holdout": 0.3})
+    first = train(settings, data=data, out=run)
+    card = (run / "model/README.md").read_text()
+    shutil.rmtree(run / "model")
+    again = train(settings, data=data, out=run, resume=True)
+    assert again.loss == pytest.approx(first.loss, abs=1e-5)
+    assert again.scores == pytest.approx(first.scores, abs=1e-5)
+    assert "heldout_knn" in card
+    assert (run / "model/README.md").read_text().splitlines()[:12] == card.splitlines()[:12]
+
+
+def test_a_second_run_in_the_same_place_is_refused(data, tmp_path):
+    with (
+        alone_in(tmp_path / "run"),
+        pytest.raises(InputError, match="Another run is writing"),
+    ):
+        train(tiny(), data=data, out=tmp_path / "run")
+
+
+def test_a_start_that_failed_leaves_no_run(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(SettingsError, match="wandb"):
+        train(tiny(loggers=["wandb"]), data=data, out=tmp_path / "run")
+    (tmp_path / "a.tar").rename(tmp_path / "away.tar")
+    for workers in (0, 1):
+        with pytest.raises(InputError, match=r"^Hardly any picture .* still there.$"):
+            train(tiny(workers=workers), data=data, out=tmp_path / "run")
+    (tmp_path / "away.tar").rename(tmp_path / "a.tar")
+    assert train(tiny(), data=data, out=tmp_path / "run").finished
 
 
 def test_a_picture_that_breaks_in_mid_epoch_is_replaced_and_counted(data, tmp_path):

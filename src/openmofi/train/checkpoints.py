@@ -17,7 +17,7 @@ from typing import Any
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
-from openmofi.errors import InputError, OpenMOFIError
+from openmofi.errors import InputError, MismatchError, OpenMOFIError
 from openmofi.train.distributed import World
 
 _CARD = "run.json"
@@ -30,6 +30,9 @@ class Checkpoints:
     def __init__(self, folder: Path, world: World, *, keep: int):
         self.folder, self.world, self.keep = folder, world, keep
         self._writing: tuple[int, Future[Any]] | None = None
+        self._step = 0
+        self._failed: BaseException | None = None
+        """Why the newest one could not be written."""
         if world.is_first:
             for partial in folder.glob(".step-*.tmp"):
                 shutil.rmtree(partial)  # of a run that was killed
@@ -38,20 +41,24 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any], card: dict[str, Any]) -> None:
         """Copies the state and begins to write it; an earlier one is finished first."""
         self.finish()
-        partial = self._partial(step)
-        try:
-            if self.world.is_first:
+        self._step = step
+        partial, error = self._partial(step), None
+        if self.world.is_first:
+            try:
                 partial.mkdir(parents=True, exist_ok=True)
                 (partial / _CARD).write_text(json.dumps({"step": step, **card}))
-            writing: Any = dcp.async_save(
-                state,
-                storage_writer=dcp.FileSystemWriter(partial),
-                process_group=self.world.checkpoint_group,
-            )
-        except OSError as error:
-            self._complain(step, error)
+            except OSError as found:
+                error = found
+        if self.world.any(error is not None):  # then nobody writes, or the others would wait
+            self._failed = error or OSError("the first process could not begin it")
+            self._complain(step, self._failed)
             return
-        self._writing = (step, writing)
+        writing: Any = dcp.async_save(
+            state,
+            storage_writer=dcp.FileSystemWriter(partial),
+            process_group=self.world.checkpoint_group,
+        )
+        self._writing, self._failed = (step, writing), None
 
     def poll(self) -> None:
         """Publishes the checkpoint that is being written, if it is whole by now."""
@@ -67,17 +74,17 @@ class Checkpoints:
         Raises:
             OpenMOFIError: it must, and cannot.
         """
-        if self._writing is None:
-            return
-        (step, writing), self._writing = self._writing, None
-        try:
-            writing.result()
-            if self.world.is_first:
-                self._publish(step)
-        except _DAMAGE as error:
-            self._complain(step, error)
-            if must:
-                raise OpenMOFIError(self._sentence(step, error)) from error
+        if self._writing is not None:
+            (self._step, writing), self._writing = self._writing, None
+            try:
+                writing.result()
+                if self.world.is_first:
+                    self._publish(self._step)
+            except _DAMAGE as error:
+                self._failed = error
+                self._complain(self._step, error)
+        if must and self._failed is not None:
+            raise OpenMOFIError(self._sentence(self._step, self._failed)) from self._failed
 
     def _publish(self, step: int) -> None:
         final = self.folder / f"step-{step}"
@@ -87,7 +94,10 @@ class Checkpoints:
         pointer = self.folder / ".latest.tmp"
         pointer.write_text(final.name + "\n")
         os.replace(pointer, self.folder / "latest")
-        for old in self._steps()[: -self.keep]:
+        steps = self._steps()
+        place = steps.index(final)
+        # Those beyond are of a run that was taken up again before them.
+        for old in (*steps[: max(place + 1 - self.keep, 0)], *steps[place + 1 :]):
             shutil.rmtree(old)
 
     def _steps(self) -> list[Path]:
@@ -138,6 +148,11 @@ class Checkpoints:
                 process_group=self.world.checkpoint_group,
             )
         except _DAMAGE as error:
+            if "Missing key" in _reason(error):
+                raise MismatchError(
+                    f"The checkpoint {str(path)!r} is of another network ({_reason(error)}); start "
+                    "a new run with another --out."
+                ) from error
             raise self._damaged(path) from error
 
     def _damaged(self, path: Path) -> InputError:

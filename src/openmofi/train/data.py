@@ -157,10 +157,17 @@ def _open_selected(path: Path) -> TrainData:
     keep = pq.read_table(path / "keep.parquet")
     vocabulary = pq.read_table(path / "vocabulary.parquet")
     classes = ClassLists.of_column(keep["classes"])
-    if len(classes.values) and not 0 <= classes.values.max() < len(vocabulary):
+    wrong = classes.values[(classes.values < 0) | (classes.values >= len(vocabulary))]
+    if len(wrong):
         raise InputError(
-            f"{str(path)!r} labels images with class {classes.values.max()} but its vocabulary has "
+            f"{str(path)!r} labels images with class {wrong[0]} but its vocabulary has "
             f"{len(vocabulary)}; run `openmofi select` again."
+        )
+    without = int((np.diff(classes.starts) == 0).sum())
+    if without:
+        raise InputError(
+            f"{str(path)!r} has {without} images without a class, which `openmofi select` never "
+            "writes; run it again."
         )
     return TrainData(keep.select(_COLUMNS), classes, vocabulary, open_root(card["input"]))
 

@@ -67,6 +67,19 @@ class World:
         dist.all_reduce(flag, dist.ReduceOp.MAX, group=self.group)
         return bool(flag)
 
+    @property
+    def here(self) -> int:
+        """Processes on this machine, which share its memory."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.size > 1 else 1
+
+    def sum(self, here: int) -> int:
+        """Returns the sum of a number over the processes; all must ask."""
+        if self.size == 1:
+            return here
+        total = torch.tensor(here)
+        dist.all_reduce(total, group=self.group)
+        return int(total)
+
     def all_gather(self, rows: Tensor) -> Tensor:
         """Returns the processes' rows, one after another, without gradient."""
         if self.size == 1:
@@ -137,6 +150,10 @@ class SharedBatchNorm2d(torch.nn.BatchNorm2d):
         """Returns the normalised input [batch, channels, h, w]."""
         if not self.training:
             return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return self._over_all(input.to(self.weight.dtype)).to(input.dtype)
+
+    def _over_all(self, input: Tensor) -> Tensor:
         mean = self._average(input.mean((0, 2, 3)))
         centred = input - mean[:, None, None]
         variance = self._average(centred.square().mean((0, 2, 3)))

@@ -7,7 +7,7 @@ order, and the shares of several training processes join to the batch of one.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from openmofi.errors import InputError
+from openmofi.errors import InputError, OpenMOFIError
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
 from openmofi.pictures import decode
@@ -30,7 +30,7 @@ from openmofi.train.texts import TextMix, meaning_keys
 
 _PREFETCH = 3
 _MOST_STAND_INS = 64
-_CACHE_BYTES = 1 << 30
+CACHE_BYTES = 1 << 30
 _DRAWS_KEY = 0xA0C
 
 
@@ -93,7 +93,7 @@ class BatchMaker(Dataset):
         tokenize: Callable[[list[str]], dict[str, Tensor]] | None = None,
         teachers: Sequence[Teacher] = (),
         draw_entity: bool = False,
-        cache_bytes: int = _CACHE_BYTES,
+        cache_bytes: int = CACHE_BYTES,
     ):
         """Notes where the pictures lie.
 
@@ -118,7 +118,7 @@ class BatchMaker(Dataset):
         self._shards, self._paths = (data.table[n].combine_chunks() for n in ("shard", "path"))
         self._offsets, self._sizes = (data.table[n].to_numpy() for n in ("offset", "size"))
         cacheable = len(data) * transform.size**2 * 3 <= cache_bytes
-        self._cache: dict[int, np.ndarray | None] | None = {} if cacheable else None
+        self._cache: dict[int, np.ndarray] | None = {} if cacheable else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Lets another process make batches: it opens the shards itself."""
@@ -213,7 +213,7 @@ class BatchMaker(Dataset):
         place |= {"offset": int(self._offsets[row]), "size": int(self._sizes[row])}
         decoded = decode(self._reader, place, self.transform)
         pixels = None if isinstance(decoded, str) else decoded[0]
-        if self._cache is not None:
+        if self._cache is not None and pixels is not None:
             self._cache[row] = pixels
         return pixels
 
@@ -232,7 +232,7 @@ class Loader:
         """
         self.maker, self.threads, self.workers, self.pin = maker, threads, workers, pin
 
-    def batches(self, first: int, last: int) -> Iterator[Batch]:
+    def batches(self, first: int, last: int) -> Generator[Batch, None, None]:
         """Yields the batches of steps first .. last - 1."""
         if self.workers:
             yield from self._from_processes(range(first, last))
@@ -240,8 +240,19 @@ class Loader:
             yield from self._from_threads(range(first, last))
 
     def _from_processes(self, steps: range) -> Iterator[Batch]:
-        yield from DataLoader(
-            self.maker,
+        batches = iter(self._data_loader(steps))
+        try:
+            for batch in batches:
+                if isinstance(batch, OpenMOFIError):
+                    raise batch
+                yield batch
+        finally:
+            # At once, for they ignore the signals that would end them with this process.
+            batches._shutdown_workers()  # pyrefly: ignore[missing-attribute]
+
+    def _data_loader(self, steps: range) -> DataLoader:
+        return DataLoader(
+            _Answers(self.maker),
             batch_size=None,
             sampler=steps,
             num_workers=self.workers,
@@ -267,6 +278,19 @@ class Loader:
     def _make(self, step: int) -> Batch:
         batch = self.maker[step]
         return batch.pin_memory() if self.pin else batch
+
+
+class _Answers(Dataset):
+    """Batches, or the user's mistakes as they are, without the trace of another process."""
+
+    def __init__(self, maker: BatchMaker):
+        self.maker = maker
+
+    def __getitem__(self, index: int) -> Batch | OpenMOFIError:
+        try:
+            return self.maker[index]
+        except OpenMOFIError as error:
+            return error
 
 
 def _leave_signals(_worker: int) -> None:

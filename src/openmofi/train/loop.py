@@ -10,7 +10,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,11 +37,18 @@ from openmofi.train.data import TrainData, open_train_data
 from openmofi.train.distributed import World, join_world
 from openmofi.train.entity_head import save_head
 from openmofi.train.heldout import HeldOut
-from openmofi.train.loader import BatchMaker, Loader
+from openmofi.train.loader import CACHE_BYTES, BatchMaker, Loader
 from openmofi.train.losses import INITIAL_LOGIT_SCALE, SIGLIP_LOGIT_SCALE
-from openmofi.train.metrics_log import MetricsLog, drop_after, last_loss
-from openmofi.train.order import balanced_order
-from openmofi.train.recipe import check, check_place, read_recipe, with_steps, write_config
+from openmofi.train.metrics_log import MetricsLog, drop_after, last_loss, last_scores
+from openmofi.train.order import Order, balanced_order
+from openmofi.train.recipe import (
+    alone_in,
+    check,
+    check_place,
+    read_recipe,
+    with_steps,
+    write_config,
+)
 from openmofi.train.run import Run
 from openmofi.train.teacher import Teacher, check_teachers
 from openmofi.train.texts import TextMix
@@ -100,10 +108,9 @@ def train(
         check_place(out, settings, resume=resume)
         world.share(settings.batch_size)
         work = _Work(settings, images, held_out, out, world)
-        work.begin(fingerprint=everything.fingerprint())
-        if world.is_first:
-            write_config(out, settings, Path(data))
-        return work.to_the_end(started)
+        with alone_in(out) if world.is_first else nullcontext():
+            work.begin(Path(data), fingerprint=everything.fingerprint())
+            return work.to_the_end(started)
 
 
 @dataclass
@@ -151,10 +158,12 @@ class _Work:
         self.held_out = HeldOut(
             held_out, settings.evaluation, reads_texts=settings.loss.contrastive > 0
         )
-        self.loss, self.unreadable, self.scores = float("nan"), 0, {}
+        self.loss, self.unreadable = float("nan"), 0
+        self.scores: dict[str, float] = {}
 
-    def begin(self, *, fingerprint: str) -> None:
+    def begin(self, data: Path, *, fingerprint: str) -> None:
         """Starts from the newest checkpoint, if there is one."""
+        self.data = data
         self.checkpoints = Checkpoints(
             self.out / "checkpoints", self.world, keep=self.settings.keep_checkpoints
         )
@@ -170,23 +179,19 @@ class _Work:
             state = self.run.state_dict()
             self.checkpoints.load(path, state)
             self.run.load_state_dict(state, step=card["step"])
-        if self.world.is_first:
-            drop_after(self.out / "metrics.jsonl", self.run.step)
-        self.world.barrier()
+            self.run.skipped[0] = card.get("skipped", 0)
 
     def to_the_end(self, started: float) -> TrainSummary:
         """Does the steps that are left and saves the model."""
-        done = self.run.step >= self.settings.steps
-        if done and (self.out / "model" / "config.json").is_file():
-            self.loss = last_loss(self.out / "metrics.jsonl")
-        else:
-            log = MetricsLog(self.out, self.settings) if self.world.is_first else None
-            try:
-                self._steps(log)
-            finally:
-                if log is not None:
-                    log.close()
-            if self.run.step >= self.settings.steps:
+        with _StopRequest() as stop:
+            went_on = self.run.step < self.settings.steps
+            if went_on:
+                self._steps(stop)
+            else:
+                lines = self.out / "metrics.jsonl"
+                self.loss, self.scores = last_loss(lines), last_scores(lines)
+            has_model = (self.out / "model/config.json").is_file()
+            if self.run.step >= self.settings.steps and (went_on or not has_model):
                 self._save_model()
         return TrainSummary(
             out=self.out,
@@ -201,17 +206,24 @@ class _Work:
             finished=self.run.step >= self.settings.steps,
         )
 
-    def _steps(self, log: MetricsLog | None) -> None:
+    def _steps(self, stop: _StopRequest) -> None:
         """The loop: wait for a batch, learn from it, and now and then write, measure, save."""
-        settings, run = self.settings, self.run
+        settings, run, log = self.settings, self.run, None
         recent = _Recent(settings.batch_size)
         shown = progress(self.out.name, total=settings.steps, unit="steps")
-        with shown if self.world.is_first else nullcontext() as bar, _StopRequest() as stop:
+        batches = self.loader.batches(run.step, settings.steps)
+        with (
+            shown if self.world.is_first else nullcontext() as bar,
+            ExitStack() as closing,
+        ):
+            closing.callback(batches.close)
             if bar is not None:
-                bar.advance(run.step)
+                bar.start_at(run.step)
             asked = time.monotonic()
-            for batch in self.loader.batches(run.step, settings.steps):
+            for batch in batches:
                 recent.waited += time.monotonic() - asked
+                if log is None:  # all that a user may have got wrong is known to be right
+                    log = closing.enter_context(self._open_log())
                 recent.measured.append(run.train_step(batch))
                 self.unreadable += batch.num_unreadable
                 stopping = self.world.any(stop.requested)
@@ -221,22 +233,39 @@ class _Work:
                     line = recent.line(run)
                     run.is_sound()
                     self.loss = line["loss"]
-                    if log is not None:
-                        log.write(run.step, line)
+                    log.write(run.step, line)
                     recent = _Recent(settings.batch_size)
                 if bar is not None:
                     bar.advance(note=f"loss {self.loss:.3f}")
+                paused = time.monotonic()
                 if run.step % settings.evaluation.every == 0 or run.step == settings.steps:
                     self._measure(log)
                 if run.step % settings.checkpoint_every == 0 or last:
                     self._save_checkpoint()
                 self.checkpoints.poll()
+                asked = time.monotonic()
+                recent.since += asked - paused  # what is beside the steps says nothing of them
                 if stopping:
                     break
-                asked = time.monotonic()
-        self.checkpoints.finish(must=True)
+            self.checkpoints.finish(must=True)
+        self.unreadable = self.world.sum(self.unreadable)
 
-    def _measure(self, log: MetricsLog | None) -> None:
+    @contextmanager
+    def _open_log(self) -> Iterator[MetricsLog]:
+        """Yields the metrics of this run; config.yaml says from now on that it is one."""
+        metrics = self.out / "metrics.jsonl"
+        self.out.mkdir(parents=True, exist_ok=True)
+        log = MetricsLog(self.out, self.settings, writes=self.world.is_first)
+        if self.world.is_first:
+            drop_after(metrics, self.run.step)
+            write_config(self.out, self.settings, self.data)
+        self.world.barrier()
+        try:
+            yield log
+        finally:
+            log.close()
+
+    def _measure(self, log: MetricsLog) -> None:
         """Measures the model on the held-out images."""
         if not len(self.held_out.data):
             return
@@ -245,13 +274,13 @@ class _Work:
         world = World(0, 1, self.world.device) if sharded else self.world
         with self.run.averaged(), holding.whole(self.run.towers):
             self.scores = self.held_out.measure(self.run.model, world)
-        if log is not None:
-            log.write(self.run.step, self.scores)
+        log.write(self.run.step, self.scores)
 
     def _save_checkpoint(self) -> None:
         """Begins to write a checkpoint, unless the weights may be spoilt."""
         if self.run.is_sound():
-            self.checkpoints.save(self.run.step, self.run.state_dict(), self.card)
+            card = {**self.card, "skipped": int(self.run.skipped[0])}
+            self.checkpoints.save(self.run.step, self.run.state_dict(), card)
 
     def _save_model(self) -> None:
         """Writes model/, ready for AutoModel."""
@@ -332,10 +361,12 @@ def _make_loader(
     world: World,
 ) -> Loader:
     reads_texts = settings.loss.contrastive > 0
-    targets = images.targets(np.arange(len(images)))
-    order = balanced_order(
-        targets, images.class_counts, balance=settings.balance, seed=settings.seed
-    )
+    order = Order(len(images), settings.seed)
+    if settings.balance > 0:
+        targets = images.targets(np.arange(len(images)))
+        order = balanced_order(
+            targets, images.class_counts, balance=settings.balance, seed=settings.seed
+        )
     # Compiled towers want texts of one length.
     length = model.context_length if settings.compile else None
     tokenize = partial(model.text_inputs.copy(), length=length)
@@ -349,6 +380,7 @@ def _make_loader(
         tokenize=tokenize if reads_texts else None,
         teachers=teachers,
         draw_entity=settings.loss.entity == "drawn",
+        cache_bytes=CACHE_BYTES // (world.here * max(settings.workers, 1)),
     )
     pin = world.device.type == "cuda"
     return Loader(maker, threads=settings.threads, workers=settings.workers, pin=pin)

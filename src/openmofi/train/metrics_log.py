@@ -20,18 +20,26 @@ Logger = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]
 class MetricsLog:
     """Writes one line per call; the loggers get the same."""
 
-    def __init__(self, out: Path, settings: TrainSettings):
+    def __init__(self, out: Path, settings: TrainSettings, *, writes: bool = True):
         """Starts the loggers.
+
+        Args:
+            out: the run's directory.
+            settings: they name the loggers.
+            writes: false in all processes but the first, which stay silent.
 
         Raises:
             SettingsError: the package of one is not installed.
         """
         self.path = out / "metrics.jsonl"
-        self._complained = False
-        self._loggers = [_OPEN[name](out, settings) for name in settings.loggers]
+        self._writes, self._complained = writes, False
+        names = settings.loggers if writes else ()
+        self._loggers = [_OPEN[name](out, settings) for name in names]
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds a line; a full disk is said once, and does not end the run."""
+        if not self._writes:
+            return
         rounded = {n: round(v, 5) if math.isfinite(v) else None for n, v in metrics.items()}
         try:
             with self.path.open("a") as file:
@@ -53,6 +61,13 @@ def last_loss(path: Path) -> float:
     """Returns the loss of the last line that has one."""
     losses = [line["loss"] for line in _lines(path) if line.get("loss") is not None]
     return losses[-1] if losses else float("nan")
+
+
+def last_scores(path: Path) -> dict[str, float]:
+    """Returns the last line of scores on held-out images, or nothing."""
+    names = ("step",)
+    lines = [line for line in _lines(path) if any(name.startswith("heldout_") for name in line)]
+    return {n: v for n, v in lines[-1].items() if n not in names} if lines else {}
 
 
 def drop_after(path: Path, step: int) -> None:

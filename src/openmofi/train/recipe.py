@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +106,8 @@ def check_place(out: Path, settings: TrainSettings, *, resume: bool) -> None:
         raise MismatchError(
             f"{str(out)!r} already holds a run; add --resume to go on, or choose another --out."
         )
+    if not isinstance(yaml.safe_load(config.read_text()), dict):
+        raise InputError(f"{str(config)!r} holds no settings; delete it, or choose another --out.")
     before, now = (dict(_flat(d)) for d in (yaml.safe_load(config.read_text()), as_dict(settings)))
     changed = sorted(
         name
@@ -118,9 +123,33 @@ def check_place(out: Path, settings: TrainSettings, *, resume: bool) -> None:
 
 def write_config(out: Path, settings: TrainSettings, data: Path) -> None:
     """Writes what a run was asked for, all defaults filled in."""
-    out.mkdir(parents=True, exist_ok=True)
     resolved = {**as_dict(settings), "data": str(data)}
-    (out / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+    partial = out / ".config.yaml.tmp"
+    partial.write_text(yaml.safe_dump(resolved, sort_keys=False))
+    partial.replace(out / "config.yaml")
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Keeps a second run out of a directory while this one is in it.
+
+    Raises:
+        InputError: there is one.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"Another run is writing {str(out)!r}; wait for it, or give this one another --out."
+            ) from None
+        except OSError as error:
+            print(
+                f"note: {str(out)!r} cannot be locked ({error.strerror}); start no other run there",
+                file=sys.stderr,
+            )
+        yield
 
 
 def _flat(settings: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:

@@ -34,7 +34,10 @@ class Run:
     def __init__(self, model: MofiModel, data: TrainData, settings: TrainSettings, world: World):
         self.model, self.settings, self.world = model, settings, world
         self.step = 0
-        self.towers = holding.spread(Towers(model, settings), settings, world)
+        towers = Towers(model, settings)
+        if settings.model.init is not None:
+            holding.freeze_unreached(towers)
+        self.towers = holding.spread(towers, settings, world)
         self.optimizer = _make_optimizer(self.towers, settings.optim)
         self.head: EntityHead | None = None
         if settings.loss.supervised > 0:
@@ -122,7 +125,8 @@ class Run:
                 contrastive = torch.lerp(contrastive, taught, weights.distillation)
             loss = loss + weights.contrastive * contrastive
         if self.head is not None:
-            supervised, accuracy = self.head.loss(images_BD, batch.targets, step=batch.step)
+            with holding.forward_precision(self.settings, self.world):
+                supervised, accuracy = self.head.loss(images_BD, batch.targets, step=batch.step)
             measured |= {"supervised": supervised.detach(), "accuracy": accuracy.detach()}
             loss = loss + weights.supervised * supervised
         return loss, measured
@@ -224,7 +228,10 @@ class Run:
         """Takes up a state; the head and the averages were read into place."""
         towers = holding.bare(self.towers)
         dcp_state.set_model_state_dict(towers, state["towers"])
+        peaks = [group["peak"] for group in self.optimizer.param_groups]
         dcp_state.set_optimizer_state_dict(towers, self.optimizer, state["optimizer"])
+        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
+            group["peak"] = peak  # the settings', which may have changed
         if self.head is not None:
             self.head.load_state_dict(state["head"])
         self.step = step

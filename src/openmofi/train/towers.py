@@ -42,20 +42,20 @@ class Towers(torch.nn.Module):
         self.network = model.network
         self._model = [model]  # in a list: it is no submodule
         self.reads_texts = settings.loss.contrastive > 0
-        self.precision = settings.precision
+        self.precision = forward_precision(settings, World(0, 1, model.device))
         with_bias = self.reads_texts and settings.loss.image_text == "siglip"
         if not isinstance(getattr(model.network, "logit_bias", None), torch.nn.Parameter):
             # CLIP's networks have none, and nobody who searches needs one.
             start = torch.tensor(SIGLIP_LOGIT_BIAS, device=model.device)
-            self.logit_bias = torch.nn.Parameter(start, requires_grad=with_bias)
+            self.logit_bias = torch.nn.Parameter(start)
+        self.bias.requires_grad_(with_bias)
         if not self.reads_texts:
             freeze_text_side(model.network)
 
     def forward(self, inputs: Float[Tensor, "b 3 h w"], tokens: dict[str, Tensor]) -> Features:
         """Returns the features of normalised pixels and of tokenised texts."""
         model = self._model[0]
-        enabled = self.precision == "bf16"
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=enabled):
+        with self.precision:
             images = model.image_features(inputs)
             texts = model.token_features(tokens) if self.reads_texts else None
         # Not the parameters themselves: their gradients must come with the others'.
@@ -71,6 +71,30 @@ class Towers(torch.nn.Module):
         """Added to every logit of SigLIP's loss: the network's own, or one for the training."""
         own = getattr(self.network, "logit_bias", None)
         return own if isinstance(own, torch.nn.Parameter) else self.logit_bias
+
+
+def forward_precision(settings: TrainSettings, world: World) -> torch.autocast:
+    """Returns the context in which products are computed."""
+    enabled = settings.precision == "bf16"
+    return torch.autocast(world.device.type, torch.bfloat16, enabled=enabled)
+
+
+def freeze_unreached(towers: Towers) -> None:
+    """Leaves alone what no loss can reach, such as a pooling layer that nobody reads.
+
+    One pass of two grey pictures and texts finds it out; DDP and resuming want to know.
+    """
+    model = towers._model[0]
+    size = model.transform.size
+    pixels = torch.full((2, size, size, 3), 127, dtype=torch.uint8, device=model.device)
+    texts = {n: ids.to(model.device) for n, ids in model.text_inputs(["a", "b"]).items()}
+    towers.eval()
+    found = towers(model.transform.normalise(pixels), texts if towers.reads_texts else {})
+    reached = [part.sum() for part in found if part is not None and part.requires_grad]
+    torch.stack(reached).sum().backward()
+    for parameter in towers.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
 
 
 def freeze_text_side(network: torch.nn.Module) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from model.tiny_models import write_model
 from openmofi.errors import SettingsError
 from openmofi.model import load_model
+from openmofi.train.checkpoints import Checkpoints
 from openmofi.train.distributed import World, join_world, share_batch_norm
 from openmofi.train.losses import distillation, info_nce, siglip
 from selected import in_processes, losses, tiny, train_in, write_selected
@@ -87,9 +89,32 @@ def _settings(folder, **changes):
     return tiny(**more, optim=optim, head=head, ema=0.9, evaluation=evaluation, **changes)
 
 
+def _nano():
+    return tiny(precision="bf16", steps=2)
+
+
+def _disk_full_in_one(folder):
+    """The first process cannot begin a checkpoint, and the next one is whole again."""
+    with join_world("cpu") as world:
+        checkpoints = Checkpoints(folder / "checkpoints", world, keep=9)
+        for step in (2, 4):
+            if step == 2 and world.is_first:
+                (folder / "checkpoints").mkdir()
+                (folder / "checkpoints/.step-2.tmp").write_text("in the way")
+            checkpoints.save(step, {"rank": torch.arange(3)}, {"data": "x"})
+            checkpoints.finish()
+            if step == 2 and world.is_first:
+                (folder / "checkpoints/.step-2.tmp").unlink()
+
+
 def _all_runs(folder):
     _run(folder, "ddp", "ddp", 6)
     _run(folder, "fsdp", "fsdp", 6)
+    for name in ("ddp", "fsdp"):
+        settings = _settings(folder, parallel=name, micro_batch_size=3)
+        train_in(settings, folder / "select", folder / f"{name} in parts")
+    _disk_full_in_one(folder)
+    train_in(_nano(), folder / "select", folder / "nano")
     _run(folder, "mixed", "fsdp", 3)
     for name in ("ddp", "fsdp"):
         _run(folder, f"{name} again", name, 3)
@@ -162,7 +187,21 @@ def load_rows(run):
     return load_head_rows(run / "model/entity_head")[0]
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_a_checkpoint_that_one_process_cannot_begin_is_left_out_by_all(folder):
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {"step-4", "latest"}
+    state = {"rank": torch.zeros(3, dtype=torch.int64)}
+    checkpoints = Checkpoints(folder / "checkpoints", World(0, 1, torch.device("cpu")), keep=9)
+    with warnings.catch_warnings(action="ignore"):
+        checkpoints.load(folder / "checkpoints/step-4", state)
+    assert state["rank"].tolist() == [0, 1, 2]
+
+
+def test_batch_norm_of_several_processes_works_in_half_precision(folder):
+    assert sorted(losses(folder / "nano")) == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "ddp in parts", "fsdp in parts"])
 def test_two_processes_train_the_model_that_one_trains(folder, name):
     _assert_same_run(folder / "one", folder / name)
 
