@@ -5,8 +5,9 @@ Draws tars of noisy JPEGs with .txt and .json beside, as img2dataset leaves them
 * ours and webdataset (needs `pip install webdataset`, outside this project's environment), one
   thread each, CPU time, medians of rounds that take turns, on the same tars: encoded bytes and
   captions alone, and decoded to uint8 of the network's side and stacked, as a training step gets
-  them, in the first epoch and in later ones, for which ours keeps decoded pictures. webdataset reads in order with a shuffle buffer of 1,000; ours in a full permutation. It
-  decodes with Pillow, `pil_draft` with the JPEG hint that ours gives, too;
+  them, in the first epoch and in later ones, for which ours keeps decoded pictures. webdataset
+  reads in order with a shuffle buffer of 1,000; ours in a full permutation. It decodes with
+  Pillow, `pil_draft` with the JPEG hint that ours gives, too;
 * seek: seconds until a batch far into the epoch is there, for a fresh loader;
 * epoch: whether every sample came once.
 """
