@@ -32,7 +32,7 @@ def job(tmp_path, nano_dir, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     build_kb(fruit.write_catalogue(tmp_path), out=tmp_path / "kb")
     pairs = fruit.write_pairs(tmp_path / "pairs", shards=12, per_shard=30)
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    ray.init("local", num_cpus=2, log_to_driver=False, include_dashboard=False)
     yield {"source": pairs, "kb": tmp_path / "kb", "model": str(nano_dir)}
     ray.shutdown()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -129,6 +130,18 @@ def write_config(out: Path, settings: TrainSettings, data: Path) -> None:
     partial.replace(out / "config.yaml")
 
 
+_locks: set[IO[bytes]] = set()
+
+
+def _let_go_of_locks() -> None:
+    for lock in _locks:
+        lock.close()
+
+
+# Processes that decode would hold the lock for seconds after a kill of the one that trains.
+os.register_at_fork(after_in_child=_let_go_of_locks)
+
+
 @contextmanager
 def alone_in(out: Path) -> Iterator[None]:
     """Keeps a second run out of a directory while this one is in it.
@@ -149,7 +162,11 @@ def alone_in(out: Path) -> Iterator[None]:
                 f"note: {str(out)!r} cannot be locked ({error.strerror}); start no other run there",
                 file=sys.stderr,
             )
-        yield
+        _locks.add(lock)
+        try:
+            yield
+        finally:
+            _locks.discard(lock)
 
 
 def _flat(settings: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
