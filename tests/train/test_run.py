@@ -12,6 +12,7 @@ from openmofi.train import train
 from openmofi.train.data import open_train_data
 from openmofi.train.distributed import World
 from openmofi.train.loop import _make_loader, make_model
+from openmofi.train.losses import MAX_LOGIT_SCALE
 from openmofi.train.recipe import with_steps
 from openmofi.train.run import Run
 from openmofi.train.texts import TextMix
@@ -99,6 +100,15 @@ def test_a_step_whose_gradient_is_not_finite_changes_nothing(data):
     run.train_step(batches[2])
     assert run.skipped.tolist() == [1, 0]
     assert run.is_sound()
+
+
+@pytest.mark.parametrize(("image_text", "capped"), [("infonce", True), ("siglip", False)])
+def test_the_scale_is_capped_at_one_hundred_where_clip_caps_it(data, image_text, capped):
+    run, batches = _begin(data, loss={"image_text": image_text})
+    with torch.no_grad():
+        run.model.logit_scale.fill_(MAX_LOGIT_SCALE + 0.2)  # SigLIP's own are beyond it
+    run.train_step(batches[0])
+    assert (run.model.logit_scale.item() <= MAX_LOGIT_SCALE + 1e-6) == capped
 
 
 def test_a_run_that_only_skips_stops(data):
