@@ -76,6 +76,19 @@ def test_micro_batches_replay_dropout(data, tmp_path):
     assert not torch.equal(first.images, other.images)
 
 
+def test_processes_drop_out_independently(data, tmp_path):
+    run, batches = _begin(data, **_clip(tmp_path))
+    for module in run.model.network.modules():
+        if hasattr(module, "dropout") and isinstance(module.dropout, float):
+            module.dropout = 0.5
+    run.towers.train()
+    found = []
+    for rank in (0, 1):
+        run.world = World(rank, 2, torch.device("cpu"))
+        found.append(run._forward(batches[0], 0, slice(0, 8)).images)
+    assert not torch.equal(*found)
+
+
 def test_a_step_whose_gradient_is_not_finite_changes_nothing(data):
     run, batches = _begin(data)
     run.train_step(batches[0])
