@@ -125,7 +125,7 @@ class Run:
                 contrastive = torch.lerp(contrastive, taught, weights.distillation)
             loss = loss + weights.contrastive * contrastive
         if self.head is not None:
-            with holding.forward_precision(self.settings, self.world):
+            with holding.forward_precision(self.settings, self.world.device):
                 supervised, accuracy = self.head.loss(images_BD, batch.targets, step=batch.step)
             measured |= {"supervised": supervised.detach(), "accuracy": accuracy.detach()}
             loss = loss + weights.supervised * supervised

@@ -42,7 +42,7 @@ class Towers(torch.nn.Module):
         self.network = model.network
         self._model = [model]  # in a list: it is no submodule
         self.reads_texts = settings.loss.contrastive > 0
-        self.precision = forward_precision(settings, World(0, 1, model.device))
+        self.precision = forward_precision(settings, model.device)
         with_bias = self.reads_texts and settings.loss.image_text == "siglip"
         if not isinstance(getattr(model.network, "logit_bias", None), torch.nn.Parameter):
             # CLIP's networks have none, and nobody who searches needs one.
@@ -73,10 +73,10 @@ class Towers(torch.nn.Module):
         return own if isinstance(own, torch.nn.Parameter) else self.logit_bias
 
 
-def forward_precision(settings: TrainSettings, world: World) -> torch.autocast:
+def forward_precision(settings: TrainSettings, device: torch.device) -> torch.autocast:
     """Returns the context in which products are computed."""
     enabled = settings.precision == "bf16"
-    return torch.autocast(world.device.type, torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def freeze_unreached(towers: Towers) -> None:
