@@ -33,7 +33,7 @@ from openmofi.config import LabelSettings, SelectSettings
 from openmofi.demo.backgrounds import draw_background
 from openmofi.demo.printed import print_text
 from openmofi.demo.world import PHOTO_SIZE, draw_world
-from openmofi.evaluate.data import open_labelled
+from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.typographic import typographic, write_on
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label import label

@@ -11,7 +11,7 @@ import fruit
 from conftest import write_tar
 from openmofi.errors import InputError
 from openmofi.evaluate import evaluate
-from openmofi.evaluate.data import open_labelled
+from openmofi.evaluate.layouts import open_labelled
 from openmofi.kb import build_kb
 from openmofi.model import load_model
 

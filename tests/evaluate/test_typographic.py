@@ -10,7 +10,7 @@ from PIL import Image
 
 import fruit
 from openmofi.errors import InputError
-from openmofi.evaluate.data import open_labelled
+from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.typographic import attack_classes, attack_scores, typographic, write_on
 from openmofi.kb import KnowledgeBase, build_kb
 

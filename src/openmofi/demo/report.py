@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from openmofi.demo.story import LABEL_ROWS, MODEL_ROWS, RECIPES, model_cells
 from openmofi.embed import encode_places
-from openmofi.evaluate.data import LabelledImages, open_labelled
+from openmofi.evaluate.data import LabelledImages
+from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.metrics import nearest
 from openmofi.kb import KnowledgeBase
 from openmofi.model import load_model

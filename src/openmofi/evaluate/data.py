@@ -1,26 +1,19 @@
-"""Labelled images for evaluation: a path in one of the known layouts -> LabelledImages.
+"""What a benchmark is about: pictures and what is known of them, however they lie on the disk.
 
-Layouts: a folder of class folders; a listing (.csv / .jsonl) with the columns file and label; the
-demo's world (test/ and truth.parquet). Names and descriptions of classes come from a knowledge
-base where one is given, else the label is its own name.
+`layouts.open_data` makes one of these from a path. Rows of `places.table` and the tuples beside it
+belong together, line by line.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from openmofi.embed import Places, find_places
-from openmofi.errors import InputError
-from openmofi.pairs.folder import IMAGE_SUFFIXES
-from openmofi.pairs.listing import read_listing
-from openmofi.pairs.rows import PATH_COLUMNS, pick_column
-
-_LABEL_COLUMNS = ("label", "entity", "class", "class_id")
+from openmofi.embed import Places
 
 
 @dataclass(frozen=True)
@@ -32,6 +25,12 @@ class LabelledImages:
     """Label of each row of places.table."""
     gallery: LabelledImages | None = None
     """Labelled pictures that a classifier may look at, such as a training split."""
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    """Label -> what the class is called, where the data says so."""
+    templates: tuple[str, ...] = ()
+    """Texts with {c} in place of a class name, where the data brings its own."""
+    layout: str = "labelled"
+    """labelled, world or gpr1200."""
 
     @property
     def classes(self) -> list[str]:
@@ -44,92 +43,48 @@ class LabelledImages:
         return np.array([position[label] for label in self.labels], dtype=np.int64)
 
 
-def open_labelled(path: Path | str) -> LabelledImages:
-    """Recognises the layout at a path.
+@dataclass(frozen=True)
+class CaptionedImages:
+    """Pictures with the texts that describe them, one or several each."""
 
-    Raises:
-        InputError: it is none of the known ones, or holds fewer than two images.
+    places: Places
+    captions: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class AttackedImages:
+    """Pictures of one thing on which the name of another is written."""
+
+    places: Places
+    objects: tuple[str, ...]
+    """What each picture shows."""
+    words: tuple[str, ...]
+    """What is written on it; "" for a picture without an attack."""
+    groups: tuple[str, ...]
+    """Part of the benchmark that each picture belongs to, such as SCAM or NoSCAM."""
+
+
+def file_places(
+    root: Path, files: Sequence[str], *, crops: Sequence[Sequence[float]] | None = None
+) -> Places:
+    """Returns places of files below a folder; their keys are their names.
+
+    Args:
+        root: the folder.
+        files: relative to it.
+        crops: part of each picture that counts: left, upper, right, lower, in pixels.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"There is no evaluation data at {str(path)!r}.")
-    if (path / "truth.parquet").is_file():
-        found = _open_world(path)
-    elif path.is_file() and path.suffix in (".csv", ".jsonl"):
-        found = _open_listing(path)
-    elif path.is_dir() and any(child.is_dir() for child in path.iterdir()):
-        found = _open_class_folders(path)
-    else:
-        raise InputError(
-            f"{str(path)!r} is no evaluation data; pass a folder of class folders, a .csv with the "
-            "columns file and label, or a folder made by `openmofi demo`."
-        )
-    if len(found.labels) < 2:
-        raise InputError(f"{str(path)!r} holds {len(found.labels)} labelled images; need two.")
-    return found
-
-
-def _open_world(path: Path) -> LabelledImages:
-    truth = pq.read_table(path / "truth.parquet", columns=["key", "shown"])
-    shown = dict(zip(truth["key"].to_pylist(), truth["shown"].to_pylist(), strict=True))
-    test, train = (_labelled(find_places(path / part), shown) for part in ("test", "shards"))
-    return replace(test, gallery=train)
-
-
-def _labelled(places: Places, label_of: dict[str, str]) -> LabelledImages:
-    keys = places.table["key"].to_pylist()
-    known = [i for i, key in enumerate(keys) if key in label_of]
-    table = places.table.take(pa.array(known, pa.int64()))
-    return LabelledImages(
-        Places(table, places.root, places.refused), tuple(label_of[keys[i]] for i in known)
-    )
-
-
-def _open_listing(path: Path) -> LabelledImages:
-    lines = read_listing(path)
-    names = list(dict.fromkeys(name for line in lines for name in line.fields))
-    label, file = pick_column(names, _LABEL_COLUMNS), pick_column(names, PATH_COLUMNS)
-    if label is None or file is None:
-        raise InputError(
-            f"{str(path)!r} has the columns {', '.join(names) or '(none)'}; expected file and one "
-            f"of {', '.join(_LABEL_COLUMNS)}."
-        )
-    rows = []
-    for line in lines:
-        try:
-            row = [line.fields.get(column, b"").decode() for column in (file, label)]
-        except UnicodeDecodeError:
-            row = []
-        # A wrong truth gives a wrong score, so no line is passed over here.
-        if line.error or not all(row):
-            raise InputError(
-                f"Line {line.number} of {str(path)!r} is damaged or lacks its file or label; mend "
-                "or remove it, for a score counts every line."
-            )
-        rows.append(row)
-    return _from_files(path.parent, [row[0] for row in rows], [row[1] for row in rows])
-
-
-def _open_class_folders(path: Path) -> LabelledImages:
-    files = sorted(
-        str(file.relative_to(path))
-        for file in path.glob("*/**/*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
-    )
-    return _from_files(path, files, [Path(file).parts[0] for file in files])
-
-
-def _from_files(root: Path, files: list[str], labels: list[str]) -> LabelledImages:
     count = len(files)
-    table = pa.table(
-        {
-            "key": pa.array(files, pa.string()),
-            "shard": pa.array([""] * count, pa.string()),
-            "path": pa.array(files, pa.string()),
-            "offset": pa.array([-1] * count, pa.int64()),
-            "size": pa.array([0] * count, pa.int64()),
-            "caption": pa.array([""] * count, pa.string()),
-            "entities": pa.array([[]] * count, pa.list_(pa.string())),
-        }
-    )
-    return LabelledImages(Places(table, root, {}), tuple(labels))
+    columns = {
+        "key": pa.array(files, pa.string()),
+        "shard": pa.array([""] * count, pa.string()),
+        "path": pa.array(files, pa.string()),
+        "offset": pa.array([-1] * count, pa.int64()),
+        "size": pa.array([0] * count, pa.int64()),
+        "caption": pa.array([""] * count, pa.string()),
+        "entities": pa.array([[]] * count, pa.list_(pa.string())),
+    }
+    if crops is not None:
+        boxes = [[float(v) for v in crop] for crop in crops]
+        columns["crop"] = pa.array(boxes, pa.list_(pa.float64()))
+    return Places(pa.table(columns), root, {})

@@ -13,8 +13,9 @@ import numpy as np
 import openmofi
 from openmofi.embed import encode_places
 from openmofi.errors import InputError
-from openmofi.evaluate.data import LabelledImages, open_labelled
+from openmofi.evaluate.data import LabelledImages
 from openmofi.evaluate.knn import knn
+from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.retrieval import retrieval
 from openmofi.evaluate.zeroshot import class_vectors, zero_shot
 from openmofi.kb import KnowledgeBase
