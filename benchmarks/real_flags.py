@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from openmofi.demo.entities import WORLD
+from openmofi.demo.entities import WORLD, Entity
 from openmofi.search import Tagger
 
 _LANGUAGES = {"IE", "AR"}
@@ -24,12 +24,7 @@ def main() -> None:
     parser.add_argument("kb")
     parser.add_argument("pictures", type=Path)
     arguments = parser.parse_args()
-    asked = [
-        (entity, arguments.pictures / f"{entity.iso.lower()}.png")
-        for entity in WORLD
-        if entity.kind == "country" and entity.iso not in _LANGUAGES
-    ]
-    asked = [(entity, path) for entity, path in asked if path.is_file()]
+    asked = asked_flags(arguments.pictures)
     tags = Tagger(arguments.model, arguments.kb).tag([path for _, path in asked], k=5)
     ids = [[tag.id for tag in found] for found in tags]
     mistakes = {
@@ -44,6 +39,16 @@ def main() -> None:
         "mistakes": mistakes,
     }
     print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+def asked_flags(pictures: Path) -> list[tuple[Entity, Path]]:
+    """Returns the world's countries of which there is a real flag, and the picture."""
+    asked = [
+        (entity, pictures / f"{entity.iso.lower()}.png")
+        for entity in WORLD
+        if entity.kind == "country" and entity.iso not in _LANGUAGES
+    ]
+    return [(entity, path) for entity, path in asked if path.is_file()]
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """The paper's table of recipes, on worlds of which the truth is known.
 
-    python benchmarks/reproduction.py train demo --out DIR --seeds 1 2 3
-    python benchmarks/reproduction.py train shop --out DIR --seeds 1 2 3 --shop PHOTOS
+    python benchmarks/reproduction.py demo --out DIR --seeds 1 2 3
+    python benchmarks/reproduction.py shop --out DIR --seeds 1 2 3 --shop PHOTOS
 
-Trains every row of ROWS on the demo's world (`openmofi demo`, full size), or on real shop photos with
-made captions (see shop_labels.py): the rows of one table see the same number of pictures, batch by
-batch, and differ in labels, texts or losses alone. DIR/demo-SEED may be a finished demo; finished
+Trains every row of the tables on the demo's world (`openmofi demo`, full size), or on real shop
+photos with made captions (see shop_labels.py): the rows of one table see the same number of
+pictures and differ in labels, texts or losses alone. DIR/demo-SEED may be a finished demo; finished
 rows are not trained again. `reproduction_tables.py` measures and draws what lies in DIR.
-
-One thread each (OMP_NUM_THREADS=1), about an hour a seed on a core for demo, 15 minutes for shop.
 """
 
 from __future__ import annotations
@@ -95,7 +93,6 @@ ABLATION_ROWS = (
 def main() -> None:
     """Trains what is not trained yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("work", choices=["train"])
     parser.add_argument("material", choices=["demo", "shop"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])

@@ -1,14 +1,20 @@
 """Shared test set-up: few threads, runtime shape checks, and tiny inputs made on the spot."""
 
+import atexit
 import io
 import os
+import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Verbs keep vectors there; a test's own must not outlive it, nor those of the user help it.
+os.environ["OPENMOFI_CACHE"] = tempfile.mkdtemp(prefix="openmofi-test-cache-")
+atexit.register(shutil.rmtree, os.environ["OPENMOFI_CACHE"], ignore_errors=True)
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 # The modules that are dense maths: their shape annotations are checked at every call.
 install_import_hook(

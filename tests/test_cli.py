@@ -16,6 +16,7 @@ from openmofi.cli import app, main
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
     select | inspect | export | train | reinforce | adapt | embed | evaluate | evaluate linking |
+    evaluate attack | evaluate oven |
     index | search | tag | demo | info
 """
 VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
@@ -52,6 +53,8 @@ def world(tmp_path_factory, nano_dir):
     mel = {"sentence": "an apple a day", "mentions": "apple", "entities": "", "answer": "red"}
     (folder / "mel.jsonl").write_text(f"{json.dumps(mel)}\n" * 120)
     (folder / "few.jsonl").write_text(json.dumps(mel))
+    oven = {"data_id": "oven_entity_val_1", "entity_id": "Q89", "data_split": "val_seen"}
+    (folder / "oven.jsonl").write_text(json.dumps(oven | {"pred_entity_id": "Q89"}))
     (folder / "captions.txt").write_text("an apple\nApple pie for Anna\n")
     (folder / "empty").mkdir()
     (folder / "noise.bin").write_bytes(b"\0\1\2noise")
@@ -163,7 +166,14 @@ MISTAKES = [
     ("evaluate {w}/model --data {w}/photos", "NAME=PATH"),
     ("evaluate {w}/model --data a={w}/nowhere", "no evaluation data"),
     ("evaluate {w}/model --data a={w}/empty", "is no evaluation data"),
-    ("evaluate {w}/model --data a={w}/photos/captions.csv", "has the columns file, caption"),
+    ("evaluate {w}/model --data a={w}/mel.jsonl", "has the columns sentence"),
+    ("evaluate {w}/model --data a={w}/photos/test.csv --benchmarks nkk", "no benchmark 'nkk'"),
+    ("evaluate --data a={w}/photos/test.csv", "either a model or --embeddings"),
+    ("evaluate --data a={w}/photos/test.csv --embeddings {w}/noise.bin", "noise.bin"),
+    ("evaluate attack {w}/model --data {w}/photos/test.csv --out {w}", "is not empty"),
+    ("evaluate attack {w}/model --data {w}/photos/captions.csv --out {t}/a", "with captions"),
+    ("evaluate oven {w}/mel.jsonl --truth {w}/oven.jsonl", "line 1: data_id is None"),
+    ("evaluate oven {w}/oven.jsonl --truth {w}/nowhere", "There is no"),
     ("evaluate {w}/model --data a={w}/noise.bin", "is no evaluation data"),
     ("evaluate {w}/model --data a={w}/photos/test.csv --data a={w}/photos", "twice"),
     ("index {w}/nowhere.parquet --out {t}/i", "no file"),
@@ -317,7 +327,7 @@ def test_evaluate_leaves_unreadable_pictures_out_and_says_so(run, world, tmp_pat
     (tmp_path / "test.csv").write_text("file,label\n" + "\n".join(rows))
     code, out, _ = run("evaluate {w}/model --data a={t}/test.csv --kb {w}/kb")
     assert code == 0
-    assert "1 pictures could not be read" in out
+    assert "a: left out 1 pictures: corrupt_image 1" in out
 
 
 def test_one_bad_shard_of_several_does_not_stop_embedding(run, tmp_path):
@@ -361,6 +371,8 @@ JSON_LINES = [
     "train {w}/recipe.yaml --data {w}/pairs --out {w}/run --resume --json",
     "embed {w}/model {w}/photos --out {t}/e.parquet --json",
     "evaluate {w}/model --data a={w}/photos/test.csv --json",
+    "evaluate attack {w}/model --data {w}/photos/test.csv --out {t}/attacked --json",
+    "evaluate oven {w}/oven.jsonl --truth {w}/oven.jsonl --json",
     "search {w}/index --text apple --json",
     "tag {w}/model {w}/photos/000.jpg --kb {w}/kb --json",
 ]

@@ -39,6 +39,7 @@ PUBLIC = [
     "embed.embed",
     "evaluate.evaluate",
     "evaluate.gpr1200.mean_average_precision",
+    "evaluate.revisited.mean_average_precision",
     "search.Index",
     "search.tag",
 ]

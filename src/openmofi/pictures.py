@@ -30,6 +30,9 @@ _MAX_ASPECT = 200
 # What rapidocr brings the longer side to before it looks for text.
 _TEXT_SIDE = 736
 
+Box = tuple[float, float, float, float]
+"""Left, upper, right and lower edge, in pixels."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -78,6 +81,20 @@ def decode(
     return _refusing(_pixels, data, transform)
 
 
+def decode_bytes(data: bytes, transform: Transform, *, crop: Box | None = None) -> np.ndarray | str:
+    """Returns pixels uint8 [size, size, 3], or the reason for which there are none.
+
+    Args:
+        data: the encoded bytes.
+        transform: brings the picture to the encoder's size.
+        crop: part of the picture that counts; None: all of it.
+    """
+    if crop is not None:
+        return _refusing(_cropped_pixels, data, transform, crop)
+    decoded = _refusing(_pixels, data, transform)
+    return decoded if isinstance(decoded, str) else decoded[0]
+
+
 def _refusing(step: Any, data: bytes, *rest: Any) -> Any:
     """Returns what a step makes of the bytes, or the reason for which it cannot."""
     try:
@@ -97,6 +114,11 @@ def _refusing(step: Any, data: bytes, *rest: Any) -> Any:
 def _pixels(data: bytes, transform: Transform) -> tuple[np.ndarray, tuple[int, int]] | str:
     image, size = decode_picture(data, transform.draft_size)
     return "image_too_narrow" if _is_needle(size) else (transform.fit(image), size)
+
+
+def _cropped_pixels(data: bytes, transform: Transform, crop: Box) -> np.ndarray | str:
+    part = decode_picture(data)[0].crop(crop)
+    return "image_too_narrow" if _is_needle(part.size) else transform.fit(part)
 
 
 def _is_needle(size: tuple[int, int]) -> bool:

@@ -1,12 +1,15 @@
 """Measures against slow references that share no code with them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmofi.errors import InputError
-from openmofi.evaluate import gpr1200
+from openmofi.evaluate import knn as knn_module
+from openmofi.evaluate import metrics, ranks
 from openmofi.evaluate.knn import knn
 from openmofi.evaluate.metrics import average_precisions, label_scores, nearest
 from openmofi.evaluate.retrieval import retrieval
@@ -53,13 +56,52 @@ def test_embeddings_that_are_not_finite_are_refused(bad):
         average_precisions(vectors, np.zeros(4, dtype=int), include_self=True)
 
 
-def test_gpr1200_is_perfect_for_perfect_classes_and_needs_all_images(rng):
-    centres = _unit(rng, 1200, 64)
-    scores = gpr1200.mean_average_precision(np.repeat(centres, 10, axis=0))
-    assert scores["all"] == pytest.approx(1.0)
-    assert set(scores) == {"all", *gpr1200.DOMAINS}
-    with pytest.raises(InputError, match="12,000"):
-        gpr1200.mean_average_precision(np.ones((11_999, 4), dtype=np.float32))
+def _tied_ap(scores, positive):
+    """Mean over positives of number / rank, where equal scores share their ranks evenly."""
+    total, number = 0.0, 0
+    for level in sorted(set(scores), reverse=True):
+        greater, equal = sum(scores > level), sum(scores == level)
+        group = sum((scores == level) & positive)
+        for i in range(1, group + 1):
+            number += 1
+            total += number / (greater + i * (equal + 1) / (group + 1))
+    return total / number if number else np.nan
+
+
+@given(st.integers(0, 10_000), st.sampled_from([30, 230]), st.booleans())
+def test_equal_similarities_share_their_ranks(seed, count, include_self):
+    """Whole numbers make ties; classes of up to a hundred and of more are counted differently."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-1, 2, (count, 3)).astype(np.float32)
+    labels = rng.integers(2, size=count)
+    got = average_precisions(vectors, labels, include_self=include_self)
+    for query in rng.integers(count, size=3):
+        kept = (np.arange(count) != query) | include_self
+        scores = (vectors @ vectors[query])[kept]
+        assert got[query] == pytest.approx(_tied_ap(scores, (labels == labels[query])[kept]))
+
+
+def test_the_way_of_counting_changes_nothing(rng):
+    row = rng.integers(-20, 20, 500).astype(np.float32)
+    levels = np.sort(row[:60])
+    for compared, searched in zip(
+        ranks._compare(row, levels), ranks._search(row, levels), strict=True
+    ):
+        np.testing.assert_array_equal(compared, searched)
+
+
+def test_small_blocks_and_half_precision_score_the_same(rng, monkeypatch):
+    vectors, labels = _unit(rng, 50, 8).astype(np.float16), rng.integers(9, size=50)
+    expected = average_precisions(vectors.astype(np.float32), labels, include_self=False)
+    monkeypatch.setattr(metrics, "_SCORES", 150)
+    got = average_precisions(vectors, labels, include_self=False)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_the_only_image_of_a_class_has_no_average_precision_without_itself():
+    vectors, labels = np.eye(3, dtype=np.float32), np.array([4, 4, 9])
+    assert np.isnan(average_precisions(vectors, labels, include_self=False)).tolist() == [0, 0, 1]
+    assert average_precisions(vectors, labels, include_self=True)[2] == 1
 
 
 def test_nearest_never_returns_the_query_itself(rng):
@@ -75,6 +117,35 @@ def test_nearest_is_sorted_and_complete(rng):
     assert (np.diff(value, axis=1) <= 0).all()
 
 
+@given(st.integers(0, 10_000), st.integers(1, 40), st.booleans())
+def test_nearest_is_a_stable_sort_of_the_gallery(seed, k, same):
+    rng = np.random.default_rng(seed)
+    gallery = rng.integers(-1, 2, (30, 3)).astype(np.float32)
+    index, value = nearest(gallery, gallery, k, same=same)
+    scores = gallery @ gallery.T
+    if same:
+        np.fill_diagonal(scores, -np.inf)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, : min(k, 30 - same)]
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_array_equal(value, np.take_along_axis(scores, expected, 1))
+
+
+def test_nearest_in_small_blocks_finds_the_same(rng, monkeypatch):
+    queries, gallery = _unit(rng, 20, 4), _unit(rng, 30, 4)
+    expected = nearest(queries, gallery, 5, same=False)[0]
+    monkeypatch.setattr(metrics, "_SCORES", 100)
+    np.testing.assert_array_equal(nearest(queries, gallery, 5, same=False)[0], expected)
+
+
+def test_nearest_refuses_what_has_no_neighbours(rng):
+    vectors = _unit(rng, 4, 2)
+    with pytest.raises(InputError, match="k = 0 neighbours"):
+        nearest(vectors, vectors, 0, same=True)
+    vectors[1] = np.nan
+    with pytest.raises(InputError, match="1 of 4 embeddings hold NaN"):
+        nearest(vectors, _unit(rng, 4, 2), 1, same=False)
+
+
 def test_retrieval_leaves_out_classes_of_one_image():
     vectors = np.eye(3, dtype=np.float32)[[0, 0, 1]]
     scores = dict(retrieval(vectors, np.array([0, 0, 7])))
@@ -86,6 +157,58 @@ def test_knn_follows_the_nearer_class_over_the_larger_one():
     query = np.array([[0.99, 0.14]], dtype=np.float32)
     scores = dict(knn(query, np.array([0]), gallery, np.array([0, 1, 1, 1])))
     assert scores == {"knn": 1.0}
+
+
+def _slow_knn(query, gallery, labels, k, largest):
+    """DINOv2's vote: softmax at 0.07 over the largest k, the first k of it, the lowest class."""
+    scores = gallery @ query
+    order = sorted(range(len(gallery)), key=lambda i: (-scores[i], i))[:largest]
+    shares = np.exp(scores[order].astype(np.float64) / 0.07)
+    votes = dict.fromkeys(sorted(set(labels.tolist())), 0.0)
+    for i, share in list(zip(order, shares / shares.sum(), strict=True))[:k]:
+        votes[labels[i]] += share
+    return max(votes, key=lambda label: votes[label])
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 12))
+def test_knn_equals_the_slow_reference_for_every_k(seed, classes):
+    rng = np.random.default_rng(seed)
+    gallery, queries = _unit(rng, 40, 3), _unit(rng, 12, 3)
+    known, true = rng.integers(classes, size=40), rng.integers(classes, size=12)
+    scores = dict(knn(queries, true, gallery, known, k=(1, 5, 20)))
+    assert list(scores) == ["knn_1", "knn_5", "knn"]
+    for name, k in zip(scores, (1, 5, 20), strict=True):
+        voted = [_slow_knn(query, gallery, known, k, 20) for query in queries]
+        assert scores[name] == pytest.approx(np.mean(np.array(voted) == true))
+
+
+def test_of_classes_with_equal_votes_the_first_wins():
+    gallery = np.eye(4, dtype=np.float32)[[0, 0, 0, 0]]
+    scores = dict(knn(gallery[:1], np.array([3]), gallery, np.array([7, 3, 7, 3])))
+    assert scores == {"knn": 1.0}
+
+
+def test_knn_needs_no_memory_for_each_class(rng):
+    """A table of votes would take 2.4 GB here."""
+    labels = np.arange(300) * 10**6
+    tracemalloc.start()
+    scores = dict(knn(_unit(rng, 300, 4), labels, np.eye(4, dtype=np.float32), labels[:4]))
+    many = np.arange(200_000)
+    winners = knn_module._winners(many.reshape(10_000, 20), np.ones((10_000, 20), np.float32))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (winners == many[::20]).all()
+    assert scores["knn"] < 0.1
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize("k", [(), (0,), (5, -1)])
+def test_a_vote_of_no_neighbours_is_refused(rng, k):
+    with pytest.raises(InputError, match="neighbours cannot vote"):
+        list(knn(_unit(rng, 4, 2), np.arange(4), k=k))
+    with pytest.raises(InputError, match="1 images leave no neighbours"):
+        list(knn(_unit(rng, 1, 2), np.arange(1)))
 
 
 def test_label_scores_count_what_they_say():

@@ -10,9 +10,16 @@ from PIL import Image
 
 import fruit
 from openmofi.errors import InputError
-from openmofi.evaluate.layouts import open_labelled
-from openmofi.evaluate.typographic import attack_classes, attack_scores, typographic, write_on
-from openmofi.kb import KnowledgeBase, build_kb
+from openmofi.evaluate.layouts import open_data, open_labelled
+from openmofi.evaluate.typographic import (
+    attack_classes,
+    attack_scores,
+    chosen_words,
+    typographic,
+    write_attacks,
+    write_on,
+)
+from openmofi.evaluate.vectors import Encoded
 
 CLASSES = ("green", "lime", "red")
 
@@ -27,20 +34,19 @@ class Fake:
         self.reads = reads
         self.seen = []
 
-    def encode_images(self, pictures):
-        arrays = [self._pixels(picture) for picture in pictures]
-        return np.eye(3, dtype=np.float32)[[self._class(pixels) for pixels in arrays]]
+    def pictures(self, pictures, *, total, title):
+        self.seen = list(pictures)
+        assert len(self.seen) == total
+        return self.encode(self.seen)
 
-    def encode_texts(self, texts):
-        first = [text.split()[0].lower().rstrip(":") for text in texts]
-        near = np.array([[1, 0.2, 0.1], [0.2, 1, 0], [0.1, 0, 1]], np.float32)
-        return near[[CLASSES.index(word) for word in first]]
+    def encode(self, pictures):
+        opened = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+        answers = [self._class(np.asarray(image, np.float32)) for image in opened]
+        return Encoded(np.eye(3, dtype=np.float32)[answers], np.arange(len(answers)))
 
-    def _pixels(self, picture):
-        if isinstance(picture, bytes):
-            self.seen.append(picture)
-            picture = Image.open(io.BytesIO(picture))
-        return np.asarray(picture.convert("RGB"), np.float32)
+    @staticmethod
+    def text_vectors():
+        return np.array([[1, 0.2, 0.1], [0.2, 1, 0], [0.1, 0, 1]], np.float32)
 
     def _class(self, pixels):
         centre = np.median(pixels, axis=(0, 1))
@@ -52,16 +58,25 @@ class Fake:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("attack")
-    kb = build_kb(fruit.write_catalogue(folder), out=folder / "kb").out
     lines = ["file,label"]
     for number in range(12):
         name = fruit.NAMES[number % 3]
         (folder / f"{number}.jpg").write_bytes(fruit.picture(name, number, side=96))
         lines.append(f"{number}.jpg,{name}")
     (folder / "test.csv").write_text("\n".join(lines) + "\n")
-    return open_labelled(folder / "test.csv"), KnowledgeBase.open(kb)
+    return open_labelled(folder / "test.csv")
+
+
+def _plain(model, images):
+    files = images.places.table["path"].to_pylist()
+    return model.encode([(images.places.root / file).read_bytes() for file in files])
+
+
+def _attack(model, images, **options):
+    encoded, texts = _plain(model, images), model.text_vectors()
+    return dict(typographic(model, images, encoded, texts=texts, names=CLASSES, **options))
 
 
 def slow_attack(answers, labels, texts):
@@ -101,14 +116,15 @@ def test_no_class_attacks_itself(seed, num_classes):
 def test_scores_are_shares_and_a_fooled_picture_is_never_a_right_one(seed):
     rng = np.random.default_rng(seed)
     plain, attacked, labels = rng.integers(4, size=(3, 25))
-    scores = dict(attack_scores(plain, attacked, labels, np.array([1, 2, 3, 0])))
+    scores = dict(attack_scores(plain, attacked, labels, np.array([1, 2, 3, 0])[labels]))
     assert all(0 <= score <= 1 for score in scores.values())
     assert scores["typographic_attacked"] + scores["typographic_fooled"] <= 1
 
 
 def test_scores_of_a_case_counted_by_hand():
     plain, attacked = np.array([0, 1, 1, 2]), np.array([1, 1, 0, 2])
-    scores = dict(attack_scores(plain, attacked, np.array([0, 1, 2, 2]), np.array([1, 2, 0])))
+    labels = np.array([0, 1, 2, 2])
+    scores = dict(attack_scores(plain, attacked, labels, np.array([1, 2, 0])[labels]))
     assert scores == {
         "typographic_clean": 0.75,
         "typographic_attacked": 0.5,
@@ -116,34 +132,52 @@ def test_scores_of_a_case_counted_by_hand():
     }
 
 
-def test_a_model_that_only_looks_is_not_fooled(opened):
-    scores = dict(typographic(Fake(), images=opened[0], kb=opened[1]))
-    assert scores == {
+def test_a_model_that_only_looks_is_not_fooled(images):
+    assert _attack(Fake(), images) == {
         "typographic_clean": 1.0,
         "typographic_attacked": 1.0,
         "typographic_fooled": 0.0,
     }
 
 
-def test_a_model_that_reads_answers_what_is_written(opened):
+def test_a_model_that_reads_answers_what_is_written(images):
     # «lime» is the nearest text of green, and nothing is confused: green's pictures fool it.
-    scores = dict(typographic(Fake(reads=1), images=opened[0], kb=opened[1]))
-    assert list(scores.values()) == pytest.approx([1.0, 2 / 3, 1 / 3])
+    assert list(_attack(Fake(reads=1), images).values()) == pytest.approx([1.0, 2 / 3, 1 / 3])
 
 
-def test_the_same_call_gives_the_same_pictures_and_scores(opened):
+def test_the_same_call_gives_the_same_pictures_and_scores(images):
     first, second = Fake(reads=1), Fake(reads=1)
-    scores = [dict(typographic(m, images=opened[0], kb=opened[1])) for m in (first, second)]
-    assert scores[0] == scores[1]
+    assert _attack(first, images) == _attack(second, images)
     assert first.seen == second.seen
     assert len(first.seen) == 12
 
 
-def test_a_reference_makes_the_attack_the_same_for_all_models(opened):
-    one, other = Fake(), Fake(reads=2)
-    for model in (one, other):
-        dict(typographic(model, images=opened[0], kb=opened[1], reference=Fake()))
+def test_words_given_from_outside_make_the_attack_the_same_for_all_models(images):
+    one, other, words = Fake(), Fake(reads=2), np.full(12, 1)
+    scores = [_attack(model, images, words=words) for model in (one, other)]
     assert one.seen == other.seen
+    assert scores[0] != scores[1]
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10_000), st.integers(2, 6))
+def test_a_seed_draws_other_classes_and_the_same_ones_again(seed, num_classes):
+    labels = np.random.default_rng(seed).integers(num_classes, size=40)
+    texts = np.ones((num_classes, 2), np.float32)
+    drawn = [chosen_words(labels, labels, texts, seed=seed) for _ in range(2)]
+    assert (drawn[0] == drawn[1]).all()
+    assert (drawn[0] != labels).all()
+    assert set(drawn[0]) <= set(range(num_classes))
+
+
+def test_written_attacks_are_read_again_with_their_truth(images, tmp_path):
+    rows, words = np.array([0, 1, 5]), np.array([2, 0, 1])
+    assert write_attacks(images, rows, words, CLASSES, out=tmp_path) == 3
+    found = open_data(tmp_path)
+    assert found.objects == tuple(images.labels[row] for row in rows)
+    assert found.words == ("red", "green", "lime")
+    with Image.open(tmp_path / found.places.table["path"][0].as_py()) as picture:
+        assert picture.size == (96, 96)
 
 
 @pytest.mark.parametrize("side", [(64, 64), (400, 300), (30, 90)])
@@ -167,27 +201,6 @@ def test_the_place_and_size_of_the_letters_follow_the_picture():
     np.testing.assert_allclose(tops, [tops[-1]] * 3, atol=0.04)
 
 
-def test_labels_unknown_to_the_knowledge_base_are_refused(opened, tmp_path):
-    (tmp_path / "kiwi.jpg").write_bytes(fruit.picture("lime"))
-    (tmp_path / "test.csv").write_text("file,label\nkiwi.jpg,kiwi\nkiwi.jpg,lime\n")
-    with pytest.raises(InputError, match="has no entity 'kiwi'"):
-        dict(typographic(Fake(), images=open_labelled(tmp_path / "test.csv"), kb=opened[1]))
-
-
-def test_one_class_alone_cannot_be_attacked(opened, tmp_path):
-    (tmp_path / "a.jpg").write_bytes(fruit.picture("lime"))
-    (tmp_path / "test.csv").write_text("file,label\na.jpg,lime\na.jpg,lime\n")
+def test_one_class_alone_cannot_be_attacked():
     with pytest.raises(InputError, match="needs two classes or more"):
-        dict(typographic(Fake(), images=open_labelled(tmp_path / "test.csv"), kb=opened[1]))
-
-
-def test_pictures_that_cannot_be_read_are_left_out(opened, tmp_path):
-    lines = ["file,label"]
-    for number, name in enumerate(("lime", "red", "green")):
-        (tmp_path / f"{number}.jpg").write_bytes(fruit.picture(name, number, side=96))
-        lines.append(f"{number}.jpg,{name}")
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    (tmp_path / "test.csv").write_text("\n".join([*lines, "bad.jpg,red"]) + "\n")
-    model = Fake()
-    dict(typographic(model, images=open_labelled(tmp_path / "test.csv"), kb=opened[1]))
-    assert len(model.seen) == 3
+        chosen_words(np.zeros(3, int), np.zeros(3, int), np.ones((1, 2), np.float32))

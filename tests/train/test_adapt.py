@@ -14,8 +14,8 @@ from openmofi.config import AdaptSettings
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.evaluate.metrics import average_precisions
 from openmofi.model import load_model
+from openmofi.model.class_rows import load_head_rows
 from openmofi.train.adapt import adapt
-from openmofi.train.entity_head import load_head_rows
 from openmofi.train.linear_maps import apply_map
 
 QUICK = {"steps": 60, "evaluate_every": 20, "batch_size": 128}

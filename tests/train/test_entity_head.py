@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from openmofi.config import HeadSettings
 from openmofi.errors import InputError, MismatchError
+from openmofi.model.class_rows import load_head_rows
 from openmofi.train import entity_head, head_files
-from openmofi.train.entity_head import EntityHead, load_head_rows, save_head
+from openmofi.train.entity_head import EntityHead, save_head
 from waiting import RefuseToWait
 
 _OPTIMIZERS = ["lazy-adam", "row-adam", "row-adagrad", "sgd"]

@@ -10,8 +10,9 @@ import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from openmofi.config import HeadSettings
+from openmofi.model.class_rows import load_head_rows
 from openmofi.train import entity_head, head_files, sharded_softmax
-from openmofi.train.entity_head import EntityHead, load_head_rows, save_head
+from openmofi.train.entity_head import EntityHead, save_head
 
 # One process writes and reads checkpoints here, too, which is what is announced.
 pytestmark = [

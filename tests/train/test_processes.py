@@ -182,7 +182,7 @@ def held_out_scores(run):
 
 
 def load_rows(run):
-    from openmofi.train.entity_head import load_head_rows
+    from openmofi.model.class_rows import load_head_rows
 
     return load_head_rows(run / "model/entity_head")[0]
 

@@ -2,6 +2,7 @@
 
 from openmofi.cli import (
     adapting,
+    evaluating,
     labels,
     linking,
     links,
@@ -16,6 +17,7 @@ from openmofi.cli.app import app, main
 __all__ = [
     "adapting",
     "app",
+    "evaluating",
     "labels",
     "linking",
     "links",

@@ -1,4 +1,4 @@
-"""The verbs about models: train, embed, evaluate."""
+"""The verbs that make and run models: train, embed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Json, app, evaluate_app
-from openmofi.cli.output import print_json, print_table, say_next, say_wrote
-from openmofi.errors import OpenMOFIError
+from openmofi.cli.app import Json, app
+from openmofi.cli.output import print_json, say_next, say_wrote
 
 
 @app.command
@@ -107,69 +106,3 @@ def embed(
         return
     say_wrote(out, summary.rows, summary.refused, "vectors")
     say_next(f"openmofi index {out} --out index")
-
-
-@evaluate_app.default
-def evaluate(
-    model: str,
-    /,
-    *,
-    data: list[str],
-    kb: Path | None = None,
-    out: Path | None = None,
-    device: str = "auto",
-    as_json: Annotated[bool, Json] = False,
-) -> None:
-    """Measure retrieval, kNN and zero-shot accuracy on labelled images.
-
-    Example: openmofi evaluate run/model --data shop=photos/test.csv --kb kb --out scores
-
-    `openmofi evaluate linking` measures entity linking; a folder of that name is ./linking.
-
-    Parameters
-    ----------
-    model
-        Hub id or directory of a dual encoder.
-    data
-        NAME=PATH; a folder of class folders, a .csv with the columns file and label, or a demo
-        world. Repeatable.
-    kb
-        Knowledge base with the labels' names and descriptions.
-    out
-        Directory for scores.json.
-    device
-        auto, cpu, cuda or cuda:N.
-    as_json
-        Print JSON in the form of CLIP_benchmark's result files.
-    """
-    from openmofi.evaluate import evaluate as run_evaluate
-    from openmofi.evaluate.evaluate import records
-
-    scores = run_evaluate(model, data=_named_paths(data), out=out, kb=kb, device=device)
-    if as_json:
-        print_json(list(records(scores)))
-        return
-    names = list(dict.fromkeys(name for s in scores for name in s.metrics))
-    rows = [
-        (s.dataset, s.images, *(f"{s.metrics[n]:.3f}" if n in s.metrics else "-" for n in names))
-        for s in scores
-    ]
-    print_table(("dataset", "images", *names), rows)
-    unreadable = sum(s.unreadable for s in scores)
-    if unreadable:
-        print(f"{unreadable} pictures could not be read and were left out")
-    if out is not None:
-        print(f"wrote {out}/scores.json")
-    say_next(f"openmofi embed {model} PICTURES --out embeddings.parquet")
-
-
-def _named_paths(arguments: list[str]) -> dict[str, Path]:
-    named = {}
-    for argument in arguments:
-        name, _, path = argument.partition("=")
-        if not name or not path:
-            raise OpenMOFIError(f"--data expects NAME=PATH, as in shop=photos; got {argument!r}.")
-        if name in named:
-            raise OpenMOFIError(f"--data names {name!r} twice; give each its own name.")
-        named[name] = Path(path)
-    return named

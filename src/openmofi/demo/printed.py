@@ -9,7 +9,7 @@ learn to read instead of to look ("Less is More", arXiv 2305.05095).
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -21,12 +21,16 @@ from openmofi.demo.entities import by_id
 from openmofi.demo.senses import SENSES
 
 T = TypeVar("T")
+Printer = Callable[[bytes, str, np.random.Generator], bytes]
+"""Writes a text into the photo of a JPEG."""
 Colour = tuple[int, int, int]
 
 _SENSE_NAMES = {sense.id: sense.name for sense in SENSES}
 _LARGEST, _SMALLEST = 0.22, 0.125
 """Heights of the letters as shares of the picture's; at 64 pixels less than 8 is illegible."""
 _MARGIN = 0.02
+_BAR = 0.25
+"""Height of the bar of `print_bar`, as a share of the picture's."""
 _QUALITIES = (70, 95)
 _BANNERS: tuple[tuple[Colour, Colour], ...] = (
     ((255, 255, 255), (20, 20, 20)),
@@ -64,6 +68,26 @@ def print_text(jpeg: bytes, text: str, rng: np.random.Generator) -> bytes:
         _draw_outlined(image, block, font, rng)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=int(rng.integers(*_QUALITIES)))
+    return stream.getvalue()
+
+
+def print_bar(jpeg: bytes, text: str, rng: np.random.Generator) -> bytes:
+    """Returns the photo with a text in white on a black bar below, as an agency's watermark.
+
+    The same text always looks the same and is as large as the bar allows, so that a small encoder
+    can learn to know it; nothing is drawn by `rng`.
+    """
+    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    top = round(image.height * (1 - _BAR))
+    room = image.width * (1 - 2 * _MARGIN)
+    size = max(image.height * _BAR * 0.8, 8)
+    size = min(size, max(size * room / _font(round(size)).getlength(text), 6))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, top, image.width, image.height), fill=(0, 0, 0))
+    middle = (image.width / 2, (top + image.height) / 2)
+    pen.text(middle, text, font=_font(round(size)), fill=(255, 255, 255), anchor="mm")
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=90)
     return stream.getvalue()
 
 

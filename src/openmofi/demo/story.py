@@ -46,6 +46,9 @@ ORDERS: dict[str, Literal["caption-match", "text-first", "joint"]] = {
 }
 
 
+METRICS = ("retrieval_map", "top1", "knn", "zero_shot")
+
+
 @dataclass(frozen=True)
 class Size:
     """How much compute each recipe gets; the same for all four."""
@@ -146,7 +149,7 @@ class Story:
             [scores] = evaluate(
                 model, data={"demo": self.out}, kb=self.out / "kb", out=self.out / "runs" / recipe
             )
-            self.results["models"][recipe] = scores.metrics
+            self.results["models"][recipe] = {name: scores.metrics[name] for name in METRICS}
 
     def _index(self) -> None:
         model, vectors = str(self.out / "runs" / "multitask" / "model"), self.out / "emb.parquet"
@@ -279,5 +282,5 @@ def model_table(results: dict[str, Any]):
 
 def model_cells(recipe: str, row: dict[str, float]) -> list[str]:
     """Returns a model's scores as text; one that learnt no texts has no zero-shot score."""
-    cells = [f"{row[metric]:.3f}" for metric in ("retrieval_map", "top1", "knn", "zero_shot")]
+    cells = [f"{row[metric]:.3f}" for metric in METRICS]
     return [*cells[:3], "-"] if recipe == "supervised" else cells

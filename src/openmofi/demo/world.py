@@ -32,7 +32,7 @@ from openmofi.demo.dump import write_catalogue, write_dump
 from openmofi.demo.entities import WORLD, Entity
 from openmofi.demo.flags import aspect, draw_flag
 from openmofi.demo.photograph import photograph
-from openmofi.demo.printed import print_text, text_to_print
+from openmofi.demo.printed import Printer, print_text, text_to_print
 from openmofi.demo.senses import SENSES
 from openmofi.errors import InputError, SettingsError
 from openmofi.progress import track
@@ -124,7 +124,12 @@ class _Sample:
 
 
 def draw_world(
-    out: Path, *, size: Literal["small", "full"], seed: int, printed: float = 0.0
+    out: Path,
+    *,
+    size: Literal["small", "full"],
+    seed: int,
+    printed: float = 0.0,
+    printer: Printer = print_text,
 ) -> WorldSummary:
     """Draws a world into the folder `out` and says how much it holds.
 
@@ -134,6 +139,7 @@ def draw_world(
         seed: of every draw; photos and captions are the same whatever the share of printed ones.
         printed: share of the training photos into which a name of their caption is printed, right
             or wrong; test photos stay plain.
+        printer: how it is printed.
 
     Raises:
         SettingsError: there is no such size, or no such share.
@@ -147,7 +153,9 @@ def draw_world(
     entities = [e for e in WORLD if wanted.codes is None or e.iso in wanted.codes]
     _refuse_other_shards(out / "shards", len(entities) * wanted.num_train)
     _refuse_other_shards(out / "test", len(entities) * wanted.num_test)
-    train = list(_samples(entities, "train", count=wanted.num_train, seed=seed, printed=printed))
+    train = list(_samples(entities, "train", count=wanted.num_train, seed=seed))
+    if printed:
+        train = list(_printed(train, wanted.num_train, seed, printed, printer))
     test = list(_samples(entities, "test", count=wanted.num_test, seed=seed))
     order = np.random.default_rng([seed, 2]).permutation(len(train))
     train = [train[index] for index in order]
@@ -171,7 +179,7 @@ def draw_world(
 
 
 def _samples(
-    entities: Sequence[Entity], split: Split, *, count: int, seed: int, printed: float = 0.0
+    entities: Sequence[Entity], split: Split, *, count: int, seed: int
 ) -> Iterator[_Sample]:
     """Yields `count` photos of each entity, in the entities' order."""
     for entity in track(entities, f"drawing {split} photos", total=len(entities), unit="entities"):
@@ -180,9 +188,7 @@ def _samples(
         for index in range(count):
             # A generator per photo: what one draws does not move the others.
             rng = np.random.default_rng([seed, int(split == "test"), number, index])
-            sample = _sample(entity, flag, entities, rng)
-            ink = np.random.default_rng([seed, 3, number, index])
-            yield _printed(sample, ink) if ink.random() < printed else sample
+            yield _sample(entity, flag, entities, rng)
 
 
 def _sample(
@@ -194,9 +200,17 @@ def _sample(
     return _Sample(entity.id, jpeg, caption, url, printed=False)
 
 
-def _printed(sample: _Sample, rng: np.random.Generator) -> _Sample:
-    jpeg = print_text(sample.jpeg, text_to_print(sample.caption), rng)
-    return replace(sample, jpeg=jpeg, printed=True)
+def _printed(
+    samples: Sequence[_Sample], count: int, seed: int, share: float, printer: Printer
+) -> Iterator[_Sample]:
+    """Yields the photos, a share of them with a name of their caption in it; the seed decides."""
+    numbers = {entity.id: number for number, entity in enumerate(WORLD)}
+    for place, sample in enumerate(samples):
+        rng = np.random.default_rng([seed, 3, numbers[sample.shown], place % count])
+        if rng.random() < share:
+            jpeg = printer(sample.jpeg, text_to_print(sample.caption), rng)
+            sample = replace(sample, jpeg=jpeg, printed=True)
+        yield sample
 
 
 def _write_shards(folder: Path, samples: Sequence[_Sample], split: Split) -> Iterator[dict]:

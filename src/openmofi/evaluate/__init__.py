@@ -1,6 +1,6 @@
 """Stage 9a, evaluate: a checkpoint and benchmarks -> numbers."""
 
-from openmofi.evaluate import gpr1200
+from openmofi.evaluate import gpr1200, revisited
 from openmofi.evaluate.evaluate import evaluate
 
-__all__ = ["evaluate", "gpr1200"]
+__all__ = ["evaluate", "gpr1200", "revisited"]

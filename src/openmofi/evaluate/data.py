@@ -7,7 +7,7 @@ belong together, line by line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,15 @@ class LabelledImages:
 
     @property
     def classes(self) -> list[str]:
-        """Sorted distinct labels, those that only the gallery has among them."""
-        return sorted({*self.labels, *(self.gallery.labels if self.gallery else ())})
+        """All classes: as the data names them, else the labels that occur here or in the gallery.
+
+        Labels are sorted, numbers by their value, so that the tenth class is not the second.
+        """
+        found = {*self.labels, *(self.gallery.labels if self.gallery else ())}
+        if found <= self.class_names.keys():
+            return list(self.class_names)
+        numeric = all(label.isdecimal() for label in found)
+        return sorted(found, key=(lambda label: (int(label), label)) if numeric else None)
 
     def codes(self, classes: list[str]) -> np.ndarray:
         """Returns each image's position in `classes`, which must hold its label."""
@@ -62,6 +69,12 @@ class AttackedImages:
     """What is written on it; "" for a picture without an attack."""
     groups: tuple[str, ...]
     """Part of the benchmark that each picture belongs to, such as SCAM or NoSCAM."""
+
+    def take(self, rows: np.ndarray) -> AttackedImages:
+        """Returns some of the pictures."""
+        places = replace(self.places, table=self.places.table.take(pa.array(rows)))
+        several = (self.objects, self.words, self.groups)
+        return AttackedImages(places, *(tuple(part[row] for row in rows) for part in several))
 
 
 def file_places(

@@ -1,152 +1,114 @@
-"""The evaluation: a model and labelled images -> scores, one benchmark per file."""
+"""The evaluation: a model, or vectors of one, and benchmarks -> scores, files and a report."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-import openmofi
-from openmofi.embed import encode_places
-from openmofi.errors import InputError
-from openmofi.evaluate.data import LabelledImages
-from openmofi.evaluate.knn import knn
-from openmofi.evaluate.layouts import open_labelled
-from openmofi.evaluate.retrieval import retrieval
-from openmofi.evaluate.zeroshot import class_vectors, zero_shot
+from openmofi.errors import InputError, SettingsError
+from openmofi.evaluate.layouts import open_all
+from openmofi.evaluate.measure import BENCHMARKS, DEFAULT_BENCHMARKS, Measured, Wanted, measure
+from openmofi.evaluate.results import Scores, write_results
+from openmofi.evaluate.vectors import FileVectors, ModelVectors, Vectors
 from openmofi.kb import KnowledgeBase
-from openmofi.model import MofiModel, load_model
-from openmofi.progress import progress
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one model on one dataset."""
-
-    model: str
-    dataset: str
-    images: int
-    classes: int
-    unreadable: int
-    """Pictures that were left out because they cannot be decoded."""
-    metrics: dict[str, float]
+from openmofi.model import MofiModel
 
 
 def evaluate(
-    model: str | Path | MofiModel,
+    model: str | Path | MofiModel | None = None,
     *,
     data: Mapping[str, Path | str],
+    embeddings: Path | str | Sequence[Path | str] | None = None,
     out: Path | str | None = None,
     kb: Path | str | None = None,
+    benchmarks: Sequence[str] = DEFAULT_BENCHMARKS,
+    class_names: str | Path | None = None,
+    cache: Path | str | None = None,
     device: str = "auto",
 ) -> list[Scores]:
-    """Measures retrieval mAP and top-1, kNN and zero-shot accuracy on each dataset.
+    """Measures a model on each dataset by the benchmarks that its layout allows.
+
+    Labelled images: retrieval mAP and top-1, kNN, zero-shot, tagging and, if asked for, a linear
+    probe. GPR1200, ROxford / RParis, images with captions and typographic attacks have protocols of
+    their own. Of several datasets in one folder, their mean is given, too.
 
     Args:
-        model: a dual encoder, its directory or hub id.
-        data: name -> path in one of the layouts of `evaluate.data`.
-        out: directory for scores.json; None writes nothing.
+        model: a dual encoder, its directory or hub id; or pass `embeddings`.
+        data: name -> path in one of the layouts of `evaluate.layouts`.
+        embeddings: outputs of `openmofi embed`, or a .npy with a vector per picture in the data's
+            order; zero-shot and tagging need texts and so a model.
+        out: directory for scores.json, scores.csv, report.html; None writes nothing.
         kb: knowledge base with the names and descriptions of the labels.
+        benchmarks: of labelled images: retrieval, knn, zero-shot, tagging, probe.
+        class_names: name of one of CLIP_benchmark's datasets, or a file with a name per line; the
+            i-th is that of the i-th label in sorted order.
+        cache: folder that keeps vectors by model and picture; None keeps none.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        InputError: no data, or data in no known layout.
+        InputError: no data, data in no known layout, or data that a benchmark cannot be run on.
+        SettingsError: neither a model nor embeddings, or both; or an unknown benchmark.
     """
     if not data:
         raise InputError("Nothing to evaluate on; pass --data NAME=PATH.")
-    opened = {name: open_labelled(path) for name, path in data.items()}
-    encoder = load_model(model, device=device) if isinstance(model, (str, Path)) else model
-    knowledge = KnowledgeBase.open(Path(kb)) if kb else None
-    source = str(model) if isinstance(model, (str, Path)) else "in memory"
-    scores = [_scores(source, encoder, name, images, knowledge) for name, images in opened.items()]
+    wanted = _wanted(benchmarks, kb, class_names)
+    opened = {name: open_all(name, path) for name, path in data.items()}
+    source = _open_source(model, embeddings, cache, device)
+    scores: list[Scores] = []
+    sections: list[Measured] = []
+    for name, parts in opened.items():
+        measured = [measure(source, part, dataset, wanted) for part, dataset in parts.items()]
+        scores += [m.scores for m in measured]
+        if len(parts) > 1:
+            scores.append(_mean(name, [m.scores for m in measured]))
+        sections += measured
     if out is not None:
-        _write(Path(out), scores)
+        from openmofi.evaluate.report import write_report
+
+        write_results(Path(out), scores)
+        write_report(Path(out), scores, sections)
     return scores
 
 
-def _scores(
-    source: str,
-    encoder: MofiModel,
-    name: str,
-    images: LabelledImages,
-    knowledge: KnowledgeBase | None,
-) -> Scores:
-    classes = images.classes
-    vectors, readable = _encode(encoder, images, name)
-    labels = images.codes(classes)[readable]
-    if len(labels) < 2:
-        raise InputError(f"Fewer than two pictures of {name!r} can be read.")
-    gallery = _gallery(encoder, images, classes, name)
-    texts = class_vectors(encoder, *_names(classes, knowledge))
-    metrics = dict(
-        chain(
-            retrieval(vectors, labels),
-            knn(vectors, labels, *gallery),
-            zero_shot(vectors, labels, texts),
+def _wanted(
+    benchmarks: Sequence[str], kb: Path | str | None, class_names: str | Path | None
+) -> Wanted:
+    unknown = [name for name in benchmarks if name not in BENCHMARKS]
+    if unknown:
+        raise SettingsError(
+            f"There is no benchmark {unknown[0]!r}; expected some of {', '.join(BENCHMARKS)}."
         )
-    )
+    knowledge = KnowledgeBase.open(Path(kb)) if kb else None
+    return Wanted(frozenset(benchmarks), knowledge, str(class_names) if class_names else None)
+
+
+def _open_source(
+    model: str | Path | MofiModel | None,
+    embeddings: Path | str | Sequence[Path | str] | None,
+    cache: Path | str | None,
+    device: str,
+) -> Vectors:
+    if (model is None) == (embeddings is None):
+        raise SettingsError(
+            "Pass either a model or --embeddings FILE; vectors in a file are evaluated as they are."
+        )
+    if embeddings is not None:
+        files = [embeddings] if isinstance(embeddings, (str, Path)) else embeddings
+        return FileVectors(*files)
+    assert model is not None
+    return ModelVectors(model, device=device, cache=Path(cache) if cache else None)
+
+
+def _mean(name: str, scores: Sequence[Scores]) -> Scores:
+    """Returns the means of what all datasets of a folder were measured by."""
+    shared = [m for m in scores[0].metrics if all(m in s.metrics for s in scores)]
     return Scores(
-        source, name, len(labels), len(classes), len(images.labels) - len(labels), metrics
+        model=scores[0].model,
+        dataset=name,
+        images=sum(s.images for s in scores),
+        classes=sum(s.classes for s in scores),
+        unreadable=sum(s.unreadable for s in scores),
+        metrics={m: sum(s.metrics[m] for s in scores) / len(scores) for m in shared},
+        layout="mean",
+        notes={"mean_of": [s.dataset for s in scores]},
     )
-
-
-def _encode(encoder: MofiModel, images: LabelledImages, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (vectors of the readable pictures, their row numbers)."""
-    vectors, rows = [np.zeros((0, encoder.dim), np.float32)], [np.zeros(0, np.int64)]
-    with progress(f"embed {name}", total=len(images.labels), unit="images") as bar:
-        for chunk, part, unreadable in encode_places(encoder, images.places):
-            vectors.append(part)
-            rows.append(chunk["place"].to_numpy())
-            bar.advance(len(chunk) + unreadable.total())
-    return np.concatenate(vectors), np.concatenate(rows)
-
-
-def _gallery(
-    encoder: MofiModel, images: LabelledImages, classes: list[str], name: str
-) -> tuple[np.ndarray, np.ndarray] | tuple[()]:
-    if images.gallery is None:
-        return ()
-    vectors, readable = _encode(encoder, images.gallery, f"{name} gallery")
-    if not len(vectors):
-        raise InputError(f"None of the training pictures of {name!r} can be read.")
-    return vectors, images.gallery.codes(classes)[readable]
-
-
-def _names(classes: list[str], knowledge: KnowledgeBase | None) -> tuple[list[str], list[str]]:
-    """Returns (names, descriptions); a label that the KB does not know is its own name."""
-    names, descriptions = [], []
-    for label in classes:
-        row = knowledge.row_of(label) if knowledge else None
-        if knowledge is None or row is None:
-            names.append(label.replace("_", " "))
-            descriptions.append("")
-        else:
-            names.append(knowledge.texts.label[row].as_py())
-            descriptions.append(knowledge.texts.description[row].as_py())
-    return names, descriptions
-
-
-def records(scores: list[Scores]) -> Iterator[dict]:
-    """Yields scores in the form of CLIP_benchmark's result files."""
-    for score in scores:
-        yield {
-            "dataset": score.dataset,
-            "model": score.model,
-            "pretrained": score.model,
-            "task": "retrieval_knn_zeroshot",
-            "metrics": score.metrics,
-            "images": score.images,
-            "classes": score.classes,
-            "unreadable": score.unreadable,
-            "openmofi": openmofi.__version__,
-        }
-
-
-def _write(out: Path, scores: list[Scores]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(list(records(scores)), indent=2)
-    (out / "scores.json").write_text(text + "\n")

@@ -1,11 +1,13 @@
 """GPR1200 (Schall et al. 2021): 12,000 images in class order -> mAP, in all and by domain.
 
-Every image is a query against all 12,000, itself included, so there are 10 positives each.
+Every image is a query against all 12,000, itself included, so there are 10 positives each. The
+pictures are named <class>_<anything>.<suffix>, with classes from 0 to 1199.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -24,6 +26,12 @@ DOMAINS = {
 }
 
 
+def gpr1200(vectors: Float[np.ndarray, "12000 dim"]) -> Iterator[tuple[str, float]]:
+    """Yields mAP as gpr1200_all, gpr1200_landmarks, ...; see `mean_average_precision`."""
+    for name, value in mean_average_precision(vectors).items():
+        yield f"gpr1200_{name}", value
+
+
 def mean_average_precision(embeddings: Float[np.ndarray, "12000 dim"]) -> dict[str, float]:
     """Returns mAP under all and under each domain's name.
 
@@ -31,20 +39,74 @@ def mean_average_precision(embeddings: Float[np.ndarray, "12000 dim"]) -> dict[s
         embeddings: one row per image in class order; rows are normalised here.
 
     Raises:
-        InputError: not 12,000 rows, or values that are not finite.
+        InputError: not 12,000 rows, values that are not finite, or rows of zeros.
     """
     total = NUM_CLASSES * PER_CLASS
     if len(embeddings) != total:
         raise InputError(f"GPR1200 has {total:,} images; got {len(embeddings):,} embeddings.")
-    return dict(_scores(np.asarray(embeddings, dtype=np.float32)))
-
-
-def _scores(embeddings: np.ndarray) -> Iterator[tuple[str, float]]:
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = _unit_rows(embeddings)
     labels = np.repeat(np.arange(NUM_CLASSES), PER_CLASS)
-    unit = embeddings / np.maximum(norms, 1e-12)
     precisions = average_precisions(unit, labels, include_self=True)
-    yield "all", float(precisions.mean())
+    scores = {"all": float(precisions.mean())}
     for domain, classes in DOMAINS.items():
         inside = slice(classes.start * PER_CLASS, classes.stop * PER_CLASS)
-        yield domain, float(precisions[inside].mean())
+        scores[domain] = float(precisions[inside].mean())
+    return scores
+
+
+def _unit_rows(embeddings: Sequence | np.ndarray) -> np.ndarray:
+    """Returns normalised float32 rows; a row of zeros has no direction and is refused."""
+    try:
+        rows = np.asarray(embeddings)
+        kept = rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "Embeddings of GPR1200 must be numbers, one row per image and all rows equally long."
+        ) from error
+    if kept.ndim != 2 or not kept.shape[1] or not np.issubdtype(kept.dtype, np.floating):
+        raise InputError(f"Embeddings of shape {kept.shape} ({kept.dtype}) are no rows of numbers.")
+    largest = np.maximum(kept.max(1), -kept.min(1))
+    if not np.isfinite(largest).all():
+        bad = int((~np.isfinite(largest)).sum())
+        raise InputError(f"{bad} of {len(kept)} embeddings hold NaN or infinity; none may.")
+    if not largest.all():
+        raise InputError(
+            f"{int((largest == 0).sum())} of {len(kept)} embeddings are all zeros, the first in "
+            f"row {int(largest.argmin())}; leave no picture unembedded."
+        )
+    unit = (kept / largest[:, None]).astype(np.float32, copy=False)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    return unit
+
+
+def class_order(names: Sequence[str]) -> np.ndarray:
+    """Returns the positions of the file names in class order, by the number before the first _.
+
+    Args:
+        names: file names or paths, in any order.
+
+    Raises:
+        InputError: not 12,000 names, or not ten for each class from 0 to 1199.
+    """
+    total = NUM_CLASSES * PER_CLASS
+    if len(names) != total:
+        raise InputError(f"GPR1200 has {total:,} pictures; found {len(names):,}.")
+    classes = np.array([_class_of(name) for name in names])
+    counts = np.bincount(classes, minlength=NUM_CLASSES)
+    wrong = np.flatnonzero(counts != PER_CLASS)
+    if len(wrong):
+        raise InputError(
+            f"Class {wrong[0]} of GPR1200 has {counts[wrong[0]]} pictures, expected {PER_CLASS} "
+            f"named {wrong[0]}_<anything>."
+        )
+    return np.array(sorted(range(total), key=lambda i: (classes[i], names[i])), dtype=np.int64)
+
+
+def _class_of(name: str) -> int:
+    match = re.match(r"([0-9]{1,9})_", name.rsplit("/", 1)[-1])
+    if not match or int(match[1]) >= NUM_CLASSES:
+        raise InputError(
+            f"{name!r} is no picture of GPR1200; expected <class>_<anything> with a class from 0 "
+            f"to {NUM_CLASSES - 1}."
+        )
+    return int(match[1])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from openmofi.errors import InputError
 from openmofi.evaluate.metrics import nearest
 
 _TEMPERATURE = 0.07
@@ -17,15 +18,43 @@ def knn(
     labels: np.ndarray,
     gallery: np.ndarray | None = None,
     gallery_labels: np.ndarray | None = None,
+    *,
+    k: Sequence[int] = (_K,),
 ) -> Iterator[tuple[str, float]]:
-    """Yields the accuracy; without a gallery, an image's neighbours are the other images."""
+    """Yields the accuracy for each k: "knn" for 20, "knn_10" for 10.
+
+    Args:
+        vectors: unit vectors.
+        labels: one per vector.
+        gallery: vectors of the neighbours; without them, an image's are the other images.
+        gallery_labels: one per vector of the gallery.
+        k: how many neighbours vote; all there are where they are fewer. DINOv2's softmax is over
+            the largest k, and cut off for the others: its sum changes no winner and is left out.
+
+    Raises:
+        InputError: no k, one below 1, no neighbours, or values that are not finite.
+    """
+    if not k or min(k) < 1:
+        raise InputError(f"k = {tuple(k)} neighbours cannot vote; give numbers from 1 up.")
     same = gallery is None or gallery_labels is None
     if same:
         gallery, gallery_labels = vectors, labels
-    index, similarity = nearest(vectors, gallery, _K, same=same)
-    votes = np.exp((similarity - similarity.max(1, keepdims=True)) / _TEMPERATURE)
-    classes = np.unique(np.concatenate([labels, gallery_labels]))
-    column = np.searchsorted(classes, gallery_labels)[index]
-    totals = np.zeros((len(vectors), len(classes)))
-    np.add.at(totals, (np.arange(len(vectors))[:, None], column), votes)
-    yield "knn", float((classes[totals.argmax(1)] == labels).mean())
+    index, similarity = nearest(vectors, gallery, max(k), same=same)
+    if not index.size:
+        raise InputError(f"{len(gallery)} images leave no neighbours to vote; need more.")
+    votes = np.exp((similarity - similarity[:, :1]) / _TEMPERATURE)
+    _, codes = np.unique(np.concatenate([labels, gallery_labels]), return_inverse=True)
+    own, near = codes[: len(labels)], codes[len(labels) :][index]
+    for count in k:
+        right = _winners(near[:, :count], votes[:, :count]) == own
+        yield "knn" if count == _K else f"knn_{count}", float(right.mean())
+
+
+def _winners(near_QK: np.ndarray, votes_QK: np.ndarray) -> np.ndarray:
+    """Returns the class with most votes for each query; of equals, the first."""
+    totals_QK = np.zeros(votes_QK.shape)  # votes of each neighbour's class: few, however many exist
+    for neighbour in range(near_QK.shape[1]):
+        agree = near_QK == near_QK[:, neighbour, None]
+        totals_QK += agree * votes_QK[:, neighbour, None]
+    best = totals_QK == totals_QK.max(1, keepdims=True)
+    return np.where(best, near_QK, np.iinfo(near_QK.dtype).max).min(1)

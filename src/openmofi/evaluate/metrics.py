@@ -5,12 +5,17 @@ Legend: Q queries, N gallery, D width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float, Int
 
 from openmofi.errors import InputError
+from openmofi.evaluate.ranks import shared_tie_precisions
 
 _BLOCK = 1024
+_SCORES = 1 << 25
+"""Similarities held at once: 128 MB of float32."""
 
 
 def check_embeddings(embeddings: Float[np.ndarray, "N D"], *, rows: int) -> None:
@@ -21,7 +26,7 @@ def check_embeddings(embeddings: Float[np.ndarray, "N D"], *, rows: int) -> None
     """
     if embeddings.ndim != 2 or len(embeddings) != rows:
         raise InputError(f"Embeddings of shape {embeddings.shape} do not fit {rows} labels.")
-    bad = int((~np.isfinite(embeddings).all(1)).sum())
+    bad = sum(int((~np.isfinite(embeddings[b]).all(1)).sum()) for b in _blocks(rows, _BLOCK))
     if bad:
         raise InputError(f"{bad} of {rows} embeddings hold NaN or infinity; none may.")
 
@@ -42,61 +47,71 @@ def average_precisions(
     """
     labels = np.asarray(labels)
     check_embeddings(embeddings, rows=len(labels))
+    vectors = _at_least_single(embeddings)
+    members = np.argsort(labels, kind="stable")
+    ordered = labels[members]
+    sides = [np.searchsorted(ordered, labels, side) for side in ("left", "right")]
+    bounds = np.stack(sides, axis=1)
     result = np.empty(len(labels), dtype=np.float64)
-    for start in range(0, len(labels), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(labels)))
-        similarity_QN = embeddings[rows] @ embeddings.T
-        for query, similarity_N in zip(rows, similarity_QN, strict=True):
-            positive_N = labels == labels[query]
-            if not include_self:
-                similarity_N[query] = -np.inf
-                positive_N[query] = False
-            result[query] = _average_precision(similarity_N, positive_N)
+    for block in _blocks(len(labels), _rows_at_once(len(labels))):
+        similarity_QN = vectors[block] @ vectors.T
+        shared_tie_precisions(similarity_QN, block.start, members, bounds, include_self, result)
     return result
 
 
-def _average_precision(similarity_N: np.ndarray, positive_N: np.ndarray) -> float:
-    scores = -np.sort(-similarity_N[positive_N])
-    if not len(scores):
-        return float("nan")
-    ranked = np.sort(similarity_N)
-    greater = len(ranked) - np.searchsorted(ranked, scores, "right")
-    tied = len(ranked) - np.searchsorted(ranked, scores, "left") - greater
-    tied_positives = np.searchsorted(-scores, -scores, "right") - np.searchsorted(
-        -scores, -scores, "left"
-    )
-    number = np.arange(1, len(scores) + 1)
-    within = number - np.searchsorted(-scores, -scores, "left")
-    rank = greater + within * (tied + 1) / (tied_positives + 1)
-    return float(np.mean(number / rank))
+def _at_least_single(embeddings: np.ndarray) -> np.ndarray:
+    """Returns half precision as float32: numpy multiplies it slowly and rounds every step."""
+    return embeddings.astype(np.result_type(embeddings, np.float32), copy=False)
+
+
+def _rows_at_once(gallery: int) -> int:
+    return max(1, min(_BLOCK, _SCORES // max(1, gallery)))
+
+
+def _blocks(rows: int, size: int) -> Iterator[slice]:
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
 
 
 def nearest(
     queries: Float[np.ndarray, "Q D"], gallery: Float[np.ndarray, "N D"], k: int, *, same: bool
 ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
-    """Returns (indices, similarities) of the k nearest, best first.
+    """Returns (indices, similarities) of the k nearest, best first; of equals, the first one.
 
     Args:
         queries: unit vectors.
         gallery: unit vectors.
         k: how many; at most the gallery's size.
         same: queries and gallery are the same images, and an image is not its own neighbour.
+
+    Raises:
+        InputError: values that are not finite, or k is less than 1.
     """
+    if k < 1:
+        raise InputError(f"k = {k} neighbours are none; ask for 1 or more.")
+    check_embeddings(queries, rows=len(queries))
+    check_embeddings(gallery, rows=len(gallery))
+    queries, gallery = _at_least_single(queries), _at_least_single(gallery)
     k = min(k, len(gallery) - int(same))
     indices = np.empty((len(queries), k), dtype=np.int64)
     values = np.empty((len(queries), k), dtype=np.float32)
-    for start in range(0, len(queries), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    if k < 1:
+        return indices, values
+    for block in _blocks(len(queries), _rows_at_once(len(gallery))):
         similarity_QN = queries[block] @ gallery.T
-        if same:
-            rows = np.arange(len(similarity_QN))
-            similarity_QN[rows, start + rows] = -np.inf
-        part = np.argpartition(-similarity_QN, k - 1, axis=1)[:, :k]
-        close = np.take_along_axis(similarity_QN, part, 1)
-        order = np.argsort(-close, axis=1, kind="stable")
-        indices[block] = np.take_along_axis(part, order, 1)
-        values[block] = np.take_along_axis(close, order, 1)
+        for query, similarity_N in enumerate(similarity_QN, block.start):
+            if same:
+                similarity_N[query] = -np.inf
+            indices[query] = _best(similarity_N, k)
+            values[query] = similarity_N[indices[query]]
     return indices, values
+
+
+def _best(values: np.ndarray, k: int) -> np.ndarray:
+    """Returns the indices of the k greatest, best first; of equals, the first ones."""
+    place = len(values) - k
+    near = np.flatnonzero(values >= np.partition(values, place)[place])
+    return near[np.argsort(-values[near], kind="stable")[:k]]
 
 
 def label_scores(predicted: set, true: set, nameable: set) -> dict[str, float]:

@@ -4,26 +4,27 @@ After ImageNet-Atr ("Less is More", arXiv 2305.05095): the attack class is the o
 confused with the true one (where nothing is, the one with the nearest text); its name is drawn at a
 fixed place in red, and the picture saved as JPEG; the true label stays. What differs: letters and
 place are shares of the picture's size, since not all pictures have ImageNet's, and the font is the
-free one inside Pillow (Aileron Regular, CC0), where the original's is not free. All pictures are
-held in memory at their full size.
+free one inside Pillow (Aileron Regular, CC0), where the original's is not free.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
-from openmofi.embed import Places
 from openmofi.errors import InputError
 from openmofi.evaluate.data import LabelledImages
-from openmofi.kb import KnowledgeBase
-from openmofi.model import MofiModel
+from openmofi.evaluate.metrics import nearest
+from openmofi.evaluate.vectors import Encoded, ModelVectors
 from openmofi.pairs import ImageReader
-from openmofi.pairs.decode import PICTURE_ERRORS, read_picture
+from openmofi.pairs.decode import read_picture
 from openmofi.progress import track
 
 _PLACE = 1 / 8
@@ -32,7 +33,10 @@ _LETTERS = 1 / 6
 """Size of the font as a share of the height; a name too wide for the picture is written smaller."""
 _SMALLEST_LETTERS = 5
 _RED = (255, 0, 0)
-_BATCH = 256
+_CHUNK = 1024
+
+Write = Callable[[Image.Image, str], bytes]
+"""Puts a name on an RGB picture and encodes it."""
 
 
 def write_on(picture: Image.Image, name: str) -> bytes:
@@ -57,62 +61,84 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
 
 
 def typographic(
-    model: MofiModel,
-    *,
+    source: ModelVectors,
     images: LabelledImages,
-    kb: KnowledgeBase,
-    reference: MofiModel | None = None,
-    write: Callable[[Image.Image, str], bytes] = write_on,
+    encoded: Encoded,
+    *,
+    texts: Float[np.ndarray, "classes dim"],
+    names: Sequence[str],
+    words: Int[np.ndarray, " n"] | None = None,
+    write: Write = write_on,
 ) -> Iterator[tuple[str, float]]:
-    """Yields accuracy before and under the attack, and how often the attack is believed.
-
-    The classifier is zero-shot: the entity whose text (`KnowledgeBase.entity_text`) is nearest.
+    """Yields zero-shot accuracy before and under the attack, and how often it is believed.
 
     Args:
-        model: the one under attack.
-        images: pictures labelled with ids of the knowledge base.
-        kb: knows the names and texts of the classes.
-        reference: chooses the attack classes by its own mistakes, so that several models can be
-            shown the same pictures; the default is the model itself.
-        write: puts a name on an RGB picture and encodes it; the default is the protocol's way.
+        source: the model under attack.
+        images: pictures and their true labels.
+        encoded: those that can be read, as they are.
+        texts: what each class is compared by, in the order of `images.classes`.
+        names: what is written for each class.
+        words: attack class of each readable picture; the default is `chosen_words`, by the model's
+            own mistakes.
+        write: the default is the protocol's way.
 
     Raises:
-        InputError: a label is not in the knowledge base, there are fewer than two classes, or
-            fewer than two pictures can be read.
+        InputError: there are fewer than two classes.
     """
-    classes = images.classes
-    rows = _class_rows(classes, kb)
-    pictures, labels = _read(images, classes)
-    texts = kb.entity_text(rows)
-    plain = _answers(model, pictures, texts)
-    confused = plain if reference is None else _answers(reference, pictures, texts)
-    attacker = reference or model
-    attack = attack_classes(confused, labels, attacker.encode_texts(texts))
-    names = [kb.texts.label[row].as_py() for row in rows]
-    written = [
-        write(picture, names[attack[label]])
-        for picture, label in zip(pictures, labels, strict=True)
-    ]
-    yield from attack_scores(plain, _answers(model, written, texts), labels, attack)
+    labels = images.codes(images.classes)[encoded.rows]
+    plain = nearest(encoded.vectors, texts, 1, same=False)[0][:, 0]
+    words = chosen_words(plain, labels, texts) if words is None else words
+    written = written_pictures(images, encoded.rows, [names[word] for word in words], write)
+    attacked = source.pictures(written, total=len(labels), title="attacked")
+    assert len(attacked.rows) == len(labels), "what was written can be read"
+    answers = nearest(attacked.vectors, texts, 1, same=False)[0][:, 0]
+    yield from attack_scores(plain, answers, labels, words)
 
 
 def attack_scores(
     plain: Int[np.ndarray, " n"],
     attacked: Int[np.ndarray, " n"],
     labels: Int[np.ndarray, " n"],
-    attack: Int[np.ndarray, " classes"],
+    words: Int[np.ndarray, " n"],
 ) -> Iterator[tuple[str, float]]:
     """Yields the scores of answers to the plain and to the attacked pictures.
 
     Args:
         plain: class answered for each picture as it is.
-        attacked: class answered for each picture with the attack class's name on it.
+        attacked: class answered for each picture with another class's name on it.
         labels: true class of each picture.
-        attack: attack class of each class.
+        words: class whose name is on each picture.
     """
     yield "typographic_clean", float((plain == labels).mean())
     yield "typographic_attacked", float((attacked == labels).mean())
-    yield "typographic_fooled", float((attacked == attack[labels]).mean())
+    yield "typographic_fooled", float((attacked == words).mean())
+
+
+def chosen_words(
+    answers: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    texts: Float[np.ndarray, "classes dim"],
+    *,
+    seed: int | None = None,
+) -> Int[np.ndarray, " n"]:
+    """Returns the class whose name is written on each picture.
+
+    Args:
+        answers: class that a model answers for each picture as it is.
+        labels: true class of each picture.
+        texts: unit vectors of the classes' texts.
+        seed: draws another class for each picture evenly, whatever the answers; None: the class
+            that its own is most often taken for.
+
+    Raises:
+        InputError: there are fewer than two classes.
+    """
+    if len(texts) < 2:
+        raise InputError(f"A typographic attack needs two classes or more; there is {len(texts)}.")
+    if seed is None:
+        return attack_classes(answers, labels, texts)[labels]
+    shifts = np.random.default_rng(seed).integers(1, len(texts), size=len(labels))
+    return (labels + shifts) % len(texts)
 
 
 def attack_classes(
@@ -133,39 +159,46 @@ def attack_classes(
     return np.where(most, nearness, -np.inf).argmax(axis=1)
 
 
-def _class_rows(classes: Sequence[str], kb: KnowledgeBase) -> list[int]:
-    """Returns the knowledge base's rows of the classes."""
-    if len(classes) < 2:
-        raise InputError(f"A typographic attack needs two classes or more; there is {classes}.")
-    return kb.rows_of(classes)
+def written_pictures(
+    images: LabelledImages, rows: Int[np.ndarray, " n"], words: Sequence[str], write: Write
+) -> Iterator[bytes]:
+    """Yields the pictures of some rows at their full size, each with its word on it."""
+    reader, table = ImageReader(images.places.root), images.places.table
+    columns = table.select(["shard", "offset", "size", "path"])
+    for start in range(0, len(rows), _CHUNK):
+        part = columns.take(pa.array(rows[start : start + _CHUNK])).to_pylist()
+        for row, word in zip(part, words[start : start + _CHUNK], strict=True):
+            yield write(read_picture(reader.read(row)), word)
 
 
-def _read(
-    images: LabelledImages, classes: list[str]
-) -> tuple[list[Image.Image], Int[np.ndarray, " n"]]:
-    """Returns the readable pictures at their full size, and their classes."""
-    pictures, kept = [], []
-    places: Places = images.places
-    reader = ImageReader(places.root)
-    rows = places.table.select(["shard", "offset", "size", "path"]).to_pylist()
-    for number, row in enumerate(track(rows, "read", total=len(rows), unit="images")):
-        try:
-            pictures.append(read_picture(reader.read(row)))
-        except PICTURE_ERRORS:
-            continue
-        kept.append(number)
-    if len(kept) < 2:
-        raise InputError(f"{len(kept)} of {len(rows)} pictures can be read; two are needed.")
-    return pictures, images.codes(classes)[kept]
+def write_attacks(
+    images: LabelledImages,
+    rows: Int[np.ndarray, " n"],
+    words: Int[np.ndarray, " n"],
+    names: Sequence[str],
+    *,
+    out: Path,
+    write: Write = write_on,
+) -> int:
+    """Writes the attacked pictures and attacks.csv, which `evaluate` reads; returns how many.
 
-
-def _answers(
-    model: MofiModel, pictures: Sequence[Image.Image | bytes], texts: Sequence[str]
-) -> Int[np.ndarray, " n"]:
-    """Returns the class whose text is nearest to each picture."""
-    classes = model.encode_texts(texts)
-    parts = [
-        (model.encode_images(pictures[start : start + _BATCH]) @ classes.T).argmax(axis=1)
-        for start in range(0, len(pictures), _BATCH)
-    ]
-    return np.concatenate(parts)
+    Args:
+        images: pictures and their true labels.
+        rows: those that are attacked.
+        words: class whose name is written on each.
+        names: what each class is called.
+        out: folder for images/ and attacks.csv.
+        write: the default is the protocol's way.
+    """
+    labels = images.codes(images.classes)[rows]
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    pictures = written_pictures(images, rows, [names[word] for word in words], write)
+    with (out / "attacks.csv").open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(("file", "label", "object", "word"))
+        for number, picture in enumerate(track(pictures, "write", total=len(rows), unit="images")):
+            name = f"images/{number:07d}.jpg"
+            (out / name).write_bytes(picture)
+            label = images.labels[rows[number]]
+            lines.writerow((name, label, names[labels[number]], names[words[number]]))
+    return len(rows)

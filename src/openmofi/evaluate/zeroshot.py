@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import difflib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.resources import files
 
 import numpy as np
 
+from openmofi.errors import InputError
+from openmofi.evaluate.metrics import check_embeddings
 from openmofi.model import MofiModel
+from openmofi.progress import track
 
 TEMPLATES = ("{name}: {description}", "a photo of {name}, {description}")
 """Names alone would not do: India is a country and a signal flag."""
+PLAIN_TEMPLATES = ("a photo of a {c}.", "a photo of the {c}.", "a photo of {c}.")
+"""For names without descriptions: OpenAI's two of SUN397 and STL-10, and one for proper names."""
+
+_SCORES_AT_ONCE = 1 << 25
+EncodeTexts = Callable[[Sequence[str]], np.ndarray]
 
 
 def class_vectors(
-    model: MofiModel, names: Sequence[str], descriptions: Sequence[str]
+    model: MofiModel,
+    names: Sequence[str],
+    descriptions: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Returns one unit vector per class, [classes, dim]."""
+    """Returns one unit vector per class, [classes, dim].
+
+    Args:
+        model: encodes the texts.
+        names: what the classes are called.
+        descriptions: of the classes, "" for a class without one; described classes are asked for
+            by TEMPLATES.
+        templates: texts with {c} for the classes without a description. By default these are
+            PLAIN_TEMPLATES where there are no descriptions at all, else the bare name.
+
+    Raises:
+        InputError: a template lacks {c}.
+    """
+    if descriptions is None:
+        return template_vectors(model.encode_texts, names, templates or PLAIN_TEMPLATES)
     sums = np.zeros((len(names), model.dim), dtype=np.float32)
     for template in TEMPLATES:
         texts = [
@@ -23,11 +52,106 @@ def class_vectors(
             for name, text in zip(names, descriptions, strict=True)
         ]
         sums += model.encode_texts(texts)
+    vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    bare = [row for row, text in enumerate(descriptions) if not text]
+    if templates and bare:
+        vectors[bare] = template_vectors(model.encode_texts, [names[r] for r in bare], templates)
+    return vectors
+
+
+def template_vectors(
+    encode_texts: EncodeTexts, names: Sequence[str], templates: Sequence[str]
+) -> np.ndarray:
+    """Returns one unit vector per name, [names, dim]: the mean of its templates' unit vectors.
+
+    Raises:
+        InputError: there is no template, or one lacks {c}.
+    """
+    wrong = [template for template in templates if "{c}" not in template]
+    if wrong or not templates:
+        found = repr(wrong[0]) if wrong else "none"
+        raise InputError(
+            f"Templates hold {{c}} in place of the class name, as in {PLAIN_TEMPLATES[0]!r}; "
+            f"found {found}."
+        )
+    sums = 0.0
+    for template in track(templates, "class texts", total=len(templates), unit="templates"):
+        # Not format(): a name or template may hold other braces.
+        vectors = encode_texts([template.replace("{c}", name) for name in names])
+        sums = sums + vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+
+
+def benchmark_texts(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns (class names in label order, templates with {c}) of a benchmark of CLIP_benchmark.
+
+    There are no class names where CLIP_benchmark takes them from the data itself.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    known = benchmarks()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
+        raise InputError(f"There are no class texts for {name!r}; did you mean {', '.join(near)}?")
+    texts = known[name]
+    return tuple(texts["classes"]), tuple(texts["templates"])
+
+
+@cache
+def benchmarks() -> dict[str, dict[str, list[str]]]:
+    """Returns CLIP_benchmark's English "classes" and "templates" by the name of the dataset."""
+    return json.loads((files("openmofi.evaluate") / "class_names.json").read_text("utf-8"))
 
 
 def zero_shot(
     vectors: np.ndarray, labels: np.ndarray, classes: np.ndarray
 ) -> Iterator[tuple[str, float]]:
-    """Yields the accuracy of the nearest class text; `labels` are rows of `classes`."""
-    yield "zero_shot", float(((vectors @ classes.T).argmax(1) == labels).mean())
+    """Yields top-1, top-5 and mean per-class accuracy; `labels` are rows of `classes`."""
+    yield from accuracies("zero_shot", true_ranks(vectors, labels, classes), labels, len(classes))
+
+
+def true_ranks(vectors: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Returns how many classes each image prefers to its true one; of equal scores, the first wins.
+
+    Args:
+        vectors: [images, dim].
+        labels: each image's row of `classes`; -1 is a class that is not among them, never found.
+        classes: [classes, dim], compared by dot product.
+
+    Raises:
+        InputError: vectors that are not finite, or not one per label.
+    """
+    check_embeddings(vectors, rows=len(labels))
+    check_embeddings(classes, rows=len(classes))
+    ranks = np.full(len(labels), len(classes), dtype=np.int64)
+    step = max(_SCORES_AT_ONCE // max(len(classes), 1), 1)
+    for start in range(0, len(labels), step):
+        label = labels[start : start + step, None]
+        score = vectors[start : start + step] @ classes.T
+        true = np.take_along_axis(score, np.maximum(label, 0), 1)
+        first = score == true
+        first &= np.arange(len(classes)) < label
+        better = (score > true).sum(1) + first.sum(1)
+        ranks[start : start + step] = np.where(label[:, 0] >= 0, better, len(classes))
+    return ranks
+
+
+def accuracies(
+    prefix: str, ranks: np.ndarray, labels: np.ndarray, num_classes: int
+) -> Iterator[tuple[str, float]]:
+    """Yields shares of images whose true class has rank 0, a rank below 5, and rank 0 by class.
+
+    Args:
+        prefix: name of the first score, which begins the others'.
+        ranks: what `true_ranks` returns.
+        labels: the mean over classes counts those that occur here.
+        num_classes: to choose from; top-5 needs five.
+    """
+    right = ranks == 0
+    yield prefix, float(right.mean())
+    if num_classes >= 5:
+        yield f"{prefix}_top5", float((ranks < 5).mean())
+    _, column, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    per_class = np.bincount(column, weights=right, minlength=len(counts)) / counts
+    yield f"{prefix}_per_class", float(per_class.mean())

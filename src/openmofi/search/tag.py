@@ -11,6 +11,7 @@ import numpy as np
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
 from openmofi.model import MofiModel, load_model
+from openmofi.model.class_rows import FOLDER, load_head_rows
 from openmofi.model.transform import Picture
 from openmofi.pairs import PICTURE_ERRORS
 from openmofi.search.query import reason_of
@@ -35,10 +36,8 @@ class Tagger:
     def __init__(self, model: MofiModel | str | Path, kb: Path | str | KnowledgeBase):
         self.kb = kb if isinstance(kb, KnowledgeBase) else KnowledgeBase.open(Path(kb))
         self.model = load_model(model) if isinstance(model, (str, Path)) else model
-        head = Path(model) / "entity_head" if isinstance(model, (str, Path)) else None
+        head = Path(model) / FOLDER if isinstance(model, (str, Path)) else None
         if head is not None and head.is_dir():
-            from openmofi.train.entity_head import load_head_rows
-
             rows, self.ids = load_head_rows(head)
             self._vectors, self._evidence = rows.numpy(), "class row"
         else:

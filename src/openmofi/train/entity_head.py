@@ -23,10 +23,10 @@ from openmofi.errors import MismatchError
 from openmofi.train import row_optim
 from openmofi.train.class_sampling import ClassSampler, mix, present_classes
 from openmofi.train.collectives import gather, num_ranks, rank_of, row_ranges
-from openmofi.train.head_files import load_head_rows, save_head
+from openmofi.train.head_files import save_head
 from openmofi.train.sharded_softmax import MOST_AT_ONCE, Comparison, cross_entropy, row_gradients
 
-__all__ = ["EntityHead", "load_head_rows", "save_head"]
+__all__ = ["EntityHead", "save_head"]
 
 _DRAWN_AT_ONCE = 16_384  # initial rows; part of what a seed means
 

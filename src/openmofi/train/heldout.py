@@ -75,7 +75,8 @@ class HeldOut:
             present, labels = np.unique(targets, return_inverse=True)
             texts = self.data.vocabulary.take(pa.array(present))
             names, descriptions = (texts[n].to_pylist() for n in ("label", "description"))
-            yield from zero_shot(vectors, labels, class_vectors(model, names, descriptions))
+            scores = zero_shot(vectors, labels, class_vectors(model, names, descriptions))
+            yield next(scores)  # top-1
 
 
 def _recall(images: np.ndarray, texts: np.ndarray) -> Iterator[tuple[str, float]]:

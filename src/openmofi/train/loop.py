@@ -298,7 +298,8 @@ class _Work:
                     save_model(self.run.model, place, card=card, weights=weights)
                 if self.run.head is not None:
                     head = place / "entity_head" if place is not None else Path()
-                    save_head(self.run.head, self.images.entity_ids, head)
+                    counts = self.images.class_counts.tolist()
+                    save_head(self.run.head, self.images.entity_ids, head, images=counts)
         self.world.barrier()
 
 

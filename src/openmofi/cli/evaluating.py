@@ -1,0 +1,226 @@
+"""The verbs that measure: evaluate, evaluate attack, evaluate oven."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from openmofi.cli.app import Json, evaluate_app
+from openmofi.cli.output import print_json, print_table, say_next
+from openmofi.errors import OpenMOFIError
+
+if TYPE_CHECKING:
+    from openmofi.evaluate.results import Scores
+
+
+@evaluate_app.default
+def evaluate(
+    model: str | None = None,
+    /,
+    *,
+    data: list[str],
+    embeddings: list[Path] | None = None,
+    kb: Path | None = None,
+    benchmarks: str = "retrieval,knn,zero-shot,tagging",
+    class_names: str | None = None,
+    out: Path | None = None,
+    cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
+    device: str = "auto",
+    as_json: Annotated[bool, Json] = False,
+) -> None:
+    """Measure a model, or vectors that one made, on labelled images and on benchmarks.
+
+    Example: openmofi evaluate run/model --data shop=photos/test.csv --kb kb --out scores
+
+    What a dataset is measured by follows from its layout; docs/evaluate.md lists them. `openmofi
+    evaluate linking | attack | oven` are verbs of their own; a folder of such a name is ./linking.
+
+    Parameters
+    ----------
+    model
+        Hub id or directory of a dual encoder; leave it out with --embeddings.
+    data
+        NAME=PATH: class folders (also below train/ and test/), a .csv with the columns file and
+        label or caption, GPR1200, ROxford or RParis, a "wds" folder of CLIP_benchmark, or a
+        folder of several, a dataset in Parquet, SCAM, RTA-100, or a demo world. Repeatable.
+    embeddings
+        Vectors to measure in place of a model: a file of `openmofi embed`, repeatable, or one .npy
+        in the data's order.
+    kb
+        Knowledge base with the labels' names and descriptions.
+    benchmarks
+        What labelled images are measured by: some of retrieval,knn,zero-shot,tagging,probe,
+        typographic with commas, or all.
+    class_names
+        Name of a dataset of CLIP_benchmark, such as imagenet1k, whose class names and prompts to
+        use, or a file with a name per line; the i-th is that of the i-th label in sorted order.
+    out
+        Directory for scores.json, scores.csv, clip_benchmark/ and report.html.
+    cache
+        Keep vectors by model and picture in OPENMOFI_CACHE (by default ~/.cache/openmofi), so that
+        the same pictures are not encoded again.
+    device
+        auto, cpu, cuda or cuda:N.
+    as_json
+        Print JSON in the form of CLIP_benchmark's result files.
+    """
+    from openmofi.evaluate import evaluate as run_evaluate
+    from openmofi.evaluate.cache import default_cache
+    from openmofi.evaluate.measure import BENCHMARKS
+    from openmofi.evaluate.results import records
+
+    named = [part.strip() for part in benchmarks.split(",") if part.strip()]
+    scores = run_evaluate(
+        model,
+        data=_named_paths(data),
+        embeddings=embeddings,
+        out=out,
+        kb=kb,
+        benchmarks=BENCHMARKS if named == ["all"] else named,
+        class_names=class_names,
+        cache=default_cache() if cache else None,
+        device=device,
+    )
+    if as_json:
+        print_json(list(records(scores)))
+        return
+    _print_scores(scores)
+    if out is not None:
+        print(f"wrote {out}/scores.json, scores.csv, clip_benchmark/ and report.html")
+    if model is not None:
+        say_next(f"openmofi embed {shlex.quote(model)} PICTURES --out embeddings.parquet")
+
+
+def _print_scores(scores: Sequence[Scores]) -> None:
+    """Prints a row per score and a column per dataset, and what was left out."""
+    names = list(dict.fromkeys(name for s in scores for name in s.metrics))
+    rows = [("images", *(f"{s.images:,}" for s in scores))]
+    for name in names:
+        cells = (f"{s.metrics[name]:.4g}" if name in s.metrics else "-" for s in scores)
+        rows.append((name, *cells))
+    print_table(("", *(s.dataset for s in scores)), rows)
+    for s in scores:
+        refused = s.notes.get("refused", {})
+        if refused:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
+            print(f"{s.dataset}: left out {s.unreadable:,} pictures: {reasons}")
+        if "labels_not_in_kb" in s.notes:
+            count = s.notes["labels_not_in_kb"]
+            print(f"{s.dataset}: {count:,} labels are not in the knowledge base and go by their id")
+
+
+@evaluate_app.command(name="attack")
+def evaluate_attack(
+    model: str,
+    /,
+    *,
+    data: Path,
+    out: Path,
+    kb: Path | None = None,
+    class_names: str | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    as_json: Annotated[bool, Json] = False,
+) -> None:
+    """Write another class's name on every picture, as ImageNet-Atr does, for other models to see.
+
+    Example: openmofi evaluate attack run/model --data photos/test --out attacked
+
+    Parameters
+    ----------
+    model
+        Hub id or directory of the dual encoder whose mistakes say which name stands on a picture.
+    data
+        Labelled images, in any layout that `evaluate` knows.
+    out
+        Folder for images/ and attacks.csv; `evaluate --data NAME=FOLDER` reads it.
+    kb
+        Knowledge base with the labels' names and descriptions.
+    class_names
+        See `evaluate`.
+    seed
+        Draw the names evenly by this number in place of the model's mistakes.
+    device
+        auto, cpu, cuda or cuda:N.
+    as_json
+        Print the counts as JSON.
+    """
+    from openmofi.evaluate.attack import attack
+
+    summary = attack(
+        model, data=data, out=out, kb=kb, class_names=class_names, seed=seed, device=device
+    )
+    if as_json:
+        print_json(summary)
+        return
+    lost = sum(summary.refused.values())
+    dropped = f"; {lost:,} cannot be read" if lost else ""
+    print(f"wrote {out} ({summary.images:,} images of {summary.classes:,} classes{dropped})")
+    say_next(f"openmofi evaluate {shlex.quote(model)} --data attacked={out}")
+
+
+@evaluate_app.command(name="oven")
+def evaluate_oven(
+    predictions: Path,
+    /,
+    *,
+    truth: Path,
+    as_json: Annotated[bool, Json] = False,
+) -> None:
+    """Score answers to OVEN's questions: top-1 on seen and unseen entities, and their mean.
+
+    Example: openmofi evaluate oven answers.jsonl --truth oven_entity_val.jsonl
+
+    Parameters
+    ----------
+    predictions
+        .jsonl with data_id and pred_entity_id, the Wikidata id that was answered, or a folder.
+    truth
+        OVEN's .jsonl with data_id, entity_id and data_split, or a folder of these.
+    as_json
+        Print JSON.
+    """
+    from openmofi.evaluate.oven import score_oven
+
+    score = score_oven(predictions, truth)
+    if as_json:
+        print_json(score)
+        return
+    rows = [
+        (
+            name,
+            split.num_seen,
+            _shown(split.seen),
+            split.num_unseen,
+            _shown(split.unseen),
+            _shown(split.score),
+        )
+        for name, split in (("entity", score.entity), ("query", score.query))
+        if split is not None
+    ]
+    print_table(("split", "seen", "top-1", "unseen", "top-1", "harmonic mean"), rows)
+    print(f"overall {_shown(score.overall)}")
+    print(
+        f"{score.questions:,} questions, {score.missing:,} without an answer and {score.not_ids:,} "
+        "answered with no Wikidata id, all of which count as wrong"
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _named_paths(arguments: list[str]) -> dict[str, Path]:
+    named = {}
+    for argument in arguments:
+        name, _, path = argument.partition("=")
+        if not name or not path:
+            raise OpenMOFIError(f"--data expects NAME=PATH, as in shop=photos; got {argument!r}.")
+        if name in named:
+            raise OpenMOFIError(f"--data names {name!r} twice; give each its own name.")
+        named[name] = Path(path)
+    return named

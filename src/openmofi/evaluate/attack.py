@@ -1,0 +1,63 @@
+"""Labelled images -> a folder of typographic attacks on them, the same for every model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from openmofi.errors import InputError
+from openmofi.evaluate.layouts import open_labelled
+from openmofi.evaluate.metrics import nearest
+from openmofi.evaluate.prompts import class_prompts
+from openmofi.evaluate.typographic import chosen_words, write_attacks
+from openmofi.evaluate.vectors import ModelVectors
+from openmofi.kb import KnowledgeBase
+
+
+@dataclass(frozen=True)
+class AttackSummary:
+    """What was written."""
+
+    out: Path
+    images: int
+    classes: int
+    refused: dict[str, int]
+
+
+def attack(
+    model: str | Path,
+    *,
+    data: Path | str,
+    out: Path | str,
+    kb: Path | str | None = None,
+    class_names: str | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+) -> AttackSummary:
+    """Writes the name of another class on each picture; see `evaluate.typographic`.
+
+    Args:
+        model: its mistakes say which name stands on a picture.
+        data: labelled images in one of the layouts of `evaluate.layouts`.
+        out: folder for images/ and attacks.csv.
+        kb: knowledge base with the names and descriptions of the labels.
+        class_names: see `evaluate`.
+        seed: draws the names evenly instead.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        InputError: the data is no labelled images, or has one class, or the folder is in use.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{str(out)!r} is not empty; choose a new folder for --out.")
+    images = open_labelled(data)
+    source = ModelVectors(model, device=device, cache=None)
+    knowledge = KnowledgeBase.open(Path(kb)) if kb else None
+    prompts = class_prompts(images.classes, images, knowledge, class_names)
+    encoded, texts = source.images(images.places, "plain"), prompts.vectors(source.model)
+    answers = nearest(encoded.vectors, texts, 1, same=False)[0][:, 0]
+    labels = images.codes(images.classes)[encoded.rows]
+    words = chosen_words(answers, labels, texts, seed=seed)
+    written = write_attacks(images, encoded.rows, words, prompts.names, out=out)
+    return AttackSummary(out, written, len(images.classes), encoded.refused)

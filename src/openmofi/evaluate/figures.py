@@ -1,0 +1,209 @@
+"""What a report shows of one dataset: searches, worst queries, confusions, a map of the vectors.
+
+Everything is drawn from at most 20,000 pictures, evenly spread, so that a report stays small.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from openmofi.evaluate.data import LabelledImages
+from openmofi.evaluate.measure import Measured
+from openmofi.evaluate.metrics import average_precisions, nearest
+from openmofi.pairs import ImageReader
+from openmofi.thumbnails import thumbnail
+
+_MOST_IMAGES, _MOST_POINTS = 20_000, 1_500
+_QUERIES, _WORST, _NEIGHBOURS = 10, 8, 6
+_PAIRS, _MATRIX = 10, 24
+_NAMED_CLASSES = 30
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The pictures that the figures are drawn from."""
+
+    vectors: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+    """Rows of the dataset's table."""
+    predicted: np.ndarray | None
+    names: tuple[str, ...]
+    dataset: LabelledImages
+
+
+def sample(measured: Measured) -> Sample:
+    """Returns at most 20,000 of the encoded pictures, evenly spread."""
+    dataset, encoded = measured.dataset, measured.encoded
+    assert isinstance(dataset, LabelledImages)
+    total = len(encoded.rows)
+    chosen = np.unique(np.linspace(0, total - 1, min(total, _MOST_IMAGES)).astype(np.int64))
+    names = measured.names or tuple(dataset.classes)
+    return Sample(
+        encoded.vectors[chosen],
+        dataset.codes(dataset.classes)[encoded.rows[chosen]],
+        encoded.rows[chosen],
+        None if measured.predicted is None else measured.predicted[chosen],
+        names,
+        dataset,
+    )
+
+
+class Album:
+    """Thumbnails of a dataset's pictures, each drawn once."""
+
+    def __init__(self, shown: Sample):
+        self._shown, self._reader = shown, ImageReader(shown.dataset.places.root)
+        self._urls: dict[int, str] = {}
+
+    def card(self, number: int, query: int | None = None) -> dict[str, Any]:
+        """Returns what the page says of a picture: is it of the query's class?"""
+        if number not in self._urls:
+            row = pa.array([self._shown.rows[number]])
+            place = self._shown.dataset.places.table.take(row).to_pylist()[0]
+            self._urls[number] = thumbnail(self._reader, place, side=88)
+        label = int(self._shown.labels[number])
+        right = query is not None and label == int(self._shown.labels[query])
+        return {"url": self._urls[number], "name": self._shown.names[label], "right": right}
+
+
+def searches(shown: Sample, album: Album) -> Iterator[dict[str, Any]]:
+    """Yields queries, spread over the classes, with their nearest pictures."""
+    count = len(shown.labels)
+    queries = np.unique(np.linspace(0, count - 1, _QUERIES).astype(np.int64))
+    yield from _with_neighbours(shown, album, queries)
+
+
+def worst_queries(shown: Sample, album: Album) -> Iterator[dict[str, Any]]:
+    """Yields the queries of the lowest average precision, worst first."""
+    precisions = average_precisions(shown.vectors, shown.labels, include_self=False)
+    asked = np.flatnonzero(~np.isnan(precisions))
+    worst = asked[np.argsort(precisions[asked], kind="stable")][:_WORST]
+    for found, query in zip(_with_neighbours(shown, album, worst), worst, strict=True):
+        yield found | {"precision": float(precisions[query])}
+
+
+def _with_neighbours(shown: Sample, album: Album, queries: np.ndarray) -> Iterator[dict[str, Any]]:
+    k = min(_NEIGHBOURS + 1, len(shown.labels))
+    found, _ = nearest(shown.vectors[queries], shown.vectors, k, same=False)
+    for query, row in zip(queries.tolist(), found.tolist(), strict=True):
+        others = [number for number in row if number != query][:_NEIGHBOURS]
+        cards = [album.card(number, query) for number in others]
+        yield {"query": album.card(query), "found": cards}
+
+
+def answers(shown: Sample) -> tuple[np.ndarray, str]:
+    """Returns (the class that each picture is answered with, how it was found)."""
+    if shown.predicted is not None:
+        return shown.predicted, "the class whose text is nearest (zero-shot)"
+    first, _ = nearest(shown.vectors, shown.vectors, 1, same=True)
+    return shown.labels[first[:, 0]], "the class of the nearest other picture"
+
+
+def confusions(shown: Sample, album: Album) -> list[dict[str, Any]]:
+    """Returns the commonest pairs of a true class and a wrong answer, with a picture of each."""
+    given, _ = answers(shown)
+    wrong = np.flatnonzero(given != shown.labels)
+    pairs, counts = np.unique(
+        np.stack([shown.labels[wrong], given[wrong]], 1), axis=0, return_counts=True
+    )
+    result = []
+    for pair in np.argsort(-counts, kind="stable")[:_PAIRS]:
+        true, other = pairs[pair]
+        mistaken = wrong[(shown.labels[wrong] == true) & (given[wrong] == other)][0]
+        example = np.flatnonzero(shown.labels == other)
+        result.append(
+            {
+                "count": int(counts[pair]),
+                "of": int((shown.labels == true).sum()),
+                "mistaken": album.card(int(mistaken)),
+                "other": album.card(int(example[0])) if len(example) else None,
+                "other_name": shown.names[int(other)],
+            }
+        )
+    return result
+
+
+def confusion_matrix(shown: Sample) -> str:
+    """Returns a matrix of the most confused classes as SVG: rows are true, columns are answers."""
+    given, _ = answers(shown)
+    wrong = given != shown.labels
+    involved = np.bincount(shown.labels[wrong], minlength=len(shown.names))
+    involved += np.bincount(given[wrong], minlength=len(shown.names))
+    classes = np.argsort(-involved, kind="stable")[:_MATRIX]
+    classes = np.sort(classes[involved[classes] > 0])
+    if not len(classes):
+        return ""
+    parts, cell, left, top = [], 18, 150, 120
+    for i, true in enumerate(classes):
+        name = html.escape(_short(shown.names[true]))
+        y, x = top + i * cell, left + i * cell
+        parts.append(f'<text x="{left - 6}" y="{y + 13}" text-anchor="end">{name}</text>')
+        parts.append(
+            f'<text transform="translate({x + 12},{top - 6}) rotate(-60)" x="0" y="0">{name}</text>'
+        )
+        mine = given[shown.labels == true]
+        for j, other in enumerate(classes):
+            share = float((mine == other).mean()) if len(mine) else 0.0
+            if share:
+                kind = "right" if true == other else "wrong"
+                title = f"{shown.names[true]} answered as {shown.names[other]}: {share:.0%}"
+                parts.append(
+                    f'<rect class="{kind}" x="{left + j * cell}" y="{y}" width="{cell - 1}" '
+                    f'height="{cell - 1}" opacity="{0.15 + 0.85 * share:.2f}">'
+                    f"<title>{html.escape(title)}</title></rect>"
+                )
+    side = len(classes) * cell
+    return _svg(parts, left + side + 60, top + side + 6, "Confusions between classes")
+
+
+def vector_map(shown: Sample) -> str:
+    """Returns a t-SNE map of the vectors as SVG, one colour per class."""
+    from sklearn.manifold import TSNE
+
+    total = len(shown.labels)
+    chosen = np.unique(np.linspace(0, total - 1, min(total, _MOST_POINTS)).astype(np.int64))
+    if len(chosen) < 8:
+        return ""
+    perplexity = min(30, (len(chosen) - 1) // 3)
+    tsne = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0)
+    points = tsne.fit_transform(shown.vectors[chosen].astype(np.float64))
+    low, high = points.min(0), points.max(0)
+    places = 20 + (points - low) / np.maximum(high - low, 1e-9) * np.array([680, 440])
+    labels, parts = shown.labels[chosen], []
+    for (x, y), label in zip(places.tolist(), labels.tolist(), strict=True):
+        name = html.escape(shown.names[label])
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{_colour(label)}">'
+            f"<title>{name}</title></circle>"
+        )
+    present = np.unique(labels)
+    for label in present if len(present) <= _NAMED_CLASSES else ():
+        x, y = np.median(places[labels == label], axis=0)
+        name = html.escape(_short(shown.names[label]))
+        parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{name}</text>')
+    return _svg(parts, 720, 480, "Map of the vectors (t-SNE)")
+
+
+def _colour(label: int) -> str:
+    """Returns a colour; neighbours in number are far apart in hue."""
+    red, green, blue = colorsys.hls_to_rgb(label * 0.618034 % 1, 0.5, 0.65)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 20 else name[:19] + "…"
+
+
+def _svg(parts: list[str], width: int, height: int, title: str) -> str:
+    return (
+        f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{title}" '
+        f'style="max-width:{width}px">{"".join(parts)}</svg>'
+    )

@@ -1,0 +1,142 @@
+"""Reads plain values from a pickle: numbers, strings, lists, dictionaries and numpy arrays.
+
+A pickle can name any function for its reader to call. This reader knows only the names that numpy
+arrays are pickled with, and even these stand for the plain functions below: nothing that a file
+names is ever imported or called.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from openmofi.errors import InputError
+
+
+def plain_values(data: bytes) -> Any:
+    """Returns what is pickled, by Python 2 or 3; arrays come as `PickledArray`.
+
+    Raises:
+        InputError: the pickle is damaged, or names anything else than values and arrays.
+    """
+    try:
+        return _Reader(io.BytesIO(data), encoding="latin1").load()
+    except InputError:
+        raise
+    except Exception as error:  # a damaged pickle can make Python's reader raise anything
+        raise InputError("it is no pickle, or damaged") from error
+
+
+class PickledArray:
+    """An array of numbers, filled when the file gives its content."""
+
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        self.values = np.zeros(0)
+
+    def __setstate__(self, state: tuple) -> None:
+        """Takes (version, shape, type, column by column?, bytes) as numpy writes them."""
+        _, shape, dtype, by_column, raw = state
+        self.values = _array(raw, dtype, shape, "F" if by_column else "C")
+
+
+class _DType:
+    """What numpy.dtype(name) is pickled as; the byte order comes later."""
+
+    __slots__ = ("name", "order")
+
+    def __init__(self, name: object) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"b1|[iu][1248]|f[248]", name):
+            raise InputError(f"it holds an array of {str(name)[:20]!r} instead of numbers")
+        self.name, self.order = name, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        """Takes (version, byte order, ...)."""
+        if state[1] not in ("<", ">", "=", "|"):
+            raise InputError("it holds an array of an unknown byte order")
+        self.order = state[1]
+
+
+def _array(raw: object, dtype: object, shape: object, order: object) -> np.ndarray:
+    content = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 wrote bytes as str
+    if not isinstance(content, (bytes, bytearray)) or not isinstance(dtype, _DType):
+        raise InputError("it holds an array without bytes of numbers")
+    values = np.frombuffer(content, dtype=np.dtype(dtype.order + dtype.name))
+    if not isinstance(shape, tuple) or math.prod(shape) != len(values) or order not in ("C", "F"):
+        raise InputError("it holds an array whose shape does not fit its content")
+    return values.reshape(shape, order=order)
+
+
+def _empty_array(*_: object) -> PickledArray:
+    return PickledArray()
+
+
+def _whole_array(raw: object, dtype: object, shape: object, order: object) -> PickledArray:
+    array = PickledArray()
+    array.values = _array(raw, dtype, shape, order)
+    return array
+
+
+def _number(dtype: object, raw: object) -> float:
+    return _array(raw, dtype, (), "C").item()
+
+
+def _bytes(text: object, encoding: object) -> bytes:
+    if not isinstance(text, str) or encoding != "latin1":
+        raise InputError("it holds bytes in an unknown form")
+    return text.encode("latin1")
+
+
+def _no_bytes(*content: object) -> bytes:
+    if content:
+        raise InputError("it holds bytes in an unknown form")
+    return b""
+
+
+def _only_named(*_: object) -> None:
+    raise InputError("it makes an array in an unknown way")
+
+
+_KNOWN: dict[tuple[str, str], Callable] = {
+    ("_codecs", "encode"): _bytes,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("numpy", "dtype"): lambda name, *_: _DType(name),
+    ("numpy", "ndarray"): _only_named,
+}
+for _package in ("numpy.core", "numpy._core"):
+    _KNOWN[f"{_package}.multiarray", "_reconstruct"] = _empty_array
+    _KNOWN[f"{_package}.multiarray", "scalar"] = _number
+    _KNOWN[f"{_package}.numeric", "_frombuffer"] = _whole_array
+
+
+class _Call:
+    """Calls a known function; made anew each time, for a file can change what it is given."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: object) -> object:
+        return self.function(*arguments)
+
+
+class _Reader(pickle._Unpickler):
+    """Python's reader in Python: the one in C fills as much memory as a damaged file asks for."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Stands for Python's import of a name."""
+        if (module, name) not in _KNOWN:
+            raise InputError(f"it names {module}.{name}, and only values and arrays are read")
+        return _Call(_KNOWN[module, name])
+
+    def get_extension(self, code: int) -> None:
+        """Stands for the name that a program registered under a number."""
+        raise InputError(f"it names the extension {code}, and only values and arrays are read")

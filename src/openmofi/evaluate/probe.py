@@ -1,0 +1,302 @@
+"""Linear probe as CLIP does it: logistic regression on frozen vectors, its strength searched for.
+
+The paper's section on evaluation (arXiv 2103.00020): L-BFGS, at most 1,000 iterations; of the
+training part a validation split chooses C, first on a grid of two decades between 1e-6 and 1e6,
+then halving the interval around the peak until there are 8 steps per decade; the result is fitted
+to all training vectors. The vectors are taken as they are, not standardised; CLIP's own probe takes
+them before the projection to the space that images and texts share, this one whatever it is given.
+
+The objective is scikit-learn's: C * sum of the log losses + |weights|^2 / 2, biases free.
+Legend: N images, D width, K classes (one row of weights for two classes, as scikit-learn has it).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from openmofi.errors import InputError
+from openmofi.evaluate.metrics import check_embeddings
+from openmofi.evaluate.zeroshot import accuracies, true_ranks
+from openmofi.progress import progress
+
+MAX_ITERATIONS = 1000
+TOLERANCE = 1e-4
+"""Largest entry of the gradient at which a solver stops, as a share of that of `_prior`. An
+absolute one, like scikit-learn's 1e-4, would stop before the first step where classes are many:
+its gradient is a mean over images, and entries of unit vectors are small."""
+
+_STEPS_PER_DECADE, _LARGEST_DECADE, _COARSE_DECADES = 8, 6, 2
+_VALIDATION = 0.2
+_SCORES_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted classifier and how it was found."""
+
+    weights_KD: np.ndarray
+    biases_K: np.ndarray
+    C: float
+    """Inverse strength of the regularisation."""
+    solver: str
+    tolerance: float
+    """Of the gradient's largest entry, the loss being a mean over images."""
+    iterations: int
+    converged: bool
+
+
+Solver = Callable[[np.ndarray, np.ndarray, float, Probe | None], Probe]
+
+
+def probe(
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    gallery: np.ndarray,
+    gallery_labels: np.ndarray,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Iterator[tuple[str, float]]:
+    """Yields the accuracies on test vectors, the chosen C and whether the solver converged.
+
+    Images of classes that the gallery lacks count as wrong; how many these are is yielded.
+
+    Args:
+        vectors: test images, [Q, D].
+        labels: theirs, [Q].
+        gallery: training images, [N, D].
+        gallery_labels: theirs, [N].
+        device: cpu fits with scikit-learn; cuda or cuda:N with PyTorch.
+        seed: of the validation split.
+
+    Raises:
+        InputError: as `fit_probe`; or test vectors that are not finite.
+    """
+    check_embeddings(vectors, rows=len(labels))
+    solver = solve_sklearn if device == "cpu" else torch_solver(device)
+    fitted = fit_probe(gallery, gallery_labels, solver=solver, seed=seed)
+    classes = np.unique(gallery_labels)
+    column = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    known = classes[column] == labels
+    yield from accuracies(
+        "probe", _ranks(fitted, vectors, np.where(known, column, -1)), labels, len(classes)
+    )
+    yield "probe_c", fitted.C
+    yield "probe_converged", float(fitted.converged)
+    unseen = len(np.unique(np.asarray(labels)[~known]))
+    if unseen:
+        yield "probe_unseen_classes", float(unseen)
+
+
+def _ranks(fitted: Probe, vectors: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    weights, biases = _all_rows(fitted)
+    ones = np.ones((len(vectors), 1), dtype=np.float32)
+    rows = np.concatenate([weights, biases[:, None]], axis=1).astype(np.float32)
+    return true_ranks(np.concatenate([vectors, ones], axis=1), columns, rows)
+
+
+def _all_rows(fitted: Probe) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a row of weights per class; the first of two classes scores zero."""
+    weights, biases = fitted.weights_KD, fitted.biases_K
+    if len(weights) > 1:
+        return weights, biases
+    return np.concatenate([0 * weights, weights]), np.concatenate([0 * biases, biases])
+
+
+def fit_probe(
+    gallery: np.ndarray, labels: np.ndarray, *, solver: Solver | None = None, seed: int = 0
+) -> Probe:
+    """Returns the classifier of the best C, fitted to all training vectors.
+
+    Args:
+        gallery: [N, D].
+        labels: [N]; the classifier's rows are their sorted distinct values.
+        solver: (vectors, columns, C, where to start) -> Probe; scikit-learn by default.
+        seed: of the validation split.
+
+    Raises:
+        InputError: vectors that are not finite, one class only, or no class of two images.
+    """
+    solver = solver or solve_sklearn
+    check_embeddings(gallery, rows=len(labels))
+    classes, columns = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(f"A linear probe needs two classes or more; there is {len(classes)}.")
+    held_out = validation_rows(columns, seed=seed)
+    if not held_out.any():
+        raise InputError(
+            f"A linear probe needs a class of two training images or more; each of the "
+            f"{len(classes)} classes has one."
+        )
+    best = _search(gallery, columns, held_out, solver)
+    return solver(gallery, columns, best.C, best)
+
+
+def validation_rows(columns: np.ndarray, *, seed: int) -> np.ndarray:
+    """Returns which images choose C: a fifth of each class, at least one, never a class's only."""
+    order = np.random.default_rng(seed).permutation(len(columns))
+    order = order[np.argsort(columns[order], kind="stable")]
+    counts = np.bincount(columns)
+    wanted = np.where(counts > 1, np.maximum((counts * _VALIDATION).astype(int), 1), 0)
+    within = np.arange(len(columns)) - np.repeat(np.cumsum(counts) - counts, counts)
+    held_out = np.zeros(len(columns), dtype=bool)
+    held_out[order] = within < np.repeat(wanted, counts)
+    return held_out
+
+
+def _search(
+    gallery: np.ndarray, columns: np.ndarray, held_out: np.ndarray, solver: Solver
+) -> Probe:
+    """Returns the classifier with the best validation accuracy; of equal ones, the smallest C."""
+    train, train_columns = gallery[~held_out], columns[~held_out]
+    test, test_columns = gallery[held_out], columns[held_out]
+    tried: dict[int, tuple[float, Probe]] = {}  # by logarithm of C, in steps
+    end, width = _LARGEST_DECADE * _STEPS_PER_DECADE, _COARSE_DECADES * _STEPS_PER_DECADE
+    todo = list(range(-end, end + 1, width))
+    peak = -end
+    with progress("linear probe", unit="fits") as bar:
+        while todo:
+            for step in todo:
+                near = min(tried, key=lambda other: (abs(other - step), other), default=None)
+                start = None if near is None else tried[near][1]
+                fitted = solver(train, train_columns, 10 ** (step / _STEPS_PER_DECADE), start)
+                accuracy = _accuracy(_ranks(fitted, test, test_columns))
+                tried[step] = accuracy, fitted
+                bar.advance(note=f"C {fitted.C:.2g}: {accuracy:.3f}")
+            peak = min(tried, key=lambda step: (-tried[step][0], step))
+            width //= 2
+            todo = [s for s in (peak - width, peak + width) if width and abs(s) <= end]
+    return tried[peak][1]
+
+
+def _accuracy(ranks: np.ndarray) -> float:
+    return float((ranks == 0).mean())
+
+
+def solve_sklearn(
+    vectors: np.ndarray, columns: np.ndarray, C: float, start: Probe | None = None
+) -> Probe:
+    """Fits with scikit-learn's L-BFGS in double precision."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    prior = _prior(vectors, columns, C)
+    start, tolerance = start or prior, prior.tolerance
+    model: Any = LogisticRegression(C=C, tol=tolerance, max_iter=MAX_ITERATIONS, warm_start=True)
+    model.coef_, model.intercept_ = start.weights_KD.copy(), start.biases_K.copy()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(vectors.astype(np.float64), columns)
+    failed = [w for w in caught if issubclass(w.category, ConvergenceWarning)]
+    for warning in caught:
+        if warning not in failed:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    iterations = int(np.max(model.n_iter_))
+    return Probe(
+        model.coef_, model.intercept_, C, "scikit-learn lbfgs", tolerance, iterations, not failed
+    )
+
+
+def _prior(vectors: np.ndarray, columns: np.ndarray, C: float) -> Probe:
+    """Returns the classifier that knows nothing but how frequent the classes are.
+
+    A solver begins there unless told otherwise, and its tolerance follows from the gradient there.
+    """
+    counts = np.bincount(columns)
+    shares = counts / len(columns)
+    order = np.argsort(columns, kind="stable")
+    starts = np.cumsum(counts) - counts
+    sums_KD = np.add.reduceat(vectors[order], starts, axis=0, dtype=np.float64)
+    gradient_KD = np.outer(shares, sums_KD.sum(0) / len(vectors)) - sums_KD / len(vectors)
+    tolerance = max(TOLERANCE * float(np.abs(gradient_KD).max()), 1e-14)
+    biases_K = np.log(shares)
+    if len(counts) == 2:
+        biases_K = biases_K[1:] - biases_K[:1]
+    weights_KD = np.zeros((len(biases_K), vectors.shape[1]))
+    return Probe(weights_KD, biases_K, C, "none", tolerance, 0, True)
+
+
+def torch_solver(device: str) -> Solver:
+    """Returns a solver that computes losses and gradients with PyTorch, in full batches.
+
+    SciPy's L-BFGS takes the steps, as it does within scikit-learn, in double precision. Scores
+    are float32 on a GPU, float64 on the CPU.
+    """
+
+    def solve(
+        vectors: np.ndarray, columns: np.ndarray, C: float, start: Probe | None = None
+    ) -> Probe:
+        return _solve_torch(vectors, columns, C, start, torch.device(device))
+
+    return solve
+
+
+def _solve_torch(
+    vectors: np.ndarray, columns: np.ndarray, C: float, start: Probe | None, device: torch.device
+) -> Probe:
+    from scipy.optimize import minimize
+
+    prior = _prior(vectors, columns, C)
+    start, tolerance = start or prior, prior.tolerance
+    kind = torch.float64 if device.type == "cpu" else torch.float32
+    objective = _Objective(
+        torch.as_tensor(vectors, dtype=kind, device=device),
+        torch.as_tensor(columns, dtype=torch.int64, device=device),
+        len(prior.biases_K),
+        C,
+    )
+    first = np.c_[start.weights_KD, start.biases_K]
+    limits = {"maxiter": MAX_ITERATIONS, "maxfun": 10**6, "maxls": 50}
+    options = limits | {"gtol": tolerance, "ftol": 1e-14}  # but for the numbers, scikit-learn's
+    found = minimize(objective, first.ravel(), method="L-BFGS-B", jac=True, options=options)
+    solution = found.x.reshape(first.shape)
+    return Probe(
+        solution[:, :-1],
+        solution[:, -1],
+        C,
+        f"L-BFGS, {str(kind).removeprefix('torch.')} gradients on {device.type}",
+        tolerance,
+        int(found.nit),
+        bool(found.success),
+    )
+
+
+class _Objective:
+    """Mean log loss plus |weights|^2 / (2 C N), and its gradient, over blocks of images."""
+
+    def __init__(self, x_ND: torch.Tensor, y_N: torch.Tensor, rows: int, C: float):
+        self.x_ND, self.y_N, self.rows = x_ND, y_N, rows
+        self.strength = 1 / (C * len(x_ND))
+
+    @torch.inference_mode()
+    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """Returns (loss, gradient) of weights and biases, [rows, dim + 1], as one line."""
+        theta = torch.from_numpy(flat).to(self.x_ND.device).view(self.rows, -1)
+        weights, biases = (part.to(self.x_ND.dtype) for part in (theta[:, :-1], theta[:, -1]))
+        loss = torch.zeros((), dtype=torch.float64, device=theta.device)
+        gradient = torch.zeros_like(theta)
+        step = max(_SCORES_AT_ONCE // self.rows, 1)
+        for x_BD, y_B in zip(self.x_ND.split(step), self.y_N.split(step), strict=True):
+            score_BK = torch.addmm(biases, x_BD, weights.T)
+            if self.rows == 1:
+                score_BK = torch.cat([torch.zeros_like(score_BK), score_BK], 1)
+            log_BK = score_BK.log_softmax(1)
+            loss -= log_BK.gather(1, y_B[:, None]).sum(dtype=torch.float64)
+            error_BK = log_BK.exp()
+            error_BK[torch.arange(len(y_B), device=y_B.device), y_B] -= 1
+            error_BK = error_BK[:, -self.rows :]
+            gradient[:, :-1] += error_BK.T @ x_BD
+            gradient[:, -1] += error_BK.sum(0)
+        weights = theta[:, :-1]
+        loss = loss / len(self.y_N) + self.strength / 2 * weights.square().sum()
+        gradient /= len(self.y_N)
+        gradient[:, :-1] += self.strength * weights
+        return float(loss), gradient.cpu().numpy().ravel()

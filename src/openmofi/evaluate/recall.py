@@ -1,0 +1,67 @@
+"""Retrieval between pictures and their captions: recall@k as CLIP_benchmark counts it.
+
+A picture asked by a text is found if it is among the k nearest; a text asked by a picture, if any
+of the picture's texts is. Another picture's text with the very same words does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from openmofi.errors import InputError
+from openmofi.evaluate.metrics import check_embeddings
+
+AT = (1, 5, 10)
+_SCORES_AT_ONCE = 1 << 24
+
+
+def recall(
+    image_vectors: np.ndarray, text_vectors: np.ndarray, image_of_text: np.ndarray
+) -> Iterator[tuple[str, float]]:
+    """Yields image_retrieval_recall@k (text to image) and text_retrieval_recall@k (image to text).
+
+    Of equal scores the row that comes first wins.
+
+    Args:
+        image_vectors: unit vectors, [images, dim].
+        text_vectors: unit vectors, [texts, dim].
+        image_of_text: row of the image that each text describes, [texts].
+
+    Raises:
+        InputError: vectors that are not finite, or an image without a text.
+    """
+    image_of_text = np.asarray(image_of_text)
+    check_embeddings(image_vectors, rows=len(image_vectors))
+    check_embeddings(text_vectors, rows=len(image_of_text))
+    described = np.bincount(image_of_text, minlength=len(image_vectors))
+    if len(described) > len(image_vectors) or not described.all():
+        raise InputError(
+            f"{int((described[: len(image_vectors)] == 0).sum())} of {len(image_vectors)} pictures "
+            f"have no text and {int(described[len(image_vectors) :].sum())} texts no picture; "
+            "recall needs a text for each and a picture for each."
+        )
+    images = np.arange(len(image_vectors))
+    found = _best_ranks(text_vectors, image_vectors, image_of_text, images)
+    for k in AT:
+        yield f"image_retrieval_recall@{k}", float((found < k).mean())
+    found = _best_ranks(image_vectors, text_vectors, images, image_of_text)
+    for k in AT:
+        yield f"text_retrieval_recall@{k}", float((found < k).mean())
+
+
+def _best_ranks(
+    queries: np.ndarray, targets: np.ndarray, query_image: np.ndarray, target_image: np.ndarray
+) -> np.ndarray:
+    """Returns how many targets stand before each query's first right one."""
+    ranks = np.empty(len(queries), dtype=np.int64)
+    step = max(_SCORES_AT_ONCE // len(targets), 1)
+    for start in range(0, len(queries), step):
+        scores = queries[start : start + step] @ targets.T
+        right = query_image[start : start + step, None] == target_image
+        best = np.where(right, scores, -np.inf).max(1, keepdims=True)
+        first = (right & (scores == best)).argmax(1)[:, None]
+        equal = (scores == best) & (np.arange(len(targets)) < first)
+        ranks[start : start + step] = (scores > best).sum(1) + equal.sum(1)
+    return ranks

@@ -1,0 +1,80 @@
+"""Scores and what they were computed from -> report.html, one file that asks for nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from openmofi.evaluate import figures
+from openmofi.evaluate.data import LabelledImages
+from openmofi.evaluate.measure import Measured
+from openmofi.evaluate.results import Scores
+
+_BARS = ("gpr1200_", "map_", "tag_top1_", "attack_", "typographic_")
+"""Groups of scores that are drawn as bars: domains, difficulties, frequencies, attacks."""
+
+
+def write_report(out: Path, scores: Sequence[Scores], measured: Sequence[Measured]) -> Path:
+    """Writes report.html and returns its path.
+
+    Args:
+        out: the folder.
+        scores: of every dataset, and means of several.
+        measured: the datasets that were measured, with their vectors.
+    """
+    from jinja2 import Environment
+
+    template = (files("openmofi.evaluate") / "report.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(template).render(
+        model=scores[0].model,
+        metrics=list(dict.fromkeys(name for s in scores for name in s.metrics)),
+        scores=scores,
+        published=_published(scores),
+        sections=[_section(m) for m in measured],
+    )
+    path = out / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _published(scores: Sequence[Scores]) -> list[dict[str, Any]]:
+    """Returns the published figures of benchmarks that were run, beside ours."""
+    text = (files("openmofi.evaluate") / "published.json").read_text(encoding="utf-8")
+    rows = []
+    for metric, entries in json.loads(text).items():
+        ours = [(s.dataset, s.metrics[metric]) for s in scores if metric in s.metrics]
+        if ours:
+            entries = [{"who": who, "value": v, "source": source} for who, v, source in entries]
+            rows.append({"metric": metric, "ours": ours, "others": entries})
+    return rows
+
+
+def _section(measured: Measured) -> dict[str, Any]:
+    """Returns what the page shows of one dataset."""
+    section: dict[str, Any] = {"scores": measured.scores, "bars": list(_bars(measured.scores))}
+    if not isinstance(measured.dataset, LabelledImages):
+        return section
+    shown = figures.sample(measured)
+    album = figures.Album(shown)
+    return section | {
+        "images": len(shown.rows),
+        "searches": list(figures.searches(shown, album)),
+        "worst": list(figures.worst_queries(shown, album)),
+        "confusions": figures.confusions(shown, album),
+        "matrix": figures.confusion_matrix(shown),
+        "answered_by": figures.answers(shown)[1],
+        "map": figures.vector_map(shown),
+    }
+
+
+def _bars(scores: Scores) -> Iterator[dict[str, Any]]:
+    """Yields groups of scores that are worth comparing with each other."""
+    for prefix in _BARS:
+        found = {n: v for n, v in scores.metrics.items() if n.startswith(prefix)}
+        if len(found) > 1:
+            bars = [{"name": n.removeprefix(prefix), "value": v} for n, v in found.items()]
+            yield {"title": prefix.rstrip("_").replace("_", " "), "bars": bars}

@@ -1,0 +1,118 @@
+"""Scores -> files: scores.json, scores.csv, and a file per task for CLIP_benchmark's own tools.
+
+`clip_benchmark build OUT/clip_benchmark/*.json --output all.csv` joins them with its own results
+(github.com/LAION-AI/CLIP_benchmark).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openmofi
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one model on one dataset."""
+
+    model: str
+    dataset: str
+    images: int
+    classes: int
+    unreadable: int
+    """Pictures that were left out because they cannot be decoded, or have no vector."""
+    metrics: dict[str, float]
+    layout: str = "labelled"
+    """What the data was recognised as."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What one must know to repeat the numbers: prompts, solver, refusals by reason."""
+
+
+# CLIP_benchmark's names of tasks and metrics; what it does not know goes under a task of its own.
+_TASKS = {
+    "zeroshot_classification": {
+        "zero_shot": "acc1",
+        "zero_shot_top5": "acc5",
+        "zero_shot_per_class": "mean_per_class_recall",
+    },
+    "linear_probe": {
+        "probe": "lp_acc1",
+        "probe_top5": "lp_acc5",
+        "probe_per_class": "lp_mean_per_class_recall",
+    },
+    "zeroshot_retrieval": {
+        f"{side}_retrieval_recall@{k}": f"{side}_retrieval_recall@{k}"
+        for side in ("image", "text")
+        for k in (1, 5, 10)
+    },
+}
+_OTHER = "image_retrieval"
+
+
+def records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:
+    """Yields one record per dataset, with all its scores."""
+    for score in scores:
+        yield {
+            "dataset": score.dataset,
+            "model": score.model,
+            "pretrained": score.model,
+            "task": "evaluate",
+            "metrics": score.metrics,
+            "images": score.images,
+            "classes": score.classes,
+            "unreadable": score.unreadable,
+            "layout": score.layout,
+            "notes": score.notes,
+            "openmofi": openmofi.__version__,
+        }
+
+
+def clip_benchmark_records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:
+    """Yields one record per dataset and task, in CLIP_benchmark's terms."""
+    for score in scores:
+        known = {name for names in _TASKS.values() for name in names}
+        rest = {name: name for name in score.metrics if name not in known}
+        for task, names in (*_TASKS.items(), (_OTHER, rest)):
+            found = {new: score.metrics[old] for old, new in names.items() if old in score.metrics}
+            if found:
+                yield {
+                    "dataset": score.dataset,
+                    "model": score.model,
+                    "pretrained": score.model,
+                    "task": task,
+                    "metrics": found,
+                    "language": "en",
+                }
+
+
+def write_results(out: Path, scores: Sequence[Scores]) -> None:
+    """Writes the files; those of an earlier evaluation there are replaced."""
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "scores.json", json.dumps(list(records(scores)), indent=2) + "\n")
+    folder = out / "clip_benchmark"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.json"):
+        old.unlink()
+    for number, record in enumerate(clip_benchmark_records(scores), 1):
+        name = re.sub(r"[^\w.-]+", "-", f"{number:02d}_{record['dataset']}_{record['task']}")
+        _write(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    with (out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("model", "dataset", "metric", "value", "images", "classes", "unreadable"))
+        for s in scores:
+            for name, value in s.metrics.items():
+                writer.writerow(
+                    (s.model, s.dataset, name, value, s.images, s.classes, s.unreadable)
+                )
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,264 @@
+"""Where the vectors of a benchmark's pictures come from: a model, or a file that holds them.
+
+Both give the same things: `images(places)` -> Encoded, and `texts(...)` -> vectors; a file knows no
+texts, so `reads_texts` says whether the second may be asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int
+
+from openmofi.embed import Places, read_vectors
+from openmofi.errors import InputError
+from openmofi.evaluate.cache import VectorCache, content_key, model_folder
+from openmofi.model import MofiModel, load_model
+from openmofi.pairs import ImageReader
+from openmofi.pictures import Box, decode_bytes
+from openmofi.progress import progress
+
+_BATCH = 256
+_STORE_EVERY = 4096
+"""Pictures between two writings of the cache: what an interrupted evaluation may lose."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The pictures that could be encoded."""
+
+    vectors: Float[np.ndarray, "n dim"]
+    rows: Int[np.ndarray, " n"]
+    """Their rows in the table of places."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """The others by reason."""
+
+
+class ModelVectors:
+    """A dual encoder, with a cache of what it has seen."""
+
+    reads_texts = True
+
+    def __init__(self, model: str | Path | MofiModel, *, device: str, cache: Path | None):
+        self._cache: VectorCache | None = None
+        self._fresh: list[tuple[bytes, np.ndarray]] = []
+        self.folder: Path | None = None
+        if not isinstance(model, (str, Path)):
+            self.model, self.name = model, "in memory"
+            return
+        self.model, self.name = load_model(model, device=device), str(model)
+        self.folder = Path(model) if Path(model).is_dir() else None
+        if cache is not None:
+            self._cache = VectorCache(model_folder(cache, str(model), self.model), self.model.dim)
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
+        """Returns unit vectors of texts."""
+        return self.model.encode_texts(texts)
+
+    def images(self, places: Places, title: str) -> Encoded:
+        """Returns the vectors of the pictures that can be read; `title` names the work."""
+        return self._encode(_contents(places), total=len(places.table), title=title)
+
+    def pictures(self, pictures: Iterable[bytes], *, total: int, title: str) -> Encoded:
+        """Returns the vectors of encoded pictures that lie nowhere, such as drawn ones."""
+        return self._encode(((data, None) for data in pictures), total=total, title=title)
+
+    def _encode(
+        self, contents: Iterable[tuple[bytes | None, Box | None]], *, total: int, title: str
+    ) -> Encoded:
+        parts, rows, refused = [np.zeros((0, self.model.dim), np.float32)], [], Counter()
+        contents, start = iter(contents), 0
+        with progress(f"embed {title}", total=total, unit="images") as bar:
+            while batch := list(islice(contents, _BATCH)):
+                good, vectors = self._encode_batch(batch, refused)
+                parts.append(vectors)
+                rows.extend(start + i for i in good)
+                start += len(batch)
+                bar.advance(len(batch))
+        self._store()
+        return Encoded(np.concatenate(parts), np.array(rows, dtype=np.int64), dict(refused))
+
+    def _encode_batch(
+        self, batch: Sequence[tuple[bytes | None, Box | None]], refused: Counter[str]
+    ) -> tuple[list[int], Float[np.ndarray, "n dim"]]:
+        """Returns (positions of the readable pictures, their vectors); counts the others."""
+        vectors: dict[int, np.ndarray] = {}
+        keys: dict[int, bytes] = {}
+        pixels: dict[int, np.ndarray] = {}
+        for i, (data, crop) in enumerate(batch):
+            if data is None:
+                refused["image_missing"] += 1
+                continue
+            keys[i] = content_key(data, crop) if self._cache else b""
+            known = self._cache.get(keys[i]) if self._cache else None
+            if known is not None:
+                vectors[i] = known
+                continue
+            decoded = decode_bytes(data, self.model.transform, crop=crop)
+            if isinstance(decoded, str):
+                refused[decoded] += 1
+            else:
+                pixels[i] = decoded
+        if pixels:
+            new = self.model.encode_pixels(np.stack(list(pixels.values())))
+            vectors |= dict(zip(pixels, new, strict=True))
+            self._remember([(keys[i], vectors[i]) for i in pixels])
+        good = sorted(vectors)
+        return good, np.array([vectors[i] for i in good], np.float32).reshape(-1, self.model.dim)
+
+    def _remember(self, fresh: list[tuple[bytes, np.ndarray]]) -> None:
+        if self._cache is not None:
+            self._fresh += fresh
+            if len(self._fresh) >= _STORE_EVERY:
+                self._store()
+
+    def _store(self) -> None:
+        if self._cache is not None and self._fresh:
+            keys, vectors = zip(*self._fresh, strict=True)
+            self._cache.put(list(keys), np.stack(vectors))
+            self._fresh = []
+
+
+def _contents(places: Places) -> Iterator[tuple[bytes | None, Box | None]]:
+    """Yields each picture's bytes, None if it is not there, and the part of it that counts."""
+    reader = ImageReader(places.root)
+    wanted = ("shard", "path", "offset", "size", "crop")
+    names = [name for name in wanted if name in places.table.schema.names]
+    for batch in places.table.select(names).to_batches(max_chunksize=_BATCH):
+        for row in batch.to_pylist():
+            crop = tuple(row["crop"]) if row.get("crop") else None
+            try:
+                yield reader.read(row), crop
+            except (OSError, ValueError):  # a path with a zero byte is a ValueError
+                yield None, crop
+
+
+class FileVectors:
+    """Vectors that were made before: outputs of `openmofi embed`, or one .npy in the data's order.
+
+    Raises:
+        InputError: a file is neither or holds NaN, or the files are of several models.
+    """
+
+    reads_texts = False
+    folder = None
+
+    def __init__(self, *paths: Path | str):
+        files = [Path(path) for path in paths]
+        self.path, self.name, self._row_of = files[0], str(files[0]), None
+        if len(files) == 1 and self.path.suffix == ".npy":
+            self._vectors = _unit_rows(_read_npy(self.path), self.path)
+            return
+        tables, parts = zip(*(read_vectors(file) for file in files), strict=True)
+        models = {_model_of(file) for file in files}
+        if len(models) > 1 or len({part.shape[1] for part in parts}) > 1:
+            raise InputError(
+                f"The files hold vectors of several models ({', '.join(sorted(models))}); "
+                "evaluate one at a time."
+            )
+        self.name = models.pop() or self.name
+        self._vectors = np.concatenate(
+            [_unit_rows(part, file) for part, file in zip(parts, files, strict=True)]
+        )
+        columns = {n: [v for t in tables for v in t[n].to_pylist()] for n in ("path", "id")}
+        self._row_of = {name: _rows(values) for name, values in columns.items()}
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
+        """Never to be asked; see `reads_texts`."""
+        raise AssertionError("a file knows no texts")
+
+    def images(self, places: Places, title: str) -> Encoded:
+        """Returns the vectors of the pictures that the file has.
+
+        Raises:
+            InputError: a .npy of another length, or a file with less than half of the pictures.
+        """
+        if "crop" in places.table.schema.names:
+            raise InputError(
+                f"The queries of {title!r} are parts of pictures, which {str(self.path)!r} cannot "
+                "have; pass the model in place of --embeddings."
+            )
+        total = len(places.table)
+        if self._row_of is None:
+            if len(self._vectors) != total:
+                raise InputError(
+                    f"{str(self.path)!r} holds {len(self._vectors):,} vectors but {title!r} has "
+                    f"{total:,} pictures; pass a file of `openmofi embed`, whose rows say what "
+                    "they are of."
+                )
+            return Encoded(self._vectors, np.arange(total))
+        found = self._find(places)
+        rows = np.flatnonzero(found >= 0)
+        if 2 * len(rows) < total:
+            raise InputError(
+                f"{str(self.path)!r} has {len(rows):,} of the {total:,} pictures of {title!r}; "
+                "embed that data with `openmofi embed` and pass all files that it has parts in."
+            )
+        lost = {"not_in_embeddings": total - len(rows)} if len(rows) < total else {}
+        return Encoded(self._vectors[found[rows]], rows, lost)
+
+    def _find(self, places: Places) -> Int[np.ndarray, " n"]:
+        """Returns the file's row of each picture, or -1; files go by path, members by key."""
+        assert self._row_of is not None
+        by_path, by_key = self._row_of["path"], self._row_of["id"]
+        found = [
+            by_path.get(path, -1) if path and not path.startswith("row:") else by_key.get(key, -1)
+            for path, key in zip(
+                places.table["path"].to_pylist(), places.table["key"].to_pylist(), strict=True
+            )
+        ]
+        rows = np.array(found, dtype=np.int64)
+        if (rows == _TWICE).any():
+            raise InputError(
+                f"{str(self.path)!r} has several vectors for one picture; embed the data again."
+            )
+        return rows
+
+
+Vectors = ModelVectors | FileVectors
+
+_TWICE = -2
+
+
+def _rows(names: list[str]) -> dict[str, int]:
+    """Returns name -> row; a name that stands there twice is marked."""
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        rows[name] = _TWICE if name in rows else row
+    return rows
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        vectors = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{str(path)!r} is no readable .npy file: {error}.") from None
+    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+        raise InputError(
+            f"{str(path)!r} holds {vectors.dtype} of shape {vectors.shape}; expected floating "
+            "point numbers [pictures, dim]."
+        )
+    return vectors.astype(np.float32)
+
+
+def _unit_rows(vectors: np.ndarray, path: Path) -> np.ndarray:
+    """Returns rows of length 1, or refuses what has no direction."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    bad = int((~np.isfinite(norms) | (norms == 0)).sum())
+    if bad:
+        raise InputError(
+            f"{bad:,} of the {len(vectors):,} vectors in {str(path)!r} hold NaN or infinity, or "
+            "are zero; make the file again."
+        )
+    return vectors / norms
+
+
+def _model_of(path: Path) -> str:
+    metadata = pq.read_schema(path).metadata or {}
+    return metadata.get(b"openmofi.model", b"").decode()

@@ -1,0 +1,165 @@
+"""CLIP_benchmark's "wds" folders (clip_benchmark.webdataset_builder) -> evaluation data.
+
+classnames.txt                          class names in label order
+zeroshot_classification_templates.txt   texts with {c}
+dataset_type.txt                        absent: classification; or retrieval
+test/nshards.txt, test/0.tar, ...       pictures, each with its label in a .cls (or its captions,
+train/...                               a line each, in a .txt) of the same key
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from openmofi.embed import Places, find_places
+from openmofi.errors import InputError
+from openmofi.evaluate.data import CaptionedImages, LabelledImages
+from openmofi.evaluate.zeroshot import benchmarks
+from openmofi.pairs.caption import plain_name
+from openmofi.pairs.tar import scan_tar
+
+_NAMES, _TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
+_TYPE, _COUNT = "dataset_type.txt", "nshards.txt"
+_DAMAGE = frozenset({"truncated_tar", "not_a_tar", "damaged_tar_header", "unreadable_shard"})
+
+
+def is_wds(path: Path | str) -> bool:
+    """Says whether a path is such a folder."""
+    path = Path(path)
+    marks = (_NAMES, _TEMPLATES, _TYPE, f"test/{_COUNT}")
+    return any((path / "test").glob("*.tar")) and any((path / mark).is_file() for mark in marks)
+
+
+def open_wds(path: Path | str) -> LabelledImages | CaptionedImages:
+    """Opens such a folder; the test split is evaluated, and train/ (if any) the gallery.
+
+    Labels are the numbers in the .cls as text. Where classnames.txt is missing, the folder's name
+    may say which benchmark it is (wds_vtab-svhn), whose names then count.
+
+    Raises:
+        InputError: pictures without a label or caption, labels out of range, damaged or missing
+            shards, or several labels per picture.
+    """
+    path = Path(path)
+    kind = "\n".join(_lines(path / _TYPE)).lower() or "classification"
+    if kind == "retrieval":
+        places = _places(path / "test")
+        captions = tuple(map(_captions, _values(path / "test", places, "txt")))
+        return CaptionedImages(places, captions)
+    if kind != "classification":
+        raise InputError(
+            f"{str(path)!r} is of the type {kind!r}; expected classification or retrieval."
+        )
+    names, templates = _texts(path)
+    test = _labelled(path / "test", names, templates)
+    if not any((path / "train").glob("*.tar")):
+        return test
+    return LabelledImages(
+        test.places,
+        test.labels,
+        _labelled(path / "train", names, templates),
+        test.class_names,
+        test.templates,
+    )
+
+
+def _texts(path: Path) -> tuple[list[str], list[str]]:
+    """Returns (class names, templates): the folder's own, else the benchmark's of its name."""
+    name = re.sub(r"^wds[_-]", "", path.resolve().name)
+    plain = re.sub(r"^vtab[-_/]", "", name)
+    keys = [f"{plain}_vtab"] * (plain != name) + [plain]
+    known = next((benchmarks()[key] for key in keys if key in benchmarks()), {})
+    names, templates = _lines(path / _NAMES), _lines(path / _TEMPLATES)
+    return names or known.get("classes", []), templates or known.get("templates", [])
+
+
+def _labelled(folder: Path, names: list[str], templates: list[str]) -> LabelledImages:
+    places = _places(folder)
+    values = [value.strip() for value in _values(folder, places, "cls")]
+    limit = len(names) or 1 << 31
+    bad = [value for value in values if not value.isdigit() or int(value) >= limit]
+    if bad:
+        expected = f"a number below {limit} (lines of {_NAMES})" if names else "a number"
+        raise InputError(
+            f"{len(bad)} of {len(values)} labels in {str(folder)!r} are wrong, the first is "
+            f"{bad[0].decode('utf-8', 'replace')!r}; expected {expected}."
+        )
+    return LabelledImages(
+        places,
+        tuple(str(int(value)) for value in values),
+        class_names={str(i): name for i, name in enumerate(names)},
+        templates=tuple(templates),
+    )
+
+
+def _places(folder: Path) -> Places:
+    """Returns the pictures of a split; a score counts all of them, so that none may be missing."""
+    shards = len(list(folder.rglob("*.tar")))
+    stated = _lines(folder / _COUNT)
+    if stated and stated[0] != str(shards):
+        raise InputError(
+            f"{str(folder)!r} holds {shards} shards, where its {_COUNT} says {stated[0]}; download "
+            "the folder again."
+        )
+    places = find_places(folder)
+    lost = sorted(set(places.refused) & _DAMAGE)
+    if lost:
+        raise InputError(
+            f"{str(folder)!r} has damaged shards ({', '.join(lost)}); download them again, for a "
+            "score counts every picture."
+        )
+    return places
+
+
+def _values(folder: Path, places: Places, extension: str) -> list[bytes]:
+    """Returns what the file of an extension says of each picture."""
+    found: dict[tuple[str, str], bytes] = {}
+    for file in sorted(folder.rglob("*.tar")):
+        shard = file.relative_to(folder).as_posix()
+        for key, value in _members(file, extension):
+            if (shard, key) in found:
+                raise InputError(f"{shard} in {str(folder)!r} holds {key}.{extension} twice.")
+            if value.strip():
+                found[shard, key] = value
+    columns = (places.table[name].to_pylist() for name in ("shard", "key"))
+    pictures = list(zip(*columns, strict=True))
+    lost = [place for place in pictures if place not in found]
+    alone = found.keys() - pictures
+    if lost or alone:
+        shard, key = lost[0] if lost else min(alone)
+        what = f"pictures have no .{extension}" if lost else f".{extension} have no picture"
+        raise InputError(
+            f"{len(lost or alone)} {what} in {str(folder)!r}, the first is {key!r} in {shard}; a "
+            "score counts every picture."
+        )
+    return [found[place] for place in pictures]
+
+
+def _members(tar: Path, extension: str) -> list[tuple[str, bytes]]:
+    """Returns (key, content) of the files with an extension; no picture is read."""
+    result = []
+    with tar.open("rb", buffering=0) as file:
+        for member in scan_tar(tar):
+            folder, slash, name = member.name.rpartition("/")
+            key, _, ending = name.partition(".")
+            if ending.lower() == extension:
+                content = os.pread(file.fileno(), member.size, member.offset)
+                result.append((plain_name(f"{folder}{slash}{key}"), content))
+    return result
+
+
+def _captions(text: bytes) -> tuple[str, ...]:
+    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
+    return tuple(line for line in lines if line)
+
+
+def _lines(file: Path) -> list[str]:
+    """Returns the lines of a small text file; nothing if it does not exist."""
+    if not file.is_file():
+        return []
+    lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines

@@ -1,0 +1,180 @@
+"""What is measured of each layout, from a model or from vectors, and what is refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fruit
+from openmofi.errors import InputError, SettingsError
+from openmofi.evaluate import evaluate, gpr1200
+from openmofi.evaluate.measure import BENCHMARKS
+from openmofi.kb import build_kb
+from openmofi.model import load_model
+
+
+@pytest.fixture(scope="module")
+def model(nano_dir):
+    return load_model(str(nano_dir))
+
+
+def _classes(folder, *, images=6, start=0):
+    for number in range(start, start + images):
+        place = folder / fruit.NAMES[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.jpg").write_bytes(fruit.picture(place.name, number))
+    return folder
+
+
+def _gpr1200(folder):
+    """Writes the names of GPR1200's files; their pictures are not looked at with --embeddings."""
+    folder.mkdir()
+    for number in range(1200):
+        for letter in "abcdefghij":
+            (folder / f"{number}_{letter}.jpg").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gpr(tmp_path_factory):
+    return _gpr1200(tmp_path_factory.mktemp("gpr") / "images")
+
+
+def test_gpr1200_is_recognised_and_scored_in_class_order(gpr, tmp_path, rng):
+    vectors = rng.standard_normal((12_000, 16)).astype(np.float32)
+    np.save(tmp_path / "e.npy", vectors)
+    [scores] = evaluate(data={"g": gpr.parent}, embeddings=tmp_path / "e.npy")
+    expected = gpr1200.mean_average_precision(vectors)
+    assert scores.layout == "gpr1200"
+    assert scores.metrics == {f"gpr1200_{n}": pytest.approx(v) for n, v in expected.items()}
+
+
+def test_gpr1200_with_a_picture_missing_or_too_many_is_refused(gpr, tmp_path):
+    np.save(tmp_path / "e.npy", np.ones((11_999, 4), np.float32))
+    extra = gpr / "1200_a.jpg"
+    extra.touch()
+    try:
+        with pytest.raises(InputError, match="12,001"):
+            evaluate(data={"g": gpr}, embeddings=tmp_path / "e.npy")
+    finally:
+        extra.unlink()
+    with pytest.raises(InputError, match="holds 11,999 vectors but 'g' has 12,000 pictures"):
+        evaluate(data={"g": gpr}, embeddings=tmp_path / "e.npy")
+
+
+def test_pictures_of_gpr1200_that_cannot_be_read_are_no_lower_score(gpr, model):
+    with pytest.raises(InputError, match=r"12,000 pictures of 'g' cannot be used \(corrupt_image"):
+        evaluate(model, data={"g": gpr})
+
+
+def test_train_and_test_folders_are_one_dataset(tmp_path, model):
+    _classes(tmp_path / "data" / "train", images=12, start=100)
+    _classes(tmp_path / "data" / "test")
+    [scores] = evaluate(model, data={"d": tmp_path / "data"}, benchmarks=BENCHMARKS)
+    assert (scores.images, scores.classes) == (6, 3)
+    assert {"retrieval_map", "knn", "zero_shot", "probe", "typographic_attacked"} <= set(
+        scores.metrics
+    )
+
+
+def test_a_probe_without_training_pictures_is_refused(tmp_path, model):
+    with pytest.raises(InputError, match="learns from training pictures"):
+        evaluate(model, data={"d": _classes(tmp_path / "d")}, benchmarks=["probe"])
+
+
+def test_images_with_captions_are_searched_both_ways(tmp_path, model):
+    lines = [("file", "caption")]
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(fruit.picture("red", number))
+        lines += [(f"{number}.jpg", f"picture {number}"), (f"{number}.jpg", f"no {number}")]
+    with (tmp_path / "test.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    [scores] = evaluate(model, data={"c": tmp_path / "test.csv"})
+    assert scores.layout == "captions"
+    assert scores.notes["captions"] == 8
+    assert scores.metrics["image_retrieval_recall@5"] == 1.0
+    np.save(tmp_path / "e.npy", np.ones((4, 3), np.float32))
+    with pytest.raises(InputError, match="compares pictures with texts"):
+        evaluate(data={"c": tmp_path / "test.csv"}, embeddings=tmp_path / "e.npy")
+
+
+def test_tagging_answers_with_the_entities_of_the_knowledge_base(tmp_path, model):
+    build_kb(fruit.write_catalogue(tmp_path), out=tmp_path / "kb")
+    [scores] = evaluate(model, data={"d": _classes(tmp_path / "d")}, kb=tmp_path / "kb")
+    assert 0 <= scores.metrics["tag_top1"] <= 1  # of four entities, plum among them
+
+
+def test_labels_that_the_knowledge_base_lacks_are_said(tmp_path, model):
+    build_kb(fruit.write_catalogue(tmp_path), out=tmp_path / "kb")
+    data = _classes(tmp_path / "d")
+    (data / "lime").rename(data / "kiwi")
+    [scores] = evaluate(model, data={"d": data}, kb=tmp_path / "kb")
+    assert scores.notes["labels_not_in_kb"] == 1
+    for name in ("red", "green"):
+        (data / name).rename(data / f"other {name}")
+    with pytest.raises(InputError, match="knows none of the 3 labels"):
+        evaluate(model, data={"d": data}, kb=tmp_path / "kb")
+
+
+def test_given_class_names_must_be_as_many_as_the_classes(tmp_path, model):
+    data, names = _classes(tmp_path / "d"), tmp_path / "names.txt"
+    names.write_text("green apple\nlime\nred apple\n")
+    [scores] = evaluate(model, data={"d": data}, class_names=names)
+    assert scores.notes["class_names"] == str(names)
+    names.write_text("green apple\nlime\n")
+    with pytest.raises(InputError, match="names 2 classes, but the data has 3"):
+        evaluate(model, data={"d": data}, class_names=names)
+    with pytest.raises(InputError, match="imagenet"):
+        evaluate(model, data={"d": data}, class_names="imagenet1q")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either a model or --embeddings"),
+        ({"embeddings": "x.npy", "model": "m"}, "either a model or --embeddings"),
+        ({"model": "m", "benchmarks": ["nkk"]}, "no benchmark 'nkk'"),
+    ],
+)
+def test_impossible_wishes_are_refused(tmp_path, arguments, message):
+    with pytest.raises(SettingsError, match=message):
+        evaluate(data={"d": _classes(tmp_path / "d")}, **arguments)
+
+
+def test_every_score_of_a_report_is_in_its_page_with_its_pictures(tmp_path, model):
+    out = tmp_path / "out"
+    [scores] = evaluate(model, data={"fruit <&>": _classes(tmp_path / "d", images=12)}, out=out)
+    page = (out / "report.html").read_text()
+    for name, value in scores.metrics.items():
+        assert name in page
+        assert f"{value:.4f}" in page
+    assert "fruit &lt;&amp;&gt;" in page
+    assert page.count("data:image/jpeg") >= 12
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert json.loads((out / "scores.json").read_text())[0]["metrics"] == scores.metrics
+
+
+def test_a_report_of_unreadable_pictures_still_stands(gpr, tmp_path, rng):
+    np.save(tmp_path / "e.npy", rng.standard_normal((12_000, 8)).astype(np.float32))
+    evaluate(data={"g": gpr}, embeddings=tmp_path / "e.npy", out=tmp_path / "out")
+    page = (tmp_path / "out/report.html").read_text()
+    assert "MOFI H/14" in page  # published beside ours
+    assert "no picture" in page
+
+
+def test_queries_are_cropped_before_they_are_encoded(tmp_path, model):
+    left = Image.new("RGB", (40, 20), (220, 30, 30))
+    left.paste((40, 200, 40), (20, 0, 40, 20))
+    left.save(tmp_path / "both.png")
+    Image.new("RGB", (20, 20), (40, 200, 40)).save(tmp_path / "green.png")
+    from openmofi.evaluate.data import file_places
+    from openmofi.evaluate.vectors import ModelVectors
+
+    source = ModelVectors(model, device="cpu", cache=None)
+    parts = file_places(tmp_path, ["both.png"], crops=[(20, 0, 40, 20)])
+    whole = file_places(tmp_path, ["green.png"])
+    np.testing.assert_allclose(
+        source.images(parts, "q").vectors, source.images(whole, "g").vectors, atol=1e-5
+    )
