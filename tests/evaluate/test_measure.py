@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_every_score_of_a_report_is_in_its_page_with_its_pictures(tmp_path, mode
     page = (out / "report.html").read_text()
     for name, value in scores.metrics.items():
         assert name in page
-        assert f"{value:.4f}" in page
+        assert f"{value:.4g}" in page
     assert "fruit &lt;&amp;&gt;" in page
     assert page.count("data:image/jpeg") >= 12
     assert "http" not in page.replace("http://www.w3.org", "")
@@ -178,3 +179,63 @@ def test_queries_are_cropped_before_they_are_encoded(tmp_path, model):
     np.testing.assert_allclose(
         source.images(parts, "q").vectors, source.images(whole, "g").vectors, atol=1e-5
     )
+
+
+def _oxford(folder):
+    """Writes a small ROxford: per fruit an easy, a hard and a junk picture, and a query."""
+    (folder / "jpg").mkdir(parents=True)
+    gallery, truth = [], []
+    for number, name in enumerate(fruit.NAMES):
+        for part in range(3):
+            gallery.append(f"{name}_{part}")
+            data = fruit.picture(name, 10 * number + part)
+            (folder / "jpg" / f"{name}_{part}.jpg").write_bytes(data)
+        (folder / "jpg" / f"{name}_q.jpg").write_bytes(fruit.picture(name, 10 * number + 9))
+        places = [[3 * number], [3 * number + 1], [3 * number + 2]]
+        kinds = dict(zip(("easy", "hard", "junk"), places, strict=True))
+        truth.append({**kinds, "bbx": [2.0, 2.0, 20.0, 20.0]})
+    queries = [f"{name}_q" for name in fruit.NAMES]
+    content = {"imlist": gallery, "qimlist": queries, "gnd": truth}
+    (folder / "gnd_roxford5k.pkl").write_bytes(pickle.dumps(content, 2))
+    return folder
+
+
+def test_roxford_is_measured_from_its_folder_and_shown(tmp_path, model):
+    data, out = _oxford(tmp_path / "roxford5k"), tmp_path / "out"
+    [scores] = evaluate(model, data={"ox": data}, out=out)
+    assert (scores.layout, scores.images, scores.notes) == ("revisited", 9, {"queries": 3})
+    assert {"map_easy", "map_medium", "map_hard", "mp10_hard"} <= set(scores.metrics)
+    page = (out / "report.html").read_text()
+    assert "R101-GeM on ROxford" in page
+    assert page.count("data:image/jpeg") == 3 * 7
+    (data / "jpg" / "lime_1.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"1 pictures of 'ox' cannot be used \(corrupt_image 1\)"):
+        evaluate(model, data={"ox": data})
+
+
+def test_captions_are_shown_beside_their_pictures_and_escaped(tmp_path, model):
+    lines = ["file,caption"]
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(fruit.picture("red", number))
+        lines.append(f"{number}.jpg,<b>{number}</b>")
+    (tmp_path / "test.csv").write_text("\n".join(lines))
+    evaluate(model, data={"c": tmp_path / "test.csv"}, out=tmp_path / "out")
+    page = (tmp_path / "out/report.html").read_text()
+    assert "&lt;b&gt;3&lt;/b&gt;" in page
+    assert "<b>3</b>" not in page
+
+
+def test_numeric_classes_go_by_their_value(tmp_path, model):
+    for number in range(12):
+        (tmp_path / "d" / str(number)).mkdir(parents=True)
+        for index in range(2):
+            data = fruit.picture("red", 2 * number + index)
+            (tmp_path / "d" / str(number) / f"{index}.jpg").write_bytes(data)
+    (tmp_path / "names.txt").write_text("\n".join(f"name {n}" for n in range(12)))
+    from openmofi.evaluate.layouts import open_labelled
+    from openmofi.evaluate.prompts import class_prompts
+
+    images = open_labelled(tmp_path / "d")
+    assert images.classes == [str(n) for n in range(12)]
+    prompts = class_prompts(images.classes, images, None, str(tmp_path / "names.txt"))
+    assert prompts.names[10] == "name 10"

@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from openmofi.evaluate.data import LabelledImages
+from openmofi.embed import Places
+from openmofi.evaluate.data import CaptionedImages, LabelledImages
 from openmofi.evaluate.measure import Measured
 from openmofi.evaluate.metrics import average_precisions, nearest
+from openmofi.evaluate.revisited import RevisitedImages
 from openmofi.pairs import ImageReader
 from openmofi.thumbnails import thumbnail
 
 _MOST_IMAGES, _MOST_POINTS = 20_000, 1_500
-_QUERIES, _WORST, _NEIGHBOURS = 10, 8, 6
+_QUERIES, _WORST, _NEIGHBOURS, _TEXTS = 10, 8, 6, 3
 _PAIRS, _MATRIX = 10, 24
 _NAMED_CLASSES = 30
 
@@ -59,29 +61,77 @@ def sample(measured: Measured) -> Sample:
 class Album:
     """Thumbnails of a dataset's pictures, each drawn once."""
 
-    def __init__(self, shown: Sample):
-        self._shown, self._reader = shown, ImageReader(shown.dataset.places.root)
+    def __init__(self, places: Places):
+        self._table, self._reader = places.table, ImageReader(places.root)
         self._urls: dict[int, str] = {}
 
-    def card(self, number: int, query: int | None = None) -> dict[str, Any]:
-        """Returns what the page says of a picture: is it of the query's class?"""
-        if number not in self._urls:
-            row = pa.array([self._shown.rows[number]])
-            place = self._shown.dataset.places.table.take(row).to_pylist()[0]
-            self._urls[number] = thumbnail(self._reader, place, side=88)
-        label = int(self._shown.labels[number])
-        right = query is not None and label == int(self._shown.labels[query])
-        return {"url": self._urls[number], "name": self._shown.names[label], "right": right}
+    def card(self, row: int, name: str, kind: str = "") -> dict[str, str]:
+        """Returns what the page says of a picture; kind: right, wrong or nothing."""
+        if row not in self._urls:
+            place = self._table.take(pa.array([row])).to_pylist()[0]
+            self._urls[row] = thumbnail(self._reader, place, side=88)
+        return {"url": self._urls[row], "name": name, "kind": kind}
 
 
-def searches(shown: Sample, album: Album) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class LabelledAlbum:
+    """The pictures of a sample with the names of their classes."""
+
+    shown: Sample
+    album: Album
+
+    def card(self, number: int, query: int | None = None) -> dict[str, str]:
+        """Returns a picture's card; is it of the query's class?"""
+        labels, kind = self.shown.labels, ""
+        if query is not None:
+            kind = "right" if labels[number] == labels[query] else "wrong"
+        name = self.shown.names[int(labels[number])]
+        return self.album.card(int(self.shown.rows[number]), name, kind)
+
+
+def searches(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
     """Yields queries, spread over the classes, with their nearest pictures."""
     count = len(shown.labels)
     queries = np.unique(np.linspace(0, count - 1, _QUERIES).astype(np.int64))
     yield from _with_neighbours(shown, album, queries)
 
 
-def worst_queries(shown: Sample, album: Album) -> Iterator[dict[str, Any]]:
+def revisited_searches(measured: Measured) -> Iterator[dict[str, Any]]:
+    """Yields queries of ROxford or RParis with their nearest pictures; junk is neither of both."""
+    dataset, queries = measured.dataset, measured.queries
+    assert isinstance(dataset, RevisitedImages)
+    assert queries is not None
+    asked, gallery = Album(dataset.queries), Album(dataset.gallery)
+    chosen = np.unique(np.linspace(0, len(queries) - 1, _QUERIES).astype(np.int64))
+    found, _ = nearest(queries[chosen], measured.encoded.vectors, _NEIGHBOURS, same=False)
+    for query, rows in zip(chosen.tolist(), found.tolist(), strict=True):
+        truth = dataset.truth.queries[query]
+        kinds = {int(row): "" for row in truth.junk}
+        kinds |= {int(row): "right" for part in (truth.easy, truth.hard) for row in part}
+        cards = [
+            gallery.card(row, dataset.truth.gallery[row], kinds.get(row, "wrong")) for row in rows
+        ]
+        yield {"query": asked.card(query, truth.name), "found": cards}
+
+
+def caption_searches(measured: Measured) -> Iterator[dict[str, Any]]:
+    """Yields pictures with the texts that are nearest to them."""
+    dataset, texts = measured.dataset, measured.queries
+    assert isinstance(dataset, CaptionedImages)
+    assert texts is not None
+    album, rows = Album(dataset.places), measured.encoded.rows
+    written = [(int(row), text) for row in rows for text in dataset.captions[row]]
+    chosen = np.unique(np.linspace(0, len(rows) - 1, _QUERIES).astype(np.int64))
+    found, _ = nearest(measured.encoded.vectors[chosen], texts, _TEXTS, same=False)
+    for row, near in zip(rows[chosen].tolist(), found.tolist(), strict=True):
+        answers = [
+            {"text": written[text][1], "kind": "right" if written[text][0] == row else "wrong"}
+            for text in near
+        ]
+        yield {"picture": album.card(row, ""), "texts": answers}
+
+
+def worst_queries(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
     """Yields the queries of the lowest average precision, worst first."""
     precisions = average_precisions(shown.vectors, shown.labels, include_self=False)
     asked = np.flatnonzero(~np.isnan(precisions))
@@ -90,7 +140,9 @@ def worst_queries(shown: Sample, album: Album) -> Iterator[dict[str, Any]]:
         yield found | {"precision": float(precisions[query])}
 
 
-def _with_neighbours(shown: Sample, album: Album, queries: np.ndarray) -> Iterator[dict[str, Any]]:
+def _with_neighbours(
+    shown: Sample, album: LabelledAlbum, queries: np.ndarray
+) -> Iterator[dict[str, Any]]:
     k = min(_NEIGHBOURS + 1, len(shown.labels))
     found, _ = nearest(shown.vectors[queries], shown.vectors, k, same=False)
     for query, row in zip(queries.tolist(), found.tolist(), strict=True):
@@ -107,7 +159,7 @@ def answers(shown: Sample) -> tuple[np.ndarray, str]:
     return shown.labels[first[:, 0]], "the class of the nearest other picture"
 
 
-def confusions(shown: Sample, album: Album) -> list[dict[str, Any]]:
+def confusions(shown: Sample, album: LabelledAlbum) -> list[dict[str, Any]]:
     """Returns the commonest pairs of a true class and a wrong answer, with a picture of each."""
     given, _ = answers(shown)
     wrong = np.flatnonzero(given != shown.labels)

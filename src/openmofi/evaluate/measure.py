@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -17,7 +17,7 @@ from openmofi.evaluate.knn import knn
 from openmofi.evaluate.layouts import Dataset
 from openmofi.evaluate.metrics import nearest
 from openmofi.evaluate.probe import probe
-from openmofi.evaluate.prompts import Prompts, class_prompts
+from openmofi.evaluate.prompts import class_prompts
 from openmofi.evaluate.recall import recall
 from openmofi.evaluate.results import Scores
 from openmofi.evaluate.retrieval import retrieval
@@ -56,7 +56,8 @@ class Measured:
     """Class that zero-shot answers for each encoded picture; None where it was not asked."""
     names: tuple[str, ...] = ()
     """What each class is called."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    queries: np.ndarray | None = None
+    """Vectors of what is not in `encoded`: of a benchmark's queries, or of captions."""
 
 
 def measure(source: Vectors, name: str, dataset: Dataset, wanted: Wanted) -> Measured:
@@ -168,7 +169,7 @@ def _revisited(source: Vectors, name: str, dataset: RevisitedImages) -> Measured
     if distractors is not None:
         notes["distractors"] = len(distractors)
     scores = _scores(source, name, "revisited", gallery, found, notes, [])
-    return Measured(scores, dataset, gallery)
+    return Measured(scores, dataset, gallery, queries=queries.vectors)
 
 
 def _captioned(source: Vectors, name: str, dataset: CaptionedImages) -> Measured:
@@ -180,7 +181,7 @@ def _captioned(source: Vectors, name: str, dataset: CaptionedImages) -> Measured
     found = dict(recall(encoded.vectors, texts, owner))
     notes = {"captions": len(texts)}
     scores = _scores(source, name, "captions", encoded, found, notes, [])
-    return Measured(scores, dataset, encoded)
+    return Measured(scores, dataset, encoded, queries=texts)
 
 
 def _attacked(source: Vectors, name: str, dataset: AttackedImages) -> Measured:
@@ -232,6 +233,3 @@ def _scores(
         notes = notes | {"refused": encoded.refused}
     lost = sum(encoded.refused.values())
     return Scores(source.name, name, len(encoded.rows), len(classes), lost, metrics, layout, notes)
-
-
-__all__ = ["BENCHMARKS", "DEFAULT_BENCHMARKS", "Measured", "Prompts", "Wanted", "measure"]

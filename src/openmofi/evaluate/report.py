@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from openmofi.evaluate import figures
-from openmofi.evaluate.data import LabelledImages
+from openmofi.evaluate.data import CaptionedImages, LabelledImages
 from openmofi.evaluate.measure import Measured
 from openmofi.evaluate.results import Scores
+from openmofi.evaluate.revisited import RevisitedImages
 
 _BARS = ("gpr1200_", "map_", "tag_top1_", "attack_", "typographic_")
 """Groups of scores that are drawn as bars: domains, difficulties, frequencies, attacks."""
@@ -56,10 +57,14 @@ def _published(scores: Sequence[Scores]) -> list[dict[str, Any]]:
 def _section(measured: Measured) -> dict[str, Any]:
     """Returns what the page shows of one dataset."""
     section: dict[str, Any] = {"scores": measured.scores, "bars": list(_bars(measured.scores))}
+    if isinstance(measured.dataset, RevisitedImages):
+        return section | {"queries": list(figures.revisited_searches(measured))}
+    if isinstance(measured.dataset, CaptionedImages):
+        return section | {"captions": list(figures.caption_searches(measured))}
     if not isinstance(measured.dataset, LabelledImages):
         return section
     shown = figures.sample(measured)
-    album = figures.Album(shown)
+    album = figures.LabelledAlbum(shown, figures.Album(shown.dataset.places))
     return section | {
         "images": len(shown.rows),
         "searches": list(figures.searches(shown, album)),
