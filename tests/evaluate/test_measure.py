@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import fruit
+from conftest import write_tar
 from openmofi.errors import InputError, SettingsError
 from openmofi.evaluate import evaluate, gpr1200
 from openmofi.evaluate.measure import BENCHMARKS
@@ -239,3 +240,21 @@ def test_numeric_classes_go_by_their_value(tmp_path, model):
     assert images.classes == [str(n) for n in range(12)]
     prompts = class_prompts(images.classes, images, None, str(tmp_path / "names.txt"))
     assert prompts.names[10] == "name 10"
+
+
+def test_several_wds_folders_are_measured_each_and_in_the_mean(tmp_path, model):
+    for name, labels in (("wds_one", "0120"), ("wds_two", "0101")):
+        (tmp_path / "vtab" / name / "test").mkdir(parents=True)
+        members = {}
+        for number, label in enumerate(labels):
+            members[f"{number}.jpg"] = fruit.picture(fruit.NAMES[int(label)], number)
+            members[f"{number}.cls"] = label.encode()
+        write_tar(tmp_path / "vtab" / name / "test" / "0.tar", members)
+        (tmp_path / "vtab" / name / "classnames.txt").write_text("red\ngreen\nlime\n")
+    one, two, mean = evaluate(model, data={"vtab": tmp_path / "vtab"}, out=tmp_path / "out")
+    assert [s.dataset for s in (one, two, mean)] == ["vtab/wds_one", "vtab/wds_two", "vtab"]
+    assert mean.notes == {"mean_of": ["vtab/wds_one", "vtab/wds_two"]}
+    for name, value in mean.metrics.items():
+        assert value == pytest.approx((one.metrics[name] + two.metrics[name]) / 2)
+    assert one.metrics["zero_shot"] in (0, 0.25, 0.5, 0.75, 1)
+    assert (one.classes, two.classes) == (3, 3)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from openmofi.config import HeadSettings
 from openmofi.errors import InputError, MismatchError
-from openmofi.model.class_rows import load_head_rows
+from openmofi.model.class_rows import load_head_rows, load_image_counts
 from openmofi.train import entity_head, head_files
 from openmofi.train.entity_head import EntityHead, save_head
 from waiting import RefuseToWait
@@ -395,6 +395,14 @@ def test_saved_rows_load_with_their_ids(tmp_path, monkeypatch, most_bytes):
     torch.testing.assert_close(rows, head.rows_ND)
     assert ids == ["Q1", "Q2", "ICS:Ü"]
     assert (tmp_path / "rows.safetensors").exists() == (most_bytes > 32)
+
+
+def test_how_many_images_each_row_was_learnt_from_is_kept(tmp_path):
+    head = EntityHead(2, 4, HeadSettings())
+    save_head(head, ["A", "B"], tmp_path, images=[7, 0])
+    assert load_image_counts(tmp_path) == {"A": 7, "B": 0}
+    save_head(head, ["A", "B"], tmp_path)
+    assert load_image_counts(tmp_path) == {}
 
 
 def test_several_files_are_listed_as_hugging_face_does(tmp_path, monkeypatch):

@@ -164,7 +164,7 @@ def _open_listing(path: Path) -> AttackedImages:
             f"{bad[0]}; expected the columns {', '.join(wanted)}."
         )
     places = file_places(path.parent, files)
-    group = tuple(name or "attacks" for name in groups)
+    group = tuple(name or "all" for name in groups)
     return _checked(AttackedImages(places, tuple(objects), tuple(words), group), path)
 
 
