@@ -86,6 +86,12 @@ def test_a_probe_without_training_pictures_is_refused(tmp_path, model):
         evaluate(model, data={"d": _classes(tmp_path / "d")}, benchmarks=["probe"])
 
 
+def test_all_benchmarks_are_those_that_the_data_allows(tmp_path, model):
+    [scores] = evaluate(model, data={"d": _classes(tmp_path / "d")}, benchmarks=["all"])
+    assert "probe" not in scores.metrics
+    assert "typographic_fooled" in scores.metrics
+
+
 def test_images_with_captions_are_searched_both_ways(tmp_path, model):
     lines = [("file", "caption")]
     for number in range(4):

@@ -54,7 +54,7 @@ def evaluate(
         Knowledge base with the labels' names and descriptions.
     benchmarks
         What labelled images are measured by: some of retrieval,knn,zero-shot,tagging,probe,
-        typographic with commas, or all.
+        typographic with commas, or all that the data allows.
     class_names
         Name of a dataset of CLIP_benchmark, such as imagenet1k, whose class names and prompts to
         use, or a file with a name per line; the i-th is that of the i-th label in sorted order.
@@ -70,17 +70,15 @@ def evaluate(
     """
     from openmofi.evaluate import evaluate as run_evaluate
     from openmofi.evaluate.cache import default_cache
-    from openmofi.evaluate.measure import BENCHMARKS
     from openmofi.evaluate.results import records
 
-    named = [part.strip() for part in benchmarks.split(",") if part.strip()]
     scores = run_evaluate(
         model,
         data=_named_paths(data),
         embeddings=embeddings,
         out=out,
         kb=kb,
-        benchmarks=BENCHMARKS if named == ["all"] else named,
+        benchmarks=[part.strip() for part in benchmarks.split(",") if part.strip()],
         class_names=class_names,
         cache=default_cache() if cache else None,
         device=device,

@@ -39,7 +39,8 @@ def evaluate(
             order; zero-shot and tagging need texts and so a model.
         out: directory for scores.json, scores.csv, report.html; None writes nothing.
         kb: knowledge base with the names and descriptions of the labels.
-        benchmarks: of labelled images: retrieval, knn, zero-shot, tagging, probe.
+        benchmarks: of labelled images: retrieval, knn, zero-shot, tagging, probe, typographic; or
+            all, which are those that the data allows.
         class_names: name of one of CLIP_benchmark's datasets, or a file with a name per line; the
             i-th is that of the i-th label in sorted order.
         cache: folder that keeps vectors by model and picture; None keeps none.
@@ -73,13 +74,16 @@ def evaluate(
 def _wanted(
     benchmarks: Sequence[str], kb: Path | str | None, class_names: str | Path | None
 ) -> Wanted:
+    everything = list(benchmarks) == ["all"]
+    benchmarks = BENCHMARKS if everything else benchmarks
     unknown = [name for name in benchmarks if name not in BENCHMARKS]
     if unknown:
         raise SettingsError(
             f"There is no benchmark {unknown[0]!r}; expected some of {', '.join(BENCHMARKS)}."
         )
     knowledge = KnowledgeBase.open(Path(kb)) if kb else None
-    return Wanted(frozenset(benchmarks), knowledge, str(class_names) if class_names else None)
+    names = str(class_names) if class_names else None
+    return Wanted(frozenset(benchmarks), knowledge, names, if_possible=everything)
 
 
 def _open_source(

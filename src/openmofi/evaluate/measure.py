@@ -43,6 +43,8 @@ class Wanted:
     benchmarks: frozenset[str]
     kb: KnowledgeBase | None = None
     class_names: str | None = None
+    if_possible: bool = False
+    """Pass over a benchmark that the data does not allow, in place of refusing it."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _labelled(source: Vectors, name: str, dataset: LabelledImages, wanted: Wante
     if "tagging" in wanted.benchmarks and isinstance(source, ModelVectors):
         shown = [dataset.labels[row] for row in encoded.rows]
         parts.append(_tagging(source, encoded, shown, wanted.kb))
-    if "probe" in wanted.benchmarks:
+    if "probe" in wanted.benchmarks and (gallery or not wanted.if_possible):
         parts.append(_probe(source, name, encoded, labels, gallery))
     scores = _scores(source, name, dataset.layout, encoded, dict(chain(*parts)), notes, classes)
     return Measured(scores, dataset, encoded, predicted, prompts.names)
