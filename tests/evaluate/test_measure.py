@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -218,6 +219,19 @@ def test_roxford_is_measured_from_its_folder_and_shown(tmp_path, model):
     (data / "jpg" / "lime_1.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"1 pictures of 'ox' cannot be used \(corrupt_image 1\)"):
         evaluate(model, data={"ox": data})
+
+
+def test_distractors_beside_the_folder_make_it_harder(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(sys.modules["openmofi.evaluate.measure"], "_DISTRACTORS", 4)
+    data = _oxford(tmp_path / "roxford5k")
+    [plain] = evaluate(model, data={"ox": data})
+    (tmp_path / "revisitop1m" / "jpg").mkdir(parents=True)
+    for number in range(10):
+        picture = fruit.picture(fruit.NAMES[number % 3], 500 + number)
+        (tmp_path / "revisitop1m" / "jpg" / f"{number}.jpg").write_bytes(picture)
+    [harder] = evaluate(model, data={"ox": data})
+    assert harder.notes == {"queries": 3, "distractors": 10}
+    assert harder.metrics["map_medium"] < plain.metrics["map_medium"]
 
 
 def test_captions_are_shown_beside_their_pictures_and_escaped(tmp_path, model):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from openmofi.embed import Places
 from openmofi.errors import InputError
 from openmofi.evaluate.attacks import attack_robustness
 from openmofi.evaluate.data import AttackedImages, CaptionedImages, LabelledImages
@@ -32,6 +33,8 @@ from openmofi.model.class_rows import FOLDER, load_head_rows, load_image_counts
 BENCHMARKS = ("retrieval", "knn", "zero-shot", "tagging", "probe", "typographic")
 DEFAULT_BENCHMARKS = BENCHMARKS[:4]
 """A probe fits dozens of classifiers, so it is run where it is asked for."""
+_DISTRACTORS = 65_536
+"""Distractors whose vectors are held at once."""
 _MOST_TAGGED = 200_000
 """Entities of a knowledge base whose texts are encoded to be answered with."""
 
@@ -162,16 +165,20 @@ def _gpr1200(source: Vectors, name: str, dataset: LabelledImages) -> Measured:
 def _revisited(source: Vectors, name: str, dataset: RevisitedImages) -> Measured:
     gallery = _whole(source.images(dataset.gallery, f"{name} gallery"), name)
     queries = _whole(source.images(dataset.queries, f"{name} queries"), name)
-    distractors = None
+    notes, blocks = {"queries": len(queries.rows)}, None
     if dataset.distractors is not None:
-        encoded = source.images(dataset.distractors, f"{name} distractors")
-        distractors = encoded.vectors
-    found = dict(revisited(gallery.vectors, queries.vectors, dataset.truth, distractors))
-    notes = {"queries": len(queries.rows)}
-    if distractors is not None:
-        notes["distractors"] = len(distractors)
+        notes["distractors"] = len(dataset.distractors.table)
+        blocks = _distractors(source, name, dataset.distractors)
+    found = dict(revisited(gallery.vectors, queries.vectors, dataset.truth, blocks))
     scores = _scores(source, name, "revisited", gallery, found, notes, [])
     return Measured(scores, dataset, gallery, queries=queries.vectors)
+
+
+def _distractors(source: Vectors, name: str, places: Places) -> Iterator[np.ndarray]:
+    """Yields the vectors of a million pictures, a part of them in the memory at a time."""
+    for start in range(0, len(places.table), _DISTRACTORS):
+        part = replace(places, table=places.table.slice(start, _DISTRACTORS))
+        yield _whole(source.images(part, f"{name} distractors {start:,}+"), name).vectors
 
 
 def _captioned(source: Vectors, name: str, dataset: CaptionedImages) -> Measured:
