@@ -97,20 +97,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--tables", nargs="+", default=["recipes", "labels", "ablations"])
+    parser.add_argument("--rows", nargs="+", help="of the tables; the default is all")
     parser.add_argument("--shop", type=Path, help="photos with images.csv and entities.csv")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         folder = arguments.out / f"{arguments.material}-{seed}"
         if arguments.material == "demo":
-            train_demo(folder, seed, arguments.tables)
+            train_demo(folder, seed, arguments.tables, arguments.rows)
         else:
-            train_shop(folder, seed, arguments.shop.resolve())
+            train_shop(folder, seed, arguments.shop.resolve(), arguments.rows)
 
 
 # ---- the demo's world ---------------------------------------------------------------------------
 
 
-def train_demo(folder: Path, seed: int, tables: list[str]) -> None:
+def train_demo(folder: Path, seed: int, tables: list[str], wanted: list[str] | None) -> None:
     """Runs the demo (its four recipes are rows of the first table), then trains the other rows."""
     story = Story(folder, "full", seed)
     story.run()
@@ -126,7 +127,7 @@ def train_demo(folder: Path, seed: int, tables: list[str]) -> None:
         ("ablations", ABLATION_ROWS, steps // 2),
     ):
         for row in rows if table in tables else ():
-            if row.name not in RECIPES:
+            if row.name not in RECIPES and (wanted is None or row.name in wanted):
                 _train_row(folder, row, replace(base, steps=count), folder / "shards")
 
 
@@ -163,7 +164,9 @@ def _fewer_classes(selection: Path, count: int) -> Path:
 # ---- real shop photos ---------------------------------------------------------------------------
 
 
-def train_shop(folder: Path, seed: int, shop: Path, steps: int = 500) -> None:
+def train_shop(
+    folder: Path, seed: int, shop: Path, wanted: list[str] | None, steps: int = 500
+) -> None:
     """Writes captions for three quarters of the photos, labels these, and trains the recipes."""
     folder.mkdir(parents=True, exist_ok=True)
     base = shop_settings(steps, seed)
@@ -171,6 +174,8 @@ def train_shop(folder: Path, seed: int, shop: Path, steps: int = 500) -> None:
     _once(folder / "products.csv", lambda: _write_shop(folder, seed, shop))
     _once(folder / "kb/meta.json", lambda: build_kb(folder / "products.csv", out=folder / "kb"))
     for row in RECIPE_ROWS:
+        if wanted is not None and row.name not in wanted:
+            continue
         _train_row(folder, row, base, folder / "captions.csv")
         if row.labels is None:
             _label_shop(folder)

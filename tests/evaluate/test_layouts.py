@@ -104,13 +104,95 @@ def test_a_gallery_of_further_labels_does_not_shift_them(tmp_path, model):
     assert scores.metrics["knn"] <= twins.metrics["knn"]
 
 
-def test_a_file_listed_twice_keeps_both_its_labels(tmp_path, model):
-    for i in range(2):
-        (tmp_path / f"{i}.jpg").write_bytes(fruit.picture("red", i))
-    text = "file,label\n0.jpg,a\n0.jpg,b\n1.jpg,a\n1.jpg,b\n"
-    [scores] = evaluate(model, data={"twice": _listing(tmp_path, text)})
-    # every image finds its copy first, and its copy has the other label
-    assert (scores.images, scores.metrics["top1"]) == (4, 0.0)
+def test_a_class_that_the_gallery_lacks_does_not_shift_the_others(tmp_path, model):
+    train = ("lime", "red")
+    [twins] = evaluate(model, data={"w": _world(tmp_path / "v", test=train, train=train)})
+    [more] = evaluate(
+        model, data={"w": _world(tmp_path / "w", test=(*train, "green"), train=train)}
+    )
+    assert more.metrics["knn"] * 9 == pytest.approx(twins.metrics["knn"] * 6)  # green is lost
+
+
+def test_a_file_listed_twice_would_be_its_own_neighbour(tmp_path):
+    text = "file,label\n0.jpg,a\n1.jpg,b\n0.jpg,a\n"
+    with pytest.raises(InputError, match=r"Line 4 .* lists '0\.jpg' once more"):
+        open_labelled(_listing(tmp_path, text))
+
+
+@pytest.mark.parametrize("test", ["test", "Test", "val", "valid", "validation", "dev"])
+def test_splits_are_known_by_their_names(tmp_path, test):
+    _class_folders(tmp_path / "d" / test)
+    alone = open_labelled(tmp_path / "d")
+    assert (alone.classes, alone.gallery) == (["green", "lime", "red"], None)
+    _class_folders(tmp_path / "d" / "Train")
+    found = open_labelled(tmp_path / "d")
+    assert found.gallery is not None
+    assert found.labels == alone.labels
+    assert {path.split("/")[0] for path in found.places.table["path"].to_pylist()} == {test}
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "message"),
+    [
+        ("train", "a.jpg", "'train' .* is named as a split"),
+        ("plum", None, "'plum' .* holds no picture"),
+        ("plum", "a.txt", "'plum' .* holds no picture"),
+    ],
+)
+def test_folders_that_are_no_classes_are_refused(tmp_path, folder, file, message):
+    data = _class_folders(tmp_path / "d")
+    (data / folder).mkdir()
+    if file:
+        (data / folder / file).write_bytes(fruit.picture("red"))
+    with pytest.raises(InputError, match=message):
+        open_labelled(data)
+
+
+def test_hidden_files_are_none_and_other_files_are_counted(tmp_path, model):
+    data = _class_folders(tmp_path / "d")
+    for name in (".thumbs/a.jpg", "__MACOSX/a.jpg", "red/._a.jpg", "red/notes.txt"):
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_bytes(fruit.picture("red"))
+    [scores] = evaluate(model, data={"d": data})
+    assert (scores.images, scores.classes) == (9, 3)
+    assert scores.notes["refused"] == {"no_picture_by_its_name": 1}
+
+
+def test_pictures_behind_links_count_and_loops_end(tmp_path):
+    data = _class_folders(tmp_path / "d")
+    (data / "red" / "loop").symlink_to(data / "red")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.tif").write_bytes(fruit.picture("red", kind="TIFF"))
+    (data / "red" / "more").symlink_to(tmp_path / "elsewhere")
+    found = open_labelled(data)
+    assert len(found.labels) == 10
+    assert "red/more/x.tif" in found.places.table["path"].to_pylist()
+
+
+def test_one_class_alone_makes_every_answer_right_and_is_refused(tmp_path):
+    for number in range(3):
+        (tmp_path / "red").mkdir(exist_ok=True)
+        (tmp_path / "red" / f"{number}.jpg").write_bytes(fruit.picture("red", number))
+    with pytest.raises(InputError, match="holds one class, 'red'"):
+        open_labelled(tmp_path)
+
+
+def test_a_damaged_shard_of_a_world_is_said(tmp_path, model):
+    world = _world(tmp_path / "w")
+    tar = world / "test" / "0.tar"
+    tar.write_bytes(tar.read_bytes()[:4000])
+    [scores] = evaluate(model, data={"w": world})
+    assert scores.images < 6
+    assert scores.unreadable == sum(scores.notes["refused"].values()) > 0
+
+
+def test_unreadable_training_pictures_are_said(tmp_path, model):
+    _class_folders(tmp_path / "d" / "test")
+    train = _class_folders(tmp_path / "d" / "train")
+    (train / "red" / "deep" / "bad.jpg").write_bytes(b"no picture")
+    [scores] = evaluate(model, data={"d": tmp_path / "d"})
+    assert scores.notes["gallery"] == 9
+    assert scores.notes["gallery_refused"] == {"corrupt_image": 1}
 
 
 def test_unreadable_pictures_leave_the_others_their_labels(tmp_path, model):

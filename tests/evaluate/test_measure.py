@@ -3,11 +3,14 @@
 import csv
 import json
 import pickle
+import shutil
 import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import fruit
 from conftest import write_tar
@@ -129,10 +132,10 @@ def test_labels_that_the_knowledge_base_lacks_are_said(tmp_path, model):
 
 def test_given_class_names_must_be_as_many_as_the_classes(tmp_path, model):
     data, names = _classes(tmp_path / "d"), tmp_path / "names.txt"
-    names.write_text("green apple\nlime\nred apple\n")
+    names.write_text("a green one\na yellow one\na red one\n")
     [scores] = evaluate(model, data={"d": data}, class_names=names)
     assert scores.notes["class_names"] == str(names)
-    names.write_text("green apple\nlime\n")
+    names.write_text("a green one\na red one\n")
     with pytest.raises(InputError, match="names 2 classes, but the data has 3"):
         evaluate(model, data={"d": data}, class_names=names)
     with pytest.raises(InputError, match="imagenet"):
@@ -211,7 +214,8 @@ def _oxford(folder):
 def test_roxford_is_measured_from_its_folder_and_shown(tmp_path, model):
     data, out = _oxford(tmp_path / "roxford5k"), tmp_path / "out"
     [scores] = evaluate(model, data={"ox": data}, out=out)
-    assert (scores.layout, scores.images, scores.notes) == ("revisited", 9, {"queries": 3})
+    assert (scores.layout, scores.images) == ("revisited", 9)
+    assert scores.notes == {"truth": "roxford5k", "queries": 3}
     assert {"map_easy", "map_medium", "map_hard", "mp10_hard"} <= set(scores.metrics)
     page = (out / "report.html").read_text()
     assert "R101-GeM on ROxford" in page
@@ -230,7 +234,7 @@ def test_distractors_beside_the_folder_make_it_harder(tmp_path, model, monkeypat
         picture = fruit.picture(fruit.NAMES[number % 3], 500 + number)
         (tmp_path / "revisitop1m" / "jpg" / f"{number}.jpg").write_bytes(picture)
     [harder] = evaluate(model, data={"ox": data})
-    assert harder.notes == {"queries": 3, "distractors": 10}
+    assert harder.notes == {"truth": "roxford5k", "queries": 3, "distractors": 10}
     assert harder.metrics["map_medium"] < plain.metrics["map_medium"]
 
 
@@ -278,3 +282,85 @@ def test_several_wds_folders_are_measured_each_and_in_the_mean(tmp_path, model):
         assert value == pytest.approx((one.metrics[name] + two.metrics[name]) / 2)
     assert one.metrics["zero_shot"] in (0, 0.25, 0.5, 0.75, 1)
     assert (one.classes, two.classes) == (3, 3)
+
+
+def test_names_are_given_to_the_labels_that_bear_them_whatever_their_order(tmp_path, model):
+    data, names = _classes(tmp_path / "d"), tmp_path / "names.txt"
+    names.write_text("Red\nLime\nGREEN\n")
+    (data / "red").rename(data / "Bengal")  # sorts before those in lower case
+    names.write_text("lime\nbengal\ngreen\n")
+    from openmofi.evaluate.layouts import open_labelled
+    from openmofi.evaluate.prompts import class_prompts
+
+    images = open_labelled(data)
+    assert images.classes == ["Bengal", "green", "lime"]
+    assert class_prompts(images.classes, images, None, str(names)).names == (
+        "bengal",
+        "green",
+        "lime",
+    )
+    names.write_text("lime\nbengal\nplum\n")
+    with pytest.raises(InputError, match=r"2 of 3 labels are names .* 'green' is none"):
+        evaluate(model, data={"d": data}, class_names=names)
+
+
+@pytest.mark.parametrize("wanted", [["zero-shot"], ["retrieval", "tagging"], ["typographic"]])
+def test_texts_asked_of_a_file_of_vectors_are_refused_by_name(tmp_path, wanted):
+    np.save(tmp_path / "e.npy", np.eye(6, dtype=np.float32))
+    data = {"d": _classes(tmp_path / "d")}
+    with pytest.raises(InputError, match="knows no texts and no class head"):
+        evaluate(data=data, embeddings=tmp_path / "e.npy", benchmarks=wanted)
+    [scores] = evaluate(data=data, embeddings=tmp_path / "e.npy")
+    assert set(scores.metrics) == {"retrieval_map", "top1", "knn"}
+
+
+def test_tagging_without_entities_is_refused_if_asked_for(tmp_path, model):
+    with pytest.raises(InputError, match="neither knows the labels of 'd'"):
+        evaluate(model, data={"d": _classes(tmp_path / "d")}, benchmarks=["tagging"])
+
+
+def test_what_is_needed_to_repeat_the_numbers_is_noted(tmp_path, model):
+    _classes(tmp_path / "d" / "train", images=12, start=100)
+    _classes(tmp_path / "d" / "test")
+    [scores] = evaluate(model, data={"d": tmp_path / "d"}, benchmarks=["probe", "zero-shot"])
+    assert scores.notes["prompts"] == "the labels in plain templates"
+    assert scores.notes["probe"]["solver"]
+    assert scores.notes["gallery"] == 12
+
+
+def test_captions_stay_with_their_pictures_where_one_cannot_be_read(tmp_path, model):
+    lines = ["file,caption"]
+    for number, name in enumerate(("red", "green", "lime")):
+        (tmp_path / f"{number}.jpg").write_bytes(fruit.picture(name, number))
+        lines.append(f"{number}.jpg,{name}")
+    (tmp_path / "all.csv").write_text("\n".join(lines))
+    (tmp_path / "more.csv").write_text("\n".join([lines[0], "bad.jpg,no", *lines[1:]]))
+    whole, more = (
+        evaluate(model, data={"c": tmp_path / f"{name}.csv"})[0] for name in ("all", "more")
+    )
+    assert more.metrics == pytest.approx(whole.metrics)
+    assert (more.notes["captions"], more.unreadable) == (3, 1)
+
+
+def test_a_dataset_in_a_folder_of_several_that_is_none_is_refused(tmp_path, model):
+    for name in ("one", "two"):
+        (tmp_path / "vtab" / name / "test").mkdir(parents=True)
+        write_tar(tmp_path / "vtab" / name / "test" / "0.tar", {"a.jpg": b"", "a.cls": b"0"})
+    (tmp_path / "vtab" / "one" / "classnames.txt").write_text("red\n")
+    with pytest.raises(InputError, match="'two' is none"):
+        evaluate(model, data={"vtab": tmp_path / "vtab"})
+
+
+def test_entities_that_the_head_lacks_are_wrong_and_the_others_are_asked(tmp_path, nano_dir):
+    folder = tmp_path / "model"
+    shutil.copytree(nano_dir, folder)
+    (folder / "entity_head").mkdir()
+    rows = torch.randn(2, load_model(str(nano_dir)).dim)
+    save_file({"rows": rows}, folder / "entity_head" / "rows.safetensors")
+    (folder / "entity_head" / "ids.json").write_text('["red", "plum"]')
+    (folder / "entity_head" / "images.json").write_text("[30, 7]")
+    [scores] = evaluate(folder, data={"d": _classes(tmp_path / "d")})
+    assert scores.metrics["tag_unknown_entities"] == 2
+    assert scores.metrics["tag_top1_seen_0"] == 0
+    third = scores.metrics["tag_top1_seen_10_to_99"] / 3
+    assert scores.metrics["tag_top1"] == pytest.approx(third)

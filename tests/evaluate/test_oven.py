@@ -66,6 +66,31 @@ def test_a_folder_names_the_split_of_each_file(tmp_path):
     assert (found.entity.unseen, found.entity.seen, found.query.seen) == (0.0, None, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("data_id", "split", "name", "part"),
+    [
+        ("oven_query_val_0", "val_seen", "oven_entity_val.jsonl", "query"),
+        ("oven_entity_val_0", "val_seen", "query.jsonl", "entity"),
+        ("oven_entity_val_0", "query_val_seen", "entity.jsonl", "query"),
+        ("q7", "val_seen", "query.jsonl", "query"),
+        ("oven_query_val_0", "val_seen", "entity_and_query.jsonl", "query"),
+    ],
+)
+def test_data_split_then_data_id_then_the_file_names_the_part(tmp_path, data_id, split, name, part):
+    row = {"data_id": data_id, "entity_id": "Q1", "data_split": split}
+    truth = _lines(tmp_path / name, [row])
+    found = score_oven(_answers(tmp_path, {data_id: "Q1"}), truth)
+    assert getattr(found, part).seen == 1.0
+    assert (found.entity is None) == (part == "query")
+
+
+def test_a_file_named_by_both_parts_names_none(tmp_path):
+    row = {"data_id": "7", "entity_id": "Q1", "data_split": "val_seen"}
+    truth = _lines(tmp_path / "entity_and_query.jsonl", [row])
+    with pytest.raises(InputError, match="names no split"):
+        score_oven(_answers(tmp_path, {}), truth)
+
+
 def test_published_scores_of_blip2_come_out():
     entity, query = harmonic_mean(8.55, 3.4), harmonic_mean(24.63, 17.68)  # oven_eval's README
     means = round(query, 2), round(entity, 2), round(harmonic_mean(query, entity), 2)
@@ -118,3 +143,13 @@ def test_absent_and_empty_files_are_refused(tmp_path):
         score_oven(tmp_path / "no.jsonl", _truth(tmp_path))
     with pytest.raises(InputError, match="holds no questions"):
         score_oven(_answers(tmp_path, {}), _truth(tmp_path, []))
+
+
+def test_folders_without_jsonl_files_are_refused(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "answers.json").write_text("{}")
+    with pytest.raises(InputError, match=r"empty' holds no [.]jsonl file"):
+        score_oven(empty, _truth(tmp_path))
+    with pytest.raises(InputError, match=r"empty' holds no [.]jsonl file"):
+        score_oven(_answers(tmp_path, {}), empty)

@@ -4,13 +4,17 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openmofi.errors import InputError
 from openmofi.evaluate import probe as module
 from openmofi.evaluate.probe import (
     fit_probe,
     probe,
+    probe_scores,
     solve_sklearn,
+    solver_on,
     torch_solver,
     validation_rows,
 )
@@ -115,6 +119,67 @@ def test_the_search_follows_the_peak_to_eight_steps_per_decade(monkeypatch):
     assert asked[:7] == [-48, -32, -16, 0, 16, 32, 48]
     assert asked[7:] == [-8, 8, 4, 12, 6, 10, 7, 9, 8]
     assert pytest.approx(10) == fitted.C
+
+
+def test_the_held_out_part_chooses_and_not_the_part_that_is_learnt_from():
+    vectors, labels = _data(3, classes=4, dim=60, count=160, noise=2.0)
+    held_out = validation_rows(labels, seed=0)
+    grid = 10.0 ** np.arange(-6, 7, 2)
+
+    def accuracy(C, rows):
+        fitted = solve_sklearn(vectors[~held_out], labels[~held_out], C)
+        scores = vectors[rows] @ fitted.weights_KD.T + fitted.biases_K
+        return (scores.argmax(1) == labels[rows]).mean()
+
+    chosen = fit_probe(vectors, labels).C
+    best = max(accuracy(C, held_out) for C in grid)
+    assert accuracy(chosen, held_out) >= best
+    assert accuracy(1e6, ~held_out) == 1.0  # what is learnt from would choose a C that fits it all
+    assert accuracy(chosen, ~held_out) < 1.0
+    assert accuracy(1e6, held_out) < best
+
+
+def _middle_of_the_plateau(accuracy):
+    """Tries every run of neighbours, from the definition."""
+    steps, best = sorted(accuracy), max(accuracy.values())
+    runs = [
+        steps[i:j]
+        for i in range(len(steps))
+        for j in range(i + 1, len(steps) + 1)
+        if all(accuracy[s] == best for s in steps[i:j])
+    ]
+    width = max(run[-1] - run[0] for run in runs)
+    run = next(run for run in runs if run[-1] - run[0] == width)
+    return sorted(run, key=lambda s: (abs(s - (run[0] + run[-1]) / 2), s))[0]
+
+
+@given(st.dictionaries(st.integers(-48, 48), st.sampled_from([0.5, 0.9, 1.0]), min_size=1))
+def test_the_peak_is_the_middle_of_the_widest_plateau(accuracy):
+    assert module._peak(accuracy) == _middle_of_the_plateau(accuracy)
+
+
+def test_on_separable_data_no_end_of_the_search_is_chosen(solver):
+    labels = np.repeat(np.arange(3), [100, 10, 10])  # the frequent one wins where C is small
+    rng = np.random.default_rng(4)
+    vectors = (np.eye(3, 8)[labels] + 0.02 * rng.standard_normal((120, 8))).astype(np.float32)
+    fitted = fit_probe(vectors, labels, solver=solver)
+    assert 10 < fitted.C < 1e5
+    assert (module._ranks(fitted, vectors, labels) == 0).all()
+
+
+def test_data_that_any_strength_separates_is_fitted_with_one():
+    vectors, labels = np.repeat(np.eye(3, dtype=np.float32), 10, axis=0), np.repeat(range(3), 10)
+    assert fit_probe(vectors, labels).C == 1.0
+
+
+def test_a_probe_is_its_fit_and_its_scores():
+    (train, labels), (test, truth) = _data(1), _data(2)
+    fitted = fit_probe(train, labels, solver=solver_on("cpu"))
+    apart = dict(probe_scores(fitted, test, truth, np.unique(labels)))
+    assert apart == dict(probe(test, truth, train, labels))
+    assert fitted.solver == "scikit-learn lbfgs"
+    assert 0 < fitted.tolerance < module.TOLERANCE
+    assert 0 < fitted.iterations < module.MAX_ITERATIONS
 
 
 def test_each_class_of_two_is_in_both_parts_and_none_alone_in_validation():

@@ -5,7 +5,12 @@ import json
 
 import pytest
 
-from openmofi.evaluate.results import Scores, clip_benchmark_records, write_results
+from openmofi.evaluate.results import (
+    Scores,
+    clip_benchmark_records,
+    is_share,
+    write_results,
+)
 
 METRICS = {"retrieval_map": 0.5, "zero_shot": 0.25, "zero_shot_top5": 0.75, "probe": 0.9}
 SCORES = [
@@ -43,7 +48,7 @@ def test_scores_go_by_clip_benchmarks_names_there(tmp_path):
     assert rows["shop", "zeroshot_classification"]["acc1"] == 0.25
     assert rows["shop", "zeroshot_classification"]["acc5"] == 0.75
     assert rows["shop", "linear_probe"]["lp_acc1"] == 0.9
-    assert rows["shop", "image_retrieval"]["retrieval_map"] == 0.5
+    assert rows["shop", "openmofi"]["retrieval_map"] == 0.5
     assert rows["wds/vtab-x", "zeroshot_classification"]["acc1"] == 0.125
     assert len(rows) == 4
 
@@ -53,6 +58,18 @@ def test_no_score_is_lost_between_the_tasks():
         value for record in clip_benchmark_records(SCORES) for value in record["metrics"].values()
     ]
     assert sorted(total) == sorted([*METRICS.values(), 0.125])
+
+
+def test_settings_and_counts_are_no_shares():
+    names = ["probe", "probe_c", "tag_top1", "probe_converged", "map_hard", "knn"]
+    counts = ["probe_unseen_classes", "tag_unknown_entities"]
+    assert [n for n in names + counts if is_share(n)] == ["probe", "tag_top1", "map_hard", "knn"]
+
+
+def test_what_clip_benchmark_does_not_know_is_no_task_of_its_own():
+    odd = Scores("m", "d", 9, 3, 0, {"probe": 0.5, "probe_c": 8.0, "knn": 0.25})
+    tasks = {record["task"]: record["metrics"] for record in clip_benchmark_records([odd])}
+    assert tasks == {"linear_probe": {"lp_acc1": 0.5}, "openmofi": {"probe_c": 8.0, "knn": 0.25}}
 
 
 def test_an_earlier_evaluations_files_do_not_stay(tmp_path):

@@ -1,16 +1,22 @@
 """Vectors from a model with its cache, and from files: the same pictures, the same rows."""
 
+import os
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 import fruit
+from conftest import write_tar
 from openmofi.embed import embed
 from openmofi.errors import InputError
-from openmofi.evaluate.cache import VectorCache, content_key
+from openmofi.evaluate import evaluate
+from openmofi.evaluate.cache import VectorCache, content_key, model_folder
 from openmofi.evaluate.data import file_places
 from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.vectors import FileVectors, ModelVectors
@@ -107,20 +113,92 @@ def test_unreadable_pictures_are_counted_by_reason_and_left_out(nano_dir, photos
     assert len(left) == len(found.vectors) == 5
 
 
-def test_damaged_parts_of_the_cache_are_computed_again(tmp_path):
-    keys = [content_key(bytes([n])) for n in range(3)]
-    vectors = np.eye(3, 4, dtype=np.float32)
-    VectorCache(tmp_path, 4).put(keys, vectors)
-    [stored] = tmp_path.glob("*.vectors.npy")
-    rows = np.load(stored)
-    rows[1] *= 2
-    np.save(stored, rows)
-    cache = VectorCache(tmp_path, 4)
-    np.testing.assert_array_equal(cache.get(keys[0]), vectors[0])
-    assert cache.get(keys[1]) is None
-    stored.write_bytes(stored.read_bytes()[:150])
-    assert VectorCache(tmp_path, 4).get(keys[0]) is None
-    assert VectorCache(tmp_path, 5).get(keys[0]) is None
+KEYS = [content_key(bytes([n])) for n in range(3)]
+UNIT = np.array([[1, 0, 0, 0], [0, 0.6, 0, 0.8], [0, 0, -0.6, 0.8]], np.float32)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A cache of three vectors in the test's folder."""
+    VectorCache(tmp_path, 4).put(KEYS, UNIT)
+
+
+def _found(folder, dim=4):
+    """Returns which of the three vectors a cache gives, checked."""
+    cache = VectorCache(folder, dim)
+    for key, vector in zip(KEYS, UNIT, strict=True):
+        if (found := cache.get(key)) is not None:
+            np.testing.assert_array_equal(found, vector)
+    return [number for number, key in enumerate(KEYS) if cache.get(key) is not None]
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda rows: rows, [0, 1, 2]),
+        (lambda rows: rows * np.float32([[1], [2], [1]]), [0, 2]),
+        (lambda rows: rows * np.float32([[1], [1], [-1]]), [0, 1]),  # of unit length, as below
+        (lambda rows: rows[::-1].copy(), [1]),
+        (lambda rows: rows.astype(np.float16), []),
+        (lambda rows: rows.astype(np.float64), []),
+        (lambda rows: rows[:2], []),
+        (lambda rows: rows[:, :3], []),
+        (lambda rows: rows[0, 0], []),
+    ],
+)
+def test_vectors_of_the_cache_that_were_changed_are_not_given(tmp_path, stored, change, left):
+    [path] = tmp_path.glob("*.vectors.npy")
+    np.save(path, change(np.load(path)))
+    assert _found(tmp_path) == left
+
+
+@pytest.mark.parametrize("kind", ["vectors", "keys"])
+@pytest.mark.parametrize("data", [b"", b"PK\3\4 no archive", b"PK", b"\x93NUMPY", bytes(300)])
+def test_damaged_files_of_the_cache_are_passed_over(tmp_path, stored, kind, data):
+    [path] = tmp_path.glob(f"*.{kind}.npy")
+    path.write_bytes(data)
+    assert _found(tmp_path) == []
+    VectorCache(tmp_path, 4).put(KEYS, UNIT)
+    assert _found(tmp_path) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["vectors", "keys"])
+def test_no_changed_byte_of_the_cache_goes_unnoticed_or_ends_the_work(tmp_path, stored, kind):
+    [path] = tmp_path.glob(f"*.{kind}.npy")
+    data = path.read_bytes()
+    for place in range(len(data)):
+        for value in (data[place] ^ 1, data[place] ^ 128):
+            path.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
+            _found(tmp_path)
+    for length in range(0, len(data), 7):
+        path.write_bytes(data[:length])
+        assert _found(tmp_path) == []
+
+
+def test_a_cache_of_vectors_of_another_width_has_nothing(tmp_path, stored):
+    assert _found(tmp_path, dim=5) == []
+
+
+def test_of_several_vectors_of_a_picture_the_newest_counts(tmp_path):
+    seen = set()
+    for number in range(6):  # the files' names are random, so that their order is no help
+        VectorCache(tmp_path, 4).put(KEYS[:1], UNIT[number % 3 :][:1])
+        [new] = set(tmp_path.glob("*.keys.npy")) - seen
+        seen.add(new)
+        os.utime(new, (number, number))
+        np.testing.assert_array_equal(VectorCache(tmp_path, 4).get(KEYS[0]), UNIT[number % 3])
+
+
+def test_a_model_has_a_folder_per_transform_and_kind_of_device(nano_dir, tmp_path):
+    model = _source(nano_dir).model
+    mean = replace(model.transform, mean=(0.5, 0.5, 0.4))
+    others = [
+        SimpleNamespace(transform=transform, device=torch.device(device))
+        for transform, device in ((model.transform, "cuda"), (mean, "cpu"), (mean, "cuda"))
+    ]
+    folders = [model_folder(tmp_path, str(nano_dir), m) for m in (model, *others)]
+    assert len(set(folders)) == 4
+    assert model_folder(tmp_path, str(nano_dir), _source(nano_dir).model) == folders[0]
 
 
 def test_a_file_of_embed_gives_the_models_vectors(nano_dir, photos, tmp_path):
@@ -141,8 +219,8 @@ def test_pictures_that_the_file_lacks_are_counted_and_most_of_them_lacking_is_re
     (photos / "red" / "new.jpg").write_bytes(fruit.picture("red", 9))
     found = FileVectors(tmp_path / "e.parquet").images(open_labelled(photos).places, "photos")
     assert found.refused == {"not_in_embeddings": 1}
-    other = file_places(tmp_path, ["a.jpg", "b.jpg", "red/0.jpg"])
-    with pytest.raises(InputError, match="has 1 of the 3 pictures of 'other'"):
+    other = file_places(photos, ["a.jpg", "b.jpg", "red/0.jpg"])
+    with pytest.raises(InputError, match="has vectors of 1 of the 3 pictures of 'other'"):
         FileVectors(tmp_path / "e.parquet").images(other, "other")
 
 
@@ -192,3 +270,48 @@ def test_several_files_are_one_and_models_are_not_mixed(nano_dir, photos, tmp_pa
     embed(str(other), photos / "red", out=tmp_path / "other.parquet")
     with pytest.raises(InputError, match="of several models"):
         FileVectors(files[0], tmp_path / "other.parquet")
+
+
+def _wds(folder, labels):
+    """Writes a split whose keys begin at 0, as those of every split do."""
+    folder.mkdir(parents=True)
+    members = {}
+    for number, label in enumerate(labels):
+        members[f"s{number:07d}.cls"] = label.encode()
+        members[f"s{number:07d}.jpg"] = fruit.picture(
+            fruit.NAMES[int(label)], number + 50 * (folder.name == "train")
+        )
+    write_tar(folder / "0.tar", members)
+
+
+def test_vectors_of_one_split_never_serve_another_with_the_same_keys(nano_dir, tmp_path):
+    for split in ("test", "train"):
+        _wds(tmp_path / "data" / split, "012012")
+        embed(str(nano_dir), tmp_path / "data" / split, out=tmp_path / f"{split}.parquet")
+    (tmp_path / "data" / "classnames.txt").write_text("red\ngreen\nlime\n")
+    data = {"d": tmp_path / "data"}
+    with pytest.raises(InputError, match="has vectors of 0 of the 6 pictures of 'd gallery'"):
+        evaluate(data=data, embeddings=tmp_path / "test.parquet")
+    files = [tmp_path / "test.parquet", tmp_path / "train.parquet"]
+    [scores] = evaluate(data=data, embeddings=files)
+    [expected] = evaluate(str(nano_dir), data=data, benchmarks=["retrieval", "knn"])
+    assert scores.metrics == pytest.approx(expected.metrics)
+
+
+def test_an_array_is_refused_where_there_are_two_splits(tmp_path):
+    for split in ("test", "train"):
+        _wds(tmp_path / "data" / split, "012")
+    (tmp_path / "data" / "classnames.txt").write_text("red\ngreen\nlime\n")
+    np.save(tmp_path / "e.npy", np.eye(3, dtype=np.float32))
+    with pytest.raises(InputError, match="does not say which split"):
+        evaluate(data={"d": tmp_path / "data"}, embeddings=tmp_path / "e.npy")
+
+
+def test_other_pictures_of_the_same_names_are_other_pictures(nano_dir, photos, tmp_path):
+    embed(str(nano_dir), photos, out=tmp_path / "e.parquet")
+    shutil.copytree(photos, tmp_path / "copy")
+    with pytest.raises(InputError, match="has vectors of 0 of the 6"):
+        evaluate(data={"d": tmp_path / "copy"}, embeddings=tmp_path / "e.parquet")
+    photos.rename(tmp_path / "moved")  # as on another machine: then the place within counts
+    [scores] = evaluate(data={"d": tmp_path / "moved"}, embeddings=tmp_path / "e.parquet")
+    assert scores.images == 6

@@ -25,7 +25,7 @@ def evaluate(
     data: list[str],
     embeddings: list[Path] | None = None,
     kb: Path | None = None,
-    benchmarks: str = "retrieval,knn,zero-shot,tagging",
+    benchmarks: str | None = None,
     class_names: str | None = None,
     out: Path | None = None,
     cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
@@ -54,7 +54,8 @@ def evaluate(
         Knowledge base with the labels' names and descriptions.
     benchmarks
         What labelled images are measured by: some of retrieval,knn,zero-shot,tagging,probe,
-        typographic with commas, or all that the data allows.
+        typographic with commas, or all. The default is the first four; of these and of all, those
+        that model and data allow.
     class_names
         Name of a dataset of CLIP_benchmark, such as imagenet1k, whose class names and prompts to
         use, or a file with a name per line; the i-th is that of the i-th label in sorted order.
@@ -66,7 +67,7 @@ def evaluate(
     device
         auto, cpu, cuda or cuda:N.
     as_json
-        Print JSON in the form of CLIP_benchmark's result files.
+        Print what scores.json holds.
     """
     from openmofi.evaluate import evaluate as run_evaluate
     from openmofi.evaluate.cache import default_cache
@@ -78,7 +79,7 @@ def evaluate(
         embeddings=embeddings,
         out=out,
         kb=kb,
-        benchmarks=[part.strip() for part in benchmarks.split(",") if part.strip()],
+        benchmarks=None if benchmarks is None else _parts(benchmarks),
         class_names=class_names,
         cache=default_cache() if cache else None,
         device=device,
@@ -91,6 +92,10 @@ def evaluate(
         print(f"wrote {out}/scores.json, scores.csv, clip_benchmark/ and report.html")
     if model is not None:
         say_next(f"openmofi embed {shlex.quote(model)} PICTURES --out embeddings.parquet")
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _print_scores(scores: Sequence[Scores]) -> None:
@@ -106,9 +111,12 @@ def _print_scores(scores: Sequence[Scores]) -> None:
         if refused:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
             print(f"{s.dataset}: left out {s.unreadable:,} pictures: {reasons}")
+        if "gallery_refused" in s.notes:
+            lost = sum(s.notes["gallery_refused"].values())
+            print(f"{s.dataset}: left out {lost:,} training pictures")
         if "labels_not_in_kb" in s.notes:
             count = s.notes["labels_not_in_kb"]
-            print(f"{s.dataset}: {count:,} labels are not in the knowledge base and go by their id")
+            print(f"{s.dataset}: {count:,} labels are not in the knowledge base; see the notes")
 
 
 @evaluate_app.command(name="attack")

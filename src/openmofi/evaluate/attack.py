@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from openmofi.errors import InputError
+from openmofi.errors import InputError, SettingsError
 from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.metrics import nearest
 from openmofi.evaluate.prompts import class_prompts
@@ -51,11 +51,15 @@ def attack(
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{str(out)!r} is not empty; choose a new folder for --out.")
+    if seed is not None and seed < 0:
+        raise SettingsError(f"--seed cannot be {seed}; expected a number from 0 up.")
     images = open_labelled(data)
     source = ModelVectors(model, device=device, cache=None)
     knowledge = KnowledgeBase.open(Path(kb)) if kb else None
     prompts = class_prompts(images.classes, images, knowledge, class_names)
     encoded, texts = source.images(images.places, "plain"), prompts.vectors(source.model)
+    if not len(encoded.rows):
+        raise InputError(f"None of the pictures of {str(data)!r} can be read.")
     answers = nearest(encoded.vectors, texts, 1, same=False)[0][:, 0]
     labels = images.codes(images.classes)[encoded.rows]
     words = chosen_words(answers, labels, texts, seed=seed)

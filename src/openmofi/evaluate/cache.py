@@ -4,10 +4,10 @@ One folder per model, transform and kind of device; in it pairs of files, writte
 on, so that an evaluation that was ended continues where it was:
 
     UUID.vectors.npy   float32 [n, dim], unit length
-    UUID.keys.npy      [n, 16] bytes: BLAKE2b of the encoded picture and of the crop
+    UUID.keys.npy      bytes [n, 24]: BLAKE2b of the encoded picture and crop (16), of the row (8)
 
-The keys come last: a pair counts once they are there. A row whose length is not 1 is damaged and is
-computed again.
+The keys come last: a pair counts once they are there. A row that is no longer what was stored is
+computed again, and the newest row of a picture counts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import os
 import uuid
 from dataclasses import asdict
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 import openmofi
 from openmofi.label.encoder import model_digest
@@ -27,8 +29,9 @@ from openmofi.model import MofiModel
 from openmofi.pictures import Box
 
 _KEY_BYTES = 16
-_UNIT = 1e-4
-"""How far from 1 the length of a stored vector may be."""
+_CHECK_BYTES = 8
+_DAMAGED = (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError, TokenError)
+"""What NumPy raises at a damaged .npy file; the latter ones come from its header, a Python dict."""
 
 
 def default_cache() -> Path:
@@ -61,9 +64,10 @@ class VectorCache:
     def __init__(self, folder: Path, dim: int):
         self.folder, self.dim = folder, dim
         self._parts: list[np.ndarray] = []
-        self._place: dict[bytes, tuple[int, int]] = {}
+        self._place: dict[bytes, tuple[int, int, bytes]] = {}  # part, row, its check
         folder.mkdir(parents=True, exist_ok=True)
-        for keys in sorted(folder.glob("*.keys.npy")):
+        parts = folder.glob("*.keys.npy")
+        for keys in sorted(parts, key=lambda path: (path.stat().st_mtime_ns, path.name)):
             self._open(keys)
 
     def get(self, key: bytes) -> np.ndarray | None:
@@ -71,16 +75,19 @@ class VectorCache:
         place = self._place.get(key)
         if place is None:
             return None
-        vector = np.array(self._parts[place[0]][place[1]])
-        return vector if abs(float(np.linalg.norm(vector)) - 1) < _UNIT else None
+        part, row, check = place
+        vector = np.array(self._parts[part][row])
+        return vector if _check(key, vector) == check else None
 
     def put(self, keys: list[bytes], vectors: np.ndarray) -> None:
         """Stores vectors, one per key."""
         if not keys:
             return
         name = uuid.uuid4().hex
-        rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES)
-        for kind, array in (("vectors", vectors.astype(np.float32)), ("keys", rows)):
+        vectors = vectors.astype(np.float32)
+        named = [key + _check(key, vector) for key, vector in zip(keys, vectors, strict=True)]
+        rows = np.frombuffer(b"".join(named), np.uint8).reshape(len(keys), -1)
+        for kind, array in (("vectors", vectors), ("keys", rows)):
             temporary = self.folder / f".{name}.{kind}.npy"
             np.save(temporary, array)
             temporary.replace(self.folder / f"{name}.{kind}.npy")
@@ -89,13 +96,23 @@ class VectorCache:
     def _open(self, path: Path) -> None:
         """Takes in one pair of files; a damaged pair is passed over, for it can be made again."""
         try:
-            keys = np.load(path)
-            vectors = np.load(path.with_name(path.name.replace("keys", "vectors")), mmap_mode="r")
-        except (OSError, ValueError, EOFError):
+            # Not np.load(), which takes what begins with "PK" for a ZIP archive.
+            keys = open_memmap(path, mode="r")
+            vectors = open_memmap(path.with_name(path.name.replace("keys", "vectors")), mode="r")
+        except _DAMAGED:
             return
-        if vectors.shape != (len(keys), self.dim) or keys.shape[1:] != (_KEY_BYTES,):
+        if (keys.dtype, vectors.dtype) != (np.uint8, np.float32):
+            return
+        width = _KEY_BYTES + _CHECK_BYTES
+        if keys.shape[1:] != (width,) or vectors.shape != (len(keys), self.dim):
             return
         number = len(self._parts)
         self._parts.append(vectors)
-        for row, key in enumerate(keys):
-            self._place[key.tobytes()] = (number, row)
+        for row, named in enumerate(np.asarray(keys)):
+            data = named.tobytes()
+            self._place[data[:_KEY_BYTES]] = (number, row, data[_KEY_BYTES:])
+
+
+def _check(key: bytes, vector: np.ndarray) -> bytes:
+    """Returns what tells whether a stored row is still this picture's."""
+    return hashlib.blake2b(key + vector.tobytes(), digest_size=_CHECK_BYTES).digest()

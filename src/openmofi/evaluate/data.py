@@ -6,7 +6,7 @@ belong together, line by line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from openmofi.embed import Places
+
+LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "class_id", "entity", "category")
+TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
+"""Names of splits that are evaluated, the best first; the gallery is train."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,19 @@ class LabelledImages:
         Labels are sorted, numbers by their value, so that the tenth class is not the second.
         """
         found = {*self.labels, *(self.gallery.labels if self.gallery else ())}
-        if found <= self.class_names.keys():
-            return list(self.class_names)
-        numeric = all(label.isdecimal() for label in found)
-        return sorted(found, key=(lambda label: (int(label), label)) if numeric else None)
+        return list(self.class_names) if found <= self.class_names.keys() else in_order(found)
 
     def codes(self, classes: list[str]) -> np.ndarray:
         """Returns each image's position in `classes`, which must hold its label."""
         position = {label: i for i, label in enumerate(classes)}
         return np.array([position[label] for label in self.labels], dtype=np.int64)
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Returns labels sorted, numbers by their value."""
+    labels = list(labels)
+    numeric = all(label.isdecimal() for label in labels)
+    return sorted(labels, key=(lambda label: (int(label), label)) if numeric else None)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,15 @@ from pathlib import Path
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.evaluate.layouts import open_all
-from openmofi.evaluate.measure import BENCHMARKS, DEFAULT_BENCHMARKS, Measured, Wanted, measure
-from openmofi.evaluate.results import Scores, write_results
+from openmofi.evaluate.measure import (
+    BENCHMARKS,
+    DEFAULT_BENCHMARKS,
+    Measured,
+    Wanted,
+    check_possible,
+    measure,
+)
+from openmofi.evaluate.results import Scores, is_share, write_results
 from openmofi.evaluate.vectors import FileVectors, ModelVectors, Vectors
 from openmofi.kb import KnowledgeBase
 from openmofi.model import MofiModel
@@ -21,7 +28,7 @@ def evaluate(
     embeddings: Path | str | Sequence[Path | str] | None = None,
     out: Path | str | None = None,
     kb: Path | str | None = None,
-    benchmarks: Sequence[str] = DEFAULT_BENCHMARKS,
+    benchmarks: Sequence[str] | None = None,
     class_names: str | Path | None = None,
     cache: Path | str | None = None,
     device: str = "auto",
@@ -40,7 +47,7 @@ def evaluate(
         out: directory for scores.json, scores.csv, report.html; None writes nothing.
         kb: knowledge base with the names and descriptions of the labels.
         benchmarks: of labelled images: retrieval, knn, zero-shot, tagging, probe, typographic; or
-            all, which are those that the data allows.
+            all. None: the first four. Of these two, those that model and data allow.
         class_names: name of one of CLIP_benchmark's datasets, or a file with a name per line; the
             i-th is that of the i-th label in sorted order.
         cache: folder that keeps vectors by model and picture; None keeps none.
@@ -53,7 +60,12 @@ def evaluate(
     if not data:
         raise InputError("Nothing to evaluate on; pass --data NAME=PATH.")
     wanted = _wanted(benchmarks, kb, class_names)
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise InputError(f"--out {str(out)!r} is a file; expected a folder.")
     opened = {name: open_all(name, path) for name, path in data.items()}
+    for parts in opened.values():
+        for part, dataset in parts.items():
+            check_possible(part, dataset, wanted, reads_texts=embeddings is None)
     source = _open_source(model, embeddings, cache, device)
     scores: list[Scores] = []
     sections: list[Measured] = []
@@ -72,18 +84,18 @@ def evaluate(
 
 
 def _wanted(
-    benchmarks: Sequence[str], kb: Path | str | None, class_names: str | Path | None
+    benchmarks: Sequence[str] | None, kb: Path | str | None, class_names: str | Path | None
 ) -> Wanted:
-    everything = list(benchmarks) == ["all"]
-    benchmarks = BENCHMARKS if everything else benchmarks
-    unknown = [name for name in benchmarks if name not in BENCHMARKS]
-    if unknown:
-        raise SettingsError(
-            f"There is no benchmark {unknown[0]!r}; expected some of {', '.join(BENCHMARKS)}."
-        )
+    chosen = DEFAULT_BENCHMARKS if benchmarks is None else tuple(benchmarks)
+    chosen = BENCHMARKS if chosen == ("all",) else chosen
+    unknown = [name for name in chosen if name not in BENCHMARKS]
+    if unknown or not chosen:
+        what = f"no benchmark {unknown[0]!r}" if unknown else "nothing to measure"
+        raise SettingsError(f"There is {what}; expected some of {', '.join(BENCHMARKS)}.")
     knowledge = KnowledgeBase.open(Path(kb)) if kb else None
     names = str(class_names) if class_names else None
-    return Wanted(frozenset(benchmarks), knowledge, names, if_possible=everything)
+    if_possible = chosen in (BENCHMARKS, DEFAULT_BENCHMARKS)
+    return Wanted(frozenset(chosen), knowledge, names, if_possible)
 
 
 def _open_source(
@@ -105,7 +117,7 @@ def _open_source(
 
 def _mean(name: str, scores: Sequence[Scores]) -> Scores:
     """Returns the means of what all datasets of a folder were measured by."""
-    shared = [m for m in scores[0].metrics if all(m in s.metrics for s in scores)]
+    shared = [m for m in scores[0].metrics if is_share(m) and all(m in s.metrics for s in scores)]
     return Scores(
         model=scores[0].model,
         dataset=name,

@@ -66,7 +66,7 @@ class Album:
         self._urls: dict[int, str] = {}
 
     def card(self, row: int, name: str, kind: str = "") -> dict[str, str]:
-        """Returns what the page says of a picture; kind: right, wrong or nothing."""
+        """Returns what the page says of a picture; kind: right, wrong, junk or nothing."""
         if row not in self._urls:
             place = self._table.take(pa.array([row])).to_pylist()[0]
             self._urls[row] = thumbnail(self._reader, place, side=88)
@@ -97,7 +97,7 @@ def searches(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
 
 
 def revisited_searches(measured: Measured) -> Iterator[dict[str, Any]]:
-    """Yields queries of ROxford or RParis with their nearest pictures; junk is neither of both."""
+    """Yields queries of ROxford or RParis with their nearest pictures; junk is of neither kind."""
     dataset, queries = measured.dataset, measured.queries
     assert isinstance(dataset, RevisitedImages)
     assert queries is not None
@@ -106,7 +106,7 @@ def revisited_searches(measured: Measured) -> Iterator[dict[str, Any]]:
     found, _ = nearest(queries[chosen], measured.encoded.vectors, _NEIGHBOURS, same=False)
     for query, rows in zip(chosen.tolist(), found.tolist(), strict=True):
         truth = dataset.truth.queries[query]
-        kinds = {int(row): "" for row in truth.junk}
+        kinds = {int(row): "junk" for row in truth.junk}
         kinds |= {int(row): "right" for part in (truth.easy, truth.hard) for row in part}
         cards = [
             gallery.card(row, dataset.truth.gallery[row], kinds.get(row, "wrong")) for row in rows
@@ -132,9 +132,9 @@ def caption_searches(measured: Measured) -> Iterator[dict[str, Any]]:
 
 
 def worst_queries(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
-    """Yields the queries of the lowest average precision, worst first."""
+    """Yields the queries of the lowest average precision, worst first; perfect ones are none."""
     precisions = average_precisions(shown.vectors, shown.labels, include_self=False)
-    asked = np.flatnonzero(~np.isnan(precisions))
+    asked = np.flatnonzero(precisions < 1 - 1e-9)  # nor are those without a positive: NaN
     worst = asked[np.argsort(precisions[asked], kind="stable")][:_WORST]
     for found, query in zip(_with_neighbours(shown, album, worst), worst, strict=True):
         yield found | {"precision": float(precisions[query])}

@@ -14,7 +14,9 @@ A folder that holds several of these at once, such as VTAB's nineteen "wds" fold
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,15 @@ import pyarrow.parquet as pq
 from openmofi.embed import Places, find_places
 from openmofi.errors import InputError
 from openmofi.evaluate.attacks import is_attacks, open_attacks
-from openmofi.evaluate.data import AttackedImages, CaptionedImages, LabelledImages, file_places
+from openmofi.evaluate.data import (
+    LABEL_COLUMNS,
+    TEST_SPLITS,
+    AttackedImages,
+    CaptionedImages,
+    LabelledImages,
+    file_places,
+    in_order,
+)
 from openmofi.evaluate.gpr1200 import class_order
 from openmofi.evaluate.revisited import RevisitedImages, is_revisited, open_revisited
 from openmofi.evaluate.tables import is_table, open_table
@@ -35,9 +45,10 @@ from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 Dataset = LabelledImages | CaptionedImages | AttackedImages | RevisitedImages
 
-_LABEL_COLUMNS = ("label", "entity", "class", "class_id")
 _NUMBERED = re.compile(r"\d+_")
-_TEST_FOLDERS = ("test", "val", "validation")
+_SPLITS = ("train", *TEST_SPLITS)
+_FOREIGN = "__MACOSX"
+"""What some archives hold beside the pictures."""
 
 
 def open_all(name: str, path: Path | str) -> dict[str, Dataset]:
@@ -48,9 +59,15 @@ def open_all(name: str, path: Path | str) -> dict[str, Dataset]:
     """
     path = Path(path)
     parts = sorted(p for p in path.iterdir() if is_wds(p)) if path.is_dir() else []
-    if parts and not is_wds(path):
-        return {f"{name}/{part.name}": open_data(part) for part in parts}
-    return {name: open_data(path)}
+    if not parts or is_wds(path):
+        return {name: open_data(path)}
+    others = [p.name for p in _folders(path) if p not in parts]
+    if others:
+        raise InputError(
+            f"{str(path)!r} holds {len(parts)} datasets of CLIP_benchmark, but {others[0]!r} is "
+            "none (classnames.txt and test/*.tar are expected); mend it or move it away."
+        )
+    return {f"{name}/{part.name}": open_data(part) for part in parts}
 
 
 def open_data(path: Path | str) -> Dataset:
@@ -72,6 +89,11 @@ def open_data(path: Path | str) -> Dataset:
     count = len(found.gallery.table if isinstance(found, RevisitedImages) else found.places.table)
     if count < 2:
         raise InputError(f"{str(path)!r} holds {count} images with their truth; need two.")
+    if isinstance(found, LabelledImages) and len(found.classes) < 2:
+        raise InputError(
+            f"{str(path)!r} holds one class, {found.classes[0]!r}, so that every answer would be "
+            "right; need two."
+        )
     return found
 
 
@@ -129,23 +151,26 @@ def _labelled(places: Places, label_of: dict[str, str]) -> LabelledImages:
 def _open_listing(path: Path) -> LabelledImages | CaptionedImages:
     lines = read_listing(path)
     names = list(dict.fromkeys(name for line in lines for name in line.fields))
-    label, file = pick_column(names, _LABEL_COLUMNS), pick_column(names, PATH_COLUMNS)
-    label = label or pick_column(names, CAPTION_COLUMNS)
-    if label is None or file is None:
+    label, file = pick_column(names, LABEL_COLUMNS), pick_column(names, PATH_COLUMNS)
+    known = label or pick_column(names, CAPTION_COLUMNS)
+    if known is None or file is None:
         raise InputError(
             f"{str(path)!r} has the columns {', '.join(names) or '(none)'}; expected file and one "
-            f"of {', '.join(_LABEL_COLUMNS)}, or caption."
+            f"of {', '.join(LABEL_COLUMNS)}, or caption."
         )
-    rows = [_row(path, line, (file, label)) for line in lines]
-    if label in _LABEL_COLUMNS:
-        return LabelledImages(
-            file_places(path.parent, [row[0] for row in rows]), tuple(row[1] for row in rows)
-        )
-    captions: dict[str, list[str]] = {}
-    for name, caption in rows:  # a picture with several captions has a line for each
-        captions.setdefault(name, []).append(caption)
-    places = file_places(path.parent, list(captions))
-    return CaptionedImages(places, tuple(map(tuple, captions.values())))
+    texts: dict[str, list[str]] = {}
+    for line in lines:
+        name, text = _row(path, line, (file, known))
+        if label and name in texts:
+            raise InputError(
+                f"Line {line.number} of {str(path)!r} lists {name!r} once more; a picture would be "
+                "its own neighbour, so give each one label."
+            )
+        texts.setdefault(name, []).append(text)  # captions may be several
+    places = file_places(path.parent, list(texts))
+    if label:
+        return LabelledImages(places, tuple(text for [text] in texts.values()))
+    return CaptionedImages(places, tuple(map(tuple, texts.values())))
 
 
 def _row(path: Path, line: Line, columns: tuple[str, str]) -> list[str]:
@@ -165,8 +190,8 @@ def _row(path: Path, line: Line, columns: tuple[str, str]) -> list[str]:
 def _open_gpr1200(path: Path) -> LabelledImages | None:
     """Opens GPR1200's folder of images, or its parent; None where names do not begin by numbers."""
     root = path / "images" if (path / "images").is_dir() else path
-    files = sorted(entry.name for entry in root.iterdir() if is_picture(entry.name))
-    if not files or not all(_NUMBERED.match(name) for name in files):
+    files = sorted(entry.name for entry in root.iterdir() if _is_shown(entry))
+    if not files or 2 * sum(bool(_NUMBERED.match(name)) for name in files) < len(files):
         return None
     ordered = [files[row] for row in class_order(files)]
     labels = tuple(name.split("_")[0] for name in ordered)
@@ -174,26 +199,66 @@ def _open_gpr1200(path: Path) -> LabelledImages | None:
 
 
 def _open_splits(path: Path) -> LabelledImages | None:
-    """Opens train/ and test/ (or val/) with the same class folders; None without these."""
-    tests = [name for name in _TEST_FOLDERS if _has_classes(path / name)]
-    if not tests or not _has_classes(path / "train"):
+    """Opens test/ and train/ (if there) with class folders; None without a folder named test."""
+    named = {folder.name.lower(): folder for folder in _folders(path)}
+    name = next((name for name in TEST_SPLITS if name in named), None)
+    if name is None or not _folders(named[name]):
         return None
-    return replace(_class_folders(path, tests[0]), gallery=_class_folders(path, "train"))
+    test = _class_folders(path, named[name])
+    train = named.get("train")
+    return replace(test, gallery=_class_folders(path, train)) if train else test
 
 
 def _open_class_folders(path: Path) -> LabelledImages | None:
-    return _class_folders(path, "") if any(p.is_dir() for p in path.iterdir()) else None
+    return _class_folders(path, path) if _folders(path) else None
 
 
-def _has_classes(folder: Path) -> bool:
-    return folder.is_dir() and any(child.is_dir() for child in folder.iterdir())
+def _class_folders(root: Path, part: Path) -> LabelledImages:
+    """Returns the pictures below the class folders of a part of a root.
+
+    Raises:
+        InputError: a class has no picture, or is named as a split.
+    """
+    classes = {folder.name: folder for folder in _folders(part)}
+    files, labels, others = [], [], 0
+    for name in in_order(classes):
+        found = sorted(_below(classes[name]))
+        pictures = [file for file in found if is_picture(file.name)]
+        if not pictures or name.lower() in _SPLITS:
+            raise InputError(
+                f"The folder {name!r} in {str(part)!r} is no class: it "
+                f"{'is named as a split' if pictures else 'holds no picture'}; expected a folder "
+                "of pictures for each class, or these below train/ and test/."
+            )
+        others += len(found) - len(pictures)
+        files += [file.relative_to(root).as_posix() for file in pictures]
+        labels += [name] * len(pictures)
+    places = file_places(root, files)
+    if others:
+        places = replace(places, refused={"no_picture_by_its_name": others})
+    return LabelledImages(places, tuple(labels))
 
 
-def _class_folders(root: Path, part: str) -> LabelledImages:
-    """Returns the pictures below the class folders of a part of a root."""
-    folder = root / part
-    files = sorted(
-        str(file.relative_to(root)) for file in folder.glob("*/**/*") if is_picture(file.name)
-    )
-    depth = len(Path(part).parts)
-    return LabelledImages(file_places(root, files), tuple(Path(f).parts[depth] for f in files))
+def _folders(path: Path) -> list[Path]:
+    """Returns the folders that are no hidden ones."""
+    return sorted(f for f in path.iterdir() if f.is_dir() and not _is_hidden(f.name))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yields the files below a folder, also behind links, but none that is hidden."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()  # a link to a folder above
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in names if not _is_hidden(name))
+
+
+def _is_shown(file: Path) -> bool:
+    return is_picture(file.name) and not _is_hidden(file.name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == _FOREIGN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -17,7 +19,7 @@ from openmofi.evaluate.gpr1200 import gpr1200
 from openmofi.evaluate.knn import knn
 from openmofi.evaluate.layouts import Dataset
 from openmofi.evaluate.metrics import nearest
-from openmofi.evaluate.probe import probe
+from openmofi.evaluate.probe import fit_probe, probe_scores, solve_sklearn, torch_solver
 from openmofi.evaluate.prompts import class_prompts
 from openmofi.evaluate.recall import recall
 from openmofi.evaluate.results import Scores
@@ -83,11 +85,12 @@ def measure(source: Vectors, name: str, dataset: Dataset, wanted: Wanted) -> Mea
 
 
 def _labelled(source: Vectors, name: str, dataset: LabelledImages, wanted: Wanted) -> Measured:
-    encoded = _readable(source.images(dataset.places, name), name)
+    alone = dataset.gallery is None
+    encoded = _readable(_images(source, dataset.places, name, alone=alone), name)
     classes = dataset.classes
     labels = dataset.codes(classes)[encoded.rows]
     parts, notes = [], {}
-    gallery = _gallery(source, name, dataset, classes, wanted)
+    gallery = _gallery(source, name, dataset, classes, wanted, notes)
     if "retrieval" in wanted.benchmarks:
         parts.append(retrieval(encoded.vectors, labels))
     if "knn" in wanted.benchmarks:
@@ -104,68 +107,119 @@ def _labelled(source: Vectors, name: str, dataset: LabelledImages, wanted: Wante
             parts.append(attack)
     if "tagging" in wanted.benchmarks and isinstance(source, ModelVectors):
         shown = [dataset.labels[row] for row in encoded.rows]
-        parts.append(_tagging(source, encoded, shown, wanted.kb))
-    if "probe" in wanted.benchmarks and (gallery or not wanted.if_possible):
-        parts.append(_probe(source, name, encoded, labels, gallery))
-    scores = _scores(source, name, dataset.layout, encoded, dict(chain(*parts)), notes, classes)
+        parts.append(_tagging(source, name, encoded, shown, wanted))
+    if "probe" in wanted.benchmarks and gallery:
+        parts.append(_probe(source, encoded, labels, gallery, notes))
+    found = dict(chain(*parts))
+    scores = _scores(source, name, dataset.layout, encoded, found, notes, classes)
     return Measured(scores, dataset, encoded, predicted, prompts.names)
 
 
 def _gallery(
-    source: Vectors, name: str, dataset: LabelledImages, classes: list[str], wanted: Wanted
+    source: Vectors,
+    name: str,
+    dataset: LabelledImages,
+    classes: list[str],
+    wanted: Wanted,
+    notes: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray] | tuple[()]:
     """Returns (vectors, classes) of the training pictures, if there are any and one asks."""
     if dataset.gallery is None or not wanted.benchmarks & {"knn", "probe"}:
         return ()
-    encoded = source.images(dataset.gallery.places, f"{name} gallery")
+    encoded = _images(source, dataset.gallery.places, f"{name} gallery", alone=False)
     if not len(encoded.rows):
         raise InputError(f"None of the training pictures of {name!r} can be read.")
+    notes["gallery"] = len(encoded.rows)
+    if encoded.refused:
+        notes["gallery_refused"] = encoded.refused
     return encoded.vectors, dataset.gallery.codes(classes)[encoded.rows]
 
 
 def _tagging(
-    source: ModelVectors, encoded: Encoded, shown: Sequence[str], kb: KnowledgeBase | None
+    source: ModelVectors, name: str, encoded: Encoded, shown: Sequence[str], wanted: Wanted
 ) -> Iterator[tuple[str, float]]:
-    """Yields tagging scores by the model's class head, else by the knowledge base's texts."""
+    """Yields tagging scores, or nothing where no entity that is shown can be answered."""
+    found = _entities(source, shown, wanted.kb)
+    if found is not None:
+        yield from tagging(encoded.vectors, shown, *found)
+    elif not wanted.if_possible:
+        raise InputError(
+            f"Tagging answers with entities of a class head or of --kb (up to {_MOST_TAGGED:,}), "
+            f"but neither knows the labels of {name!r}; leave tagging out of --benchmarks."
+        )
+
+
+def _entities(
+    source: ModelVectors, shown: Sequence[str], kb: KnowledgeBase | None
+) -> tuple[np.ndarray, list[str], dict[str, int]] | None:
+    """Returns (vectors, ids, training images) of the class head, else of the KB's texts."""
     head = source.folder / FOLDER if source.folder else None
     if head is not None and head.is_dir():
         rows, ids = load_head_rows(head)
-        if set(ids) & set(shown):
-            yield from tagging(encoded.vectors, shown, rows.numpy(), ids, load_image_counts(head))
-    elif (
-        kb is not None and len(kb) <= _MOST_TAGGED and any(kb.row_of(s) is not None for s in shown)
-    ):
-        texts = source.texts(kb.entity_text(list(range(len(kb)))))
-        yield from tagging(encoded.vectors, shown, texts, kb.ids.to_pylist(), {})
+        return (rows.numpy(), ids, load_image_counts(head)) if set(ids) & set(shown) else None
+    if kb is None or len(kb) > _MOST_TAGGED or all(kb.row_of(s) is None for s in set(shown)):
+        return None
+    return source.texts(kb.entity_text(list(range(len(kb))))), kb.ids.to_pylist(), {}
 
 
-def _probe(
-    source: Vectors,
-    name: str,
-    encoded: Encoded,
-    labels: np.ndarray,
-    gallery: tuple[np.ndarray, np.ndarray] | tuple[()],
-) -> Iterator[tuple[str, float]]:
-    if not gallery:
+def check_possible(name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: bool) -> None:
+    """Refuses, before anything is encoded, what was asked for by name and cannot be measured.
+
+    Raises:
+        InputError: a probe without training pictures, or texts asked of a file of vectors.
+    """
+    if not reads_texts and isinstance(dataset, (CaptionedImages, AttackedImages)):
+        raise InputError(
+            f"{name!r} compares pictures with texts, which a file of vectors has not; pass the "
+            "model in place of --embeddings."
+        )
+    if isinstance(dataset, AttackedImages) and (wanted.kb or wanted.class_names):
+        print(f"{name}: --kb and --class-names do not count for attacks", file=sys.stderr)
+    if wanted.if_possible or not isinstance(dataset, LabelledImages):
+        return
+    texts = sorted(wanted.benchmarks & {"zero-shot", "tagging", "typographic"})
+    if texts and not reads_texts:
+        raise InputError(
+            f"A file of vectors knows no texts and no class head, which {texts[0]} needs; pass the "
+            "model in place of --embeddings."
+        )
+    if "probe" in wanted.benchmarks and dataset.gallery is None:
         raise InputError(
             f"A probe learns from training pictures, which {name!r} has not; expected train/ and "
             "test/ with class folders, or leave probe out of --benchmarks."
         )
+
+
+def _probe(
+    source: Vectors,
+    encoded: Encoded,
+    labels: np.ndarray,
+    gallery: tuple[np.ndarray, np.ndarray],
+    notes: dict[str, Any],
+) -> Iterator[tuple[str, float]]:
     device = str(source.model.device) if isinstance(source, ModelVectors) else "cpu"
-    yield from probe(encoded.vectors, labels, *gallery, device=device)
+    solver = solve_sklearn if device == "cpu" else torch_solver(device)
+    fitted = fit_probe(*gallery, solver=solver)
+    notes["probe"] = {
+        "solver": fitted.solver,
+        "tolerance": fitted.tolerance,
+        "iterations": fitted.iterations,
+    }
+    yield from probe_scores(fitted, encoded.vectors, labels, np.unique(gallery[1]))
 
 
 def _gpr1200(source: Vectors, name: str, dataset: LabelledImages) -> Measured:
-    encoded = _whole(source.images(dataset.places, name), name)
+    encoded = _whole(_images(source, dataset.places, name), name)
     found = dict(gpr1200(encoded.vectors))
     scores = _scores(source, name, "gpr1200", encoded, found, {}, dataset.classes)
     return Measured(scores, dataset, encoded)
 
 
 def _revisited(source: Vectors, name: str, dataset: RevisitedImages) -> Measured:
-    gallery = _whole(source.images(dataset.gallery, f"{name} gallery"), name)
-    queries = _whole(source.images(dataset.queries, f"{name} queries"), name)
-    notes, blocks = {"queries": len(queries.rows)}, None
+    gallery = _whole(_images(source, dataset.gallery, f"{name} gallery"), name)
+    queries = _whole(_images(source, dataset.queries, f"{name} queries"), name)
+    notes: dict[str, Any] = {"truth": dataset.truth_name, "queries": len(queries.rows)}
+    blocks = None
     if dataset.distractors is not None:
         notes["distractors"] = len(dataset.distractors.table)
         blocks = _distractors(source, name, dataset.distractors)
@@ -182,11 +236,11 @@ def _distractors(source: Vectors, name: str, places: Places) -> Iterator[np.ndar
 
 
 def _captioned(source: Vectors, name: str, dataset: CaptionedImages) -> Measured:
-    model = _with_texts(source, name)
-    encoded = _readable(model.images(dataset.places, name), name)
+    assert isinstance(source, ModelVectors), "see check_possible"
+    encoded = _readable(_images(source, dataset.places, name), name)
     captions = [dataset.captions[row] for row in encoded.rows]
     owner = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
-    texts = model.texts([text for several in captions for text in several])
+    texts = source.texts([text for several in captions for text in several])
     found = dict(recall(encoded.vectors, texts, owner))
     notes = {"captions": len(texts)}
     scores = _scores(source, name, "captions", encoded, found, notes, [])
@@ -194,21 +248,22 @@ def _captioned(source: Vectors, name: str, dataset: CaptionedImages) -> Measured
 
 
 def _attacked(source: Vectors, name: str, dataset: AttackedImages) -> Measured:
-    model = _with_texts(source, name)
-    encoded = _readable(model.images(dataset.places, name), name)
-    found = dict(attack_robustness(encoded.vectors, dataset.take(encoded.rows), model.texts))
+    assert isinstance(source, ModelVectors), "see check_possible"
+    encoded = _readable(_images(source, dataset.places, name), name)
+    found = dict(attack_robustness(encoded.vectors, dataset.take(encoded.rows), source.texts))
     classes = sorted({*dataset.objects, *(word for word in dataset.words if word)})
-    scores = _scores(source, name, "attacks", encoded, found, {}, classes)
+    notes = {
+        "prompts": "the names in SCAM's 32 templates; --kb and --class-names do not count here"
+    }
+    scores = _scores(source, name, "attacks", encoded, found, notes, classes)
     return Measured(scores, dataset, encoded)
 
 
-def _with_texts(source: Vectors, name: str) -> ModelVectors:
-    if not isinstance(source, ModelVectors):
-        raise InputError(
-            f"{name!r} compares pictures with texts, which a file of vectors has not; pass the "
-            "model in place of --embeddings."
-        )
-    return source
+def _images(source: Vectors, places: Places, title: str, *, alone: bool = True) -> Encoded:
+    """Returns the vectors of pictures; what their shards lost counts among the refused."""
+    encoded = source.images(places, title, alone=alone)
+    refused = Counter(places.refused) + Counter(encoded.refused)
+    return replace(encoded, refused=dict(refused))
 
 
 def _readable(encoded: Encoded, name: str) -> Encoded:

@@ -101,9 +101,7 @@ def _questions(path: Path) -> dict[str, tuple[tuple[str, str], str]]:
         data_id, entity, split = (
             _field(row, where, key) for key in ("data_id", "entity_id", "data_split")
         )
-        # The authors name the part in the file and in data_id, and seen or unseen in data_split.
-        named = f"{split} {data_id} {where}"
-        part = next((part for part in _PARTS if part in named), None)
+        part = _part(split, data_id, where)
         kind = next((kind for kind in _KINDS if f"_{kind}" in split), None)
         if part is None or kind is None:
             raise InputError(
@@ -116,6 +114,19 @@ def _questions(path: Path) -> dict[str, tuple[tuple[str, str], str]]:
     if not questions:
         raise InputError(f"{str(path)!r} holds no questions; pass OVEN's .jsonl files.")
     return questions
+
+
+def _part(*texts: str) -> str | None:
+    """Returns the part that the first text names which names one; the file's name comes last.
+
+    The authors name it in data_id and in the file, and in data_split only seen or unseen; a file
+    that someone joined from both may still bear the name of one.
+    """
+    for text in texts:
+        named = [part for part in _PARTS if part in text]
+        if len(named) == 1:
+            return named[0]
+    return None
 
 
 def _answers(path: Path, questions: dict[str, Any]) -> dict[str, str | None]:
@@ -145,7 +156,10 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (where it stands, the object) of each line."""
     if not path.exists():
         raise InputError(f"There is no {str(path)!r}; pass a .jsonl file or a folder of these.")
-    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"The folder {str(path)!r} holds no .jsonl file; pass one that does.")
+    for file in files:
         for number, line in enumerate(file.read_bytes().splitlines(), 1):
             if not line.strip():
                 continue

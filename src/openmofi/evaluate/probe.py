@@ -3,8 +3,11 @@
 The paper's section on evaluation (arXiv 2103.00020): L-BFGS, at most 1,000 iterations; of the
 training part a validation split chooses C, first on a grid of two decades between 1e-6 and 1e6,
 then halving the interval around the peak until there are 8 steps per decade; the result is fitted
-to all training vectors. The vectors are taken as they are, not standardised; CLIP's own probe takes
-them before the projection to the space that images and texts share, this one whatever it is given.
+to all training vectors. Where several C validate equally well, which the paper does not speak of,
+the peak is the middle of the widest plateau: at its ends the accuracy is about to fall. Data that
+every C separates gets C = 1, where the first of equals would be 1e-6. The vectors are taken as they
+are, not standardised; CLIP's own probe takes them before the projection to the space that images
+and texts share, this one whatever it is given.
 
 The objective is scikit-learn's: C * sum of the log losses + |weights|^2 / 2, biases free.
 Legend: N images, D width, K classes (one row of weights for two classes, as scikit-learn has it).
@@ -76,12 +79,30 @@ def probe(
         seed: of the validation split.
 
     Raises:
-        InputError: as `fit_probe`; or test vectors that are not finite.
+        InputError: as `fit_probe`; or test vectors that are not finite, or not one per label.
+    """
+    # Before dozens of classifiers are fitted.
+    check_embeddings(vectors, rows=len(labels))
+    fitted = fit_probe(gallery, gallery_labels, solver=solver_on(device), seed=seed)
+    yield from probe_scores(fitted, vectors, labels, np.unique(gallery_labels))
+
+
+def probe_scores(
+    fitted: Probe, vectors: np.ndarray, labels: np.ndarray, classes: np.ndarray
+) -> Iterator[tuple[str, float]]:
+    """Yields what `probe` does, of a fitted classifier.
+
+    Args:
+        fitted: what `fit_probe` returns.
+        vectors: test images, [Q, D].
+        labels: theirs, [Q].
+        classes: the distinct training labels, sorted.
+
+    Raises:
+        InputError: vectors that are not finite, or not one per label.
     """
     check_embeddings(vectors, rows=len(labels))
-    solver = solve_sklearn if device == "cpu" else torch_solver(device)
-    fitted = fit_probe(gallery, gallery_labels, solver=solver, seed=seed)
-    classes = np.unique(gallery_labels)
+    labels = np.asarray(labels)
     column = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     known = classes[column] == labels
     yield from accuracies(
@@ -89,7 +110,7 @@ def probe(
     )
     yield "probe_c", fitted.C
     yield "probe_converged", float(fitted.converged)
-    unseen = len(np.unique(np.asarray(labels)[~known]))
+    unseen = len(np.unique(labels[~known]))
     if unseen:
         yield "probe_unseen_classes", float(unseen)
 
@@ -153,15 +174,14 @@ def validation_rows(columns: np.ndarray, *, seed: int) -> np.ndarray:
 def _search(
     gallery: np.ndarray, columns: np.ndarray, held_out: np.ndarray, solver: Solver
 ) -> Probe:
-    """Returns the classifier with the best validation accuracy; of equal ones, the smallest C."""
+    """Returns the classifier with the best validation accuracy; of equal ones, that of `_peak`."""
     train, train_columns = gallery[~held_out], columns[~held_out]
     test, test_columns = gallery[held_out], columns[held_out]
     tried: dict[int, tuple[float, Probe]] = {}  # by logarithm of C, in steps
     end, width = _LARGEST_DECADE * _STEPS_PER_DECADE, _COARSE_DECADES * _STEPS_PER_DECADE
-    todo = list(range(-end, end + 1, width))
-    peak = -end
+    todo, peak = list(range(-end, end + 1, width)), 0
     with progress("linear probe", unit="fits") as bar:
-        while todo:
+        while width:
             for step in todo:
                 near = min(tried, key=lambda other: (abs(other - step), other), default=None)
                 start = None if near is None else tried[near][1]
@@ -169,10 +189,26 @@ def _search(
                 accuracy = _accuracy(_ranks(fitted, test, test_columns))
                 tried[step] = accuracy, fitted
                 bar.advance(note=f"C {fitted.C:.2g}: {accuracy:.3f}")
-            peak = min(tried, key=lambda step: (-tried[step][0], step))
+            peak = _peak({step: accuracy for step, (accuracy, _) in tried.items()})
             width //= 2
-            todo = [s for s in (peak - width, peak + width) if width and abs(s) <= end]
+            todo = [s for s in (peak - width, peak + width) if abs(s) <= end and s not in tried]
     return tried[peak][1]
+
+
+def _peak(accuracy: dict[int, float]) -> int:
+    """Returns the step in the middle of the widest run of steps that share the best accuracy.
+
+    Of steps equally near to the middle, and of runs equally wide, the first.
+    """
+    best, runs, unbroken = max(accuracy.values()), [], False
+    for step in sorted(accuracy):
+        if accuracy[step] == best:
+            if not unbroken:
+                runs.append([])
+            runs[-1].append(step)
+        unbroken = accuracy[step] == best
+    widest = max(runs, key=lambda run: run[-1] - run[0])
+    return min(widest, key=lambda step: abs(2 * step - widest[0] - widest[-1]))
 
 
 def _accuracy(ranks: np.ndarray) -> float:
@@ -222,6 +258,11 @@ def _prior(vectors: np.ndarray, columns: np.ndarray, C: float) -> Probe:
         biases_K = biases_K[1:] - biases_K[:1]
     weights_KD = np.zeros((len(biases_K), vectors.shape[1]))
     return Probe(weights_KD, biases_K, C, "none", tolerance, 0, True)
+
+
+def solver_on(device: str) -> Solver:
+    """Returns scikit-learn's solver for cpu, PyTorch's for cuda or cuda:N."""
+    return solve_sklearn if device == "cpu" else torch_solver(device)
 
 
 def torch_solver(device: str) -> Solver:

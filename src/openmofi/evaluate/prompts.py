@@ -7,7 +7,7 @@ dataset says itself, else the label with its underscores as spaces.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,43 +42,81 @@ def class_prompts(
     """Returns the prompts of a dataset's classes.
 
     Raises:
-        InputError: the given names are not as many as the classes, or the knowledge base knows
-            none of them.
+        InputError: the given names do not fit the classes, or neither the knowledge base nor the
+            data knows what any of them is called.
     """
     if given is not None:
-        names, templates = _given(given)
-        if len(names) != len(classes):
-            raise InputError(
-                f"{given!r} names {len(names):,} classes, but the data has {len(classes):,}; "
-                "expected a name for each label in sorted order."
-            )
-        return Prompts(tuple(names), None, tuple(templates), {"class_names": given})
-    if kb is not None:
-        return _of_knowledge(classes, kb)
+        return _given(classes, images, given)
     names = tuple(images.class_names.get(label, label.replace("_", " ")) for label in classes)
-    return Prompts(names, None, images.templates)
+    plain = Prompts(names, None, images.templates, {"prompts": _said(images)})
+    return plain if kb is None else _of_knowledge(classes, images, plain, kb)
 
 
-def _given(name: str) -> tuple[Sequence[str], Sequence[str]]:
-    path = Path(name)
-    if path.is_file():
+def _said(images: LabelledImages) -> str:
+    names = "the data's names" if images.class_names else "the labels"
+    return f"{names} in {'its own' if images.templates else 'plain'} templates"
+
+
+def _given(classes: list[str], images: LabelledImages, given: str) -> Prompts:
+    """Returns prompts by a benchmark's or a file's names; benchmarks may give templates alone."""
+    names, templates = _read_names(Path(given)) if Path(given).is_file() else benchmark_texts(given)
+    notes = {"class_names": given}
+    if not names:
+        own = tuple(images.class_names.get(label, label.replace("_", " ")) for label in classes)
+        return Prompts(own, None, tuple(templates), notes)
+    if len(names) != len(classes):
+        raise InputError(
+            f"{given!r} names {len(names):,} classes, but the data has {len(classes):,}; "
+            "expected a name for each label in sorted order."
+        )
+    return Prompts(_assigned(classes, names, given), None, tuple(templates), notes)
+
+
+def _assigned(classes: list[str], names: Sequence[str], given: str) -> tuple[str, ...]:
+    """Returns the name of each class: by its own, where labels are names, else in sorted order."""
+    by_name = {_plain(name): name for name in names}
+    known = [label for label in classes if _plain(label) in by_name]
+    if not known:
+        return tuple(names)
+    if len(known) < len(classes):
+        lost = next(label for label in classes if label not in known)
+        raise InputError(
+            f"{len(known):,} of {len(classes):,} labels are names of {given!r}, but {lost!r} is "
+            "none; expected all, or labels that only follow the order of the names."
+        )
+    return tuple(by_name[_plain(label)] for label in classes)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+
+
+def _read_names(path: Path) -> tuple[Sequence[str], Sequence[str]]:
+    try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        return [line for line in lines if line], []
-    return benchmark_texts(name)
+    except UnicodeDecodeError:
+        raise InputError(f"{str(path)!r} is not UTF-8; save it again as UTF-8.") from None
+    return [line for line in lines if line], ()
 
 
-def _of_knowledge(classes: list[str], kb: KnowledgeBase) -> Prompts:
-    """Returns names and descriptions; a label that the KB does not know is its own name."""
+def _of_knowledge(
+    classes: list[str], images: LabelledImages, plain: Prompts, kb: KnowledgeBase
+) -> Prompts:
+    """Returns the knowledge base's names and descriptions; for others what the data says."""
     names, descriptions, unknown = [], [], 0
-    for label in classes:
+    for label, name in zip(classes, plain.names, strict=True):
         row = kb.row_of(label)
         unknown += row is None
-        names.append(label.replace("_", " ") if row is None else kb.texts.label[row].as_py())
+        names.append(name if row is None else kb.texts.label[row].as_py())
         descriptions.append("" if row is None else kb.texts.description[row].as_py())
-    if unknown == len(classes):
+    if unknown == len(classes) and not images.class_names:
         raise InputError(
             f"The knowledge base knows none of the {unknown:,} labels, such as {classes[0]!r}; "
             "expected labels that are its ids."
         )
-    notes = {"labels_not_in_kb": unknown} if unknown else {}
-    return Prompts(tuple(names), tuple(descriptions), (), notes)
+    if unknown == len(classes):
+        return replace(plain, notes=plain.notes | {"labels_not_in_kb": unknown})
+    notes: dict[str, Any] = {"prompts": "the knowledge base's names and descriptions"}
+    if unknown:
+        notes["labels_not_in_kb"] = unknown
+    return Prompts(tuple(names), tuple(descriptions), images.templates, notes)

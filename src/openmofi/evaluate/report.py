@@ -43,15 +43,24 @@ def write_report(out: Path, scores: Sequence[Scores], measured: Sequence[Measure
 
 
 def _published(scores: Sequence[Scores]) -> list[dict[str, Any]]:
-    """Returns the published figures of benchmarks that were run, beside ours."""
+    """Returns the published figures of the benchmarks that were run, beside ours."""
     text = (files("openmofi.evaluate") / "published.json").read_text(encoding="utf-8")
     rows = []
-    for metric, entries in json.loads(text).items():
-        ours = [(s.dataset, s.metrics[metric]) for s in scores if metric in s.metrics]
-        if ours:
-            entries = [{"who": who, "value": v, "source": source} for who, v, source in entries]
-            rows.append({"metric": metric, "ours": ours, "others": entries})
+    for benchmark, metrics in json.loads(text).items():
+        ran = [s for s in scores if _benchmark(s) == benchmark]
+        for metric, entries in metrics.items():
+            ours = [(s.dataset, s.metrics[metric]) for s in ran if metric in s.metrics]
+            if ours:
+                rows.append({"metric": metric, "ours": ours, "others": entries})
     return rows
+
+
+def _benchmark(scores: Scores) -> str | None:
+    """Returns the name by which published figures of these pictures go, if there are any."""
+    if scores.layout == "revisited":
+        # A million distractors make another benchmark of it.
+        return None if scores.notes.get("distractors") else scores.notes.get("truth")
+    return scores.layout
 
 
 def _section(measured: Measured) -> dict[str, Any]:

@@ -34,7 +34,21 @@ class Scores:
     """What one must know to repeat the numbers: prompts, solver, refusals by reason."""
 
 
-# CLIP_benchmark's names of tasks and metrics; what it does not know goes under a task of its own.
+_NO_SHARES = frozenset(
+    ("probe_c", "probe_converged", "probe_unseen_classes", "tag_unknown_entities")
+)
+
+
+def is_share(name: str) -> bool:
+    """Returns whether a score is a share of 1, which can be compared and averaged over datasets.
+
+    The others are settings that were chosen, and counts.
+    """
+    return name not in _NO_SHARES
+
+
+# CLIP_benchmark's names of tasks and metrics; what it does not know, of which not all can be
+# compared (see `is_share`), goes under a task of our name, which is none of its own.
 _TASKS = {
     "zeroshot_classification": {
         "zero_shot": "acc1",
@@ -52,7 +66,7 @@ _TASKS = {
         for k in (1, 5, 10)
     },
 }
-_OTHER = "image_retrieval"
+_OTHER = "openmofi"
 
 
 def records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:

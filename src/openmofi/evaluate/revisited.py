@@ -49,6 +49,8 @@ class RevisitedImages:
     """Cropped to the queries' boxes."""
     truth: GroundTruth
     distractors: Places | None = None
+    truth_name: str = ""
+    """roxford5k or rparis6k."""
 
 
 def revisited(
@@ -243,6 +245,7 @@ def open_revisited(path: Path | str, name: str | None = None) -> RevisitedImages
         file_places(folder, asked, crops=[query.box for query in truth.queries]),
         truth,
         _distractors(folder.parent / _DISTRACTORS),
+        name,
     )
 
 

@@ -19,13 +19,16 @@ import pyarrow.parquet as pq
 
 from openmofi.embed import Places
 from openmofi.errors import InputError
-from openmofi.evaluate.data import CaptionedImages, LabelledImages
+from openmofi.evaluate.data import (
+    LABEL_COLUMNS,
+    TEST_SPLITS,
+    CaptionedImages,
+    LabelledImages,
+)
 from openmofi.pairs.arrow import SPLITS, STATE, dataset_files, open_arrow
 from openmofi.pairs.rows import IMAGE_COLUMNS, pick_column
 
-LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "class_id", "entity", "category")
 CAPTION_COLUMNS = ("caption", "captions", "sentences", "text", "texts")
-TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
 _SPLIT = re.compile(rf"(train|{'|'.join(TEST_SPLITS)})([-_.]|$)", re.IGNORECASE)
 _DEPTH = 2
 

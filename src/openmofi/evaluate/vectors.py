@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
@@ -61,8 +63,9 @@ class ModelVectors:
         """Returns unit vectors of texts."""
         return self.model.encode_texts(texts)
 
-    def images(self, places: Places, title: str) -> Encoded:
+    def images(self, places: Places, title: str, *, alone: bool = True) -> Encoded:
         """Returns the vectors of the pictures that can be read; `title` names the work."""
+        del alone  # a model encodes what is there, whatever else there is
         return self._encode(_contents(places), total=len(places.table), title=title)
 
     def pictures(self, pictures: Iterable[bytes], *, total: int, title: str) -> Encoded:
@@ -142,6 +145,9 @@ def _contents(places: Places) -> Iterator[tuple[bytes | None, Box | None]]:
 class FileVectors:
     """Vectors that were made before: outputs of `openmofi embed`, or one .npy in the data's order.
 
+    A vector of `embed` belongs to the picture at its place: folder, shard, offset. Where that
+    folder does not exist on this machine, the place within it counts.
+
     Raises:
         InputError: a file is neither or holds NaN, or the files are of several models.
     """
@@ -151,12 +157,14 @@ class FileVectors:
 
     def __init__(self, *paths: Path | str):
         files = [Path(path) for path in paths]
-        self.path, self.name, self._row_of = files[0], str(files[0]), None
+        self.path, self.name = files[0], str(files[0])
+        self._row_of: dict[str, int] | None = None
+        self._moved = False
         if len(files) == 1 and self.path.suffix == ".npy":
             self._vectors = _unit_rows(_read_npy(self.path), self.path)
             return
         tables, parts = zip(*(read_vectors(file) for file in files), strict=True)
-        models = {_model_of(file) for file in files}
+        models = {_stated(file, "model") for file in files}
         if len(models) > 1 or len({part.shape[1] for part in parts}) > 1:
             raise InputError(
                 f"The files hold vectors of several models ({', '.join(sorted(models))}); "
@@ -166,53 +174,65 @@ class FileVectors:
         self._vectors = np.concatenate(
             [_unit_rows(part, file) for part, file in zip(parts, files, strict=True)]
         )
-        columns = {n: [v for t in tables for v in t[n].to_pylist()] for n in ("path", "id")}
-        self._row_of = {name: _rows(values) for name, values in columns.items()}
+        roots = [_stated(file, "root") for file in files]
+        self._moved = not all("://" in root or Path(root).exists() for root in roots)
+        roots = [""] * len(files) if self._moved else roots
+        pairs = zip(tables, roots, strict=True)
+        self._row_of = _rows([place for table, root in pairs for place in _names(table, root)])
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
         """Never to be asked; see `reads_texts`."""
         raise AssertionError("a file knows no texts")
 
-    def images(self, places: Places, title: str) -> Encoded:
+    def images(self, places: Places, title: str, *, alone: bool = True) -> Encoded:
         """Returns the vectors of the pictures that the file has.
 
+        Args:
+            places: of the pictures.
+            title: what they are called.
+            alone: these are all pictures of the dataset, and not one of its splits.
+
         Raises:
-            InputError: a .npy of another length, or a file with less than half of the pictures.
+            InputError: a .npy of another length or for a dataset of splits, or a file with less
+                than half of the pictures.
         """
         if "crop" in places.table.schema.names:
             raise InputError(
-                f"The queries of {title!r} are parts of pictures, which {str(self.path)!r} cannot "
-                "have; pass the model in place of --embeddings."
+                f"{title!r} are parts of pictures, which {str(self.path)!r} cannot have; pass the "
+                "model in place of --embeddings."
             )
         total = len(places.table)
+        if not alone and (self._row_of is None or self._moved):
+            raise InputError(
+                f"{str(self.path)!r} does not say which split its vectors are of, but {title!r} is "
+                "one of two; pass vectors that `openmofi embed` made of this very folder."
+            )
         if self._row_of is None:
-            if len(self._vectors) != total:
-                raise InputError(
-                    f"{str(self.path)!r} holds {len(self._vectors):,} vectors but {title!r} has "
-                    f"{total:,} pictures; pass a file of `openmofi embed`, whose rows say what "
-                    "they are of."
-                )
-            return Encoded(self._vectors, np.arange(total))
+            return self._in_order(total, title)
         found = self._find(places)
         rows = np.flatnonzero(found >= 0)
         if 2 * len(rows) < total:
             raise InputError(
-                f"{str(self.path)!r} has {len(rows):,} of the {total:,} pictures of {title!r}; "
-                "embed that data with `openmofi embed` and pass all files that it has parts in."
+                f"{str(self.path)!r} has vectors of {len(rows):,} of the {total:,} pictures of "
+                f"{title!r}; pass all files that `openmofi embed` made of that very data."
             )
         lost = {"not_in_embeddings": total - len(rows)} if len(rows) < total else {}
         return Encoded(self._vectors[found[rows]], rows, lost)
 
-    def _find(self, places: Places) -> Int[np.ndarray, " n"]:
-        """Returns the file's row of each picture, or -1; files go by path, members by key."""
-        assert self._row_of is not None
-        by_path, by_key = self._row_of["path"], self._row_of["id"]
-        found = [
-            by_path.get(path, -1) if path and not path.startswith("row:") else by_key.get(key, -1)
-            for path, key in zip(
-                places.table["path"].to_pylist(), places.table["key"].to_pylist(), strict=True
+    def _in_order(self, total: int, title: str) -> Encoded:
+        if len(self._vectors) != total:
+            raise InputError(
+                f"{str(self.path)!r} holds {len(self._vectors):,} vectors but {title!r} has "
+                f"{total:,} pictures; pass a file of `openmofi embed`, whose rows say what "
+                "they are of."
             )
-        ]
+        return Encoded(self._vectors, np.arange(total))
+
+    def _find(self, places: Places) -> Int[np.ndarray, " n"]:
+        """Returns the file's row of each picture, or -1."""
+        assert self._row_of is not None
+        root = "" if self._moved else str(places.root.resolve())
+        found = [self._row_of.get(place, -1) for place in _names(places.table, root)]
         rows = np.array(found, dtype=np.int64)
         if (rows == _TWICE).any():
             raise InputError(
@@ -226,6 +246,17 @@ Vectors = ModelVectors | FileVectors
 _TWICE = -2
 
 
+def _names(table: pa.Table, root: str) -> list[str]:
+    """Returns where each picture lies: a file, or a place in a shard."""
+    columns = (table[name].to_pylist() for name in ("shard", "path", "offset"))
+    return [
+        f"{root}/{shard}#{offset if offset >= 0 else path}"
+        if offset >= 0 or path.startswith("row:")
+        else f"{root}/{path}"
+        for shard, path, offset in zip(*columns, strict=True)
+    ]
+
+
 def _rows(names: list[str]) -> dict[str, int]:
     """Returns name -> row; a name that stands there twice is marked."""
     rows: dict[str, int] = {}
@@ -237,12 +268,13 @@ def _rows(names: list[str]) -> dict[str, int]:
 def _read_npy(path: Path) -> np.ndarray:
     try:
         vectors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"{str(path)!r} is no readable .npy file: {error}.") from None
-    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
+        kind = getattr(vectors, "dtype", "several arrays")
         raise InputError(
-            f"{str(path)!r} holds {vectors.dtype} of shape {vectors.shape}; expected floating "
-            "point numbers [pictures, dim]."
+            f"{str(path)!r} holds {kind} of shape {getattr(vectors, 'shape', '?')}; expected "
+            "floating point numbers [pictures, dim]."
         )
     return vectors.astype(np.float32)
 
@@ -259,6 +291,7 @@ def _unit_rows(vectors: np.ndarray, path: Path) -> np.ndarray:
     return vectors / norms
 
 
-def _model_of(path: Path) -> str:
+def _stated(path: Path, name: str) -> str:
+    """Returns what `openmofi embed` wrote of the model or the root into its file."""
     metadata = pq.read_schema(path).metadata or {}
-    return metadata.get(b"openmofi.model", b"").decode()
+    return metadata.get(f"openmofi.{name}".encode(), b"").decode()

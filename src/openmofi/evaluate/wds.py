@@ -159,7 +159,10 @@ def _lines(file: Path) -> list[str]:
     """Returns the lines of a small text file; nothing if it does not exist."""
     if not file.is_file():
         return []
-    lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise InputError(f"{str(file)!r} is not UTF-8; save it again as UTF-8.") from None
     while lines and not lines[-1]:
         lines.pop()
     return lines

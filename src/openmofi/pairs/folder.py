@@ -16,7 +16,9 @@ from openmofi.pairs.columns import check_captions, pairs_table, raw_texts
 from openmofi.pairs.listing import LISTING_SUFFIXES, Line, iterate_listing
 from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"}
+)
 LISTING_NAMES = tuple(f"{s}{x}" for s in ("captions", "metadata") for x in LISTING_SUFFIXES)
 _CHUNK = 10_000
 _ENTRIES = pa.schema(
