@@ -17,13 +17,12 @@ import numpy as np
 
 from openmofi.errors import InputError
 from openmofi.evaluate.data import AttackedImages, file_places
-from openmofi.evaluate.metrics import check_embeddings
+from openmofi.evaluate.metrics import check_embeddings, true_ranks
 from openmofi.evaluate.tables import Table, find_tables
 from openmofi.evaluate.zeroshot import (
     EncodeTexts,
     benchmark_texts,
     template_vectors,
-    true_ranks,
 )
 from openmofi.pairs.folder import is_picture
 from openmofi.pairs.listing import read_listing

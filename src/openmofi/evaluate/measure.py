@@ -19,7 +19,8 @@ from openmofi.evaluate.gpr1200 import gpr1200
 from openmofi.evaluate.knn import knn
 from openmofi.evaluate.layouts import Dataset
 from openmofi.evaluate.metrics import nearest
-from openmofi.evaluate.probe import fit_probe, probe_scores, solve_sklearn, torch_solver
+from openmofi.evaluate.probe import fit_probe, probe_scores
+from openmofi.evaluate.probe_solvers import solver_on
 from openmofi.evaluate.prompts import class_prompts
 from openmofi.evaluate.recall import recall
 from openmofi.evaluate.results import Scores
@@ -198,8 +199,7 @@ def _probe(
     notes: dict[str, Any],
 ) -> Iterator[tuple[str, float]]:
     device = str(source.model.device) if isinstance(source, ModelVectors) else "cpu"
-    solver = solve_sklearn if device == "cpu" else torch_solver(device)
-    fitted = fit_probe(*gallery, solver=solver)
+    fitted = fit_probe(*gallery, solver=solver_on(device))
     notes["probe"] = {
         "solver": fitted.solver,
         "tolerance": fitted.tolerance,

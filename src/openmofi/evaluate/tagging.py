@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from openmofi.evaluate.zeroshot import true_ranks
+from openmofi.evaluate.metrics import true_ranks
 
 _BUCKETS = ((0, 0), (1, 9), (10, 99), (100, 999), (1000, None))
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 import numpy as np
 
 from openmofi.errors import InputError
-from openmofi.evaluate.metrics import check_embeddings
+from openmofi.evaluate.metrics import accuracies, true_ranks
 from openmofi.model import MofiModel
 from openmofi.progress import track
 
@@ -109,49 +109,3 @@ def zero_shot(
 ) -> Iterator[tuple[str, float]]:
     """Yields top-1, top-5 and mean per-class accuracy; `labels` are rows of `classes`."""
     yield from accuracies("zero_shot", true_ranks(vectors, labels, classes), labels, len(classes))
-
-
-def true_ranks(vectors: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Returns how many classes each image prefers to its true one; of equal scores, the first wins.
-
-    Args:
-        vectors: [images, dim].
-        labels: each image's row of `classes`; -1 is a class that is not among them, never found.
-        classes: [classes, dim], compared by dot product.
-
-    Raises:
-        InputError: vectors that are not finite, or not one per label.
-    """
-    check_embeddings(vectors, rows=len(labels))
-    check_embeddings(classes, rows=len(classes))
-    ranks = np.full(len(labels), len(classes), dtype=np.int64)
-    step = max(_SCORES_AT_ONCE // max(len(classes), 1), 1)
-    for start in range(0, len(labels), step):
-        label = labels[start : start + step, None]
-        score = vectors[start : start + step] @ classes.T
-        true = np.take_along_axis(score, np.maximum(label, 0), 1)
-        first = score == true
-        first &= np.arange(len(classes)) < label
-        better = (score > true).sum(1) + first.sum(1)
-        ranks[start : start + step] = np.where(label[:, 0] >= 0, better, len(classes))
-    return ranks
-
-
-def accuracies(
-    prefix: str, ranks: np.ndarray, labels: np.ndarray, num_classes: int
-) -> Iterator[tuple[str, float]]:
-    """Yields shares of images whose true class has rank 0, a rank below 5, and rank 0 by class.
-
-    Args:
-        prefix: name of the first score, which begins the others'.
-        ranks: what `true_ranks` returns.
-        labels: the mean over classes counts those that occur here.
-        num_classes: to choose from; top-5 needs five.
-    """
-    right = ranks == 0
-    yield prefix, float(right.mean())
-    if num_classes >= 5:
-        yield f"{prefix}_top5", float((ranks < 5).mean())
-    _, column, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    per_class = np.bincount(column, weights=right, minlength=len(counts)) / counts
-    yield f"{prefix}_per_class", float(per_class.mean())
