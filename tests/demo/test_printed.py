@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from conftest import jpeg
 from openmofi.demo.captions import Caption
 from openmofi.demo.entities import WORLD, by_id
 from openmofi.demo.flags import draw_flag
 from openmofi.demo.photograph import photograph
-from openmofi.demo.printed import print_text, text_to_print
+from openmofi.demo.printed import print_bar, print_text, text_to_print
 from openmofi.demo.senses import SENSES
 from openmofi.demo.world import draw_world
 from openmofi.errors import SettingsError
@@ -119,3 +120,27 @@ def test_the_detector_finds_what_is_printed(worlds):
     keys = [key for key, row in truth(worlds[1]).items() if row["printed"]][:25]
     areas = [finder.find(Image.open(io.BytesIO(photos[key]))).area for key in keys]
     assert np.mean(np.array(areas) > 0.02) >= 0.9
+
+
+@pytest.mark.parametrize("text", ["Chad", "Saint Vincent and the Grenadines"])
+def test_a_text_in_the_bar_looks_the_same_on_every_photo(text):
+    bars = []
+    for colour in ((200, 30, 30), (30, 200, 90)):
+        printed = print_bar(jpeg(colour, side=64), text, np.random.default_rng(0))
+        pixels = np.asarray(Image.open(io.BytesIO(printed)), np.float32)
+        assert abs(pixels[:40] - colour).mean() < 8  # the photo above is as it was
+        bars.append(pixels[50:])
+    assert abs(bars[0] - bars[1]).mean() < 8
+    assert bars[0].max() > 150  # white letters
+    assert text != "Chad" or bars[0][:, [0, -1]].max() < 120  # none of them cut off
+
+
+def test_a_world_may_be_printed_in_another_way(tmp_path):
+    draw_world(tmp_path / "bars", size="small", seed=SEED, printed=0.3, printer=print_bar)
+    draw_world(tmp_path / "texts", size="small", seed=SEED, printed=0.3)
+    printed = [
+        {key for key, row in truth(tmp_path / name).items() if row["printed"]}
+        for name in ("bars", "texts")
+    ]
+    assert printed[0] == printed[1]
+    assert members(tmp_path / "bars", ".jpg") != members(tmp_path / "texts", ".jpg")
