@@ -86,9 +86,9 @@ def measure(source: Vectors, name: str, dataset: Dataset, wanted: Wanted) -> Mea
 
 
 def _labelled(source: Vectors, name: str, dataset: LabelledImages, wanted: Wanted) -> Measured:
-    alone = dataset.gallery is None
+    classes, alone = dataset.classes, dataset.gallery is None
+    prompts, predicted = class_prompts(classes, dataset, wanted.kb, wanted.class_names), None
     encoded = _readable(_images(source, dataset.places, name, alone=alone), name)
-    classes = dataset.classes
     labels = dataset.codes(classes)[encoded.rows]
     parts, notes = [], {}
     gallery = _gallery(source, name, dataset, classes, wanted, notes)
@@ -96,7 +96,6 @@ def _labelled(source: Vectors, name: str, dataset: LabelledImages, wanted: Wante
         parts.append(retrieval(encoded.vectors, labels))
     if "knn" in wanted.benchmarks:
         parts.append(knn(encoded.vectors, labels, *gallery))
-    prompts, predicted = class_prompts(classes, dataset, wanted.kb, wanted.class_names), None
     if wanted.benchmarks & {"zero-shot", "typographic"} and isinstance(source, ModelVectors):
         texts = prompts.vectors(source.model)
         predicted = nearest(encoded.vectors, texts, 1, same=False)[0][:, 0]
