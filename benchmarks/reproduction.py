@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,8 +22,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from shop_labels import open_shop, write_captions, write_catalogue
 from shop_labels import settings as shop_settings
-from shop_labels import write_captions, write_catalogue
 
 from openmofi.config import LabelSettings, SelectSettings, TrainSettings, override
 from openmofi.demo.story import RECIPES, Story
@@ -187,12 +186,7 @@ def _once(made: Path, work: Callable[[], Any]) -> None:
 
 
 def _write_shop(folder: Path, seed: int, shop: Path) -> None:
-    entities = list(csv.DictReader((shop / "entities.csv").open(encoding="utf-8")))
-    photos = list(csv.DictReader((shop / "images.csv").open(encoding="utf-8")))
-    rng = random.Random(seed)
-    rng.shuffle(photos)
-    (folder / "images").unlink(missing_ok=True)
-    (folder / "images").symlink_to(shop / "images")
+    entities, photos, rng = open_shop(shop, folder, seed)
     quarter = len(photos) // 4
     held_out = [(f"images/{p['file']}", p["class_id"]) for p in photos[:quarter]]
     learnt = [(f"images/{p['file']}", p["class_id"]) for p in photos[quarter:]]

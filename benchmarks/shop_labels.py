@@ -47,12 +47,7 @@ def main() -> None:
 
 
 def one_seed(grocery: Path, folder: Path, seed: int, steps: int) -> dict:
-    entities = list(csv.DictReader((grocery / "entities.csv").open(encoding="utf-8")))
-    photos = list(csv.DictReader((grocery / "images.csv").open(encoding="utf-8")))
-    rng = random.Random(seed)
-    rng.shuffle(photos)
-    (folder / "images").unlink(missing_ok=True)
-    (folder / "images").symlink_to(grocery / "images")
+    entities, photos, rng = open_shop(grocery, folder, seed)
     half = len(photos) // 2
     write_captions(folder / "seen.csv", photos[:half], entities, rng, None)
     write_captions(folder / "new.csv", photos[half:], entities, rng, folder / "truth.parquet")
@@ -83,6 +78,19 @@ def settings(steps: int, seed: int) -> TrainSettings:
         "seed": seed,
     }
     return override(TrainSettings(model=ModelSettings(image_size=64, vocab_size=1500)), changes)
+
+
+def open_shop(
+    grocery: Path, folder: Path, seed: int
+) -> tuple[list[dict], list[dict], random.Random]:
+    """Links the photos into a folder; returns products, photos in drawn order, and what drew it."""
+    entities = list(csv.DictReader((grocery / "entities.csv").open(encoding="utf-8")))
+    photos = list(csv.DictReader((grocery / "images.csv").open(encoding="utf-8")))
+    rng = random.Random(seed)
+    rng.shuffle(photos)
+    (folder / "images").unlink(missing_ok=True)
+    (folder / "images").symlink_to(grocery / "images")
+    return entities, photos, rng
 
 
 def write_catalogue(path: Path, entities: list[dict]) -> None:
