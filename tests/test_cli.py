@@ -11,13 +11,15 @@ import pytest
 
 import fruit
 from conftest import jpeg, write_tar
+from openmofi import search
 from openmofi.cli import app, main
 
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
     select | inspect | export | train | reinforce | adapt | embed | evaluate | evaluate linking |
     evaluate attack | evaluate oven |
-    index | search | tag | demo | info
+    index | index add | index delete | index compact | index map | index export |
+    search | tag | tag calibrate | demo | info
 """
 VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
 # Those of fruit.GOOD and `whole`, and once more the `whole` of the tar that is cut short.
@@ -187,8 +189,16 @@ MISTAKES = [
     ("index {w}/i2e/select/default/keep.parquet --out {t}/i", "no column"),
     ("index {w}/emb.parquet --out {w}/photos", "exists and is not an index"),
     ("index {w}/emb.parquet --out {w}/kb", "exists and is not an index"),
-    ("search {w}/index", "Ask for one of"),
-    ("search {w}/index --text apple --image {w}/bad.jpg", "Ask for one of"),
+    ("search {w}/index", "Ask for something"),
+    ("search {w}/index --text apple --image {w}/bad.jpg", "Cannot read the picture"),
+    ("search {w}/index --text apple^-1", "A weight cannot be -1"),
+    ("search {w}/index --type banana", "is of the type 'banana'"),
+    ("index add {w}/index {w}/nowhere.parquet", "There is no file"),
+    ("index delete {w}/index", "Say what to delete"),
+    ("index delete {w}/index --entity banana", "labelled 'banana'"),
+    ("index map {w}/empty", "is no index"),
+    ("index export {w}/index --to parquet --out {w}/fruit.csv", "exists"),
+    ("index export {w}/index --to arrow --out {t}/x", "arrow"),
     ("search {w}/index --entity Q1", "labelled 'Q1'"),
     ("search {w}/index --entity Durian --kb {w}/kb", "labelled 'Durian'"),
     ("search {w}/index --image {w}/bad.jpg", "Cannot read the picture"),
@@ -200,6 +210,12 @@ MISTAKES = [
     ("tag {w}/model {w}/bomb.png --kb {w}/kb", "Cannot read the picture"),
     ("tag {w}/model {w}/photos/000.jpg --kb {w}/empty", "not a knowledge base"),
     ("tag {w}/model {w}/photos/000.jpg --kb {w}/kb --k 0", "at least 1"),
+    ("tag {w}/model {w}/photos --kb {w}/kb --error-rate 0.1", "openmofi tag calibrate"),
+    ("tag {w}/model {w}/empty --kb {w}/kb", "There is no picture"),
+    ("tag {w}/model {w}/photos --kb {w}/kb --out {t}/x.txt", "neither a .csv nor a .jsonl"),
+    ("tag {w}/model {w}/photos --kb {w}/kb --calibration {w}/x", "There is no calibration"),
+    ("tag calibrate {w}/model --data {w}/pairs --kb {w}/kb", "pairs"),
+    ("tag calibrate some/hub-id --data {w}/photos/test.csv --kb {w}/kb", "is no directory"),
 ]
 
 
@@ -245,7 +261,7 @@ def test_debug_shows_where_it_went_wrong(run, monkeypatch):
 
 
 def test_a_bug_is_not_dressed_up_as_a_mistake(run, monkeypatch):
-    monkeypatch.setattr("openmofi.search.Index.build", lambda *_: 1 / 0)
+    monkeypatch.setattr("openmofi.search.Index.build", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("index {w}/emb.parquet --out {t}/i")
 
@@ -380,6 +396,7 @@ JSON_LINES = [
     "evaluate oven {w}/oven.jsonl --truth {w}/oven.jsonl --json",
     "search {w}/index --text apple --json",
     "tag {w}/model {w}/photos/000.jpg --kb {w}/kb --json",
+    "tag calibrate {w}/model --data {w}/photos/test.csv --kb {w}/kb --out {t}/c --json",
 ]
 
 
@@ -409,6 +426,10 @@ NEXT = [
     ("evaluate {w}/model --data a={w}/photos/test.csv", "openmofi embed"),
     ("embed {w}/model {w}/photos --out {t}/e.parquet", "openmofi index"),
     ("index {w}/emb.parquet --out {t}/i", "openmofi search"),
+    (
+        "tag calibrate {w}/model --data {w}/photos/test.csv --kb {w}/kb --out {t}/c",
+        "openmofi tag",
+    ),
 ]
 
 
@@ -418,6 +439,40 @@ def test_a_verb_says_what_to_type_next(run, line, follows):
     assert code == 0
     assert "next: " in out
     assert follows in out.splitlines()[-1]
+
+
+def test_an_index_is_changed_mapped_and_exported_by_its_verbs(run, world, tmp_path):
+    assert run("embed {w}/model {w}/photos --out {t}/more.parquet")[0] == 0
+    assert run("index {w}/emb.parquet --out {t}/i")[0] == 0
+    before = len(search.Index.open(tmp_path / "i"))
+    first = pq.read_table(world / "emb.parquet")["id"][0].as_py()
+    for line, count in (
+        ("index add {t}/i {t}/more.parquet", before + 12),
+        ("index map {t}/i --threads 1", before + 12),
+        (f"index delete {{t}}/i --id {first}", before + 11),
+        ("index delete {t}/i --entity Lime", None),
+        ("index compact {t}/i", None),
+    ):
+        assert run(line)[0] == 0
+        index = search.Index.open(tmp_path / "i")
+        assert count in (None, len(index))
+    assert index.num_rows == len(index) < before + 11
+    assert len(index.map_points()) == len(index)
+    assert not len(index.rows_of("lime"))
+    code, out, _ = run("index export {t}/i --to parquet --out {t}/out.parquet")
+    assert (code, f"({len(index):,} vectors)" in out) == (0, True)
+    assert len(pq.read_table(tmp_path / "out.parquet")) == len(index)
+
+
+def test_a_search_on_the_command_line_mixes_and_filters(run):
+    line = "search {w}/index --text apple^2 --image {w}/photos/000.jpg --not-like Lime --json"
+    hits = json.loads(run(f"{line} --k 50")[1])
+    only = json.loads(run(f"{line} --k 50 --entity red --not-entity Lime")[1])
+    assert {entity for hit in only for entity in hit["entities"]} == {"red"}
+    scores = {hit["row"]: hit["score"] for hit in hits}
+    assert [hit["score"] for hit in only] == [scores[hit["row"]] for hit in only]
+    least = sorted(scores.values())[len(scores) // 2]
+    assert 0 < len(json.loads(run(f"{line} --k 50 --min-score {least}")[1])) < len(hits)
 
 
 def _python(code: str) -> str:

@@ -46,7 +46,7 @@ PROMISED = (
     "run/model/entity_head",
     "scores/scores.json",
     "emb.parquet",
-    "index/faiss.index",
+    "index/part-0001/vectors.faiss",
 )
 
 

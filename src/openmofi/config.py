@@ -434,8 +434,8 @@ class AdaptSettings:
 class IndexSettings:
     """A vector index."""
 
-    kind: Literal["auto", "flat", "hnsw"] = "auto"
-    """auto: exact below 100,000 vectors, HNSW above."""
+    kind: Literal["auto", "flat", "hnsw", "ivf"] = "auto"
+    """auto: exact below 100,000 vectors, HNSW above, and lists in a file (IVF) from 2 million."""
     hnsw_links: int = 32
     """Neighbours per node of the HNSW graph."""
     ef_construction: int = 200
@@ -445,6 +445,40 @@ class IndexSettings:
 
     def __post_init__(self) -> None:
         _check_bounds(self, hnsw_links=(2, _ANY), ef_construction=(1, _ANY), ef_search=(1, _ANY))
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """The server of an index."""
+
+    max_upload_bytes: int = 20 * 2**20
+    """Largest picture that it takes."""
+    uploads_kept: int = 1_000
+    """Uploaded pictures that it remembers; the oldest ones go."""
+    decoders: int = 2
+    """Uploaded pictures that are decoded at once."""
+    batch: int = 32
+    """Pictures or texts that go through the encoder at once."""
+    batch_wait: float = 0.004
+    """Seconds that the encoder waits for more of them."""
+    queue: int = 512
+    """Pictures and texts that may wait for the encoder; beyond, the answer is 503."""
+    threads: int = 2
+    """Threads of the encoder's arithmetic."""
+    error_rate: float = 0.1
+    """Share of wrong tags beyond which the server rather says nothing, of a model with a
+    calibration (`openmofi tag calibrate`)."""
+    thumbnail_bytes: int = 2**30
+    """Size of the thumbnails on the disk, in OPENMOFI_CACHE or the user's cache folder; the oldest
+    ones go."""
+    shutdown: float = 10.0
+    """Seconds that requests have to end when the server is stopped."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, max_upload_bytes=(1, _ANY), uploads_kept=(1, _ANY), queue=(1, _ANY))
+        _check_bounds(self, decoders=(1, _ANY), batch=(1, _ANY), batch_wait=(0, 1))
+        _check_bounds(self, threads=(1, _ANY), thumbnail_bytes=(0, _ANY), shutdown=(0, 3600))
+        _check_bounds(self, error_rate=(0, 1))
 
 
 def override(settings: Any, changes: dict[str, Any], *, where: str = "") -> Any:

@@ -23,6 +23,8 @@ from openmofi.pictures import decode
 from openmofi.progress import progress
 
 _CHUNK = 1024
+_PLACE = ("key", "shard", "path", "offset", "size")
+_REQUIRED = ("id", "shard", "path", "offset", "size", "caption", "entities", "vector")
 # A picture without a usable caption can be embedded all the same.
 _CAPTION_ERRORS = frozenset(
     {"no_caption", "caption_not_utf8", "caption_too_long", "bad_json", "too_many_fields"}
@@ -44,9 +46,12 @@ class Places:
     """Where pictures lie and what is known of them."""
 
     table: pa.Table
-    """Columns key, shard, path, offset, size, caption, entities."""
+    """Columns key, shard, path, offset, size, caption, entities; url and, of a selection,
+    label_scores, text_area and labels_row, where they are known."""
     root: Root
     refused: dict[str, int]
+    selection: Path | None = None
+    """The selection that keeps the pictures."""
 
 
 def embed(
@@ -73,6 +78,7 @@ def embed(
         {
             "openmofi.model": _lasting_name(str(model)) if isinstance(model, (str, Path)) else "",
             "openmofi.root": str(places.root.resolve()),
+            "openmofi.selection": str(places.selection.resolve()) if places.selection else "",
         }
     )
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
@@ -153,7 +159,7 @@ def find_places(path: Path | str) -> Places:
         tables.append(pairs.table.filter(pa.array(usable, pa.bool_())))
     if not any(map(len, tables)):
         raise _nothing_read(path, refused)
-    table = pa.concat_tables(tables).select(["key", "shard", "path", "offset", "size", "caption"])
+    table = pa.concat_tables(tables).select([*_PLACE, "caption", "url"])
     none = pa.array([[]] * len(table), pa.list_(pa.string()))
     return Places(table.append_column("entities", none), source.root, dict(refused))
 
@@ -162,10 +168,13 @@ def _selected_places(path: Path) -> Places:
     keep = pq.read_table(path / "keep.parquet")
     ids = pq.read_table(path / "vocabulary.parquet")["id"].to_pylist()
     entities = [[ids[c] for c in classes] for classes in keep["classes"].to_pylist()]
-    table = keep.select(["key", "shard", "path", "offset", "size", "caption"])
+    known = {"scores": "label_scores", "text_area": "text_area", "row": "labels_row"}
+    carried = {name: name for name in (*_PLACE, "caption", "url")} | known
+    carried = {name: new for name, new in carried.items() if name in keep.column_names}
+    table = keep.select(list(carried)).rename_columns(list(carried.values()))
     table = table.append_column("entities", pa.array(entities, pa.list_(pa.string())))
     root = json.loads((path / "card.json").read_text())["input"]
-    return Places(table, open_root(root), {})
+    return Places(table, open_root(root), {}, path)
 
 
 def encode_places(
@@ -196,16 +205,18 @@ def encode_places(
 
 def _with_vectors(rows: pa.Table, vectors: np.ndarray, table_schema: pa.Schema) -> pa.Table:
     halves = pa.array(vectors.astype(np.float16).ravel())
-    columns = {
-        "id": rows["key"],
-        **{name: rows[name] for name in ("shard", "path", "offset", "size", "caption", "entities")},
-        "vector": pa.FixedSizeListArray.from_arrays(halves, vectors.shape[1]),
-    }
-    return pa.table({name: columns[name] for name in table_schema.names}, schema=table_schema)
+    vector = pa.FixedSizeListArray.from_arrays(halves, vectors.shape[1])
+    rows = rows.rename_columns({"key": "id"}).append_column("vector", vector)
+    for field in table_schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(table_schema.names).cast(table_schema)
 
 
 def read_vectors(path: Path | str) -> tuple[pa.Table, np.ndarray]:
     """Returns (the table without its vectors, float32 [n, dim]).
+
+    Columns of schema.embeddings that an older file lacks are null; further ones stay.
 
     Raises:
         InputError: it is not the output of `embed`, or empty.
@@ -217,13 +228,16 @@ def read_vectors(path: Path | str) -> tuple[pa.Table, np.ndarray]:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(path)!r} is not a readable Parquet file: {error}.") from None
-    missing = [name for name in schema.embeddings(1).names if name not in table.column_names]
+    missing = [name for name in _REQUIRED if name not in table.column_names]
     if missing:
         raise InputError(
             f"{str(path)!r} has no column {', '.join(missing)}; make it with `openmofi embed`."
         )
     if not len(table):
         raise InputError(f"{str(path)!r} holds no vectors; make it with `openmofi embed`.")
+    for field in schema.embeddings(1):
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
     column = table["vector"].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     return table.drop_columns(["vector"]), flat.reshape(len(table), -1)

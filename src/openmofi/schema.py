@@ -119,6 +119,7 @@ LABELS = pa.schema(
 KEEP = pa.schema(
     [
         *[field for field in PAIRS if field.name not in ("status", "error")],
+        ("text_area", pa.float32()),  # as in LABELS
         ("row", pa.int64()),  # row in the labels of its shard
         ("classes", pa.list_(pa.int32())),  # rows of vocabulary.parquet
         ("scores", pa.list_(pa.float32())),
@@ -181,7 +182,32 @@ def embeddings(dim: int) -> pa.Schema:
             ("offset", pa.int64()),
             ("size", pa.int64()),
             ("caption", pa.string()),
+            ("url", pa.string()),
             ("entities", pa.list_(pa.string())),
+            # Of pictures that a selection keeps, else empty or null.
+            ("label_scores", pa.list_(pa.float32())),
+            ("text_area", pa.float32()),
+            ("labels_row", pa.int64()),  # row in the labels of its shard
             ("vector", pa.list_(pa.float16(), dim)),
         ]
     )
+
+
+# index/part-N/rows.parquet; one row per vector.
+INDEX_ROWS = pa.schema(
+    [
+        *[field for field in embeddings(1) if field.name != "vector"],
+        ("source", pa.string()),  # host of the url, else the shard
+        ("origin", pa.int32()),  # which of part.json's origins the picture lies in
+    ]
+)
+
+# index/part-N/entities.parquet; the entities of its rows.
+INDEX_ENTITIES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("label", pa.string()),  # the id where the knowledge base has no name
+        ("description", pa.string()),
+        ("types", pa.list_(pa.string())),
+    ]
+)

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import fruit
-from openmofi import folders, schema
+from indexed import write_embeddings
+from openmofi import folders
 from openmofi.config import IndexSettings
 from openmofi.embed import embed, read_vectors
 from openmofi.errors import InputError
@@ -18,19 +19,7 @@ DIM = 16
 
 
 def _embeddings(path, vectors, entities=None):
-    count = len(vectors)
-    columns = {
-        "id": [f"r{i}" for i in range(count)],
-        "shard": ["a.tar"] * count,
-        "path": [""] * count,
-        "offset": list(range(count)),
-        "size": [1] * count,
-        "caption": [f"caption {i}" for i in range(count)],
-        "entities": entities or [[] for _ in range(count)],
-        "vector": [v.astype(np.float16) for v in vectors],
-    }
-    pq.write_table(pa.table(columns, schema=schema.embeddings(vectors.shape[1])), path)
-    return path
+    return write_embeddings(path, vectors, **({"entities": entities} if entities else {}))
 
 
 @pytest.fixture
@@ -90,7 +79,7 @@ def test_a_hit_says_where_its_picture_lies(tmp_path, vectors):
     [hit] = index.search(vectors[42], k=1)
     assert (hit.row, hit.id, hit.caption, hit.shard) == (42, "r42", "caption 42", "a.tar")
     assert hit.score == pytest.approx(1.0, abs=1e-3)
-    assert index.place(hit.row) == {"shard": "a.tar", "offset": 42, "size": 1, "path": ""}
+    assert (hit.source, hit.url, hit.label_scores, hit.text_area) == ("a.tar", "", (), None)
 
 
 def test_more_results_than_rows_gives_all_rows_once(tmp_path, vectors):
@@ -115,7 +104,7 @@ def test_a_build_that_dies_leaves_the_old_index(tmp_path, vectors, monkeypatch):
     def die(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("openmofi.search.index.pq.write_table", die)
+    monkeypatch.setattr("openmofi.search.part.pq.write_table", die)
     with pytest.raises(OSError, match="No space"):
         Index.build(source, tmp_path / "i")
     assert len(Index.open(tmp_path / "i")) == 10
@@ -129,7 +118,10 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path, vectors):
     assert (photos / "000.jpg").is_file()
 
 
-@pytest.mark.parametrize("part", ["faiss.index", "rows.parquet", "meta.json"])
+@pytest.mark.parametrize(
+    "part",
+    ["part-0001/vectors.faiss", "part-0001/rows.parquet", "part-0001/part.json", "meta.json"],
+)
 def test_a_damaged_index_says_so(tmp_path, vectors, part):
     Index.build(_embeddings(tmp_path / "e.parquet", vectors), tmp_path / "i")
     (tmp_path / "i" / part).write_bytes(b"damage")
@@ -191,15 +183,15 @@ def test_tags_without_training_go_by_the_entities_texts(shop, nano_dir):
     assert {t.id for t in tags} == {"red", "green", "lime", "plum"}
     assert [t.score for t in tags] == sorted((t.score for t in tags), reverse=True)
     assert [t.score for t in tags] == pytest.approx(model.encode_texts(texts) @ picture, abs=1e-5)
-    assert {t.evidence for t in tags} == {"text"}
+    assert [t.evidence.text_score for t in tags] == pytest.approx([t.score for t in tags], abs=1e-5)
+    assert {t.evidence.class_score for t in tags} == {None}
 
 
-def test_unreadable_pictures_are_named_and_the_others_tagged(shop, nano_dir):
-    (shop / "bad.jpg").write_bytes(b"bad")
+def test_a_picture_that_cannot_be_read_is_named(shop, nano_dir):
     tagger = Tagger(str(nano_dir), shop / "kb")
-    good = shop / "photos/000.jpg"
-    tags, unreadable = tagger.tag_readable([shop / "bad.jpg", good, shop / "gone.jpg"], k=1)
-    assert list(tags) == [good]
-    assert ["bad.jpg" in unreadable[0], "gone.jpg" in unreadable[1]] == [True, True]
-    with pytest.raises(InputError, match="Cannot read the picture"):
+    for path in (shop / "bad.jpg", shop / "gone.jpg"):
+        (shop / "bad.jpg").write_bytes(b"bad")
+        with pytest.raises(InputError, match=f"Cannot read the picture .*{path.name}"):
+            tagger.tag([path])
+    with pytest.raises(InputError, match="Cannot read the picture given"):
         tagger.tag([b"bytes that are no picture"])

@@ -9,7 +9,9 @@ from openmofi.cli import (
     models,
     names,
     reinforcing,
+    searching,
     selections,
+    tagging,
     use,
 )
 from openmofi.cli.app import app, main
@@ -25,6 +27,8 @@ __all__ = [
     "models",
     "names",
     "reinforcing",
+    "searching",
     "selections",
+    "tagging",
     "use",
 ]

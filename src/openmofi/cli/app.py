@@ -17,7 +17,8 @@ app = App(
     help=(
         "Turn noisy image-caption pairs into entity-labelled images, train encoders on them, and "
         "search with them. The verbs in order: kb build, link, label, select, inspect, train, "
-        "embed, evaluate, index, search, tag. `openmofi demo` runs them all on a built-in world."
+        "embed, evaluate, index, search, tag. `openmofi demo` runs them all on a built-in "
+        "world."
     ),
     help_format="plaintext",
 )
@@ -25,6 +26,10 @@ kb_app = App(name="kb", help="Build a knowledge base, or look into one.")
 app.command(kb_app)
 evaluate_app = App(name="evaluate")
 app.command(evaluate_app)
+index_app = App(name="index")
+app.command(index_app)
+tag_app = App(name="tag")
+app.command(tag_app)
 
 Flags = Parameter(name="*")
 """Spreads a settings dataclass into one flag per field."""

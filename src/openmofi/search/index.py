@@ -1,28 +1,32 @@
-"""A vector index on disk: embeddings.parquet -> index/{faiss.index, rows.parquet, meta.json}.
+"""A vector index on disk: embeddings.parquet -> index/{meta.json, part-0001/, …}.
 
-Exact below 100,000 vectors, HNSW above. Every entity keeps a posting list, so a search for one
-entity's images is exact whatever the index: filtering inside HNSW finds almost nothing when few
-rows pass.
+Rows are added as further parts and deleted by a list of their numbers; meta.json, replaced at the
+end of each change, names what counts. A kill leaves the old index or the new one. Row numbers stay
+until `compact`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from openmofi.config import IndexSettings
-from openmofi.embed import read_vectors
-from openmofi.errors import InputError
-from openmofi.folders import check_replaceable, new_folder
+from openmofi.errors import InputError, MismatchError
+from openmofi.search.filters import Filter
+from openmofi.search.labels import Labels, Types
+from openmofi.search.part import Part
+from openmofi.search.passing import count_facets, passing_rows
 
-_EXACT_BELOW = 100_000
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -31,77 +35,146 @@ class Hit:
 
     row: int
     id: str
-    score: float
-    """Cosine; for a search by entity alone, cosine with the entity's mean vector."""
+    score: float | None
+    """Cosine with what was asked for; None where nothing was."""
     path: str
     shard: str
     caption: str
+    url: str
+    source: str
     entities: tuple[str, ...]
+    label_scores: tuple[float, ...]
+    """One per entity, or none at all."""
+    text_area: float | None
 
 
 class Index:
     """Vectors, what is known of each, and which rows show which entity."""
 
-    def __init__(self, folder: Path, faiss_index, rows: pa.Table, meta: dict):
-        self.folder, self.rows, self.meta = folder, rows, meta
-        self._faiss = faiss_index
-        self._postings: dict[str, np.ndarray] | None = None
+    def __init__(self, folder: Path, meta: dict[str, Any], stamp: tuple[int, int]):
+        self.folder, self.meta, self._stamp = folder, meta, stamp
+        self.parts = [Part(folder / name, ef_search=meta["ef_search"]) for name in meta["parts"]]
+        self._begins = np.cumsum([0, *map(len, self.parts)])
+        self.num_rows = int(self._begins[-1])
+        self._deleted: np.ndarray | None = None
+        if meta["deleted"]:
+            self._deleted = np.zeros(self.num_rows, bool)
+            self._deleted[np.load(folder / meta["deleted"])] = True
 
     @staticmethod
-    def build(source: Path | str, out: Path | str, settings: IndexSettings | None = None) -> Index:
+    def build(
+        source: Path | str,
+        out: Path | str,
+        settings: IndexSettings | None = None,
+        *,
+        kb: Path | str | None = None,
+    ) -> Index:
         """Builds an index from the output of `embed`; an old one is replaced at the end.
+
+        Args:
+            source: the Parquet file.
+            out: directory to write.
+            settings: how to find the near ones.
+            kb: knowledge base with the names and types of entities; the default is the one of the
+                selection that was embedded.
 
         Raises:
             InputError: the source is not such an output, or holds no row.
         """
-        import faiss
+        from openmofi.search import changes
 
-        settings, out = settings or IndexSettings(), Path(out)
-        check_replaceable(out, _is_index, "an index")
-        rows, vectors = read_vectors(source)
-        vectors = np.ascontiguousarray(vectors)
-        faiss.normalize_L2(vectors)
-        kind = settings.kind
-        if kind == "auto":
-            kind = "flat" if len(rows) < _EXACT_BELOW else "hnsw"
-        index = _empty_index(kind, vectors.shape[1], settings)
-        index.add(vectors)
-        stored = (rows.schema.metadata or {}).items()
-        meta = {
-            k.decode().removeprefix("openmofi."): v.decode()
-            for k, v in stored
-            if k.startswith(b"openmofi.")
-        }
-        meta |= {"kind": kind, "rows": len(rows), "dim": vectors.shape[1]}
-        _save(out, index, rows, meta)
+        changes.build(source, Path(out), settings or IndexSettings(), kb=kb)
         return Index.open(out)
 
     @staticmethod
     def open(folder: Path | str) -> Index:
-        """Opens an index.
+        """Opens an index; its vectors are mapped into memory.
 
         Raises:
-            InputError: it is not one.
+            InputError: it is not one, or damaged.
+            MismatchError: an older OpenMOFI made it.
         """
-        import faiss
-
         folder = Path(folder)
-        if not _is_index(folder):
+        if not is_index(folder):
             raise InputError(f"{str(folder)!r} is no index; make one with `openmofi index`.")
         try:
+            stamp = _stamp(folder)
             meta = json.loads((folder / "meta.json").read_text())
-            index = faiss.read_index(str(folder / "faiss.index"))
-            return Index(folder, index, pq.read_table(folder / "rows.parquet"), meta)
-        except (OSError, ValueError, RuntimeError):  # faiss tells of damage by RuntimeError
+            version = meta.get("format_version")
+            if version == FORMAT_VERSION:
+                return Index(folder, meta, stamp)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+            # faiss tells of damage by RuntimeError
             raise InputError(
                 f"The index {str(folder)!r} is damaged; make it again with `openmofi index`."
             ) from None
+        raise MismatchError(
+            f"The index {str(folder)!r} has format {version}, this OpenMOFI needs "
+            f"{FORMAT_VERSION}; make it again with `openmofi index`."
+        )
+
+    def add(self, source: Path | str) -> Index:
+        """Adds the output of `embed`; rows for pictures that are here already replace the old ones.
+
+        Returns:
+            The index as it is now; `self` stays what it was.
+
+        Raises:
+            InputError: the vectors are of another width, or of another model.
+            MismatchError: another process changes the index, or has since it was opened.
+        """
+        from openmofi.search import changes
+
+        changes.add(self, source)
+        changes.merge_if_due(Index.open(self.folder))
+        return Index.open(self.folder)
+
+    def delete(self, rows: Sequence[int] | np.ndarray) -> Index:
+        """Deletes rows; returns the index as it is now.
+
+        Raises:
+            InputError: there is no such row.
+            MismatchError: as `add`.
+        """
+        from openmofi.search import changes
+
+        changes.delete(self, np.asarray(rows, np.int64))
+        return Index.open(self.folder)
+
+    def compact(self, settings: IndexSettings | None = None) -> Index:
+        """Writes the index anew, without what was deleted; rows are numbered anew."""
+        from openmofi.search import changes
+
+        changes.compact(self, settings or IndexSettings(ef_search=self.meta["ef_search"]))
+        return Index.open(self.folder)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.num_rows - (0 if self._deleted is None else int(self._deleted.sum()))
+
+    def is_current(self) -> bool:
+        """Tells whether the files are still those that were opened."""
+        try:
+            return _stamp(self.folder) == self._stamp
+        except OSError:
+            return False
+
+    @property
+    def generation(self) -> int:
+        """Rises with every change."""
+        return self.meta["generation"]
+
+    @property
+    def live(self) -> np.ndarray:
+        """Whether each row is still there."""
+        return np.ones(self.num_rows, bool) if self._deleted is None else ~self._deleted
 
     def search(
-        self, vector: Float[np.ndarray, " dim"], *, k: int = 10, entity: str | None = None
+        self,
+        vector: Float[np.ndarray, " dim"],
+        *,
+        k: int = 10,
+        entity: str | None = None,
+        filter: Filter | None = None,
     ) -> list[Hit]:
         """Returns the k rows nearest to a vector, best first.
 
@@ -109,91 +182,180 @@ class Index:
             vector: of the index's width; normalised here.
             k: how many.
             entity: only rows labelled with this id.
+            filter: only rows that pass it.
         """
-        vector = np.asarray(vector, dtype=np.float32)
-        vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
-        if entity is not None:
-            rows = self.rows_of(entity)
-            scores = self.vectors(rows) @ vector
-            order = np.argsort(-scores, kind="stable")[:k]
-            return self._hits(rows[order], scores[order])
-        if k < 1:
-            return []
-        scores, rows = self._faiss.search(vector[None], min(k, len(self)))
-        found = rows[0] >= 0
-        return self._hits(rows[0][found], scores[0][found])
+        wanted = filter or Filter(entities=() if entity is None else (entity,))
+        rows, scores, _ = self.nearest(vector, k=k, passing=self.passing(wanted))
+        return self.hits(rows, scores)
+
+    def nearest(
+        self, vector: Float[np.ndarray, " dim"], *, k: int, passing: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Returns (rows, cosines, "exact" or "approximate"), best first.
+
+        Args:
+            vector: of the index's width; normalised here.
+            k: how many.
+            passing: bool per row; None: every row that is not deleted.
+        """
+        query = np.ascontiguousarray(vector, dtype=np.float32)
+        query = query / max(float(np.linalg.norm(query)), 1e-12)
+        if passing is None and self._deleted is not None:
+            passing = ~self._deleted
+        rows, scores, plan = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], "exact"
+        for begin, part in self.begins():
+            own = None if passing is None else passing[begin : begin + len(part)]
+            (found, cosines), exact = part.nearest(query, max(k, 0), own)
+            rows.append(found + begin)
+            scores.append(cosines)
+            plan = plan if exact else "approximate"
+        row, score = np.concatenate(rows), np.concatenate(scores)
+        best = np.lexsort((row, -score))[: max(k, 0)]
+        return row[best], score[best], plan
+
+    def passing(self, filter: Filter) -> np.ndarray | None:
+        """Returns whether each row passes; None where there is nothing to pass."""
+        if not filter:
+            return None if self._deleted is None else ~self._deleted
+        return passing_rows(self, filter) & self.live
 
     def search_entity(self, entity: str, *, k: int = 10) -> list[Hit]:
         """Returns the most typical images of an entity: nearest to the mean of all its images."""
+        mean = self.mean_of(entity)
+        return [] if mean is None else self.search(mean, k=k, entity=entity)
+
+    def mean_of(self, entity: str) -> Float[np.ndarray, " dim"] | None:
+        """Returns the mean of an entity's vectors, not normalised; None if no image shows it."""
         rows = self.rows_of(entity)
-        if not len(rows):
-            return []
-        return self.search(self.vectors(rows).mean(0), k=k, entity=entity)
+        return self.vectors(rows).mean(0) if len(rows) else None
 
     def rows_of(self, entity: str) -> np.ndarray:
         """Returns the rows labelled with an entity."""
-        if self._postings is None:
-            self._postings = _postings(self.rows["entities"])
-        return self._postings.get(entity, np.zeros(0, dtype=np.int64))
+        rows = self.labels.rows_of(entity)
+        return rows if self._deleted is None else rows[~self._deleted[rows]]
+
+    def rows_with_ids(self, ids: Sequence[str]) -> np.ndarray:
+        """Returns whether each row has one of some ids."""
+        return pc.is_in(self.rows["id"], value_set=pa.array(ids, pa.string())).to_numpy()
+
+    def entity_counts(self) -> dict[str, int]:
+        """Returns entity id -> images, most images first."""
+        live = self.live[self.labels.row]
+        counts = np.bincount(self.labels.code[live], minlength=len(self.labels.ids))
+        order = np.argsort(-counts, kind="stable")
+        return {self.labels.ids[i]: int(counts[i]) for i in order.tolist() if counts[i]}
 
     def vectors(self, rows: np.ndarray) -> Float[np.ndarray, "n dim"]:
         """Returns the stored vectors of rows."""
-        if not len(rows):
-            return np.zeros((0, self.meta["dim"]), dtype=np.float32)
-        return self._faiss.reconstruct_batch(np.asarray(rows, dtype=np.int64))
+        rows = np.asarray(rows, np.int64)
+        found = np.zeros((len(rows), self.meta["dim"]), np.float32)
+        for mine, part, own in self._by_part(rows):
+            found[mine] = part.vectors[own]
+        return found
 
-    def place(self, row: int) -> dict:
-        """Returns where a row's picture lies, for `pairs.ImageReader`."""
-        return {n: self.rows[n][row].as_py() for n in ("shard", "offset", "size", "path")}
+    @cached_property
+    def labels(self) -> Labels:
+        """Which rows show which entity."""
+        return Labels(self.rows)
 
-    def _hits(self, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
-        taken = self.rows.take(pa.array(rows, pa.int64())).to_pylist()
+    @cached_property
+    def types(self) -> Types:
+        """The types of the entities."""
+        return Types(self.entities, self.labels.ids)
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """What is known of each row: schema.INDEX_ROWS."""
+        return pa.concat_tables([part.rows for part in self.parts]).combine_chunks()
+
+    @cached_property
+    def entities(self) -> pa.Table:
+        """Columns id, label, description, types and images; most images first."""
+        counts = self.entity_counts()
+        known: dict[str, dict[str, Any]] = {}
+        for part in reversed(self.parts):
+            known |= {entity["id"]: entity for entity in part.entities.to_pylist()}
+        schema = self.parts[0].entities.schema.append(pa.field("images", pa.int64()))
+        rows = [known[entity] | {"images": count} for entity, count in counts.items()]
+        return pa.Table.from_pylist(rows, schema=schema)
+
+    def facets(self, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
+        """Returns how many of some rows have each entity, type and source; the 50 most frequent."""
+        return count_facets(self, rows)
+
+    def map_points(self) -> Float[np.ndarray, "rows 2"] | None:
+        """Returns where rows lie on the map, from 0 to 1; NaN: added since it was made."""
+        if not self.meta["map"]:
+            return None
+        points = np.load(self.folder / self.meta["map"], mmap_mode="r")
+        missing = self.num_rows - len(points)
+        return np.r_[points, np.full((missing, 2), np.nan, np.float32)] if missing else points
+
+    def read_picture(self, row: int) -> bytes:
+        """Returns the encoded picture of a row.
+
+        Raises:
+            OSError: its file is gone, or shorter than it was.
+        """
+        [(_, part, own)] = self._by_part(np.array([row]))
+        place = part.rows.slice(int(own[0]), 1).to_pylist()[0]
+        return part.readers[place["origin"]].read(place)
+
+    def selection_place(self, row: int) -> tuple[Path, str, int] | None:
+        """Returns (selection, shard, row of the shard's labels) of a row; None: it has none."""
+        [(_, part, own)] = self._by_part(np.array([row]))
+        place = part.rows.slice(int(own[0]), 1).to_pylist()[0]
+        selection = part.origins[place["origin"]].selection
+        if not selection or place["labels_row"] is None:
+            return None
+        return Path(selection), place["shard"], place["labels_row"]
+
+    def hits(self, rows: np.ndarray, scores: np.ndarray | None = None) -> list[Hit]:
+        """Returns what is known of rows."""
+        taken = self.rows.take(pa.array(np.asarray(rows, np.int64))).to_pylist()
+        cosines = [None] * len(taken) if scores is None else np.asarray(scores).tolist()
         return [
             Hit(
-                row=int(row),
+                row=row,
                 id=data["id"],
-                score=float(score),
+                score=score,
                 path=data["path"],
                 shard=data["shard"],
-                caption=data["caption"],
+                caption=data["caption"] or "",
+                url=data["url"] or "",
+                source=data["source"],
                 entities=tuple(data["entities"] or ()),
+                label_scores=tuple(data["label_scores"] or ()),
+                text_area=data["text_area"],
             )
-            for row, score, data in zip(rows, scores, taken, strict=True)
+            for row, score, data in zip(np.asarray(rows).tolist(), cosines, taken, strict=True)
         ]
 
+    def begins(self) -> Iterator[tuple[int, Part]]:
+        """Yields the first row of each part, and the part."""
+        yield from zip(self._begins[:-1].tolist(), self.parts, strict=True)
 
-def _empty_index(kind: str, dim: int, settings: IndexSettings):
-    import faiss
+    def _by_part(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Part, np.ndarray]]:
+        """Yields (which of the rows, their part, their numbers in it).
 
-    if kind == "flat":
-        return faiss.IndexFlatIP(dim)
-    index = faiss.IndexHNSWFlat(dim, settings.hnsw_links, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = settings.ef_construction
-    index.hnsw.efSearch = settings.ef_search
-    return index
-
-
-def _is_index(folder: Path) -> bool:
-    return (folder / "meta.json").is_file() and (folder / "faiss.index").is_file()
-
-
-def _save(out: Path, index, rows: pa.Table, meta: dict) -> None:
-    import faiss
-
-    with new_folder(out) as partial:
-        faiss.write_index(index, str(partial / "faiss.index"))
-        pq.write_table(rows, partial / "rows.parquet")
-        (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+        Raises:
+            InputError: there is no such row.
+        """
+        for row in rows[(rows < 0) | (rows >= self.num_rows)][:1].tolist():
+            raise InputError(f"The index has no row {row}; expected 0 to {self.num_rows - 1}.")
+        numbers = np.searchsorted(self._begins, rows, "right") - 1
+        for number in np.unique(numbers).tolist():
+            mine = np.flatnonzero(numbers == number)
+            yield mine, self.parts[number], rows[mine] - self._begins[number]
 
 
-def _postings(entities: pa.ChunkedArray) -> dict[str, np.ndarray]:
-    column = entities.combine_chunks()
-    rows = pc.list_parent_indices(column).to_numpy()
-    codes = column.flatten().dictionary_encode()
-    number = codes.indices.to_numpy()
-    order = np.argsort(number, kind="stable")
-    bounds = np.searchsorted(number[order], np.arange(len(codes.dictionary) + 1))
-    return {
-        entity: rows[order[bounds[i] : bounds[i + 1]]].astype(np.int64)
-        for i, entity in enumerate(codes.dictionary.to_pylist())
-    }
+def is_index(folder: Path) -> bool:
+    """Tells whether a folder is an index, be it of an older format."""
+    return (folder / "meta.json").is_file() and (
+        any(folder.glob("part-*")) or (folder / "faiss.index").is_file()
+    )
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    state = (folder / "meta.json").stat()
+    return state.st_ino, state.st_mtime_ns

@@ -1,12 +1,14 @@
-"""Tagging: pictures -> the entities they show, with the evidence for each."""
+"""Tagging: pictures -> the entities they show, how sure that is, and the evidence for each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
@@ -14,7 +16,27 @@ from openmofi.model import MofiModel, load_model
 from openmofi.model.class_rows import FOLDER, load_head_rows
 from openmofi.model.transform import Picture
 from openmofi.pairs import PICTURE_ERRORS
+from openmofi.search.abstain import FILE, Calibration
+from openmofi.search.index import Hit, Index
 from openmofi.search.query import reason_of
+
+_MOST_TEXTS = 200_000
+"""Entities that are encoded for a model without class rows; more take too long."""
+_NUM_NEAREST = 3
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Why an entity is named; None: not known."""
+
+    class_score: float | None
+    """Cosine with the class row that training left."""
+    text_score: float
+    """Cosine with "label: description"."""
+    prior: float | None
+    """The entity's share of the popularity of all that may be named."""
+    nearest: tuple[Hit, ...]
+    """The nearest images that an index has of it."""
 
 
 @dataclass(frozen=True)
@@ -26,26 +48,59 @@ class Tag:
     description: str
     score: float
     """Cosine with the entity's class row, or with its text if the model was not trained on it."""
-    evidence: str
-    """class row | text."""
+    probability: float | None
+    """How probably the picture shows it, by the calibration; only of the best entity."""
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of a picture."""
+
+    tags: tuple[Tag, ...]
+    """The likeliest entities, best first, also of a picture of which nothing should be said."""
+    abstains: bool
+    """The best entity is too uncertain for the error rate that was asked for."""
+    reason: str
+    """Why, in a sentence."""
 
 
 class Tagger:
     """Class rows and entity texts of a model and a knowledge base, ready to compare with."""
 
-    def __init__(self, model: MofiModel | str | Path, kb: Path | str | KnowledgeBase):
+    def __init__(
+        self,
+        model: MofiModel | str | Path,
+        kb: Path | str | KnowledgeBase,
+        *,
+        index: Index | Path | str | None = None,
+        head: Path | str | None = None,
+    ):
+        """Reads the class rows, or encodes the entities' texts.
+
+        Args:
+            model: a run's model directory (its class rows are used), or any dual encoder (the
+                texts of the index's entities are, or of all).
+            kb: knowledge base with the entities' names.
+            index: labelled images to show as evidence.
+            head: directory of the model, where `model` is already loaded.
+
+        Raises:
+            InputError: none of the entities is in the knowledge base, or there are too many.
+        """
         self.kb = kb if isinstance(kb, KnowledgeBase) else KnowledgeBase.open(Path(kb))
         self.model = load_model(model) if isinstance(model, (str, Path)) else model
-        head = Path(model) / FOLDER if isinstance(model, (str, Path)) else None
-        if head is not None and head.is_dir():
-            rows, self.ids = load_head_rows(head)
-            self._vectors, self._evidence = rows.numpy(), "class row"
+        self.index = Index.open(index) if isinstance(index, (str, Path)) else index
+        folder = head if isinstance(model, MofiModel) else model
+        self.folder = Path(folder) if folder is not None else None
+        self._text_vectors: dict[str, np.ndarray] = {}
+        if self.folder is not None and (self.folder / FOLDER).is_dir():
+            rows, self.ids = load_head_rows(self.folder / FOLDER)
+            self.vectors, self.basis = rows.numpy(), "class row"
         else:
-            self.ids = self.kb.ids.to_pylist()
-            texts = self.kb.entity_text(list(range(len(self.ids))))
-            self._vectors, self._evidence = self.model.encode_texts(texts), "text"
-        known = {self.kb.row_of(entity) for entity in self.ids}
-        if known == {None}:
+            self.ids = self._ids_to_encode()
+            self.vectors, self.basis = self._texts_of(self.ids), "text"
+        if not any(self.kb.row_of(entity) is not None for entity in self.ids):
             raise InputError("The model's entities are not in this knowledge base; pass another.")
 
     def tag(self, pictures: Sequence[Picture], *, k: int = 5) -> list[list[Tag]]:
@@ -54,42 +109,151 @@ class Tagger:
         Raises:
             InputError: a picture cannot be read.
         """
+        vectors = np.concatenate([self.encode(picture) for picture in pictures])
+        return [list(answer.tags) for answer in self.answer(vectors, k=k)]
+
+    def answer(
+        self,
+        vectors: Float[np.ndarray, "n dim"],
+        *,
+        k: int = 5,
+        calibration: Calibration | None = None,
+        error_rate: float | None = None,
+        unknown: float = 0.0,
+    ) -> list[Answer]:
+        """Names what encoded pictures show, or abstains.
+
+        Args:
+            vectors: unit vectors of pictures.
+            k: entities per picture.
+            calibration: how scores and errors go together; gives probabilities.
+            error_rate: share of the answers that may be wrong; needs a calibration. None: never
+                abstains.
+            unknown: share of the pictures that show no entity the model knows.
+
+        Raises:
+            SettingsError: k or a share is out of bounds, or the calibration is missing.
+        """
         if k < 1:
             raise SettingsError(f"k, the number of entities, cannot be {k}; expected at least 1.")
-        vectors = np.concatenate([self._encode(picture) for picture in pictures])
-        similarity = vectors @ self._vectors.T
+        threshold = -np.inf
+        if error_rate is not None:
+            if calibration is None:
+                raise SettingsError(
+                    "An error rate needs a calibration; make one with `openmofi tag calibrate`."
+                )
+            threshold = calibration.threshold(error_rate, unknown=unknown)
+        similarity = vectors @ self.vectors.T
         best = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        scores = np.take_along_axis(similarity, best, 1)
+        sure = [None] * len(vectors)
+        if calibration is not None:
+            sure = calibration.probability(scores[:, 0], unknown=unknown).tolist()
         return [
-            [self._tag(int(entity), float(similarity[i, entity])) for entity in row]
-            for i, row in enumerate(best)
+            self._answer(vectors[i], best[i], scores[i], sure[i], threshold, error_rate)
+            for i in range(len(vectors))
         ]
 
-    def tag_readable(
-        self, paths: Sequence[Path], *, k: int = 5
-    ) -> tuple[dict[Path, list[Tag]], list[str]]:
-        """Returns (the entities of each picture that can be read, why the others cannot)."""
-        tags, unreadable = {}, []
-        for path in paths:
-            try:
-                tags[path] = self.tag([path], k=k)[0]
-            except InputError as error:
-                unreadable.append(str(error))
-        return tags, unreadable
+    def encode(self, picture: Picture) -> Float[np.ndarray, "1 dim"]:
+        """Returns the unit vector of a picture.
 
-    def _encode(self, picture: Picture) -> np.ndarray:
+        Raises:
+            InputError: it cannot be read.
+        """
         try:
             return self.model.encode_images([picture])
         except PICTURE_ERRORS as error:
             name = repr(str(picture)) if isinstance(picture, (str, Path)) else "given"
             raise InputError(f"Cannot read the picture {name}: {reason_of(error)}.") from None
 
-    def _tag(self, entity: int, score: float) -> Tag:
-        row = self.kb.row_of(self.ids[entity])
+    def stored_calibration(self) -> Calibration | None:
+        """Returns the calibration that lies in the model's directory, if one does."""
+        if self.folder is None or not (self.folder / FILE).is_file():
+            return None
+        return Calibration.read(self.folder / FILE)
+
+    def _ids_to_encode(self) -> list[str]:
+        if self.index is not None:
+            return self.index.entities["id"].to_pylist()
+        if len(self.kb) > _MOST_TEXTS:
+            raise InputError(
+                f"The model has no class rows, and the knowledge base has {len(self.kb):,} "
+                "entities to compare with; pass --index, whose entities will be taken."
+            )
+        return self.kb.ids.to_pylist()
+
+    def _texts_of(self, ids: Sequence[str]) -> Float[np.ndarray, "n dim"]:
+        """Returns the vectors of entities' texts, each encoded once."""
+        new = [entity for entity in dict.fromkeys(ids) if entity not in self._text_vectors]
+        if new:
+            rows = {entity: self.kb.row_of(entity) for entity in new}
+            texts = [e if row is None else self.kb.entity_text([row])[0] for e, row in rows.items()]
+            self._text_vectors |= zip(new, self.model.encode_texts(texts), strict=True)
+        return np.stack([self._text_vectors[entity] for entity in ids])
+
+    def _answer(
+        self,
+        vector: np.ndarray,
+        best: np.ndarray,
+        scores: np.ndarray,
+        probability: float | None,
+        threshold: float,
+        error_rate: float | None,
+    ) -> Answer:
+        texts = self._texts_of([self.ids[entity] for entity in best]) @ vector
+        tags = tuple(
+            self._tag(
+                vector, int(entity), float(scores[i]), float(texts[i]), None if i else probability
+            )
+            for i, entity in enumerate(best)
+        )
+        abstains = bool(scores[0] < threshold)
+        if error_rate is None:
+            return Answer(tags, False, "No error rate was asked for.")
+        if np.isinf(threshold):
+            why = "no score is sure enough"
+        else:
+            why = f"the best scores {scores[0]:.3f}, {'below' if abstains else 'at least'} the "
+            why += f"{threshold:.3f} needed"
+        return Answer(tags, abstains, f"For an error rate of {error_rate:g}, {why}.")
+
+    def _tag(
+        self,
+        vector: np.ndarray,
+        entity: int,
+        score: float,
+        text_score: float,
+        probability: float | None,
+    ) -> Tag:
+        identifier = self.ids[entity]
+        row = self.kb.row_of(identifier)
         label = description = ""
         if row is not None:
             label = self.kb.texts.label[row].as_py()
             description = self.kb.texts.description[row].as_py()
-        return Tag(self.ids[entity], label, description, score, self._evidence)
+        evidence = Evidence(
+            class_score=score if self.basis == "class row" else None,
+            text_score=text_score,
+            prior=self._priors.get(identifier),
+            nearest=() if self.index is None else self._nearest(vector, identifier),
+        )
+        return Tag(identifier, label, description, score, probability, evidence)
+
+    def _nearest(self, vector: np.ndarray, entity: str) -> tuple[Hit, ...]:
+        assert self.index is not None
+        passing = np.zeros(self.index.num_rows, bool)
+        passing[self.index.rows_of(entity)] = True
+        rows, scores, _ = self.index.nearest(vector, k=_NUM_NEAREST, passing=passing)
+        return tuple(self.index.hits(rows, scores))
+
+    @cached_property
+    def _priors(self) -> dict[str, float]:
+        """Popularity of each entity that may be named, as a share of all of theirs."""
+        rows = {entity: self.kb.row_of(entity) for entity in self.ids}
+        popularity = self.kb.entities(["prior"])["prior"].to_numpy()
+        found = {entity: float(popularity[row]) for entity, row in rows.items() if row is not None}
+        total = sum(found.values())
+        return {entity: value / total for entity, value in found.items()}
 
 
 def tag(

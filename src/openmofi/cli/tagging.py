@@ -1,0 +1,187 @@
+"""The verbs that name what pictures show: tag, and tag calibrate."""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from openmofi.cli.app import Json, tag_app
+from openmofi.cli.output import brief, print_json, print_table, say_next, say_wrote
+from openmofi.errors import InputError, OpenMOFIError
+
+if TYPE_CHECKING:
+    from openmofi.search.tag_files import Tagged
+
+
+@tag_app.default
+def tag(
+    model: str,
+    images: list[Path],
+    /,
+    *,
+    kb: Path,
+    k: int = 5,
+    index: Path | None = None,
+    error_rate: float | None = None,
+    unknown: float = 0.0,
+    calibration: Path | None = None,
+    out: Path | None = None,
+    xmp: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Annotated[bool, Json] = False,
+) -> None:
+    """Name the entities that pictures show, with the evidence; or say nothing where unsure.
+
+    Example: openmofi tag run/model photos --kb kb --error-rate 0.05 --out tags.csv
+
+    Parameters
+    ----------
+    model
+        Directory of a trained model, or any dual encoder.
+    images
+        Picture files, or folders of them.
+    kb
+        Knowledge base with the entities' names.
+    k
+        Entities per picture.
+    index
+        Labelled images, whose nearest ones are shown as evidence; for a model without class rows,
+        also the entities to choose from.
+    error_rate
+        Share of the answers that may be wrong: of pictures that are less sure, nothing is said.
+        Needs `openmofi tag calibrate`.
+    unknown
+        Share of the pictures that show nothing the model knows, as far as you can tell.
+    calibration
+        What `openmofi tag calibrate` wrote; the default lies in the model's directory.
+    out
+        A .csv or .jsonl file, which the same command continues.
+    xmp
+        Write the best entity of each picture as keyword into PICTURE.EXT.xmp beside it.
+    as_json
+        Print JSON.
+    """
+    from openmofi.search import Tagger
+    from openmofi.search import tag_files as files
+    from openmofi.search.abstain import Calibration
+
+    pictures = files.find_pictures(images)
+    tagger = Tagger(model, kb, index=index)
+    known = Calibration.read(calibration) if calibration else tagger.stored_calibration()
+    ask = partial(tagger.answer, k=k, calibration=known, error_rate=error_rate, unknown=unknown)
+    if out is not None:
+        tagged = files.write_tags(out, tagger, pictures, ask)
+        _say_tagged(out, tagged, skipped=len(pictures) - len(tagged))
+    elif xmp:
+        tagged = files.write_sidecars(tagger, pictures, ask)
+        _say_tagged(Path("PICTURE.EXT.xmp"), tagged, skipped=0)
+    else:
+        tagged = list(files.tag_all(tagger, pictures, ask))
+        _print_tags(tagged, as_json=as_json)
+    failed = [item for item in tagged if item.error]
+    if failed and out is None:
+        raise OpenMOFIError(
+            " ".join(f"Cannot read the picture {str(t.image)!r}: {t.error}." for t in failed)
+        )
+
+
+@tag_app.command
+def calibrate(
+    model: str,
+    /,
+    *,
+    data: Path,
+    kb: Path,
+    index: Path | None = None,
+    out: Path | None = None,
+    as_json: Annotated[bool, Json] = False,
+) -> None:
+    """Learn from labelled pictures how sure a model must be, for any error rate asked for later.
+
+    Example: openmofi tag calibrate run/model --data photos/held_out.csv --kb kb
+
+    Parameters
+    ----------
+    model
+        Directory of a trained model, or any dual encoder.
+    data
+        Pictures that the model was not trained on, with entity ids as labels, in any layout that
+        `openmofi evaluate` knows.
+    kb
+        Knowledge base with the entities' names.
+    index
+        For a model without class rows: its entities are those to choose from.
+    out
+        File to write; the default is tag_calibration.parquet in the model's directory.
+    as_json
+        Print JSON.
+    """
+    from openmofi.search import Tagger
+    from openmofi.search.abstain import FILE, measure
+
+    if out is None and not Path(model).is_dir():
+        raise InputError(f"The model {model!r} is no directory; say where to write with --out.")
+    tagger = Tagger(model, kb, index=index)
+    found = measure(tagger, data)
+    place = Path(model) / FILE if out is None else out
+    found.write(place)
+    rows = []
+    for rate in (0.01, 0.02, 0.05, 0.1, 0.2):
+        least = found.threshold(rate)
+        rows.append({"error_rate": rate, "least_score": least})
+        rows[-1] |= {"answered": float((found.score >= least).mean())}
+    if as_json:
+        print_json({"pictures": len(found.score), "right": float(found.right.mean()), "at": rows})
+        return
+    print_table(
+        ("error rate", "least score", "answered"),
+        [(f"{r['error_rate']:g}", f"{r['least_score']:.3f}", f"{r['answered']:.1%}") for r in rows],
+    )
+    print(f"wrote {place} ({len(found.score):,} pictures, {found.right.mean():.1%} right)")
+    say_next(f"openmofi tag {shlex.quote(model)} PICTURES --kb {kb} --error-rate 0.05")
+
+
+def _say_tagged(out: Path, tagged: list[Tagged], *, skipped: int) -> None:
+    silent = sum(t.answer is not None and t.answer.abstains for t in tagged)
+    dropped = {"abstained": silent} if silent else {}
+    for item in tagged:
+        if item.error:
+            dropped[item.error] = dropped.get(item.error, 0) + 1
+    say_wrote(out, len(tagged) - sum(dropped.values()), dropped, "pictures tagged")
+    if skipped:
+        print(f"{skipped:,} pictures were there already")
+
+
+def _print_tags(tagged: list[Tagged], *, as_json: bool) -> None:
+    from openmofi.search.tag_files import plain
+
+    read = [item for item in tagged if item.answer is not None]
+    if as_json:
+        print_json([plain(item) for item in read])
+    elif read:
+        print_table(
+            ("image", "score", "sure", "id", "label", "description", "text", "nearest"),
+            [row for item in read for row in _rows(item)],
+        )
+
+
+def _rows(item: Tagged) -> list[tuple[str, ...]]:
+    assert item.answer is not None
+    if item.answer.abstains:
+        return [(str(item.image), "", "", "-", "nothing: " + item.answer.reason, "", "", "")]
+    return [
+        (
+            str(item.image),
+            f"{tag.score:.3f}",
+            "" if tag.probability is None else f"{tag.probability:.0%}",
+            tag.id,
+            tag.label,
+            brief(tag.description, 60),
+            f"{tag.evidence.text_score:.3f}",
+            " ".join(f"{hit.id}:{hit.score:.2f}" for hit in tag.evidence.nearest),
+        )
+        for tag in item.answer.tags
+    ]

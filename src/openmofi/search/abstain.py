@@ -1,0 +1,183 @@
+"""When to say nothing: labelled pictures -> the least score at which answers err as often as asked.
+
+A score is the largest cosine with any entity. What it is worth is learnt from pictures that the
+model was not trained on, in two ways: whether the best entity is the right one, and how high the
+best of the others scores, which is what a picture of an unknown entity would get.
+
+Among the pictures that score at least t, the share of wrong answers is counted as (wrong + 1) /
+(answered + 1), the correction for few pictures of conformal risk control (arXiv 2208.02814).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float
+
+from openmofi.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from openmofi.search.tag import Tagger
+
+FILE = "tag_calibration.parquet"
+"""Its name in a model's directory."""
+_SCHEMA = pa.schema(
+    [("score", pa.float32()), ("right", pa.bool_()), ("unknown_score", pa.float32())]
+)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How labelled pictures scored; one element per picture."""
+
+    score: Float[np.ndarray, " n"]
+    """Of the best entity."""
+    right: Bool[np.ndarray, " n"]
+    """Whether that is the picture's."""
+    unknown_score: Float[np.ndarray, " n"]
+    """Of the best entity that is not the picture's."""
+
+    @staticmethod
+    def measure(
+        vectors: Float[np.ndarray, "n dim"],
+        labels: list[str],
+        entities: Float[np.ndarray, "entities dim"],
+        ids: list[str],
+    ) -> Calibration:
+        """Compares pictures of known labels with all entities.
+
+        Args:
+            vectors: of the pictures, unit length.
+            labels: the entity that each shows; one that is not among `ids` cannot be answered.
+            entities: unit vector of each entity.
+            ids: their ids.
+
+        Raises:
+            InputError: there are fewer than two entities, or no pictures.
+        """
+        if len(ids) < 2 or not len(vectors):
+            raise InputError(
+                f"Calibration needs pictures and at least 2 entities, not {len(vectors)} and "
+                f"{len(ids)}."
+            )
+        number = {entity: i for i, entity in enumerate(ids)}
+        truth = np.array([number.get(label, -1) for label in labels])
+        score, right, unknown = [], [], []
+        for start in range(0, len(vectors), 1024):
+            part = slice(start, start + 1024)
+            similarity = vectors[part] @ entities.T
+            best = similarity.argmax(1)
+            score.append(similarity.max(1))
+            right.append(best == truth[part])
+            known = np.flatnonzero(truth[part] >= 0)
+            similarity[known, truth[part][known]] = -np.inf
+            unknown.append(similarity.max(1))
+        return Calibration(*map(np.concatenate, (score, right, unknown)))
+
+    @staticmethod
+    def read(path: Path) -> Calibration:
+        """Reads what `write` wrote.
+
+        Raises:
+            InputError: there is no such file, or it is another one.
+        """
+        if not path.is_file():
+            raise InputError(
+                f"There is no calibration {str(path)!r}; make it with `openmofi tag calibrate`."
+            )
+        try:
+            table = pq.read_table(path, schema=_SCHEMA)
+        except (pa.ArrowInvalid, ValueError):
+            raise InputError(
+                f"{str(path)!r} is not a calibration; make it with `openmofi tag calibrate`."
+            ) from None
+        return Calibration(*(table[name].to_numpy() for name in _SCHEMA.names))
+
+    def write(self, path: Path) -> None:
+        """Writes a Parquet file with a row per picture."""
+        table = pa.table([self.score, self.right, self.unknown_score], schema=_SCHEMA)
+        partial = path.with_name(f".{path.name}.partial")
+        pq.write_table(table, partial)
+        partial.replace(path)
+
+    def threshold(self, error_rate: float, *, unknown: float = 0.0) -> float:
+        """Returns the least score to answer at; infinity where no score is good enough.
+
+        Args:
+            error_rate: share of answers that may be wrong.
+            unknown: share of the pictures to come that show no entity the model knows; each of
+                these is answered wrongly where it is answered.
+
+        Raises:
+            SettingsError: a share is out of bounds.
+        """
+        if not 0 < error_rate < 1:
+            raise SettingsError(f"The error rate cannot be {error_rate:g}; expected 0 to 1.")
+        score, right, weight = self._cases(unknown)
+        order = np.argsort(-score, kind="stable")
+        weight = weight[order] * len(self.score)
+        wrong = np.cumsum(weight * ~right[order])
+        answered = np.cumsum(weight)
+        last_of_equals = np.r_[score[order][1:] != score[order][:-1], True]
+        good = last_of_equals & ((wrong + 1) / (answered + 1) <= error_rate)
+        return float(score[order][np.flatnonzero(good)[-1]]) if good.any() else float("inf")
+
+    def probability(
+        self, scores: Float[np.ndarray, " n"], *, unknown: float = 0.0
+    ) -> Float[np.ndarray, " n"]:
+        """Returns how probably the best entity is right at given scores: isotonic regression."""
+        from sklearn.isotonic import IsotonicRegression
+
+        score, right, weight = self._cases(unknown)
+        fit = IsotonicRegression(out_of_bounds="clip", y_min=0.0, y_max=1.0)
+        fit.fit(score, right.astype(float), sample_weight=weight)
+        return fit.predict(np.asarray(scores, np.float64))
+
+    def _cases(self, unknown: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns (scores, whether they are right, weights of sum 1)."""
+        if not 0 <= unknown < 1:
+            raise SettingsError(
+                f"The share of unknown pictures cannot be {unknown:g}; expected 0 to below 1."
+            )
+        count = len(self.score)
+        score, right = self.score.astype(np.float64), self.right
+        weight = np.full(count, (1 - unknown) / count)
+        if unknown > 0:
+            score = np.r_[score, self.unknown_score]
+            right = np.r_[right, np.zeros(count, bool)]
+            weight = np.r_[weight, np.full(count, unknown / count)]
+        return score, right, weight
+
+
+def measure(tagger: Tagger, data: Path | str) -> Calibration:
+    """Tags labelled pictures.
+
+    Args:
+        tagger: whose entities compete.
+        data: pictures that its model was not trained on, in a layout that `evaluate` knows; labels
+            are entity ids.
+
+    Raises:
+        InputError: it holds no labelled pictures, or none of the entities.
+    """
+    from openmofi.evaluate.cache import default_cache
+    from openmofi.evaluate.layouts import open_labelled
+    from openmofi.evaluate.vectors import ModelVectors
+
+    images = open_labelled(data)
+    if not {*images.labels} & {*tagger.ids}:
+        raise InputError(
+            f"No label of {str(data)!r} is one of the model's entities; labels must be entity ids, "
+            f"such as {tagger.ids[0]!r}."
+        )
+    source = tagger.folder or tagger.model
+    encoded = ModelVectors(source, device="auto", cache=default_cache()).images(
+        images.places, "calibrate"
+    )
+    labels = [images.labels[row] for row in encoded.rows.tolist()]
+    return Calibration.measure(encoded.vectors, labels, tagger.vectors, tagger.ids)

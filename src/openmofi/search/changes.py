@@ -1,0 +1,202 @@
+"""Changes of an index on disk; each is seen whole or not at all.
+
+A change writes new files beside the old ones, then replaces meta.json, which names the files that
+count, and then removes those that no longer do. Who has the index open keeps what was opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float
+
+from openmofi.config import IndexSettings
+from openmofi.embed import read_vectors
+from openmofi.errors import InputError, MismatchError
+from openmofi.folders import check_replaceable, new_folder
+from openmofi.search.index import FORMAT_VERSION, Index, is_index
+from openmofi.search.part import write_part
+from openmofi.search.write import describe, kind_for, merge_parts, prepare_rows
+
+_MOST_PARTS = 8
+_TAIL_SHARE = 0.1
+"""Share of the first part beyond which the parts after it, compared one by one, join it."""
+_LEAST_TAIL = 10_000
+
+
+def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | str | None) -> None:
+    """Writes an index of the output of `embed`; see `Index.build`."""
+    check_replaceable(out, is_index, "an index")
+    rows, vectors = read_vectors(source)
+    described = describe(rows, kb)
+    kind = kind_for(settings, len(rows))
+    tables = prepare_rows(rows, described)
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "generation": 1,
+        "rows": len(rows),
+        "dim": vectors.shape[1],
+        "kind": kind,
+        "ef_search": settings.ef_search,
+        "model": described.model,
+        "kb": described.kb,
+        "selection": described.origin.selection,
+        "parts": ["part-0001"],
+        "deleted": None,
+        "map": None,
+    }
+    with new_folder(out) as partial:
+        folder, origins = partial / "part-0001", [described.origin]
+        write_part(folder, vectors, *tables, origins, kind=kind, settings=settings)
+        _write_meta(partial / "meta.json", meta)
+
+
+def add(index: Index, source: Path | str) -> None:
+    """Adds the output of `embed` as a part; see `Index.add`."""
+    rows, vectors = read_vectors(source)
+    described = describe(rows, index.meta["kb"] or None)
+    _check_fits(index, source, vectors.shape[1], described.model)
+    tables, origins = prepare_rows(rows, described), [described.origin]
+    with _changing(index) as meta:
+        name = _next(index, "part")
+        write_part(
+            index.folder / name, vectors, *tables, origins, kind="flat", settings=IndexSettings()
+        )
+        meta["parts"] = [*meta["parts"], name]
+        meta["rows"] = index.num_rows + len(rows)
+        _delete(index, meta, _replaced(index, rows, described.origin.root))
+
+
+def merge_if_due(index: Index) -> None:
+    """Joins the parts when there are many, or when many rows are compared one by one."""
+    tail, first = index.num_rows - len(index.parts[0]), len(index.parts[0])
+    if len(index.parts) <= _MOST_PARTS and tail <= max(_LEAST_TAIL, _TAIL_SHARE * first):
+        return
+    with _changing(index) as meta:
+        name = _next(index, "part")
+        settings = IndexSettings(ef_search=meta["ef_search"])
+        if meta["kind"] == "flat":
+            meta["kind"] = kind_for(settings, index.num_rows)
+        merge_parts(index.folder / name, index.parts, kind=meta["kind"], settings=settings)
+        meta["parts"] = [name]
+
+
+def delete(index: Index, rows: np.ndarray) -> None:
+    """Adds rows to the deleted ones; see `Index.delete`."""
+    for row in rows[(rows < 0) | (rows >= index.num_rows)][:1].tolist():
+        raise InputError(f"The index has no row {row}; expected 0 to {index.num_rows - 1}.")
+    with _changing(index) as meta:
+        _delete(index, meta, rows)
+
+
+def compact(index: Index, settings: IndexSettings) -> None:
+    """Writes one part of all rows that are not deleted; see `Index.compact`."""
+    keep = np.flatnonzero(index.live)
+    with _changing(index) as meta:
+        name = _next(index, "part")
+        meta["kind"] = kind_for(settings, len(keep))
+        merge_parts(
+            index.folder / name, index.parts, keep=keep, kind=meta["kind"], settings=settings
+        )
+        meta |= {"parts": [name], "rows": len(keep), "deleted": None}
+        points = index.map_points()
+        if points is not None:
+            meta["map"] = _save(index, "map", points[keep])
+
+
+def set_map(index: Index, points: Float[np.ndarray, "rows 2"]) -> None:
+    """Keeps where each row lies on a map."""
+    with _changing(index) as meta:
+        meta["map"] = _save(index, "map", points.astype(np.float32))
+
+
+@contextmanager
+def _changing(index: Index) -> Iterator[dict[str, Any]]:
+    """Yields a copy of meta.json to change, which replaces it if all went well.
+
+    Raises:
+        MismatchError: another process changes the index, or has since it was opened.
+    """
+    with open(index.folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise MismatchError(
+                f"Another process is changing {str(index.folder)!r}; wait until it is done."
+            ) from None
+        if not index.is_current():
+            raise MismatchError(f"{str(index.folder)!r} has changed meanwhile; try again.")
+        _remove_unnamed(index.folder, index.meta)
+        meta = dict(index.meta)
+        yield meta
+        meta["generation"] += 1
+        _write_meta(index.folder / ".meta.json", meta)
+        (index.folder / ".meta.json").replace(index.folder / "meta.json")
+        _remove_unnamed(index.folder, meta)
+
+
+def _write_meta(path: Path, meta: dict[str, Any]) -> None:
+    path.write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def _next(index: Index, what: str) -> str:
+    """Returns a name for a new file or folder."""
+    return f"{what}-{index.generation + 1:04d}"
+
+
+def _save(index: Index, what: str, array: np.ndarray) -> str:
+    name = _next(index, what) + ".npy"
+    np.save(index.folder / name, array)
+    return name
+
+
+def _delete(index: Index, meta: dict[str, Any], rows: np.ndarray) -> None:
+    gone = np.unique(np.r_[np.flatnonzero(~index.live), rows])
+    if len(gone):
+        meta["deleted"] = _save(index, "deleted", gone)
+
+
+def _remove_unnamed(folder: Path, meta: dict[str, Any]) -> None:
+    """Removes what a killed change left, and what a finished one replaced."""
+    named = {*meta["parts"], meta["deleted"], meta["map"]}
+    for path in [*folder.glob("part-*"), *folder.glob("deleted-*"), *folder.glob("map-*")]:
+        if path.name not in named:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _check_fits(index: Index, source: Path | str, dim: int, model: str) -> None:
+    if dim != index.meta["dim"]:
+        raise InputError(
+            f"{str(source)!r} holds vectors of {dim} numbers, the index of {index.meta['dim']}; "
+            f"embed with the model {index.meta['model']!r}."
+        )
+    if model != index.meta["model"]:
+        raise InputError(
+            f"{str(source)!r} was made by the model {model!r}, the index by "
+            f"{index.meta['model']!r}; their vectors cannot be compared."
+        )
+
+
+def _replaced(index: Index, rows: pa.Table, root: str) -> np.ndarray:
+    """Returns the rows whose pictures lie where those of new rows do."""
+    new, found = _places(rows).combine_chunks(), [np.zeros(0, np.int64)]
+    for begin, part in index.begins():
+        same_root = np.array([origin.root == root for origin in part.origins])
+        if same_root.any():
+            known = pc.is_in(_places(part.rows), value_set=new).to_numpy()
+            found.append(begin + np.flatnonzero(known & same_root[part.rows["origin"].to_numpy()]))
+    return np.concatenate(found)
+
+
+def _places(table: pa.Table) -> pa.ChunkedArray:
+    offsets = table["offset"].cast(pa.string())
+    return pc.binary_join_element_wise(table["shard"], table["path"], offsets, "\0")

@@ -1,0 +1,115 @@
+"""An index -> files and services of others: Parquet, LanceDB, Qdrant; vectors, labels, captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmofi.errors import InputError
+from openmofi.progress import track
+from openmofi.search.index import Index
+
+_BATCH = 1000
+_COLUMNS = ("id", "shard", "path", "caption", "url", "source", "entities", "label_scores")
+Target = Literal["parquet", "lance", "qdrant"]
+
+
+def export_index(index: Index, out: str, *, to: Target, name: str = "openmofi") -> int:
+    """Writes all rows that are not deleted; returns how many.
+
+    Args:
+        index: what to export.
+        out: for parquet the file, for lance the directory, for qdrant a directory or the address
+            of a server (http://…).
+        to: the format.
+        name: of the table or collection; there must be none of this name yet.
+
+    Raises:
+        InputError: the place is taken, or the package for the format is missing.
+    """
+    write = {"parquet": _to_parquet, "lance": _to_lance, "qdrant": _to_qdrant}[to]
+    write(index, out, name)
+    return len(index)
+
+
+def _batches(index: Index) -> Iterator[pa.Table]:
+    """Yields rows with their labels by name and their vectors, float32."""
+    live = np.flatnonzero(index.live)
+    names = {entity["id"]: entity["label"] for entity in index.entities.to_pylist()}
+    for start in track(range(0, len(live), _BATCH), "export", unit="batches"):
+        rows = live[start : start + _BATCH]
+        table = index.rows.select(_COLUMNS).take(pa.array(rows))
+        vectors = index.vectors(rows)
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        labels = [[names[e] for e in entities or ()] for entities in table["entities"].to_pylist()]
+        yield (
+            table.append_column("row", pa.array(rows))
+            .append_column("labels", pa.array(labels, pa.list_(pa.string())))
+            .append_column("vector", flat)
+        )
+
+
+def _to_parquet(index: Index, out: str, name: str) -> None:
+    path = Path(out)
+    if path.exists():
+        raise InputError(f"{out!r} exists; give --out a new file, or delete it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    writer = None
+    for table in _batches(index):
+        writer = writer or pq.ParquetWriter(partial, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+        partial.replace(path)
+
+
+def _to_lance(index: Index, out: str, name: str) -> None:
+    try:
+        import lancedb
+    except ImportError:
+        raise InputError(
+            "LanceDB is missing; install it with pip install 'openmofi[lance]'."
+        ) from None
+    batches = _batches(index)
+    try:
+        table = lancedb.connect(out).create_table(name, next(batches))
+    except ValueError as error:
+        if "already exists" not in str(error):
+            raise
+        raise InputError(f"{out!r} has a table {name!r} already; choose another --name.") from None
+    for batch in batches:
+        table.add(batch)
+
+
+def _to_qdrant(index: Index, out: str, name: str) -> None:
+    try:
+        from qdrant_client import QdrantClient, models
+    except ImportError:
+        raise InputError(
+            "The client of Qdrant is missing; install it with pip install 'openmofi[qdrant]'."
+        ) from None
+    remote = out.startswith(("http://", "https://"))
+    client = QdrantClient(url=out) if remote else QdrantClient(path=out)
+    try:
+        if client.collection_exists(name):
+            raise InputError(f"{out!r} has a collection {name!r} already; choose another --name.")
+        params = models.VectorParams(size=index.meta["dim"], distance=models.Distance.COSINE)
+        client.create_collection(name, vectors_config=params)
+        for batch in _batches(index):
+            client.upsert(name, [_point(models, row) for row in batch.to_pylist()])
+        if remote:  # a directory's collection knows no indexes of payloads
+            for field in ("entities", "source"):
+                client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD)
+    finally:
+        client.close()
+
+
+def _point(models: Any, row: dict[str, Any]) -> Any:
+    payload = {key: value for key, value in row.items() if key not in ("row", "vector")}
+    return models.PointStruct(id=row["row"], vector=row["vector"], payload=payload)

@@ -1,0 +1,112 @@
+"""Which rows of an index show which entity, and of which types: tables -> flat arrays."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Labels:
+    """The labels of all rows; arrays have one element per label, in the order of the rows."""
+
+    def __init__(self, rows: pa.Table):
+        entities = _one_array(rows["entities"])
+        codes = entities.flatten().dictionary_encode()
+        self.num_rows = len(rows)
+        self.row: np.ndarray = pc.list_parent_indices(entities).to_numpy().astype(np.int64)
+        self.code: np.ndarray = codes.indices.to_numpy()
+        self.ids: list[str] = codes.dictionary.to_pylist()
+        self.score = _scores(rows["label_scores"], entities)
+        """float32, NaN where the label has none."""
+        self._codes = {entity: code for code, entity in enumerate(self.ids)}
+
+    def codes(self, entities: list[str] | tuple[str, ...]) -> np.ndarray:
+        """Returns the codes of those entities that any row shows."""
+        return np.array([self._codes[e] for e in entities if e in self._codes], np.int64)
+
+    def rows_of(self, entity: str) -> np.ndarray:
+        """Returns the rows labelled with an entity, in rising order: its posting list."""
+        code = self._codes.get(entity)
+        if code is None:
+            return np.zeros(0, np.int64)
+        order, bounds = self._postings
+        return self.row[order[bounds[code] : bounds[code + 1]]]
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the positions of all labels of some rows."""
+        wanted = np.zeros(self.num_rows, bool)
+        wanted[rows] = True
+        return np.flatnonzero(wanted[self.row])
+
+    def rows_with(self, wanted: np.ndarray) -> np.ndarray:
+        """Returns for each row whether one of its labels is among the wanted (bool per label)."""
+        passing = np.zeros(self.num_rows, bool)
+        passing[self.row[wanted]] = True
+        return passing
+
+    @cached_property
+    def in_turns(self) -> np.ndarray:
+        """All rows, the best image of each entity first, then each one's second best, and so on.
+
+        Entities with more images come first; rows without a label last.
+        """
+        first = np.full(self.num_rows, -1)
+        first[self.row[::-1]] = np.arange(len(self.row))[::-1]
+        labelled = np.flatnonzero(first >= 0)
+        code, score = self.code[first[labelled]], self.score[first[labelled]]
+        counts = np.bincount(code, minlength=len(self.ids))
+        order = np.lexsort((labelled, -np.nan_to_num(score, nan=-1.0), code))
+        begins = np.cumsum(counts) - counts
+        turn = np.empty(len(labelled), np.int64)
+        turn[order] = np.arange(len(labelled)) - begins[code[order]]
+        best = np.lexsort((labelled, code, -counts[code], turn))
+        return np.r_[labelled[best], np.flatnonzero(first < 0)]
+
+    @cached_property
+    def _postings(self) -> tuple[np.ndarray, np.ndarray]:
+        order = np.argsort(self.code, kind="stable")
+        return order, np.searchsorted(self.code[order], np.arange(len(self.ids) + 1))
+
+
+class Types:
+    """The types of each entity: flat arrays, by the entities' codes in `Labels`."""
+
+    def __init__(self, entities: pa.Table, ids: list[str]):
+        place = pc.index_in(pa.array(ids, pa.string()), value_set=entities["id"].combine_chunks())
+        types = _one_array(entities["types"]).take(place)
+        flat = types.flatten().dictionary_encode()
+        self.ids: list[str] = flat.dictionary.to_pylist()
+        self.flat: np.ndarray = flat.indices.to_numpy()
+        self.lengths = pc.list_value_length(types).fill_null(0).to_numpy().astype(np.int64)
+        self.begins = np.cumsum(self.lengths) - self.lengths
+
+    def having(self, types: tuple[str, ...]) -> np.ndarray:
+        """Returns the codes of the entities of any of some types."""
+        wanted = np.isin(self.flat, [i for i, name in enumerate(self.ids) if name in types])
+        return np.unique(np.repeat(np.arange(len(self.lengths)), self.lengths)[wanted])
+
+    def of(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (which of the codes, the type) for each type of each of them."""
+        num = self.lengths[codes]
+        which = np.repeat(np.arange(len(codes)), num)
+        within = np.arange(len(which)) - np.repeat(np.cumsum(num) - num, num)
+        return which, self.flat[self.begins[codes][which] + within]
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.ListArray:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _scores(column: pa.ChunkedArray, entities: pa.ListArray) -> np.ndarray:
+    """Returns one score per label; NaN for rows that do not have exactly one for each."""
+    scores = _one_array(column)
+    num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
+    num_scores = pc.list_value_length(scores).fill_null(0).to_numpy()
+    flat = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    fits = num_labels == num_scores
+    found = np.full(num_labels.sum(), np.nan, np.float32)
+    found[np.repeat(fits, num_labels)] = flat[np.repeat(fits, num_scores)]
+    return found

@@ -1,0 +1,79 @@
+"""All vectors of an index -> a map of them: t-SNE, near ones side by side.
+
+Up to 30,000 vectors are laid out together; of more, a sample is, and each other vector is put amid
+its nearest in the sample (openTSNE, doi 10.1101/731877).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from openmofi.progress import progress
+from openmofi.search.changes import set_map
+from openmofi.search.index import Index
+
+_SAMPLE = 30_000
+_PCA_DIM = 50
+_PERPLEXITY = 30
+_ITERATIONS = (250, 500)  # with and without early exaggeration, openTSNE's own defaults
+_REPORT_EVERY = 10
+_MARGIN = 0.02
+
+
+def make_map(index: Index, *, seed: int = 0, threads: int = 2) -> Index:
+    """Lays out the rows of an index and keeps their places in it; returns the index as it is now.
+
+    Args:
+        index: what to lay out; deleted rows have no place.
+        seed: of the sample and of the layout.
+        threads: how many to use.
+    """
+    live = np.flatnonzero(index.live)
+    points = np.full((index.num_rows, 2), np.nan, np.float32)
+    points[live] = lay_out(index.vectors(live), seed=seed, threads=threads)
+    set_map(index, points)
+    return Index.open(index.folder)
+
+
+def lay_out(
+    vectors: Float[np.ndarray, "n dim"], *, seed: int = 0, threads: int = 2
+) -> Float[np.ndarray, "n 2"]:
+    """Returns a point per vector, within the unit square."""
+    if len(vectors) < 3:  # which have no neighbourhoods
+        return np.linspace((_MARGIN, 0.5), (1 - _MARGIN, 0.5), len(vectors), dtype=np.float32)
+    from openTSNE import TSNE
+    from sklearn.decomposition import PCA
+
+    rng = np.random.default_rng(seed)
+    sample = np.sort(rng.permutation(len(vectors))[:_SAMPLE])
+    dim = min(_PCA_DIM, vectors.shape[1], len(sample))
+    pca = PCA(dim, random_state=seed).fit(vectors[sample])
+    with progress("map", total=sum(_ITERATIONS), unit="steps") as bar:
+
+        def report(*_: object) -> None:
+            bar.advance(_REPORT_EVERY)
+
+        tsne = TSNE(
+            perplexity=min(_PERPLEXITY, max(2, (len(sample) - 1) // 3)),
+            early_exaggeration_iter=_ITERATIONS[0],
+            n_iter=_ITERATIONS[1],
+            n_jobs=threads,
+            random_state=seed,
+            callbacks=report,
+            callbacks_every_iters=_REPORT_EVERY,
+        )
+        laid = tsne.fit(pca.transform(vectors[sample]))
+        points = np.empty((len(vectors), 2), np.float32)
+        points[sample] = laid
+        others = np.setdiff1d(np.arange(len(vectors)), sample)
+        if len(others):
+            points[others] = laid.prepare_partial(pca.transform(vectors[others]), k=10)
+    return _within_unit_square(points)
+
+
+def _within_unit_square(points: np.ndarray) -> np.ndarray:
+    low, high = points.min(0), points.max(0)
+    side = max(float((high - low).max()), 1e-9)
+    centred = (points - (low + high) / 2) / side
+    return (0.5 + centred * (1 - 2 * _MARGIN)).astype(np.float32)

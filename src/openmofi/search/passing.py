@@ -1,0 +1,89 @@
+"""A filter and an index -> which rows pass, and what the passing rows are like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from openmofi.errors import InputError
+from openmofi.search.filters import Filter
+
+if TYPE_CHECKING:
+    from openmofi.search.index import Index
+
+_MOST_FACETS = 50
+
+
+def passing_rows(index: Index, filter: Filter) -> np.ndarray:
+    """Returns whether each row passes, deleted ones included.
+
+    Raises:
+        InputError: there is a lasso, and no map.
+    """
+    labels = index.labels
+    passing = np.ones(index.num_rows, bool)
+    sure = np.ones(len(labels.row), bool)
+    if filter.min_label_score is not None:
+        with np.errstate(invalid="ignore"):
+            sure = labels.score >= filter.min_label_score
+        passing &= labels.rows_with(sure)
+    if filter.entities:
+        passing &= labels.rows_with(sure & np.isin(labels.code, labels.codes(filter.entities)))
+    if filter.types:
+        of_type = np.isin(labels.code, index.types.having(filter.types))
+        passing &= labels.rows_with(sure & of_type)
+    if filter.not_entities:
+        passing &= ~labels.rows_with(np.isin(labels.code, labels.codes(filter.not_entities)))
+    if filter.sources:
+        wanted = pa.array(filter.sources, pa.string())
+        passing &= pc.is_in(index.rows["source"], value_set=wanted).to_numpy()
+    if filter.max_text_area is not None:
+        area = index.rows["text_area"].to_numpy()
+        with np.errstate(invalid="ignore"):
+            passing &= area <= filter.max_text_area
+    if filter.lasso:
+        passing &= _inside(index, filter.lasso)
+    return passing
+
+
+def count_facets(index: Index, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
+    """Returns how many of some rows have each entity, type and source, most frequent first."""
+    labels = index.labels
+    codes = labels.code[labels.of_rows(rows)]
+    images = np.bincount(codes, minlength=len(labels.ids))
+    sources = pc.value_counts(index.rows["source"].take(pa.array(rows)))
+    return {
+        "entities": _most(dict(zip(labels.ids, images.tolist(), strict=True))),
+        "types": _most(_type_counts(index, rows)),
+        "sources": _most({s["values"] or "": s["counts"] for s in sources.to_pylist()}),
+    }
+
+
+def _type_counts(index: Index, rows: np.ndarray) -> dict[str, int]:
+    """Returns in how many rows an entity of each type is shown."""
+    labels = index.labels
+    positions = labels.of_rows(rows)
+    which, kind = index.types.of(labels.code[positions])
+    row_and_type = np.unique(np.stack([labels.row[positions][which], kind]), axis=1)
+    counts = np.bincount(row_and_type[1], minlength=len(index.types.ids))
+    return dict(zip(index.types.ids, counts.tolist(), strict=True))
+
+
+def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
+    found = [(name, count) for name, count in counts.items() if count]
+    return sorted(found, key=lambda item: (-item[1], item[0]))[:_MOST_FACETS]
+
+
+def _inside(index: Index, lasso: tuple[tuple[float, float], ...]) -> np.ndarray:
+    """Returns whether each row's point lies inside a polygon; points that are missing do not."""
+    from matplotlib.path import Path as Polygon
+
+    points = index.map_points()
+    if points is None:
+        raise InputError(
+            f"There is no map of {str(index.folder)!r}; make it with `openmofi index map`."
+        )
+    return Polygon(np.asarray(lasso)).contains_points(np.nan_to_num(points, nan=-1.0))

@@ -1,0 +1,177 @@
+"""Many pictures -> their tags, in a CSV or JSONL file or as XMP beside each picture.
+
+A file that is there already is continued: pictures it names are left out. XMP is changed in place:
+what other programs wrote stays, and keywords of an earlier run make room for the new ones.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from openmofi.errors import InputError
+from openmofi.pictures import decode_bytes
+from openmofi.progress import progress
+from openmofi.search.tag import Answer, Tagger
+from openmofi.search.xmp import write_sidecar
+
+_BATCH = 64
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
+_COLUMNS = ("image", "rank", "id", "label", "score", "probability", "abstains", "error")
+
+Ask = Callable[[np.ndarray], list[Answer]]
+"""Vectors of pictures -> what is said of each."""
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A picture and what is said of it."""
+
+    image: Path
+    answer: Answer | None
+    error: str = ""
+    """Why the picture cannot be read: a reason, as in docs/formats.md."""
+
+
+def find_pictures(paths: Sequence[Path]) -> list[Path]:
+    """Returns the pictures that are named, and all below the folders that are.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = []
+    for path in paths:
+        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+        found += below if path.is_dir() else [path]
+    if not found:
+        raise InputError(f"There is no picture in {', '.join(repr(str(p)) for p in paths)}.")
+    return found
+
+
+def tag_all(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Iterator[Tagged]:
+    """Yields what is said of each picture, in their order; they are encoded together."""
+    with progress("tag", total=len(images), unit="images") as bar:
+        for start in range(0, len(images), _BATCH):
+            batch = images[start : start + _BATCH]
+            decoded = [_decode(tagger, path) for path in batch]
+            good = [pixels for pixels in decoded if not isinstance(pixels, str)]
+            answers = iter(ask(tagger.model.encode_pixels(np.stack(good))) if good else ())
+            for path, pixels in zip(batch, decoded, strict=True):
+                failed = isinstance(pixels, str)
+                yield Tagged(path, None if failed else next(answers), pixels if failed else "")
+            bar.advance(len(batch))
+
+
+def write_tags(out: Path, tagger: Tagger, images: Sequence[Path], ask: Ask) -> list[Tagged]:
+    """Writes the tags of pictures to a .csv or .jsonl file, or continues it.
+
+    Returns:
+        The pictures that were tagged now.
+
+    Raises:
+        InputError: the file is of neither kind.
+    """
+    if out.suffix not in (".csv", ".jsonl"):
+        raise InputError(f"--out {str(out)!r} is neither a .csv nor a .jsonl file.")
+    done = _finished(out)
+    todo = [path for path in images if str(path) not in done]
+    write = _write_csv if out.suffix == ".csv" else _write_jsonl
+    tagged = []
+    with _opened(out) as file:
+        for item in tag_all(tagger, todo, ask):
+            write(file, item)
+            tagged.append(item)
+    return tagged
+
+
+def write_sidecars(tagger: Tagger, images: Sequence[Path], ask: Ask) -> list[Tagged]:
+    """Writes the tags of each picture to PICTURE.EXT.xmp; pictures nothing is said of get none."""
+    tagged = []
+    for item in tag_all(tagger, images, ask):
+        tagged.append(item)
+        if item.answer is not None:
+            write_sidecar(
+                item.image.with_name(item.image.name + ".xmp"),
+                [] if item.answer.abstains else item.answer.tags[:1],
+            )
+    return tagged
+
+
+def plain(item: Tagged) -> dict[str, Any]:
+    """Returns what JSON says of a picture."""
+    if item.answer is None:
+        return {"image": str(item.image), "error": item.error}
+    return {"image": str(item.image), **asdict(item.answer)}
+
+
+def _decode(tagger: Tagger, path: Path) -> np.ndarray | str:
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError):
+        return "image_missing"
+    return decode_bytes(data, tagger.model.transform)
+
+
+def _finished(out: Path) -> set[str]:
+    """Returns the pictures that a file names in whole lines; cuts a torn last line off."""
+    if not out.is_file():
+        return set()
+    data = out.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        out.write_bytes(whole)
+    lines = whole.decode().splitlines()
+    try:
+        if out.suffix == ".jsonl":
+            return {json.loads(line)["image"] for line in lines}
+        return _whole_in_csv(out, lines)
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{str(out)!r} holds something else; give --out a new file.") from None
+
+
+def _whole_in_csv(out: Path, lines: list[str]) -> set[str]:
+    """Returns the pictures of a CSV file; the last one, which may lack rows, is taken out."""
+    rows = list(csv.DictReader(lines))
+    last = rows[-1]["image"] if rows else None
+    kept = [row for row in rows if row["image"] != last]
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(kept)
+    return {row["image"] for row in kept}
+
+
+@contextmanager
+def _opened(out: Path) -> Iterator[TextIO]:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not out.is_file() or not out.stat().st_size
+    with out.open("a", newline="", encoding="utf-8") as file:
+        if is_new and out.suffix == ".csv":
+            csv.writer(file).writerow(_COLUMNS)
+        yield file
+
+
+def _write_jsonl(file: TextIO, item: Tagged) -> None:
+    file.write(json.dumps(plain(item), ensure_ascii=False) + "\n")
+
+
+def _write_csv(file: TextIO, item: Tagged) -> None:
+    csv.writer(file).writerows(_csv_rows(item))
+
+
+def _csv_rows(item: Tagged) -> Iterable[tuple[Any, ...]]:
+    """Yields a row per tag; one row for a picture that cannot be read."""
+    if item.answer is None:
+        yield str(item.image), "", "", "", "", "", "", item.error
+        return
+    for rank, tag in enumerate(item.answer.tags):
+        sure = "" if tag.probability is None else f"{tag.probability:.4f}"
+        abstains = str(item.answer.abstains).lower()
+        yield str(item.image), rank, tag.id, tag.label, f"{tag.score:.4f}", sure, abstains, ""

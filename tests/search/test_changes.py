@@ -1,0 +1,167 @@
+"""Adding to and deleting from an index: no rebuilding, stable rows, and a kill changes nothing."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from indexed import clustered, make_index, write_embeddings
+from openmofi.errors import InputError, MismatchError
+from openmofi.search import Filter, Index
+from openmofi.search.changes import set_map
+
+DIM = 16
+
+
+@pytest.fixture
+def vectors():
+    return clustered(np.random.default_rng(4), 400, DIM)[0]
+
+
+@pytest.fixture(params=["flat", "hnsw", "ivf"])
+def index(request, tmp_path, vectors):
+    return make_index(tmp_path, vectors[:300], kind=request.param, entities=[["red"]] * 300)
+
+
+def _more(tmp_path, vectors, first=300, **columns):
+    columns = {"entities": [["lime"]] * len(vectors)} | columns
+    return write_embeddings(tmp_path / "more.parquet", vectors, first=first, **columns)
+
+
+def _found(index, vectors):
+    return [index.nearest(vector, k=1)[0][0] for vector in vectors]
+
+
+def test_added_rows_are_found_beside_the_old_ones(index, vectors, tmp_path):
+    grown = index.add(_more(tmp_path, vectors[300:]))
+    assert (len(index), len(grown), grown.generation) == (300, 400, 2)
+    assert _found(grown, vectors) == list(range(400))
+    assert grown.rows_of("lime").tolist() == list(range(300, 400))
+    assert grown.hits(np.array([399]))[0].id == "r399"
+
+
+def test_adding_writes_no_old_vector_again(index, vectors, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in (index.folder / "part-0001").iterdir()}
+    grown = index.add(_more(tmp_path, vectors[300:]))
+    assert {p: p.stat().st_mtime_ns for p in (index.folder / "part-0001").iterdir()} == before
+    assert [len(part) for part in grown.parts] == [300, 100]
+
+
+def test_a_picture_that_comes_again_replaces_its_row(index, vectors, tmp_path):
+    grown = index.add(_more(tmp_path, vectors[290:310], first=290))
+    assert (grown.num_rows, len(grown)) == (320, 310)
+    assert _found(grown, vectors[290:310]) == list(range(300, 320))
+    assert grown.rows_of("red").tolist() == list(range(290))
+
+
+def test_the_same_place_below_another_root_is_another_picture(index, vectors, tmp_path):
+    grown = index.add(_more(tmp_path, vectors[:5], first=0, root="/elsewhere"))
+    assert len(grown) == 305
+
+
+def test_deleted_rows_are_gone_and_the_others_keep_their_numbers(index, vectors):
+    smaller = index.delete([0, 7]).delete([7, 8])
+    assert len(smaller) == 297
+    assert not {0, 7, 8} & set(smaller.nearest(vectors[7], k=300)[0].tolist())
+    assert _found(smaller, vectors[9:20]) == list(range(9, 20))
+    assert smaller.rows_of("red").tolist()[:3] == [1, 2, 3]
+    assert smaller.passing(Filter(entities=("red",))).sum() == 297
+
+
+def test_compacting_numbers_the_rows_anew_and_keeps_the_map(index, vectors, tmp_path):
+    set_map(index, np.arange(600.0).reshape(300, 2))
+    small = Index.open(index.folder).delete(range(100)).add(_more(tmp_path, vectors[300:]))
+    small = small.compact()
+    assert (small.num_rows, len(small), len(small.parts)) == (300, 300, 1)
+    assert _found(small, vectors[100:]) == list(range(300))
+    assert small.map_points()[0].tolist() == [200.0, 201.0]
+    assert np.isnan(small.map_points()[-1]).all()
+
+
+def test_many_parts_become_one_that_finds_the_same(index, vectors, tmp_path):
+    kind = index.meta["kind"]
+    for begin in range(300, 390, 10):
+        index = index.add(_more(tmp_path, vectors[begin : begin + 10], first=begin))
+    assert len(index.parts[0]) >= 380
+    assert (index.parts[0].kind, index.meta["kind"]) == (kind, kind)
+    assert _found(index, vectors[:390]) == list(range(390))
+    assert sorted(p.name for p in index.folder.glob("part-*")) == sorted(index.meta["parts"])
+
+
+def test_vectors_that_cannot_be_compared_are_refused(index, vectors, tmp_path):
+    with pytest.raises(InputError, match="vectors of 8 numbers, the index of 16"):
+        index.add(_more(tmp_path, vectors[:5, :8]))
+    with pytest.raises(InputError, match="made by the model 'other'"):
+        index.add(_more(tmp_path, vectors[:5], model="other"))
+    with pytest.raises(InputError, match="no row 300; expected 0 to 299"):
+        index.delete([3, 300])
+    assert len(Index.open(index.folder)) == 300
+
+
+def test_a_change_of_what_was_changed_meanwhile_is_refused(index):
+    index.delete([1])
+    assert not index.is_current()
+    with pytest.raises(MismatchError, match="has changed meanwhile"):
+        index.delete([2])
+    assert len(Index.open(index.folder)) == 299
+
+
+def test_who_has_it_open_keeps_what_was_opened(index, vectors):
+    old = Index.open(index.folder)
+    index.delete([3]).compact()
+    assert _found(old, vectors[:10]) == list(range(10))
+    assert old.hits(np.array([3]))[0].id == "r3"
+
+
+def test_a_change_that_dies_leaves_the_old_index(index, vectors, tmp_path, monkeypatch):
+    def die(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("openmofi.search.changes._write_meta", die)
+    with pytest.raises(OSError, match="No space"):
+        index.add(_more(tmp_path, vectors[300:]))
+    monkeypatch.undo()
+    assert len(Index.open(index.folder)) == 300
+    grown = Index.open(index.folder).add(_more(tmp_path, vectors[300:]))
+    assert _found(grown, vectors) == list(range(400))
+
+
+_FOREVER = """
+import sys
+from openmofi.search import Index
+folder, source = sys.argv[1:]
+print("begins", flush=True)
+while True:
+    index = Index.open(folder)
+    index = index.add(source).delete(list(range(20)))
+    index.compact()
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_index_opens_and_is_whole(tmp_path, vectors):
+    source = _more(tmp_path, vectors[300:])
+    whole = make_index(tmp_path, vectors[:300], entities=[["red"]] * 300)
+    waits = np.random.default_rng(8).uniform(0, 0.4, 12)
+    for number, wait in enumerate(waits):
+        folder = tmp_path / f"copy{number}"
+        shutil.copytree(whole.folder, folder)
+        process = subprocess.Popen(
+            [sys.executable, "-c", _FOREVER, folder, source], stdout=subprocess.PIPE
+        )
+        process.stdout.readline()
+        time.sleep(wait)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        index = Index.open(folder)
+        assert index.num_rows == index.meta["rows"] == len(index.rows)
+        assert {len(index) % 20} == {0}
+        rows = np.flatnonzero(index.live)
+        assert [index.nearest(v, k=1)[0][0] for v in index.vectors(rows)] == rows.tolist()
+        assert len(index.add(source)) >= len(index)
