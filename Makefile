@@ -1,6 +1,7 @@
 # Everything a fresh machine with python3 (3.11 or newer) and make needs.
 #   make demo    the whole story on the built-in world, about ten minutes on two cores
 #   make test    every test
+#   make browser chromium from Debian's packages, for the tests of the page (as root)
 #   make check   formatting, lint, types, import contracts
 PYTHON ?= python3
 VENV := .venv
@@ -10,13 +11,17 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 TEST_THREADS := OMP_NUM_THREADS=1
 
-.PHONY: demo test check format clean clean-cache
+.PHONY: demo test browser check format clean clean-cache
 
 demo: $(STAMP)
 	$(BIN)/openmofi demo --out demo
 
 test: $(STAMP)
 	$(TEST_THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile
+
+browser:
+	command -v chromium || command -v chromium-browser || command -v google-chrome \
+	  || { apt-get update --quiet=2 && apt-get install --quiet=2 --yes chromium; }
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks

@@ -19,7 +19,7 @@ VERBS = """
     select | inspect | export | train | reinforce | adapt | embed | evaluate | evaluate linking |
     evaluate attack | evaluate oven |
     index | index add | index delete | index compact | index map | index export |
-    search | tag | tag calibrate | demo | info
+    search | tag | tag calibrate | serve | demo | info
 """
 VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
 # Those of fruit.GOOD and `whole`, and once more the `whole` of the tar that is cut short.
@@ -206,6 +206,13 @@ MISTAKES = [
     ("search {w}/index --image {w}/nowhere.jpg", "No such file"),
     ("search {w}/index --text apple --k 0", "at least 1"),
     ("search {w}/empty --text apple", "is no index"),
+    ("serve {w}/empty", "is no index"),
+    ("serve {w}/index --host 0.0.0.0", "pass --token"),
+    ("serve {w}/index --port 99999", "choose another --port"),
+    ("serve {w}/index --kb {w}/empty", "not a knowledge base"),
+    ("serve {w}/index --model {w}/empty/none", "no model directory"),
+    ("serve {w}/index --data {w}/empty", "is no selection"),
+    ("serve {w}/index --report {w}/empty", "There is no report"),
     ("tag {w}/model {w}/bad.jpg --kb {w}/kb", "Cannot read the picture"),
     ("tag {w}/model {w}/bomb.png --kb {w}/kb", "Cannot read the picture"),
     ("tag {w}/model {w}/photos/000.jpg --kb {w}/empty", "not a knowledge base"),

@@ -42,6 +42,7 @@ PUBLIC = [
     "evaluate.revisited.mean_average_precision",
     "search.Index",
     "search.tag",
+    "serve.make_app",
 ]
 # Stand-ins for the variables of scripts, where a plain 1 would be refused.
 VARIABLES = {"SLURM_PROCID": "0", "RULE": "--threshold 0"}

@@ -455,6 +455,8 @@ class ServeSettings:
     """Largest picture that it takes."""
     uploads_kept: int = 1_000
     """Uploaded pictures that it remembers; the oldest ones go."""
+    workers: int = 4
+    """Requests that are worked on at once; those that wait for the encoder do not count."""
     decoders: int = 2
     """Uploaded pictures that are decoded at once."""
     batch: int = 32
@@ -465,9 +467,9 @@ class ServeSettings:
     """Pictures and texts that may wait for the encoder; beyond, the answer is 503."""
     threads: int = 2
     """Threads of the encoder's arithmetic."""
-    error_rate: float = 0.1
-    """Share of wrong tags beyond which the server rather says nothing, of a model with a
-    calibration (`openmofi tag calibrate`)."""
+    error_rate: float = 0.05
+    """Share of wrong tags beyond which it rather abstains, unless asked otherwise; of a model that
+    `openmofi tag calibrate` has seen."""
     thumbnail_bytes: int = 2**30
     """Size of the thumbnails on the disk, in OPENMOFI_CACHE or the user's cache folder; the oldest
     ones go."""
@@ -476,7 +478,9 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         _check_bounds(self, max_upload_bytes=(1, _ANY), uploads_kept=(1, _ANY), queue=(1, _ANY))
-        _check_bounds(self, decoders=(1, _ANY), batch=(1, _ANY), batch_wait=(0, 1))
+        _check_bounds(
+            self, workers=(1, _ANY), decoders=(1, _ANY), batch=(1, _ANY), batch_wait=(0, 1)
+        )
         _check_bounds(self, threads=(1, _ANY), thumbnail_bytes=(0, _ANY), shutdown=(0, 3600))
         _check_bounds(self, error_rate=(0, 1))
 

@@ -1,13 +1,16 @@
-"""Folders that appear whole or not at all: a finished one takes the place of an older one."""
+"""Folders that appear whole or not at all, and who may write to them."""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from openmofi.errors import InputError
 
@@ -44,6 +47,36 @@ def new_folder(out: Path) -> Iterator[Path]:
         _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def lock_file(file: IO, folder: Path, *, busy: str) -> None:
+    """Locks an open file for this process until it is closed.
+
+    Args:
+        file: open.
+        folder: what the lock is for; where files cannot be locked, a note says so.
+        busy: what to say if another process has it.
+
+    Raises:
+        InputError: another process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(busy) from None
+    except OSError as error:
+        print(
+            f"note: {str(folder)!r} cannot be locked ({error.strerror}); start no second process "
+            "that writes there",
+            file=sys.stderr,
+        )
+
+
+def cache_folder() -> Path:
+    """Returns OPENMOFI_CACHE, or openmofi in the user's cache folder."""
+    given = os.environ.get("OPENMOFI_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(given) if given else base / "openmofi"
 
 
 def _publish(partial: Path, out: Path) -> None:

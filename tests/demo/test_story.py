@@ -4,10 +4,13 @@ import json
 import re
 
 import pytest
+from fastapi.testclient import TestClient
 
 from openmofi.cli import app
 from openmofi.demo.story import RECIPES, run_demo
 from openmofi.errors import MismatchError
+from openmofi.serve import make_app
+from openmofi.serve.place import find_shown
 
 pytestmark = pytest.mark.slow
 
@@ -95,3 +98,15 @@ def test_the_verbs_work_on_what_the_demo_leaves(demo, capsys):
         result_action="return_value",
     )
     assert json.loads(capsys.readouterr().out)["rows"] == 80
+
+
+def test_the_demo_opens_on_something_worth_seeing(demo):
+    shown, reports = find_shown(demo[0])
+    assert [report.parent.name for report in reports[1:]] == sorted(RECIPES)
+    with TestClient(make_app(shown, reports=reports), base_url="http://127.0.0.1") as client:
+        info = client.get("/api/info").json()
+        assert {name for name, there in info["has"].items() if not there} == set()
+        hits = client.post("/api/search", json={}).json()["hits"]
+        assert len({hit["entities"][0]["id"] for hit in hits}) > 10
+        tags = client.post("/api/tag", json={"row": hits[0]["row"]}).json()
+        assert tags["tags"][0]["probability"] is not None

@@ -75,7 +75,7 @@ def test_where_nothing_can_be_locked_a_build_goes_on_with_a_warning(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert build_kb(dump, out=tmp_path / "kb").entities == 299
-    assert "cannot lock files (Function not implemented)" in capsys.readouterr().err
+    assert "cannot be locked (Function not implemented)" in capsys.readouterr().err
 
 
 def damage_size(left: Path) -> None:

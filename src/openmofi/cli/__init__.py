@@ -11,6 +11,7 @@ from openmofi.cli import (
     reinforcing,
     searching,
     selections,
+    serving,
     tagging,
     use,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "reinforcing",
     "searching",
     "selections",
+    "serving",
     "tagging",
     "use",
 ]

@@ -17,7 +17,7 @@ app = App(
     help=(
         "Turn noisy image-caption pairs into entity-labelled images, train encoders on them, and "
         "search with them. The verbs in order: kb build, link, label, select, inspect, train, "
-        "embed, evaluate, index, search, tag. `openmofi demo` runs them all on a built-in "
+        "embed, evaluate, index, search, tag, serve. `openmofi demo` runs them all on a built-in "
         "world."
     ),
     help_format="plaintext",

@@ -70,8 +70,8 @@ def evaluate(
         Print what scores.json holds.
     """
     from openmofi.evaluate import evaluate as run_evaluate
-    from openmofi.evaluate.cache import default_cache
     from openmofi.evaluate.results import records
+    from openmofi.folders import cache_folder
 
     scores = run_evaluate(
         model,
@@ -81,7 +81,7 @@ def evaluate(
         kb=kb,
         benchmarks=None if benchmarks is None else _parts(benchmarks),
         class_names=class_names,
-        cache=default_cache() if cache else None,
+        cache=cache_folder() if cache else None,
         device=device,
     )
     if as_json:

@@ -31,7 +31,10 @@ from openmofi.evaluate import evaluate
 from openmofi.evaluate.metrics import label_scores
 from openmofi.kb import build_kb
 from openmofi.label import label
-from openmofi.search import Index
+from openmofi.search import Index, Tagger
+from openmofi.search.abstain import FILE as TAG_CALIBRATION
+from openmofi.search.abstain import measure
+from openmofi.search.layout import make_map
 from openmofi.select import select
 from openmofi.select.report import inspect
 from openmofi.train import train
@@ -152,9 +155,11 @@ class Story:
             self.results["models"][recipe] = {name: scores.metrics[name] for name in METRICS}
 
     def _index(self) -> None:
-        model, vectors = str(self.out / "runs" / "multitask" / "model"), self.out / "emb.parquet"
-        embed(model, self.out / "i2e" / "select" / "joint", out=vectors)
-        Index.build(vectors, self.out / "index")
+        """Indexes the labelled pictures, and learns from the test pictures when to say nothing."""
+        model, vectors = self.out / "runs" / "multitask" / "model", self.out / "emb.parquet"
+        embed(str(model), self.out / "i2e" / "select" / "joint", out=vectors)
+        make_map(Index.build(vectors, self.out / "index"))
+        measure(Tagger(model, self.out / "kb"), self.out).write(model / TAG_CALIBRATION)
 
     def _report(self) -> None:
         from openmofi.demo.report import write_report
@@ -233,9 +238,10 @@ def print_results(results: dict[str, Any], out: Path) -> None:
     total = sum(results["seconds"].values())
     print(f"{total / 60:.1f} minutes in all. Everything lies in {out}; open {out}/report.html")
     picture_model, kb = f"{out}/runs/multitask/model", f"{out}/kb"
-    print("next, with pictures of your own:")
-    print(f"  openmofi tag {picture_model} PICTURE --kb {kb}")
-    print(f'  openmofi search {out}/index --text "maritime signal flag Golf" --kb {kb}')
+    print("next: look at it in a browser, then with pictures of your own:")
+    print(f"  openmofi serve {out}")
+    print(f"  openmofi tag {picture_model} PICTURE --kb {kb} --index {out}/index --error-rate 0.05")
+    print(f'  openmofi search {out}/index --text "maritime signal flag Golf" --k 5')
     print("  openmofi kb build YOUR.csv --out my-kb   (then label, select, train: see README)")
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -32,13 +31,6 @@ _KEY_BYTES = 16
 _CHECK_BYTES = 8
 _DAMAGED = (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError, TokenError)
 """What NumPy raises at a damaged .npy file; the latter ones come from its header, a Python dict."""
-
-
-def default_cache() -> Path:
-    """Returns OPENMOFI_CACHE, or openmofi in the user's cache folder."""
-    given = os.environ.get("OPENMOFI_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(given) if given else base / "openmofi"
 
 
 def content_key(data: bytes, crop: Box | None = None) -> bytes:

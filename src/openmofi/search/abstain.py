@@ -165,9 +165,9 @@ def measure(tagger: Tagger, data: Path | str) -> Calibration:
     Raises:
         InputError: it holds no labelled pictures, or none of the entities.
     """
-    from openmofi.evaluate.cache import default_cache
     from openmofi.evaluate.layouts import open_labelled
     from openmofi.evaluate.vectors import ModelVectors
+    from openmofi.folders import cache_folder
 
     images = open_labelled(data)
     if not {*images.labels} & {*tagger.ids}:
@@ -176,7 +176,7 @@ def measure(tagger: Tagger, data: Path | str) -> Calibration:
             f"such as {tagger.ids[0]!r}."
         )
     source = tagger.folder or tagger.model
-    encoded = ModelVectors(source, device="auto", cache=default_cache()).images(
+    encoded = ModelVectors(source, device="auto", cache=cache_folder()).images(
         images.places, "calibrate"
     )
     labels = [images.labels[row] for row in encoded.rows.tolist()]

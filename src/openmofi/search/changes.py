@@ -6,9 +6,9 @@ count, and then removes those that no longer do. Who has the index open keeps wh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ from jaxtyping import Float
 from openmofi.config import IndexSettings
 from openmofi.embed import read_vectors
 from openmofi.errors import InputError, MismatchError
-from openmofi.folders import check_replaceable, new_folder
+from openmofi.folders import check_replaceable, lock_file, new_folder
 from openmofi.search.index import FORMAT_VERSION, Index, is_index
 from openmofi.search.part import write_part
 from openmofi.search.write import describe, kind_for, merge_parts, prepare_rows
@@ -42,6 +42,7 @@ def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | 
     tables = prepare_rows(rows, described)
     meta = {
         "format_version": FORMAT_VERSION,
+        "id": uuid.uuid4().hex,
         "generation": 1,
         "rows": len(rows),
         "dim": vectors.shape[1],
@@ -124,15 +125,12 @@ def _changing(index: Index) -> Iterator[dict[str, Any]]:
     """Yields a copy of meta.json to change, which replaces it if all went well.
 
     Raises:
-        MismatchError: another process changes the index, or has since it was opened.
+        InputError: another process changes the index.
+        MismatchError: one has, since it was opened.
     """
     with open(index.folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise MismatchError(
-                f"Another process is changing {str(index.folder)!r}; wait until it is done."
-            ) from None
+        busy = f"Another process is changing {str(index.folder)!r}; wait until it is done."
+        lock_file(lock, index.folder, busy=busy)
         if not index.is_current():
             raise MismatchError(f"{str(index.folder)!r} has changed meanwhile; try again.")
         _remove_unnamed(index.folder, index.meta)

@@ -120,8 +120,9 @@ class Index:
             The index as it is now; `self` stays what it was.
 
         Raises:
-            InputError: the vectors are of another width, or of another model.
-            MismatchError: another process changes the index, or has since it was opened.
+            InputError: the vectors are of another width or model, or another process changes the
+                index.
+            MismatchError: one has, since it was opened.
         """
         from openmofi.search import changes
 
@@ -133,8 +134,7 @@ class Index:
         """Deletes rows; returns the index as it is now.
 
         Raises:
-            InputError: there is no such row.
-            MismatchError: as `add`.
+            InputError, MismatchError: there is no such row; else as `add`.
         """
         from openmofi.search import changes
 

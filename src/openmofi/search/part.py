@@ -41,6 +41,8 @@ _GATHER_BELOW = 0.02
 """Share of passing rows below which they are gathered rather than picked in passing."""
 _PROBES = 64
 """Lists that are looked through."""
+_TRAINED_ON = 64
+"""Vectors per list from which the lists' centres are learnt."""
 _RESCORED = 4
 """So many times the wanted rows are found by 8-bit codes, to be compared by 16-bit vectors."""
 
@@ -275,9 +277,10 @@ def _graph(vectors: np.ndarray, settings: IndexSettings) -> Any:
 def _lists(vectors: np.ndarray) -> Any:
     import faiss
 
-    dim, num_lists = vectors.shape[1], max(1, int(4 * np.sqrt(len(vectors))))
+    dim, count = vectors.shape[1], len(vectors)
+    num_lists = max(1, min(int(4 * np.sqrt(count)), count // _TRAINED_ON))
     lists = faiss.index_factory(dim, f"IVF{num_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    sample = np.random.default_rng(0).permutation(len(vectors))[: 64 * num_lists]
+    sample = np.random.default_rng(0).permutation(count)[: _TRAINED_ON * num_lists]
     lists.train(np.ascontiguousarray(vectors[np.sort(sample)]))
     lists.add(vectors)
     return lists

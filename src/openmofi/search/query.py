@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
-from openmofi.model import MofiModel, load_model
 from openmofi.pairs import PICTURE_ERRORS
 from openmofi.search.filters import Filter
 from openmofi.search.index import Hit, Index
+
+if TYPE_CHECKING:
+    from openmofi.model import MofiModel
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Searcher:
     @property
     def has_encoder(self) -> bool:
         """Tells whether texts and pictures can be asked for."""
-        return isinstance(self._model, MofiModel) or bool(
-            self._model and Path(self._model).is_dir()
+        return self._model is not None and (
+            not isinstance(self._model, (str, Path)) or Path(self._model).is_dir()
         )
 
     @cached_property
@@ -69,7 +71,11 @@ class Searcher:
         """
         if self._model is None:
             raise InputError("The index does not say which model made it; pass --model.")
-        encoder = self._model if isinstance(self._model, MofiModel) else load_model(self._model)
+        encoder = self._model
+        if isinstance(encoder, (str, Path)):
+            from openmofi.model import load_model
+
+            encoder = load_model(encoder)
         if encoder.dim != self.index.meta["dim"]:
             raise InputError(
                 f"The model gives vectors of {encoder.dim} numbers, the index holds "

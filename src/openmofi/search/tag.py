@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
-from openmofi.model import MofiModel, load_model
-from openmofi.model.class_rows import FOLDER, load_head_rows
-from openmofi.model.transform import Picture
 from openmofi.pairs import PICTURE_ERRORS
 from openmofi.search.abstain import FILE, Calibration
 from openmofi.search.index import Hit, Index
 from openmofi.search.query import reason_of
+
+if TYPE_CHECKING:
+    from openmofi.model import MofiModel
+    from openmofi.model.transform import Picture
 
 _MOST_TEXTS = 200_000
 """Entities that are encoded for a model without class rows; more take too long."""
@@ -88,10 +90,13 @@ class Tagger:
         Raises:
             InputError: none of the entities is in the knowledge base, or there are too many.
         """
+        from openmofi.model import load_model
+        from openmofi.model.class_rows import FOLDER, load_head_rows
+
         self.kb = kb if isinstance(kb, KnowledgeBase) else KnowledgeBase.open(Path(kb))
         self.model = load_model(model) if isinstance(model, (str, Path)) else model
         self.index = Index.open(index) if isinstance(index, (str, Path)) else index
-        folder = head if isinstance(model, MofiModel) else model
+        folder = model if isinstance(model, (str, Path)) else head
         self.folder = Path(folder) if folder is not None else None
         self._text_vectors: dict[str, np.ndarray] = {}
         if self.folder is not None and (self.folder / FOLDER).is_dir():

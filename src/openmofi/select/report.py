@@ -17,7 +17,7 @@ from openmofi.select.selection import Selection
 
 _LISTED_ENTITIES = 400
 
-_MEANINGS = {
+MEANINGS = {
     "no_mention": "the caption names no entity of the knowledge base",
     "text_in_picture": "text covers more of the picture than --max-text-area allows",
     "evaluation_duplicate": "the picture is one of those that --exclude names, or nearly so",
@@ -92,7 +92,7 @@ def _funnel(funnel: dict[str, Any]) -> list[dict[str, Any]]:
     share = 100 / max(total, 1)
     return [
         row
-        | {"meaning": _MEANINGS.get(row["name"], ""), "percent": row["count"] * share}
+        | {"meaning": MEANINGS.get(row["name"], ""), "percent": row["count"] * share}
         | {"left_percent": row["left"] * share}
         for row in rows
     ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +14,7 @@ import yaml
 
 from openmofi.config import TrainSettings, as_dict, override
 from openmofi.errors import InputError, MismatchError, SettingsError
+from openmofi.folders import lock_file
 from openmofi.train.data import TrainData
 
 _FREE_TO_CHANGE = frozenset(
@@ -151,17 +150,8 @@ def alone_in(out: Path) -> Iterator[None]:
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"Another run is writing {str(out)!r}; wait for it, or give this one another --out."
-            ) from None
-        except OSError as error:
-            print(
-                f"note: {str(out)!r} cannot be locked ({error.strerror}); start no other run there",
-                file=sys.stderr,
-            )
+        busy = f"Another run is writing {str(out)!r}; wait for it, or give this one another --out."
+        lock_file(lock, out, busy=busy)
         _locks.add(lock)
         try:
             yield

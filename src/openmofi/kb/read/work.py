@@ -5,7 +5,6 @@ one folder of part files per source. Its `key.json` names what it was made from;
 from other sources, settings or versions is removed. Its `lock` is held by the build at work.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from openmofi.config import KBSettings
-from openmofi.errors import InputError
+from openmofi.folders import lock_file
 from openmofi.kb.read import chunks
 from openmofi.kb.read.lines import STDIN
 from openmofi.kb.read.parts import PARTS_VERSION, PartFiles
@@ -61,25 +60,11 @@ def _locked(folder: Path, out: Path) -> IO[bytes]:
         # The build before removes both at its end, which may be at any place here: then once more.
         with suppress(FileNotFoundError), ExitStack() as stack:
             lock = stack.enter_context((folder / _LOCK).open("ab"))
-            _lock(lock, out)
+            busy = f"Another build is writing {out}; wait for it, or give this one another --out."
+            lock_file(lock, out.parent, busy=busy)
             if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / _LOCK)):
                 stack.pop_all()
                 return lock
-
-
-def _lock(lock: IO[bytes], out: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(
-            f"Another build is writing {out}; wait for it, or give this one another --out."
-        ) from None
-    except OSError as error:
-        print(
-            f"note: {out.parent} cannot lock files ({error.strerror}); start no second build of "
-            "the same --out",
-            file=sys.stderr,
-        )
 
 
 def _prepare(folder: Path, key: str) -> None:

@@ -1,0 +1,103 @@
+"""One image of the index: what is known of it, the picture itself, its thumbnail."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from openmofi.pictures import look
+from openmofi.serve.refusal import Refusal, declared
+from openmofi.serve.replies import ImageView
+from openmofi.serve.requests import Row
+from openmofi.serve.served import Now
+from openmofi.serve.thumbnails import Side
+from openmofi.serve.uploads import refuse_picture
+
+router = APIRouter(tags=["images"])
+
+RowInPath = Annotated[Row, Path(description="Row of the index.", examples=[0])]
+IfNoneMatch = Annotated[str | None, Header(max_length=1_000)]
+
+_FOREVER = "private, max-age=31536000, immutable"
+_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+    b"BM": "image/bmp",
+}
+_PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox"}
+
+
+def picture_response(kinds: str) -> dict:
+    """Returns how OpenAPI is told of an answer that is a picture."""
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds.split()}
+    return {200: {"content": content, "description": "The picture."}}
+
+
+@router.get("/api/images/{row}", operation_id="image", responses=declared(400, 404, 413))
+def image(row: RowInPath, served: Now) -> ImageView:
+    """Returns what is known of an image."""
+    library = served.library
+    hit = library.hit(row)
+    seen = look(library.picture(row), None)
+    if isinstance(seen, str):
+        raise refuse_picture(seen)
+    return ImageView(**dict(hit), width=seen.size[0], height=seen.size[1])
+
+
+@router.get(
+    "/api/images/{row}/file",
+    operation_id="image_file",
+    response_class=Response,
+    responses=picture_response("image/png image/jpeg image/gif image/bmp image/webp image/avif")
+    | declared(404, 415),
+)
+def image_file(row: RowInPath, served: Now) -> Response:
+    """Returns the picture as it is stored, if browsers show its format as nothing but a picture."""
+    library = served.library
+    data = library.picture(library.check_row(row))
+    kind = picture_type(data)
+    if kind is None:
+        message = "The stored file is no PNG, JPEG, WebP, AVIF, GIF or BMP; ask for its thumbnail."
+        raise Refusal(415, "not_a_web_picture", message)
+    return Response(data, media_type=kind, headers=_PICTURE_HEADERS)
+
+
+@router.get(
+    "/api/images/{row}/thumbnail",
+    operation_id="image_thumbnail",
+    response_class=Response,
+    responses=picture_response("image/webp")
+    | {304: {"description": "The client has it."}}
+    | declared(400, 404, 413),
+)
+def image_thumbnail(
+    row: RowInPath,
+    served: Now,
+    side: Annotated[Side, Query(description="Longest side in pixels.")] = Side.MEDIUM,
+    v: Annotated[str, Query(max_length=64, description="State of the index.")] = "",
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Returns a small WebP of the picture."""
+    library = served.library
+    etag = f'"{library.version}-{library.check_row(row)}-{side}"'
+    # Another state of the index may have another picture under this number.
+    lasting = _FOREVER if v == library.version else "private, no-cache"
+    headers = {"etag": etag, "cache-control": lasting} | _PICTURE_HEADERS
+    if if_none_match == etag:
+        return Response(status_code=304, headers=headers)
+    found = served.thumbnails.get(library.place(row), side, lambda: library.picture(row))
+    if isinstance(found, str):
+        raise refuse_picture(found)
+    return Response(found, media_type="image/webp", headers=headers)
+
+
+def picture_type(data: bytes) -> str | None:
+    """Returns the media type of a picture by its first bytes; None for anything else."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[4:12] == b"ftypavif":
+        return "image/avif"
+    return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)

@@ -1,0 +1,62 @@
+"""What is served, whether it lives, and how much it did."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+import openmofi
+from openmofi.serve.replies import Abilities, Health, Info
+from openmofi.serve.served import Now, Served
+
+router = APIRouter(tags=["server"])
+
+
+@router.get("/healthz", operation_id="health")
+async def health() -> Health:
+    """Tells that the server lives; needs no token."""
+    return Health()
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(served: Now) -> Response:
+    """Returns counts and times in Prometheus' text format."""
+    return Response(served.metrics.page(), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/api/info", operation_id="info")
+def info(served: Now) -> Info:
+    """Tells what is served and what can be asked."""
+    library = served.library
+    meta = library.index.meta
+    return Info(
+        name=library.index.folder.resolve().name,
+        images=len(library.index),
+        entities=len(library.own),
+        dim=meta["dim"],
+        model=meta["model"],
+        kb=str(library.kb.path) if library.kb else "",
+        selection=meta["selection"],
+        has=_abilities(served),
+        max_upload_bytes=served.settings.max_upload_bytes,
+        generation=library.index.generation,
+        version=openmofi.__version__,
+    )
+
+
+def _abilities(served: Served) -> Abilities:
+    library = served.library
+    encodes = library.searcher.has_encoder
+    return Abilities(
+        text=encodes,
+        upload=encodes,
+        entities=library.kb is not None,
+        provenance=served.has_data,
+        map=bool(library.index.meta["map"]),
+        data=served.has_data,
+        evaluation=bool(served.reports),
+    )

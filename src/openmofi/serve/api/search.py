@@ -1,0 +1,89 @@
+"""Searching and browsing."""
+
+from __future__ import annotations
+
+import time
+from asyncio import gather, wrap_future
+from dataclasses import replace
+
+import numpy as np
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+
+from openmofi.search import Term
+from openmofi.serve import replies
+from openmofi.serve.facets import count_facets
+from openmofi.serve.library import Library
+from openmofi.serve.refusal import declared
+from openmofi.serve.requests import AnyTerm, EntityTerm, RowTerm, SearchQuestion, TextTerm
+from openmofi.serve.served import Now, Served
+
+router = APIRouter(tags=["search"])
+
+
+@router.post("/api/search", operation_id="search", responses=declared(400, 404, 503))
+async def search(question: SearchQuestion, served: Now) -> replies.SearchReply:
+    """Finds the images nearest to a weighted mix of terms; without terms it browses."""
+    begin = time.perf_counter()
+    texts = list({term.text for term in question.terms if isinstance(term, TextTerm)})
+    encoded = [wrap_future(served.encoder.text(text)) for text in texts]
+    vectors = dict(zip(texts, await gather(*encoded), strict=True))
+    found = await run_in_threadpool(_found, served, question, vectors)
+    found.seconds = time.perf_counter() - begin
+    return found
+
+
+def _found(
+    served: Served, question: SearchQuestion, texts: dict[str, np.ndarray]
+) -> replies.SearchReply:
+    """Searches, once the texts of the question have their vectors."""
+    library = served.library
+    understood = [_understood(served, library, term, texts) for term in question.terms]
+    conditions = question.filter.conditions()
+    vector = _mixed(library, [term for term, _ in understood if term.weight])
+    found = library.searcher.search(
+        [Term("vector", vector)] if vector is not None else [],
+        filter=conditions,
+        k=question.k,
+        offset=question.offset,
+        min_score=question.min_score,
+    )
+    return replies.SearchReply(
+        hits=library.hits(found.hits),
+        total=found.total,
+        plan=found.plan,
+        facets=count_facets(library, vector, conditions) if question.facets else None,
+        terms=[view for _, view in understood],
+        seconds=0.0,
+    )
+
+
+def _understood(
+    served: Served, library: Library, term: AnyTerm, texts: dict[str, np.ndarray]
+) -> tuple[Term, replies.TermView]:
+    """Returns a term for the index, and as the client sees it."""
+    weight = term.weight
+    if isinstance(term, TextTerm):
+        view = replies.TermView(kind="text", label=term.text, weight=weight)
+        return Term("vector", texts[term.text], weight), view
+    if isinstance(term, RowTerm):
+        hit = library.hit(term.row)
+        label = hit.entities[0].label if hit.entities else hit.caption
+        view = replies.TermView(kind="row", label=label, weight=weight, thumbnail=hit.thumbnail)
+        return Term("row", term.row, weight), view
+    if isinstance(term, EntityTerm):
+        entity = library.resolve(term.entity)
+        view = replies.TermView(kind="entity", label=library.label(entity), weight=weight)
+        return Term("entity", entity, weight), view
+    upload = served.uploads.get(term.upload)
+    thumbnail = f"/api/uploads/{upload.id}/thumbnail"
+    view = replies.TermView(kind="upload", label="picture", weight=weight, thumbnail=thumbnail)
+    return Term("vector", upload.vector, weight), view
+
+
+def _mixed(library: Library, terms: list[Term]) -> np.ndarray | None:
+    """Returns the vector of a mix; only how the weights compare to each other counts."""
+    if not terms:
+        return None
+    largest = max(abs(term.weight) for term in terms)
+    return library.searcher.vector([replace(t, weight=t.weight / largest) for t in terms])

@@ -1,0 +1,74 @@
+"""What a picture shows, and the evidence for it."""
+
+from __future__ import annotations
+
+from asyncio import wrap_future
+from typing import TYPE_CHECKING
+
+import numpy as np
+from fastapi import APIRouter
+
+from openmofi.search import Tag, Tagger
+from openmofi.search.tag import Answer
+from openmofi.serve import replies
+from openmofi.serve.library import Library
+from openmofi.serve.refusal import Refusal, declared
+from openmofi.serve.requests import TagQuestion, TagUpload
+from openmofi.serve.served import Now
+
+if TYPE_CHECKING:
+    from openmofi.model import MofiModel
+
+router = APIRouter(tags=["search"])
+
+
+@router.post("/api/tag", operation_id="tag", responses=declared(400, 404, 409, 503))
+async def tag(question: TagQuestion, served: Now) -> replies.TagReply:
+    """Names what a picture shows, with the evidence; or abstains, where the model is calibrated."""
+    library, encoder = served.library, served.encoder
+    if library.kb is None:
+        raise Refusal(503, "no_names", "The server knows no names; start it with --kb.")
+    if isinstance(question, TagUpload):
+        vector = served.uploads.get(question.upload).vector
+    else:
+        vector = library.index.vectors(np.array([library.check_row(question.row)]))[0]
+
+    def answer(model: MofiModel) -> Answer:
+        tagger = library.once(_tagger, model, served.model_folder)
+        known, rate = tagger.stored_calibration(), question.error_rate
+        if known is None and rate is not None:
+            raise _uncalibrated()
+        if known is not None and rate is None:
+            rate = served.settings.error_rate
+        return tagger.answer(vector[None], k=question.k, calibration=known, error_rate=rate)[0]
+
+    found = await wrap_future(encoder.call(answer))
+    tags = [_view(library, tag) for tag in found.tags]
+    return replies.TagReply(tags=tags, abstains=found.abstains, reason=found.reason)
+
+
+def _uncalibrated() -> Refusal:
+    message = "Nobody knows how often the model errs; run `openmofi tag calibrate` first."
+    return Refusal(409, "not_calibrated", message)
+
+
+def _tagger(library: Library, model: MofiModel, folder: str) -> Tagger:
+    assert library.kb is not None
+    return Tagger(model, library.kb, index=library.index, head=folder)
+
+
+def _view(library: Library, tag: Tag) -> replies.TagView:
+    evidence = tag.evidence
+    return replies.TagView(
+        id=tag.id,
+        label=tag.label or tag.id,
+        description=tag.description,
+        score=tag.score,
+        probability=tag.probability,
+        evidence=replies.Evidence(
+            class_score=evidence.class_score,
+            text_score=evidence.text_score,
+            prior=evidence.prior,
+            nearest=library.hits(evidence.nearest),
+        ),
+    )

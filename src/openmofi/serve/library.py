@@ -1,0 +1,159 @@
+"""What the server reads from: one state of the index, and the knowledge base that names things.
+
+When another process changes the index, a new `Library` takes the place of the old one; requests
+that are on their way end with the old one. What follows from the index (names to type, the map's
+buffers) belongs to it and is made when first asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from openmofi.errors import InputError
+from openmofi.kb import KnowledgeBase
+from openmofi.pairs import PICTURE_ERRORS
+from openmofi.search import Hit, Index, Searcher
+from openmofi.serve import replies
+from openmofi.serve.refusal import Refusal
+from openmofi.serve.uploads import refuse_picture
+
+Made = TypeVar("Made")
+
+
+class Library:
+    """An index, its knowledge base, and what follows from them."""
+
+    def __init__(self, index: Index, *, model: str | Path | None, kb: str | Path | None):
+        self.index = index
+        self.searcher = Searcher(index, model=model, kb=kb)
+        self.version = blake2b(
+            f"{index.folder}{index.meta}".encode(errors="replace"), digest_size=6
+        ).hexdigest()
+        self._made: dict[Callable[..., Any], Any] = {}
+        self._locks: dict[Callable[..., Any], threading.Lock] = defaultdict(threading.Lock)
+
+    @property
+    def kb(self) -> KnowledgeBase | None:
+        """The knowledge base, or None."""
+        return self.searcher.kb
+
+    def once(self, make: Callable[..., Made], *given: Any) -> Made:
+        """Returns what `make(library, *given)` gave the first time, however many ask at once."""
+        with self._locks[make]:
+            if make not in self._made:
+                self._made[make] = make(self, *given)
+        return self._made[make]
+
+    @cached_property
+    def own(self) -> dict[str, dict[str, Any]]:
+        """The entities that any image shows, by id, most images first: the index's own table."""
+        return {entity["id"]: entity for entity in self.index.entities.to_pylist()}
+
+    def texts(self, entity: str) -> tuple[str, str]:
+        """Returns the label, else the id, and the description of an entity."""
+        known = self.own.get(entity)
+        if known and known["label"] != entity:
+            return known["label"], known["description"]
+        row = self.kb.row_of(entity) if self.kb else None
+        if self.kb is None or row is None:
+            return entity, ""
+        texts = self.kb.texts
+        return texts.label[row].as_py() or entity, texts.description[row].as_py()
+
+    def label(self, entity: str) -> str:
+        """Returns the label of an entity, else its id."""
+        return self.texts(entity)[0]
+
+    def resolve(self, name: str) -> str:
+        """Returns the id that an id or a name stands for, among those that any image shows.
+
+        Raises:
+            Refusal: no image shows it.
+        """
+        try:
+            return self.searcher.entity(name)
+        except InputError as error:
+            raise Refusal(404, "no_such_entity", str(error)) from None
+
+    def check_row(self, row: int) -> int:
+        """Returns the row.
+
+        Raises:
+            Refusal: the index has no such row, or it was deleted.
+        """
+        if row < self.index.num_rows and self.index.live[row]:
+            return row
+        last = self.index.num_rows - 1
+        message = f"There is no image {row}; the index has rows 0 to {last}, less deleted ones."
+        raise Refusal(404, "no_such_image", message)
+
+    def picture(self, row: int) -> bytes:
+        """Returns the encoded picture of a row.
+
+        Raises:
+            Refusal: it cannot be read.
+        """
+        try:
+            return self.index.read_picture(row)
+        except PICTURE_ERRORS:
+            raise refuse_picture("image_missing") from None
+
+    def place(self, row: int) -> tuple[Any, ...]:
+        """Returns what tells a row's picture from those of other rows and indexes."""
+        rows = self.index.rows
+        place = (rows[name][row].as_py() for name in ("shard", "offset", "size", "path"))
+        return self.index.meta["id"], *place
+
+    def hits(self, hits: Iterable[Hit]) -> list[replies.Hit]:
+        """Returns hits as the client sees them."""
+        return [self._hit(hit) for hit in hits]
+
+    def hit(self, row: int) -> replies.Hit:
+        """Returns one row, without a score."""
+        return self._hit(self.index.hits(np.array([self.check_row(row)]))[0])
+
+    def face(self, entity: str) -> str | None:
+        """Returns the address of the thumbnail of an entity's surest image."""
+        row = self.once(_surest_rows).get(entity)
+        return None if row is None else self.thumbnail(row)
+
+    def thumbnail(self, row: int) -> str:
+        """Returns the address of a row's thumbnail; a changed index has another one."""
+        return f"/api/images/{row}/thumbnail?v={self.version}"
+
+    def _hit(self, hit: Hit) -> replies.Hit:
+        scores = hit.label_scores or (None,) * len(hit.entities)
+        return replies.Hit(
+            row=hit.row,
+            id=hit.id,
+            score=hit.score,
+            caption=hit.caption,
+            source=hit.source,
+            url=hit.url,
+            text_area=hit.text_area,
+            entities=[
+                replies.ImageEntity(id=entity, label=self.label(entity), score=score)
+                for entity, score in zip(hit.entities, scores, strict=True)
+            ],
+            thumbnail=self.thumbnail(hit.row),
+            image=f"/api/images/{hit.row}/file",
+        )
+
+
+def _surest_rows(library: Library) -> dict[str, int]:
+    """Returns the row of each entity whose label has the best score."""
+    labels = library.index.labels
+    label = np.flatnonzero(library.index.live[labels.row])
+    score = np.nan_to_num(labels.score[label], nan=-1.0)
+    label = label[np.lexsort((label, -score, labels.code[label]))]
+    codes, first = np.unique(labels.code[label], return_index=True)
+    rows = labels.row[label[first]].tolist()
+    return dict(zip((labels.ids[code] for code in codes), rows, strict=True))

@@ -1,0 +1,21 @@
+"""What a path that was typed stands for: an index, or a folder with an index and reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from openmofi.search.index import is_index
+
+
+def find_shown(path: Path) -> tuple[Path, list[Path]]:
+    """Returns (the index, the reports beside it).
+
+    A folder such as a demo's holds `index/`; its report.html and those of its runs are shown too.
+    """
+    if is_index(path) or not is_index(path / "index"):
+        return path, []
+    return path / "index", [
+        report
+        for report in [path / "report.html", *sorted(path.glob("runs/*/report.html"))]
+        if report.is_file()
+    ]

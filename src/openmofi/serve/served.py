@@ -1,0 +1,222 @@
+"""What one server holds between requests, and how routes get at it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+
+from openmofi.config import ServeSettings
+from openmofi.errors import InputError, OpenMOFIError
+from openmofi.folders import cache_folder
+from openmofi.search import Index
+from openmofi.select.selection import Selection
+from openmofi.serve.encoding import Encoder
+from openmofi.serve.facets import facets_of_all
+from openmofi.serve.files import PageFiles
+from openmofi.serve.library import Library
+from openmofi.serve.metrics import Metrics
+from openmofi.serve.names import EntityNames
+from openmofi.serve.neighbours import EntityMeans
+from openmofi.serve.refusal import Refusal
+from openmofi.serve.thumbnails import ThumbnailCache
+from openmofi.serve.uploads import Uploads
+from openmofi.serve.verdicts import Verdicts
+
+_LOOK_AGAIN = 1.0
+"""Seconds for which nobody looks whether the index was changed."""
+
+
+class Served:
+    """The state of a server."""
+
+    def __init__(
+        self,
+        index: Index,
+        settings: ServeSettings,
+        *,
+        model: Path | str | None,
+        kb: Path | str | None,
+        data: Path | str | None,
+        reports: Sequence[Path | str],
+        token: str | None,
+    ):
+        self.settings, self.token = settings, token
+        self._model, self._kb = model, kb
+        self.metrics = Metrics()
+        self.files = PageFiles()
+        self.uploads = Uploads(kept=settings.uploads_kept)
+        # A picture of a few bytes may be 89 million pixels: not many of those at once.
+        self.decoding = CapacityLimiter(settings.decoders)
+        self.thumbnails = ThumbnailCache(
+            cache_folder() / "thumbnails", settings.thumbnail_bytes, self.metrics
+        )
+        self._library = _checked(Library(index, model=model, kb=kb), model)
+        self._encoder = self._new_encoder(self._library)
+        self.reports = named_reports(reports)
+        self._verdicts: dict[Path, Verdicts] = {}
+        self._data = _selection_folder(data, index.meta["selection"])
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._look_at = time.monotonic() + _LOOK_AGAIN
+
+    @property
+    def library(self) -> Library:
+        """The index as it is on the disk, or was a moment ago."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_AGAIN
+            if not self._library.index.is_current() and self._opening.acquire(blocking=False):
+                threading.Thread(target=self._reopen, name="reopen", daemon=True).start()
+        return self._library
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder.
+
+        Raises:
+            Refusal: there is none.
+        """
+        if not self._library.searcher.has_encoder:
+            message = "The server has no encoder for texts and pictures; start it with --model."
+            raise Refusal(503, "no_encoder", message)
+        return self._encoder
+
+    @property
+    def model_folder(self) -> str:
+        """Where the encoder lies."""
+        return str(self._model or self._library.index.meta["model"])
+
+    @property
+    def has_data(self) -> bool:
+        """Whether a selection is known."""
+        return self._data is not None
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """What the selection decided.
+
+        Raises:
+            Refusal: there is none.
+        """
+        if self._data is None:
+            message = "The server knows no selection; start it with --data i2e/select/NAME."
+            raise Refusal(404, "no_data", message)
+        return self._opened(self._data)
+
+    def verdicts_of(self, folder: Path) -> Verdicts:
+        """Returns what the selection decided that an image comes from, wherever it is now.
+
+        Raises:
+            Refusal: it is gone.
+        """
+        return self._opened(folder) if (folder / "card.json").is_file() else self.verdicts
+
+    def _opened(self, folder: Path) -> Verdicts:
+        with self._lock:
+            if folder not in self._verdicts:
+                self._verdicts[folder] = Verdicts(Selection(folder.parent.parent, folder.name))
+            return self._verdicts[folder]
+
+    def start(self) -> None:
+        """Begins to read what the first questions need, and to load the encoder."""
+        threading.Thread(target=_warm, args=(self._library,), name="warm", daemon=True).start()
+        if self._library.searcher.has_encoder:
+            self._encoder.start()
+
+    def stop(self) -> None:
+        """Ends the encoder's thread."""
+        self._encoder.stop()
+
+    def _reopen(self) -> None:
+        """Opens the changed index; until then the old one answers."""
+        folder = self._library.index.folder
+        try:
+            new = Library(Index.open(folder), model=self._model, kb=self._kb)
+            _warm(new)
+        except (OpenMOFIError, OSError) as error:  # perhaps it is just being replaced
+            print(f"serving the index as it was: {error}", file=sys.stderr, flush=True)
+        else:
+            self._take(new)
+        finally:
+            self._opening.release()
+
+    def _take(self, new: Library) -> None:
+        """Answers from another library; uploads' vectors mean nothing to another model."""
+        old, self._library = self._library, new
+        if new.index.meta["model"] != old.index.meta["model"]:
+            encoder, self._encoder = self._encoder, self._new_encoder(new)
+            self.uploads.clear()
+            encoder.stop()
+
+    def _new_encoder(self, library: Library) -> Encoder:
+        return Encoder(lambda: library.searcher.encoder, self.settings, self.metrics)
+
+
+def _checked(library: Library, model: Path | str | None) -> Library:
+    """Returns the library.
+
+    Raises:
+        InputError: the knowledge base cannot be opened, or the model that was given is none.
+    """
+    _ = library.kb
+    if model is not None and not library.searcher.has_encoder:
+        raise InputError(f"There is no model directory {str(model)!r}; pass another --model.")
+    return library
+
+
+def _warm(library: Library) -> None:
+    """Reads and derives what most questions need."""
+    _ = library.own, library.index.labels.in_turns
+    for make in (facets_of_all, EntityNames, EntityMeans):
+        library.once(make)
+
+
+def _selection_folder(given: Path | str | None, known: str) -> Path | None:
+    """Returns the selection that was given, else the one the index knows, where it still is.
+
+    Raises:
+        InputError: the given one is none.
+    """
+    folder = Path(given or known).resolve()
+    if (folder / "card.json").is_file() and (given or known):
+        return folder
+    if given is None:
+        return None
+    raise InputError(f"{str(given)!r} is no selection; expected i2e/select/NAME as --data.")
+
+
+def named_reports(reports: Sequence[Path | str]) -> dict[str, Path]:
+    """Returns the HTML file of each report by the name of its directory, or its own.
+
+    Raises:
+        InputError: one of them is not there.
+    """
+    found: dict[str, Path] = {}
+    for report in map(Path, reports):
+        file = report / "report.html" if report.is_dir() else report
+        if not file.is_file():
+            raise InputError(
+                f"There is no report {str(file)!r}; make one with `openmofi evaluate`, or pass "
+                "--report DIR with another directory."
+            )
+        own = file.resolve().parent.name if file.name == "report.html" else file.stem
+        name = re.sub(r"[^\w-]+", "-", own)
+        while name in found:
+            name += "-2"
+        found[name] = file
+    return found
+
+
+async def _served(request: Request) -> Served:
+    return request.app.state.served
+
+
+Now = Annotated[Served, Depends(_served)]
+"""A route's argument."""

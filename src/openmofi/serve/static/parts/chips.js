@@ -1,0 +1,125 @@
+import { h } from "../dom.js";
+import { go } from "../router.js";
+import { nameInto, nameOf } from "../names.js";
+import { toggled, withFilter } from "../url.js";
+import { score } from "../format.js";
+import { icon } from "./icons.js";
+
+/**
+ * Chips for the terms of a search, each with its sign and weight.
+ *
+ * @param known what the server said of the terms, in order: label and thumbnail
+ */
+export function termChips(state, known = []) {
+  const change = (index, changes) => {
+    const terms = state.terms.map((term, i) => (i === index ? { ...term, ...changes } : term));
+    go(withFilter(state, { terms }));
+  };
+  return state.terms.map((term, i) =>
+    termChip(term, known[i], {
+      key: i,
+      remove: () => go(withFilter(state, { terms: state.terms.filter((_, other) => other !== i) })),
+      weigh: (weight) => change(i, { weight }),
+    }),
+  );
+}
+
+function termChip(term, known, { key, remove, weigh }) {
+  const negative = term.weight < 0;
+  const label = h("span.chip-label", { dir: "auto" }, labelOf(term, known));
+  const sign = {
+    class: "sign",
+    type: "button",
+    "data-key": `sign ${key}`,
+    "aria-pressed": String(negative),
+    onclick: () => weigh(-term.weight),
+  };
+  const about = known?.label ?? labelOf(term);
+  const weight = h("input", {
+    type: "number",
+    "data-key": `weight ${key}`,
+    min: 0,
+    max: 10,
+    step: 0.1,
+    value: Math.abs(term.weight),
+    "aria-label": `Weight of ${about}`,
+    title: "Weight",
+    onchange: () => weight.checkValidity() && weigh((negative ? -1 : 1) * weight.valueAsNumber),
+  });
+  return h(
+    "li",
+    { class: negative ? "chip term negative" : "chip term" },
+    h(
+      "button",
+      {
+        ...sign,
+        "aria-label": `Away from ${about}`,
+        title: negative ? "Away from this" : "Towards this",
+      },
+      icon(negative ? "minus" : "plus"),
+    ),
+    known?.thumbnail && h("img", { src: known.thumbnail, alt: "", width: 28, height: 28 }),
+    label,
+    weight,
+    removeButton(about, remove),
+  );
+}
+
+function labelOf(term, known) {
+  if (known?.label) return known.label;
+  return {
+    text: term.value,
+    entity: nameOf(term.value),
+    row: `image ${term.value}`,
+    upload: "picture",
+  }[term.kind];
+}
+
+/** Chips for the filters of a search; `ask`: the server is asked for names not known yet. */
+export function filterChips(state, { ask = false } = {}) {
+  const lists = [
+    ["entities", "only"],
+    ["not_entities", "not"],
+    ["types", "type"],
+    ["sources", "source"],
+  ];
+  const chips = lists.flatMap(([name, word]) =>
+    state[name].map((value) => {
+      const label = h("span.chip-label", nameOf(value));
+      if (ask && name.endsWith("entities")) nameInto(label, value);
+      return filterChip(word, label, toggled(state, name, value), name === "not_entities");
+    }),
+  );
+  const single = [
+    ["min_score", "similarity ≥", score(state.min_score, 2)],
+    ["min_label_score", "label score ≥", score(state.min_label_score, 2)],
+    ["max_text_area", "text area ≤", score(state.max_text_area, 2)],
+  ].filter(([name]) => state[name] !== null);
+  chips.push(
+    ...single.map(([name, word, value]) =>
+      filterChip(word, value, withFilter(state, { [name]: null })),
+    ),
+  );
+  if (state.lasso.length)
+    chips.push(filterChip("in", "an area of the map", withFilter(state, { lasso: [] })));
+  return chips;
+}
+
+function filterChip(word, label, without, negative = false) {
+  const remove = removeButton(`${word} ${label.textContent ?? label}`, () => go(without));
+  return h(
+    "li",
+    { class: negative ? "chip negative" : "chip" },
+    h("span.muted", word),
+    label,
+    remove,
+  );
+}
+
+function removeButton(about, onclick) {
+  return h(
+    "button.remove",
+    { type: "button", "aria-label": `Remove ${about}`, title: "Remove", onclick },
+    icon("close"),
+  );
+}

@@ -1,0 +1,69 @@
+import { upload } from "../api.js";
+import { h } from "../dom.js";
+import { go } from "../router.js";
+import { here, EMPTY, withTerms } from "../url.js";
+import { notice } from "./shell.js";
+
+/** Searches with the pictures that are dropped or pasted anywhere on the page. */
+export function listenForPictures() {
+  const veil = h("div.veil", { hidden: true }, h("p", "Drop to search with this picture"));
+  document.body.append(veil);
+  let depth = 0; // dragenter and dragleave come for every element on the way
+  const isFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const show = (change) => {
+    depth = Math.max(0, depth + change);
+    veil.hidden = depth === 0;
+  };
+  document.addEventListener("dragenter", (event) => isFiles(event) && show(1));
+  document.addEventListener("dragleave", (event) => isFiles(event) && show(-1));
+  document.addEventListener("dragover", (event) => isFiles(event) && event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    if (!isFiles(event)) return;
+    event.preventDefault();
+    show(-depth);
+    searchWith(event.dataTransfer.files);
+  });
+  document.addEventListener("paste", (event) => {
+    if (!event.clipboardData?.files.length) return; // text is pasted into the box as usual
+    event.preventDefault();
+    searchWith(event.clipboardData.files);
+  });
+}
+
+/** Uploads pictures and adds them to the search on show, or starts one. */
+export async function searchWith(files) {
+  const pictures = [...files];
+  if (!pictures.length) return;
+  const done = notice(
+    pictures.length === 1 ? "Reading the picture …" : `Reading ${pictures.length} pictures …`,
+  );
+  const answers = await Promise.allSettled(pictures.map((file) => upload(file)));
+  done();
+  answers.forEach(
+    ({ reason }, i) =>
+      reason && notice(`${pictures[i].name || "The picture"}: ${reason.message}`, { bad: true }),
+  );
+  const terms = answers
+    .filter(({ value }) => value)
+    .map(({ value }) => ({ kind: "upload", value: value.id, weight: 1 }));
+  const state = here();
+  if (terms.length) go(withTerms(state.view === "search" ? state : EMPTY, ...terms));
+}
+
+/** A button that opens the file chooser. */
+export function pictureButton(content) {
+  const input = h("input", {
+    type: "file",
+    accept: "image/*",
+    multiple: true,
+    hidden: true,
+    onchange: () => searchWith(input.files),
+  });
+  const button = {
+    class: "tool",
+    type: "button",
+    "aria-label": "Search with a picture",
+    title: "Search with a picture",
+  };
+  return [h("button", { ...button, onclick: () => input.click() }, content), input];
+}

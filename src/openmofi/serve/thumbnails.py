@@ -1,0 +1,125 @@
+"""Pictures of any size -> small WebPs, kept on the disk.
+
+    CACHE/thumbnails/ab/abcdef….webp    named by a hash of the picture's place and of the side
+
+The oldest ones go when they are too many. CACHE is OPENMOFI_CACHE, else openmofi in the user's
+cache folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from enum import IntEnum
+from hashlib import blake2b
+from pathlib import Path
+
+from PIL import Image
+
+from openmofi.pictures import look
+from openmofi.serve.metrics import Metrics
+
+
+class Side(IntEnum):
+    """Longest side of a thumbnail, in pixels."""
+
+    SMALL = 128
+    MEDIUM = 256
+    LARGE = 512
+
+
+_QUALITY = 80
+_AFTER_CLEARING = 0.8
+"""Share of the limit that is left."""
+
+
+def make_thumbnail(data: bytes, side: Side) -> tuple[bytes, tuple[int, int]] | str:
+    """Returns (a WebP no larger than `side`, the picture's own width and height), or a reason.
+
+    Reasons are those of `openmofi.pictures`.
+    """
+    seen = look(data, None, keep_image=True)
+    if isinstance(seen, str):
+        return seen
+    assert seen.image is not None
+    seen.image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    seen.image.save(buffer, "WEBP", quality=_QUALITY, method=2)
+    return buffer.getvalue(), seen.size
+
+
+class ThumbnailCache:
+    """Thumbnails on the disk, of any number of servers."""
+
+    def __init__(self, folder: Path, max_bytes: int, metrics: Metrics):
+        self.folder, self.max_bytes, self._metrics = folder, max_bytes, metrics
+        self._bytes: int | None = None
+        self._lock = threading.Lock()
+
+    def get(self, place: tuple, side: Side, read: Callable[[], bytes]) -> bytes | str:
+        """Returns the thumbnail of a picture, or the reason why there is none.
+
+        Args:
+            place: tells the picture from all others.
+            side: longest side.
+            read: returns the picture's bytes; called where there is no thumbnail yet.
+        """
+        name = blake2b(repr((*place, side)).encode(errors="replace"), digest_size=16).hexdigest()
+        path = self.folder / name[:2] / f"{name}.webp"
+        try:
+            found = path.read_bytes()
+            self._metrics.thumbnails.labels("yes").inc()
+            return found
+        except OSError:
+            self._metrics.thumbnails.labels("no").inc()
+        made = make_thumbnail(read(), side)
+        if isinstance(made, str):
+            return made
+        self._write(path, made[0])
+        return made[0]
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Stores a thumbnail; a disk that is full or read-only costs time only."""
+        temporary = path.with_name(f".{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            return
+        with self._lock:
+            self._bytes = self._measured() if self._bytes is None else self._bytes + len(data)
+            if self._bytes > self.max_bytes:
+                self._bytes = self._clear()
+
+    def _measured(self) -> int:
+        return sum(size for _, size, _ in self._files())
+
+    def _clear(self) -> int:
+        """Deletes the oldest thumbnails; returns how many bytes are left."""
+        files = sorted(self._files())
+        left = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if left <= _AFTER_CLEARING * self.max_bytes:
+                break
+            Path(path).unlink(missing_ok=True)
+            left -= size
+        return left
+
+    def _files(self) -> list[tuple[float, int, str]]:
+        """Returns (time, bytes, path) of all thumbnails."""
+        found = []
+        for folder in self.folder.glob("??"):
+            for entry in os.scandir(folder):
+                try:
+                    known = entry.stat()
+                except FileNotFoundError:  # another server clears, too
+                    continue
+                found.append((known.st_mtime, known.st_size, entry.path))
+        return found

@@ -1,0 +1,110 @@
+"""Uploaded pictures: bytes -> a vector and a thumbnail, remembered for a while.
+
+The bytes themselves are dropped, so that a thousand uploads are a few dozen MB; the id is the
+first half of their SHA-256, so that the same picture has the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from openmofi.pictures import decode_bytes
+from openmofi.serve.refusal import Refusal
+from openmofi.serve.thumbnails import Side, make_thumbnail
+
+if TYPE_CHECKING:
+    from openmofi.model.transform import Transform
+
+REASONS = {
+    "corrupt_image": (400, "The picture cannot be decoded; send a JPEG, PNG, WebP, GIF or AVIF."),
+    "image_too_narrow": (400, "The picture is more than 200 times as long as wide."),
+    "image_too_large": (413, "The picture has more pixels than an honest one has (89 million)."),
+    "image_missing": (404, "The picture is not where it was."),
+    "no_image": (404, "There is a caption, but no picture."),
+}
+"""Status and sentence for each reason for which a picture is refused."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What is remembered of a picture."""
+
+    id: str
+    size: tuple[int, int]
+    thumbnail: bytes
+    """WebP."""
+    vector: np.ndarray
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture before it is encoded."""
+
+    id: str
+    size: tuple[int, int]
+    thumbnail: bytes
+    """WebP."""
+    pixels: np.ndarray
+    """As the model wants them."""
+
+
+def decode_upload(data: bytes, transform: Transform) -> Decoded:
+    """Decodes a picture.
+
+    Raises:
+        Refusal: it is none, or too large.
+    """
+    made = make_thumbnail(data, Side.MEDIUM)
+    if isinstance(made, str):
+        raise refuse_picture(made)
+    pixels = decode_bytes(data, transform)
+    if isinstance(pixels, str):
+        raise refuse_picture(pixels)
+    thumbnail, size = made
+    return Decoded(hashlib.sha256(data).hexdigest()[:32], size, thumbnail, pixels)
+
+
+def refuse_picture(reason: str) -> Refusal:
+    """Returns the refusal for a reason of `openmofi.pictures`."""
+    status, message = REASONS[reason]
+    return Refusal(status, reason, message)
+
+
+class Uploads:
+    """The most recent uploads, in memory."""
+
+    def __init__(self, *, kept: int):
+        self._kept = kept
+        self._found: OrderedDict[str, Upload] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, upload: Upload) -> None:
+        """Remembers an upload; the oldest one may go."""
+        with self._lock:
+            self._found[upload.id] = upload
+            self._found.move_to_end(upload.id)
+            while len(self._found) > self._kept:
+                self._found.popitem(last=False)
+
+    def get(self, identifier: str) -> Upload:
+        """Returns an upload.
+
+        Raises:
+            Refusal: it is not remembered.
+        """
+        with self._lock:
+            if identifier in self._found:
+                self._found.move_to_end(identifier)
+                return self._found[identifier]
+        raise Refusal(404, "upload_gone", "The server no longer has that picture; send it again.")
+
+    def clear(self) -> None:
+        """Forgets all, as when another model is served."""
+        with self._lock:
+            self._found.clear()

@@ -1,0 +1,131 @@
+"""A selection's rows, one at a time: what was said of an image's label, and what became of it.
+
+In: (shard, row of the shard's labels), or the number of a refused image. Out: `Verdict`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openmofi.pairs import PICTURE_ERRORS, ImageReader
+from openmofi.select.selection import Selection
+
+_STEP = 7919
+"""A prime: rows that many apart are of many shards."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An image's labels (schema.LABELS), and what the selection made of them."""
+
+    labels: dict[str, Any]
+    """With the scores by which the selection chose."""
+    classes: tuple[str, ...]
+    """Ids of the entities that it is kept for."""
+    refused_as: str | None
+    """Reason; None: it is kept."""
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """What tells the picture from others of the input."""
+        names = ("shard", "offset", "size", "path", "sha256")
+        return tuple(self.labels[name] for name in names)
+
+
+class Verdicts:
+    """What a selection decided, and the pictures it decided on."""
+
+    def __init__(self, selection: Selection):
+        self.selection = selection
+        self._reader = ImageReader(selection.card["input"])
+
+    def of_row(self, shard: str, row: int, key: str) -> Verdict | None:
+        """Returns the verdict on an image; None: the selection does not have it, or no longer.
+
+        Args:
+            shard: path of the file that the image is in.
+            row: of the labels.
+            key: of the image.
+
+        Raises:
+            MismatchError: the shard was labelled again since.
+        """
+        labels = self._labels(shard, row, key)
+        if labels is None:
+            return None
+        refused = self._found("refused.parquet", "reason", labels, row)
+        classes = self._found("keep.parquet", "classes", labels, row)
+        if refused is None and classes is None:
+            return None
+        kept = self.selection.vocabulary["id"].take(pa.array(classes or [], pa.int32())).to_pylist()
+        return Verdict(labels, tuple(kept), refused)
+
+    def refused(self, number: int) -> Verdict:
+        """Returns the verdict on a row of refused.parquet."""
+        labels = self.selection.refused([number])[0]
+        return Verdict(labels, (), labels["reason"])
+
+    def refused_for(self, reason: str, *, k: int, offset: int) -> list[int]:
+        """Returns rows of refused.parquet, those beside each other far apart in the input."""
+        rows = self._by_reason.get(reason, np.zeros(0, np.int64))
+        step = _STEP if len(rows) % _STEP else 1
+        places = np.arange(offset, min(offset + k, len(rows))) * step % max(len(rows), 1)
+        return rows[places].tolist()
+
+    @cached_property
+    def num_refused(self) -> int:
+        """Rows of refused.parquet."""
+        return pq.read_metadata(self.selection.folder / "refused.parquet").num_rows
+
+    def picture(self, labels: dict[str, Any]) -> bytes | str:
+        """Returns the encoded picture of a row of the labels, or the reason why there is none."""
+        if labels["offset"] < 0 and not labels["path"]:
+            return "no_image"
+        try:
+            return self._reader.read(labels)
+        except PICTURE_ERRORS:
+            return "image_missing"
+
+    @cached_property
+    def _files(self) -> dict[str, list[int]]:
+        """Returns the numbers of the labels files by the path of what they label."""
+        plan = pq.read_table(self.selection.i2e / "plan.parquet", columns=["name", "path"])
+        paths = dict(zip(plan["name"].to_pylist(), plan["path"].to_pylist(), strict=True))
+        numbers: dict[str, list[int]] = {}
+        for number, name in enumerate(self.selection.shards["shard"].to_pylist()):
+            numbers.setdefault(paths[name], []).append(number)
+        return numbers
+
+    def _labels(self, shard: str, row: int, key: str) -> dict[str, Any] | None:
+        """Returns an image's labels; several files have such a row where a large shard was split.
+
+        None: none of them has the image there.
+        """
+        pairs = self.selection.shards["pairs"]
+        for number in self._files.get(shard, ()):
+            if row < pairs[number].as_py():
+                labels = self.selection.read(number, [row])[0]
+                if labels["key"] == key:
+                    return labels
+        return None
+
+    @cached_property
+    def _by_reason(self) -> dict[str, np.ndarray]:
+        """Returns the rows of refused.parquet by reason."""
+        place = self.selection.reasons()
+        order = np.argsort(place, kind="stable")
+        names = list(self.selection.card["funnel"]["refused"])
+        bounds = np.searchsorted(place[order], np.arange(len(names) + 1))
+        return {name: order[bounds[i] : bounds[i + 1]] for i, name in enumerate(names)}
+
+    def _found(self, file: str, column: str, labels: dict[str, Any], row: int) -> Any:
+        """Returns what a file of the selection says of an image, or None."""
+        at = [("row", "==", row), *((name, "==", labels[name]) for name in ("shard", "key"))]
+        table = pq.read_table(self.selection.folder / file, columns=[column], filters=at)
+        return table[column][0].as_py() if len(table) else None
