@@ -1,0 +1,227 @@
+"""Searching in a browser: words, entities, pictures, filters, and the address that holds it all."""
+
+import re
+
+import pytest
+
+import fruit
+from orchard import IMAGES
+
+expect = pytest.importorskip("playwright.sync_api").expect
+
+_FILES = """([kind, files]) => {
+  const data = new DataTransfer();
+  for (const bytes of files) data.items.add(new File([new Uint8Array(bytes)], "a.jpg"));
+  const about = {bubbles: true, cancelable: true};
+  document.body.dispatchEvent(kind === "drop"
+    ? new DragEvent("drop", {...about, dataTransfer: data})
+    : new ClipboardEvent("paste", {...about, clipboardData: data}));
+}"""
+
+
+def _give(page, kind, *pictures):
+    page.evaluate(_FILES, [kind, [list(picture) for picture in pictures]])
+
+
+def _rows(page):
+    expect(page.locator(".tile[data-row]").first).to_be_visible()
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    return [tile.get_attribute("data-row") for tile in page.locator(".tile[data-row]").all()]
+
+
+def _chips(page):
+    return page.locator(".chip")
+
+
+def test_it_opens_on_images_of_every_entity(page):
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"{IMAGES} images of 3 entities")
+    expect(page.locator(".tile")).to_have_count(IMAGES)
+    first = page.locator(".tile .names").all_inner_texts()[:3]
+    assert set(first) == {"Red Apple", "Green Apple", "Lime"}
+
+
+def test_words_become_a_term_and_results_have_scores(page):
+    page.goto("/")
+    expect(page.get_by_role("combobox")).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("a red apple")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"\?q=a\+red\+apple$"))
+    expect(_chips(page)).to_have_count(1)
+    expect(page.locator(".tile .score").first).to_have_text(re.compile(r"^-?\d\.\d{3}$"))
+    expect(page).to_have_title("a red apple · OpenMOFI")
+
+
+def test_an_entity_is_found_by_another_name_with_the_keyboard_alone(page):
+    page.goto("/")
+    page.get_by_role("combobox").press_sequentially("pom")
+    option = page.get_by_role("option")
+    expect(option).to_contain_text("Red Apple “pomme”")
+    page.keyboard.press("ArrowDown")
+    expect(option).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"\?entity=red$"))
+    expect(_chips(page)).to_contain_text("Red Apple")
+
+
+def test_escape_closes_the_suggestions_and_keeps_the_words(page):
+    page.goto("/")
+    box = page.get_by_role("combobox")
+    box.press_sequentially("li")
+    expect(page.get_by_role("listbox")).to_be_visible()
+    box.press("Escape")
+    expect(page.get_by_role("listbox")).to_be_hidden()
+    expect(box).to_have_value("li")
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_is_searched_with_and_tagged(page, kind):
+    page.goto("/")
+    _give(page, kind, fruit.picture("lime", 2, side=64))
+    expect(page).to_have_url(re.compile(r"\?upload=[0-9a-f]{32}$"))
+    expect(page.locator(".tile").first).to_have_attribute("data-row", "2")
+    expect(page.get_by_role("heading", name="What is this?")).to_be_visible()
+    expect(page.locator(".tag").first).to_be_visible()
+
+
+def test_several_pictures_become_several_terms(page):
+    page.goto("/?view=data")
+    _give(page, "drop", fruit.picture("lime", 2, side=64), fruit.picture("red", 0, side=64))
+    expect(_chips(page)).to_have_count(2)
+    expect(page.locator(".chip img")).to_have_count(2)
+    expect(page.get_by_role("heading", name="What is this?")).to_be_hidden()
+
+
+def test_a_file_that_is_no_picture_is_refused_in_words(troubled):
+    troubled.goto("/")
+    _give(troubled, "drop", b"not a picture")
+    expect(troubled.get_by_role("alert")).to_contain_text("a.jpg: ")
+    expect(_chips(troubled)).to_have_count(0)
+
+
+def test_a_facet_filters_and_its_chip_takes_it_away(page):
+    page.goto("/")
+    page.locator(".facet a", has_text="Lime").click()
+    expect(page).to_have_url(re.compile(r"\?only=lime$"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("8 images")
+    assert len(_rows(page)) == 8
+    page.get_by_role("button", name="Remove only Lime").click()
+    expect(page.locator(".tile")).to_have_count(IMAGES)
+
+
+def test_a_facet_excludes_with_alt_or_its_button(page):
+    page.goto("/")
+    page.locator(".facet a", has_text="Lime").click(modifiers=["Alt"])
+    expect(page.get_by_role("heading", level=1)).to_have_text("16 images")
+    page.locator(".facet", has_text="Red Apple").hover()
+    page.get_by_role("button", name="Not Red Apple").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("8 images")
+    assert page.url.endswith("?not=lime&not=red")
+
+
+def test_a_term_turns_negative_and_changes_weight(page):
+    page.goto("/?like=0&entity=lime")
+    page.get_by_role("button", name="Away from Lime").click()
+    expect(page).to_have_url(re.compile(r"like=0&entity=-1\*lime$"))
+    expect(page.locator(".chip.negative")).to_contain_text("Lime")
+    page.get_by_label("Weight of Lime").fill("0.5")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"entity=-0\.5\*lime$"))
+
+
+def test_similar_images_are_one_key_away(page):
+    page.goto("/")
+    page.locator(".tile .picture").first.focus()
+    page.keyboard.press("ArrowRight")
+    row = page.locator(".tile.active").get_attribute("data-row")
+    page.keyboard.press("s")
+    expect(page).to_have_url(re.compile(rf"\?like={row}$"))
+    expect(page.locator(".tile").first).to_have_attribute("data-row", row)
+
+
+def test_the_arrow_keys_walk_the_grid_by_rows(page):
+    page.goto("/")
+    tiles = page.locator(".tile .picture")
+    tiles.first.focus()
+    page.keyboard.press("ArrowDown")
+    below = page.evaluate("document.activeElement.getBoundingClientRect().top")
+    assert below > tiles.first.bounding_box()["y"]
+    page.keyboard.press("ArrowUp")
+    expect(tiles.first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"view=why&row=\d+$"))
+
+
+def test_the_least_similarity_and_other_bounds_are_sliders(page):
+    page.goto("/?like=0")
+    page.get_by_label("Similarity at least").fill("0.99")
+    expect(page).to_have_url(re.compile(r"min=0\.99$"))
+    page.get_by_text("More filters").click()
+    page.get_by_label("Text area at most").fill("0.05")
+    expect(page).to_have_url(re.compile(r"text_area=0\.05&min=0\.99$"))
+    assert all(float(s) >= 0.99 for s in page.locator(".tile .score").all_inner_texts())
+
+
+def test_a_reload_and_the_back_button_show_the_same(page):
+    page.goto("/?like=3&only=green&not=lime")
+    before = _rows(page)
+    page.reload()
+    assert _rows(page) == before
+    page.locator(".chip", has_text="not").get_by_role("button").click()
+    expect(_chips(page)).to_have_count(2)
+    page.go_back()
+    expect(_chips(page)).to_have_count(3)
+    assert _rows(page) == before
+
+
+def test_more_results_come_by_themselves_and_stay_after_a_reload(page):
+    page.route("**/static/parts/results.js", _page_of(10))
+    page.set_viewport_size({"width": 1280, "height": 300})
+    page.goto("/")
+    expect(page.locator(".tile[data-row]")).to_have_count(10)
+    page.get_by_role("button", name="Show more").scroll_into_view_if_needed()
+    expect(page.locator(".tile[data-row]")).to_have_count(IMAGES)
+    page.reload()
+    expect(page.locator(".tile[data-row]")).to_have_count(IMAGES)
+
+
+def _page_of(size):
+    """Serves the module with smaller pages, as the orchard has few images."""
+
+    def answer(route):
+        text = route.fetch().text().replace("PAGE = 60", f"PAGE = {size}")
+        route.fulfill(body=text, content_type="text/javascript")
+
+    return answer
+
+
+def test_no_result_says_so(page):
+    page.goto("/?only=lime&not=lime")
+    expect(page.get_by_role("heading", name="No image passes")).to_be_visible()
+    page.get_by_role("link", name="Remove the filters").click()
+    expect(page.locator(".tile")).to_have_count(IMAGES)
+
+
+def test_the_first_results_need_one_request(page):
+    asked = []
+    page.on("request", lambda r: asked.append(r.url) if "/api/" in r.url else None)
+    page.goto("/?like=3")
+    expect(page.locator(".tile").first).to_be_visible()
+    paths = [url.split("/api/")[1] for url in asked if "thumbnail" not in url]
+    assert sorted(paths) == ["info", "search"]
+
+
+def test_back_returns_to_where_the_page_was_scrolled(page):
+    page.set_viewport_size({"width": 900, "height": 500})
+    page.goto("/")
+    expect(page.locator(".tile[data-row]")).to_have_count(IMAGES)
+    page.mouse.wheel(0, 400)
+    page.wait_for_timeout(300)  # the place is noted when scrolling ends
+    page.locator(".tile .names a:visible").last.click()
+    expect(page.locator(".entity-head")).to_be_visible()
+    assert page.evaluate("scrollY") == 0
+    page.go_back()
+    expect(page.locator(".tile[data-row]")).to_have_count(IMAGES)
+    page.wait_for_timeout(200)
+    assert page.evaluate("scrollY") > 300
