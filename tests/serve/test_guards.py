@@ -321,3 +321,10 @@ def test_a_fault_of_the_server_tells_nothing_of_its_inside(orchard, monkeypatch)
     answer = TestClient(app, base_url=ADDRESS, raise_server_exceptions=False).get("/api/info")
     assert (answer.status_code, code_of(answer)) == (500, "internal_error")
     assert "division" not in json.dumps(answer.json())
+
+
+def test_who_only_looks_whether_it_lives_gets_headers(orchard):
+    with client_of(orchard.index) as client:
+        for path in ("/healthz", "/"):
+            answer = client.head(path)
+            assert (answer.status_code, answer.content) == (200, b"")

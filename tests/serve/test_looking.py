@@ -240,3 +240,22 @@ def test_other_orders_choose_by_the_text(orchard, tmp_path, order, threshold_on,
         assert found["threshold_on"] == threshold_on
         assert found["mentions"][0]["choice"] == choice
         assert found["explanation"][-1] == "The image is kept as Red Apple."
+
+
+def test_a_selection_that_was_made_again_is_read_again(tmp_path, nano_dir):
+    own = write_orchard(tmp_path, nano_dir)
+    i2e, weights = own.selection.parent.parent, str(tmp_path / "weights.json")
+    with client_of(own.index) as client:
+        assert client.get("/api/data").json()["kept_images"] == IMAGES
+        select(
+            i2e, settings=SelectSettings(threshold=0.6, min_images=1, max_images=3, weights=weights)
+        )
+        assert client.get("/api/data").json()["kept_images"] == 9
+        shutil.rmtree(own.selection)
+        assert code_of(client.get("/api/data")) == "no_data"
+
+
+def test_the_interface_says_that_a_token_is_wanted(orchard):
+    with client_of(orchard.index, token="word") as client:
+        schema = client.get("/openapi.json", headers={"authorization": "Bearer word"}).json()
+    assert schema["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"

@@ -57,10 +57,11 @@ class Searcher:
 
     @property
     def has_encoder(self) -> bool:
-        """Tells whether texts and pictures can be asked for."""
-        return self._model is not None and (
-            not isinstance(self._model, (str, Path)) or Path(self._model).is_dir()
-        )
+        """Tells whether there is a model for texts and pictures: a hub id, or a directory."""
+        model = self._model
+        if not isinstance(model, (str, Path)):
+            return model is not None
+        return not Path(model).is_absolute() or Path(model).is_dir()
 
     @cached_property
     def encoder(self) -> MofiModel:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 
 import openmofi
 from openmofi.config import ServeSettings
@@ -70,6 +71,7 @@ def make_app(
         redoc_url=None,
         lifespan=_lifespan,
         responses=declared(401, 403, 413, 422),
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [],  # said in OpenAPI
     )
     app.state.served = served
     add_handlers(app)

@@ -61,7 +61,7 @@ class Served:
         self._library = _checked(Library(index, model=model, kb=kb), model)
         self._encoder = self._new_encoder(self._library)
         self.reports = named_reports(reports)
-        self._verdicts: dict[Path, Verdicts] = {}
+        self._verdicts: dict[Path, tuple[int, Verdicts]] = {}
         self._data = _selection_folder(data, index.meta["selection"])
         self._lock = threading.Lock()
         self._opening = threading.Lock()
@@ -119,10 +119,15 @@ class Served:
         return self._opened(folder) if (folder / "card.json").is_file() else self.verdicts
 
     def _opened(self, folder: Path) -> Verdicts:
+        try:
+            made = (folder / "card.json").stat().st_mtime_ns  # `select` may have run again
+        except OSError:
+            raise Refusal(404, "no_data", f"The selection {folder.name!r} is gone.") from None
         with self._lock:
-            if folder not in self._verdicts:
-                self._verdicts[folder] = Verdicts(Selection(folder.parent.parent, folder.name))
-            return self._verdicts[folder]
+            if folder not in self._verdicts or self._verdicts[folder][0] != made:
+                selection = Selection(folder.parent.parent, folder.name)
+                self._verdicts[folder] = made, Verdicts(selection)
+            return self._verdicts[folder][1]
 
     def start(self) -> None:
         """Begins to read what the first questions need, and to load the encoder."""

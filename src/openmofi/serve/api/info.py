@@ -11,6 +11,7 @@ from openmofi.serve.served import Now, Served
 router = APIRouter(tags=["server"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", operation_id="health")
 async def health() -> Health:
     """Tells that the server lives; needs no token."""

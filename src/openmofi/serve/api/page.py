@@ -29,6 +29,7 @@ _CSP = "; ".join(
 )
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", operation_id="page", response_class=HTMLResponse, include_in_schema=False)
 async def page(request: Request, served: Now) -> Response:
     """Returns the page; with the right token it signs in, and the token leaves the address."""
