@@ -102,8 +102,10 @@ def test_the_verbs_work_on_what_the_demo_leaves(demo, capsys):
 
 def test_the_demo_opens_on_something_worth_seeing(demo):
     shown, reports = find_shown(demo[0])
-    assert [report.parent.name for report in reports[1:]] == sorted(RECIPES)
+    assert [report.name for report in reports[:2]] == ["report.html", "labels.html"]
+    assert [report.parent.name for report in reports[2:]] == sorted(RECIPES)
     with TestClient(make_app(shown, reports=reports), base_url="http://127.0.0.1") as client:
+        assert client.get("/evaluation/labels.html").status_code == 200
         info = client.get("/api/info").json()
         assert {name for name, there in info["has"].items() if not there} == set()
         hits = client.post("/api/search", json={}).json()["hits"]

@@ -10,12 +10,10 @@ from openmofi.search.index import is_index
 def find_shown(path: Path) -> tuple[Path, list[Path]]:
     """Returns (the index, the reports beside it).
 
-    A folder such as a demo's holds `index/`; its report.html and those of its runs are shown too.
+    A folder such as a demo's holds `index/`; its report.html, the labels.html that this leads to,
+    and the reports of its runs are shown too.
     """
     if is_index(path) or not is_index(path / "index"):
         return path, []
-    return path / "index", [
-        report
-        for report in [path / "report.html", *sorted(path.glob("runs/*/report.html"))]
-        if report.is_file()
-    ]
+    reports = [path / "report.html", path / "labels.html", *sorted(path.glob("runs/*/report.html"))]
+    return path / "index", [report for report in reports if report.is_file()]
