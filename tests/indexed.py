@@ -22,7 +22,9 @@ def clustered(rng, count: int, dim: int, *, clusters: int = 50) -> tuple[np.ndar
     return unit(centres[of] + 0.8 * rng.standard_normal((count, dim))), of
 
 
-def write_embeddings(path: Path, vectors: np.ndarray, *, first: int = 0, root="", model="", **more):
+def write_embeddings(
+    path: Path, vectors: np.ndarray, /, *, first: int = 0, root="", model="", **more
+):
     """Writes what `embed` would; further columns replace the plain ones.
 
     Args:
@@ -55,7 +57,7 @@ def write_embeddings(path: Path, vectors: np.ndarray, *, first: int = 0, root=""
     return path
 
 
-def make_index(folder: Path, vectors: np.ndarray, *, kind="auto", kb=None, **columns) -> Index:
+def make_index(folder: Path, vectors: np.ndarray, /, *, kind="auto", kb=None, **columns) -> Index:
     """Builds an index of vectors in a folder."""
     source = write_embeddings(folder / "e.parquet", vectors, **columns)
     return Index.build(source, folder / "index", IndexSettings(kind=kind), kb=kb)

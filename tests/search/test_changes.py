@@ -1,18 +1,24 @@
 """Adding to and deleting from an index: no rebuilding, stable rows, and a kill changes nothing."""
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import fruit
 from indexed import clustered, make_index, write_embeddings
 from openmofi.errors import InputError, MismatchError
-from openmofi.search import Filter, Index
+from openmofi.kb import build_kb
+from openmofi.search import Filter, Index, changes
+from openmofi.search import index as module
 from openmofi.search.changes import set_map
 
 DIM = 16
@@ -165,3 +171,146 @@ def test_killed_at_any_moment_the_index_opens_and_is_whole(tmp_path, vectors):
         rows = np.flatnonzero(index.live)
         assert [index.nearest(v, k=1)[0][0] for v in index.vectors(rows)] == rows.tolist()
         assert len(index.add(source)) >= len(index)
+
+
+def test_parts_with_origins_of_their_own_stay_apart_when_they_become_one(tmp_path, vectors):
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").write_bytes(name.encode())
+    place = {"path": ["x.jpg"], "offset": [-1], "shard": [""]}
+    index = make_index(tmp_path, vectors[:1], root=tmp_path / "one", **place)
+    for number, name in enumerate(("two", "three"), 1):
+        own = vectors[number : number + 1]
+        index = index.add(_more(tmp_path, own, first=number, root=tmp_path / name, **place))
+    for state in (index, index.compact()):
+        assert [state.read_picture(row) for row in range(3)] == [b"one", b"two", b"three"]
+        assert state.root_of(2) == str(tmp_path / "three")
+
+
+def test_filters_hold_in_every_part(tmp_path, vectors):
+    index = make_index(tmp_path, vectors[:50], entities=[["red"], ["lime"]] * 25)
+    for begin in (50, 100):
+        more = [["lime"], ["red"]] * 25
+        index = index.add(_more(tmp_path, vectors[begin : begin + 50], first=begin, entities=more))
+    index = index.delete([3, 51, 120])
+    passing = index.passing(Filter(entities=("red",)))
+    expected = [r for r in range(150) if (r % 2 == (r >= 50)) and r not in (3, 51, 120)]
+    assert np.flatnonzero(passing).tolist() == expected
+    assert sorted(index.nearest(vectors[0], k=200, passing=passing)[0].tolist()) == expected
+
+
+def test_the_newest_part_names_an_entity(tmp_path, vectors):
+    def kb(name):
+        (tmp_path / name).mkdir()
+        text = f"id,name,aliases,description,weight\nred,{name},,,1\n"
+        return build_kb(fruit.write_catalogue(tmp_path / name, text), out=tmp_path / "kb").out
+
+    index = make_index(tmp_path, vectors[:3], kb=kb("Old"), entities=[["red"]] * 3)
+    kb("New")
+    index = index.add(_more(tmp_path, vectors[3:5], first=3, entities=[["red"]] * 2))
+    assert index.entities["label"].to_pylist() == ["Old"]
+    assert index.compact().entities["label"].to_pylist() == ["New"]
+
+
+def test_opening_again_and_again_keeps_nothing_open(tmp_path, vectors):
+    index = make_index(tmp_path, vectors, kind="hnsw")
+    for _ in range(20):
+        Index.open(index.folder).nearest(vectors[0], k=1)
+    gc.collect()
+    maps = Path("/proc/self/maps").read_text()
+    assert maps.count(f"{index.folder}/part-0001/vectors.faiss") <= 2
+
+
+def test_threads_that_ask_at_once_read_the_rows_once(tmp_path, vectors, monkeypatch):
+    index = make_index(tmp_path, vectors)
+    part, reads = index.parts[0], []
+    whole = part._rows_file.read()
+
+    class Slow:
+        def read(self):
+            reads.append(1)
+            time.sleep(0.05)
+            return whole
+
+    monkeypatch.setattr(part, "_rows_file", Slow())
+    threads = [threading.Thread(target=lambda: part.rows) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(reads) == 1
+
+
+def test_an_index_is_not_built_over_one_that_is_being_changed(index, vectors, tmp_path):
+    source = write_embeddings(tmp_path / "other.parquet", vectors[:5])
+    with changes._changing(index), pytest.raises(InputError, match="Another process is changing"):
+        Index.build(source, index.folder)
+    assert len(Index.open(index.folder)) == 300
+    Index.build(source, index.folder)
+    with pytest.raises(MismatchError, match="has changed meanwhile"):
+        index.delete([1])
+
+
+def test_maps_and_names_that_were_opened_stay(index, tmp_path, vectors):
+    set_map(index, np.full((300, 2), 0.25, np.float32))
+    old = Index.open(index.folder)
+    old.compact()
+    assert old.map_points()[299].tolist() == [0.25, 0.25]
+    assert old.entities["id"].to_pylist() == ["red"]
+    grown = Index.open(index.folder).add(_more(tmp_path, vectors[300:]))
+    around = Filter(lasso=((-9.0, -9.0), (-9.0, 9.0), (9.0, 9.0), (9.0, -9.0)))
+    assert np.flatnonzero(grown.passing(around)).tolist() == list(range(300))
+
+
+def test_an_index_that_changes_while_it_is_opened_is_opened_again(index, monkeypatch):
+    read, times = module._read_meta, []
+
+    def read_late(folder):
+        meta = read(folder)
+        if not times:
+            times.append(1)
+            Index.open(folder).delete([1]).compact()  # the part that meta names is gone now
+        return meta
+
+    monkeypatch.setattr(module, "_read_meta", read_late)
+    assert len(Index.open(index.folder)) == 299
+
+
+def test_settings_outlive_compacting(tmp_path, vectors):
+    index = make_index(tmp_path, vectors, kind="hnsw").delete([1]).compact()
+    assert (index.meta["kind"], index.settings.kind) == ("hnsw", "hnsw")
+
+
+def test_a_picture_twice_in_a_file_counts_once_and_the_last_one_wins(tmp_path, vectors, capsys):
+    twice = {"offset": [0, 1, 0], "caption": ["first", "other", "last"]}
+    index = make_index(tmp_path, vectors[:3], **twice)
+    assert [hit.caption for hit in index.hits(np.arange(len(index)))] == ["other", "last"]
+    assert "left out 1 pictures" in capsys.readouterr().err
+    nowhere = {"offset": [-1] * 3, "path": [""] * 3}
+    assert len(make_index(tmp_path, vectors[:3], **nowhere)) == 3
+
+
+def test_labels_that_are_null_or_come_twice_count_once(tmp_path, vectors):
+    labels = [["red", "red"], [None, "lime"], None]
+    index = make_index(tmp_path, vectors[:3], entities=labels, label_scores=[[0.5, 0.5]] * 3)
+    assert index.entity_counts() == {"red": 1, "lime": 1}
+    assert [hit.entities for hit in index.hits(np.arange(3))] == [("red",), ("lime",), ()]
+    assert {hit.label_scores for hit in index.hits(np.arange(3))} == {()}
+
+
+def test_numbers_that_are_none_are_refused(tmp_path, vectors):
+    bad = vectors[:3].copy()
+    bad[1, 2] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        make_index(tmp_path, bad)
+    index = make_index(tmp_path, vectors[:3])
+    for query in (bad[1], vectors[0][:5]):
+        with pytest.raises(InputError, match="A query is a vector of 16 finite numbers"):
+            index.nearest(query, k=1)
+
+
+def test_an_index_of_which_all_is_deleted_answers_nothing(index):
+    empty = index.delete(range(300))
+    assert (len(empty), empty.search(np.ones(DIM)), empty.entity_counts()) == (0, [], {})
+    assert len(empty.entities) == 0
+    assert empty.compact().search(np.ones(DIM)) == []

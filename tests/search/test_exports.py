@@ -74,3 +74,16 @@ def test_a_missing_package_is_named(index, tmp_path, monkeypatch, module, to):
     monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(InputError, match=rf"pip install 'openmofi\[{to}\]'"):
         export_index(Index.open(index.folder), str(tmp_path / "x"), to=to)
+
+
+@pytest.mark.parametrize("to", ["parquet", "lance", "qdrant"])
+def test_nothing_is_not_exported(index, tmp_path, to):
+    empty = make_index(tmp_path, unit(np.ones((2, 8))), offset=[0, 1]).delete([0, 1])
+    with pytest.raises(InputError, match="holds no pictures"):
+        export_index(empty, str(tmp_path / "x"), to=to)
+
+
+def test_a_server_that_does_not_answer_is_named(index):
+    pytest.importorskip("qdrant_client")
+    with pytest.raises(InputError, match="does not answer"):
+        export_index(index, "http://127.0.0.1:9", to="qdrant")

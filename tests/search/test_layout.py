@@ -33,3 +33,7 @@ def test_the_map_is_the_same_again_and_leaves_deleted_rows_out(tmp_path):
 def test_a_handful_of_pictures_has_a_map_too(count):
     points = lay_out(clustered(np.random.default_rng(4), count, 8)[0], threads=1)
     assert np.isfinite(points).all()
+
+
+def test_pictures_that_are_all_the_same_lie_in_one_place():
+    assert np.ptp(lay_out(np.ones((40, 8), np.float32)), axis=0).tolist() == [0.0, 0.0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from openmofi.cli.app import Flags, Json, app, index_app
 from openmofi.cli.output import brief, print_json, print_table, say_next
 from openmofi.config import IndexSettings
-from openmofi.errors import SettingsError
+from openmofi.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from openmofi.search import Term
@@ -116,6 +116,8 @@ def delete(
         if given:
             wanted |= opened.passing(given)
     rows = np.flatnonzero(wanted & opened.live)
+    if not len(rows):
+        raise InputError(f"{str(index)!r} has no such picture.")
     after = opened.delete(rows)
     print(f"wrote {index} ({len(after):,} vectors, {len(rows):,} deleted)")
     if len(after) < 0.7 * after.num_rows:
@@ -310,6 +312,11 @@ def _weighted(written: str, weight: float) -> tuple[str, float]:
         own = float(number) if mark else weight
     except ValueError:
         return written, weight
-    if not 0 < own < 1000:
-        raise SettingsError(f"A weight cannot be {number}; expected a number above 0, as in ^0.5.")
-    return (value, own) if mark else (written, weight)
+    value = value if mark else written
+    if not 0 < own <= 1000:
+        raise SettingsError(
+            f"A weight cannot be {number}; expected more than 0 and at most 1000, as in ^0.5."
+        )
+    if not value.strip():
+        raise SettingsError(f"There is nothing to look for in {written!r}.")
+    return value, own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from cyclopts import Parameter
 
 from openmofi.cli.app import Json, tag_app
 from openmofi.cli.output import brief, print_json, print_table, say_next, say_wrote
-from openmofi.errors import InputError, OpenMOFIError
+from openmofi.errors import InputError, OpenMOFIError, SettingsError
 
 if TYPE_CHECKING:
     from openmofi.search.tag_files import Tagged
@@ -68,21 +69,23 @@ def tag(
     from openmofi.search import tag_files as files
     from openmofi.search.abstain import Calibration
 
+    if sum((out is not None, xmp, as_json)) > 1:
+        raise SettingsError("Choose one of --out, --xmp and --json.")
     pictures = files.find_pictures(images)
     tagger = Tagger(model, kb, index=index)
     known = Calibration.read(calibration) if calibration else tagger.stored_calibration()
     ask = partial(tagger.answer, k=k, calibration=known, error_rate=error_rate, unknown=unknown)
     if out is not None:
-        tagged = files.write_tags(out, tagger, pictures, ask)
-        _say_tagged(out, tagged, skipped=len(pictures) - len(tagged))
-    elif xmp:
-        tagged = files.write_sidecars(tagger, pictures, ask)
-        _say_tagged(Path("PICTURE.EXT.xmp"), tagged, skipped=0)
-    else:
-        tagged = list(files.tag_all(tagger, pictures, ask))
-        _print_tags(tagged, as_json=as_json)
+        counts = files.write_tags(out, tagger, pictures, ask)
+        _say_tagged(out, counts, skipped=len(pictures) - counts.total())
+        return
+    if xmp:
+        _say_tagged(Path("PICTURE.EXT.xmp"), files.write_sidecars(tagger, pictures, ask), skipped=0)
+        return
+    tagged = list(files.tag_all(tagger, pictures, ask))
+    _print_tags(tagged, as_json=as_json)
     failed = [item for item in tagged if item.error]
-    if failed and out is None:
+    if failed:
         raise OpenMOFIError(
             " ".join(f"Cannot read the picture {str(t.image)!r}: {t.error}." for t in failed)
         )
@@ -144,13 +147,9 @@ def calibrate(
     say_next(f"openmofi tag {shlex.quote(model)} PICTURES --kb {kb} --error-rate 0.05")
 
 
-def _say_tagged(out: Path, tagged: list[Tagged], *, skipped: int) -> None:
-    silent = sum(t.answer is not None and t.answer.abstains for t in tagged)
-    dropped = {"abstained": silent} if silent else {}
-    for item in tagged:
-        if item.error:
-            dropped[item.error] = dropped.get(item.error, 0) + 1
-    say_wrote(out, len(tagged) - sum(dropped.values()), dropped, "pictures tagged")
+def _say_tagged(out: Path, counts: Counter[str], *, skipped: int) -> None:
+    dropped = {outcome: count for outcome, count in counts.items() if outcome != "tagged"}
+    say_wrote(out, counts["tagged"], dropped, "pictures tagged")
     if skipped:
         print(f"{skipped:,} pictures were there already")
 

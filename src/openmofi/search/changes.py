@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ _LEAST_TAIL = 10_000
 def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | str | None) -> None:
     """Writes an index of the output of `embed`; see `Index.build`."""
     check_replaceable(out, is_index, "an index")
-    rows, vectors = read_vectors(source)
+    rows, vectors = _read(source)
     described = describe(rows, kb)
     kind = kind_for(settings, len(rows))
     tables = prepare_rows(rows, described)
@@ -47,7 +49,7 @@ def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | 
         "rows": len(rows),
         "dim": vectors.shape[1],
         "kind": kind,
-        "ef_search": settings.ef_search,
+        "settings": asdict(settings),
         "model": described.model,
         "kb": described.kb,
         "selection": described.origin.selection,
@@ -55,7 +57,8 @@ def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | 
         "deleted": None,
         "map": None,
     }
-    with new_folder(out) as partial:
+    busy = _locked(out) if is_index(out) else nullcontext()
+    with busy, new_folder(out) as partial:
         folder, origins = partial / "part-0001", [described.origin]
         write_part(folder, vectors, *tables, origins, kind=kind, settings=settings)
         _write_meta(partial / "meta.json", meta)
@@ -63,7 +66,7 @@ def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | 
 
 def add(index: Index, source: Path | str) -> None:
     """Adds the output of `embed` as a part; see `Index.add`."""
-    rows, vectors = read_vectors(source)
+    rows, vectors = _read(source)
     described = describe(rows, index.meta["kb"] or None)
     _check_fits(index, source, vectors.shape[1], described.model)
     tables, origins = prepare_rows(rows, described), [described.origin]
@@ -84,10 +87,9 @@ def merge_if_due(index: Index) -> None:
         return
     with _changing(index) as meta:
         name = _next(index, "part")
-        settings = IndexSettings(ef_search=meta["ef_search"])
         if meta["kind"] == "flat":
-            meta["kind"] = kind_for(settings, index.num_rows)
-        merge_parts(index.folder / name, index.parts, kind=meta["kind"], settings=settings)
+            meta["kind"] = kind_for(index.settings, index.num_rows)
+        merge_parts(index.folder / name, index.parts, kind=meta["kind"], settings=index.settings)
         meta["parts"] = [name]
 
 
@@ -109,6 +111,7 @@ def compact(index: Index, settings: IndexSettings) -> None:
             index.folder / name, index.parts, keep=keep, kind=meta["kind"], settings=settings
         )
         meta |= {"parts": [name], "rows": len(keep), "deleted": None}
+        meta["settings"] = asdict(settings)
         points = index.map_points()
         if points is not None:
             meta["map"] = _save(index, "map", points[keep])
@@ -128,9 +131,7 @@ def _changing(index: Index) -> Iterator[dict[str, Any]]:
         InputError: another process changes the index.
         MismatchError: one has, since it was opened.
     """
-    with open(index.folder / ".lock", "w") as lock:
-        busy = f"Another process is changing {str(index.folder)!r}; wait until it is done."
-        lock_file(lock, index.folder, busy=busy)
+    with _locked(index.folder):
         if not index.is_current():
             raise MismatchError(f"{str(index.folder)!r} has changed meanwhile; try again.")
         _remove_unnamed(index.folder, index.meta)
@@ -140,6 +141,38 @@ def _changing(index: Index) -> Iterator[dict[str, Any]]:
         _write_meta(index.folder / ".meta.json", meta)
         (index.folder / ".meta.json").replace(index.folder / "meta.json")
         _remove_unnamed(index.folder, meta)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from changing an index.
+
+    Raises:
+        InputError: one does.
+    """
+    with open(folder / ".lock", "w") as lock:
+        busy = f"Another process is changing {str(folder)!r}; wait until it is done."
+        lock_file(lock, folder, busy=busy)
+        yield
+
+
+def _read(source: Path | str) -> tuple[pa.Table, np.ndarray]:
+    """Returns the rows and vectors of an embeddings file; of a picture that comes twice the last.
+
+    Raises:
+        InputError: it is none, or holds numbers that are none.
+    """
+    rows, vectors = read_vectors(source)
+    if not np.isfinite(vectors).all():
+        raise InputError(f"{str(source)!r} holds vectors that are not finite; embed it again.")
+    places = _places(rows).combine_chunks().dictionary_encode().indices
+    numbers = np.where(_lies_somewhere(rows), places.to_numpy(), -1 - np.arange(len(rows)))
+    _, last = np.unique(numbers[::-1], return_index=True)
+    keep = np.sort(len(rows) - 1 - last)
+    if len(keep) == len(rows):
+        return rows, vectors
+    print(f"left out {len(rows) - len(keep):,} pictures that come again", file=sys.stderr)
+    return rows.take(pa.array(keep)), vectors[keep]
 
 
 def _write_meta(path: Path, meta: dict[str, Any]) -> None:
@@ -186,6 +219,7 @@ def _check_fits(index: Index, source: Path | str, dim: int, model: str) -> None:
 
 def _replaced(index: Index, rows: pa.Table, root: str) -> np.ndarray:
     """Returns the rows whose pictures lie where those of new rows do."""
+    rows = rows.filter(pa.array(_lies_somewhere(rows)))
     new, found = _places(rows).combine_chunks(), [np.zeros(0, np.int64)]
     for begin, part in index.begins():
         same_root = np.array([origin.root == root for origin in part.origins])
@@ -196,5 +230,11 @@ def _replaced(index: Index, rows: pa.Table, root: str) -> np.ndarray:
 
 
 def _places(table: pa.Table) -> pa.ChunkedArray:
-    offsets = table["offset"].cast(pa.string())
-    return pc.binary_join_element_wise(table["shard"], table["path"], offsets, "\0")
+    names = [table[n].cast(pa.string()).fill_null("") for n in ("shard", "path", "offset")]
+    return pc.binary_join_element_wise(*names, "\0")
+
+
+def _lies_somewhere(table: pa.Table) -> np.ndarray:
+    """Returns whether each row says where its picture lies; those of other makers need not."""
+    named = pc.not_equal(table["path"].fill_null(""), "")
+    return pc.or_(named, pc.greater_equal(table["offset"].fill_null(-1), 0)).to_numpy()

@@ -30,8 +30,11 @@ def export_index(index: Index, out: str, *, to: Target, name: str = "openmofi") 
         name: of the table or collection; there must be none of this name yet.
 
     Raises:
-        InputError: the place is taken, or the package for the format is missing.
+        InputError: the place is taken, the package for the format is missing, the server does not
+            answer, or there is nothing to export.
     """
+    if not len(index):
+        raise InputError(f"The index {str(index.folder)!r} holds no pictures.")
     write = {"parquet": _to_parquet, "lance": _to_lance, "qdrant": _to_qdrant}[to]
     write(index, out, name)
     return len(index)
@@ -95,9 +98,9 @@ def _to_qdrant(index: Index, out: str, name: str) -> None:
             "The client of Qdrant is missing; install it with pip install 'openmofi[qdrant]'."
         ) from None
     remote = out.startswith(("http://", "https://"))
-    client = QdrantClient(url=out) if remote else QdrantClient(path=out)
+    client = QdrantClient(url=out, check_compatibility=False) if remote else QdrantClient(path=out)
     try:
-        if client.collection_exists(name):
+        if _exists(client, name, out):
             raise InputError(f"{out!r} has a collection {name!r} already; choose another --name.")
         params = models.VectorParams(size=index.meta["dim"], distance=models.Distance.COSINE)
         client.create_collection(name, vectors_config=params)
@@ -108,6 +111,15 @@ def _to_qdrant(index: Index, out: str, name: str) -> None:
                 client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD)
     finally:
         client.close()
+
+
+def _exists(client: Any, name: str, out: str) -> bool:
+    from qdrant_client.http.exceptions import ResponseHandlingException
+
+    try:
+        return client.collection_exists(name)
+    except ResponseHandlingException as error:
+        raise InputError(f"Qdrant at {out!r} does not answer ({error}).") from None
 
 
 def _point(models: Any, row: dict[str, Any]) -> Any:

@@ -27,6 +27,8 @@ from openmofi.search.part import Part
 from openmofi.search.passing import count_facets, passing_rows
 
 FORMAT_VERSION = 2
+_TRIES = 20
+"""Times that an index is opened which others are changing."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,18 @@ class Hit:
 class Index:
     """Vectors, what is known of each, and which rows show which entity."""
 
-    def __init__(self, folder: Path, meta: dict[str, Any], stamp: tuple[int, int]):
+    def __init__(self, folder: Path, meta: dict[str, Any], stamp: tuple[int, int] | None):
         self.folder, self.meta, self._stamp = folder, meta, stamp
-        self.parts = [Part(folder / name, ef_search=meta["ef_search"]) for name in meta["parts"]]
+        self.settings = IndexSettings(**meta["settings"])
+        breadth = self.settings.ef_search
+        self.parts = [Part(folder / name, ef_search=breadth) for name in meta["parts"]]
         self._begins = np.cumsum([0, *map(len, self.parts)])
         self.num_rows = int(self._begins[-1])
         self._deleted: np.ndarray | None = None
         if meta["deleted"]:
             self._deleted = np.zeros(self.num_rows, bool)
             self._deleted[np.load(folder / meta["deleted"])] = True
+        self._map = np.load(folder / meta["map"], mmap_mode="r") if meta["map"] else None
 
     @staticmethod
     def build(
@@ -97,20 +102,16 @@ class Index:
         folder = Path(folder)
         if not is_index(folder):
             raise InputError(f"{str(folder)!r} is no index; make one with `openmofi index`.")
-        try:
+        for _ in range(_TRIES):
             stamp = _stamp(folder)
-            meta = json.loads((folder / "meta.json").read_text())
-            version = meta.get("format_version")
-            if version == FORMAT_VERSION:
-                return Index(folder, meta, stamp)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
-            # faiss tells of damage by RuntimeError
-            raise InputError(
-                f"The index {str(folder)!r} is damaged; make it again with `openmofi index`."
-            ) from None
-        raise MismatchError(
-            f"The index {str(folder)!r} has format {version}, this OpenMOFI needs "
-            f"{FORMAT_VERSION}; make it again with `openmofi index`."
+            try:
+                return Index(folder, _read_meta(folder), stamp)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+                # faiss tells of damage by RuntimeError
+                if stamp is not None and _stamp(folder) == stamp:
+                    break  # nobody was changing it meanwhile
+        raise InputError(
+            f"The index {str(folder)!r} is damaged; make it again with `openmofi index`."
         )
 
     def add(self, source: Path | str) -> Index:
@@ -145,7 +146,7 @@ class Index:
         """Writes the index anew, without what was deleted; rows are numbered anew."""
         from openmofi.search import changes
 
-        changes.compact(self, settings or IndexSettings(ef_search=self.meta["ef_search"]))
+        changes.compact(self, settings or self.settings)
         return Index.open(self.folder)
 
     def __len__(self) -> int:
@@ -153,10 +154,7 @@ class Index:
 
     def is_current(self) -> bool:
         """Tells whether the files are still those that were opened."""
-        try:
-            return _stamp(self.folder) == self._stamp
-        except OSError:
-            return False
+        return _stamp(self.folder) == self._stamp
 
     @property
     def generation(self) -> int:
@@ -197,8 +195,16 @@ class Index:
             vector: of the index's width; normalised here.
             k: how many.
             passing: bool per row; None: every row that is not deleted.
+
+        Raises:
+            InputError: the vector is of another width, or not finite.
         """
         query = np.ascontiguousarray(vector, dtype=np.float32)
+        if query.shape != (self.meta["dim"],) or not np.isfinite(query).all():
+            raise InputError(
+                f"A query is a vector of {self.meta['dim']} finite numbers, not of shape "
+                f"{query.shape}."
+            )
         query = query / max(float(np.linalg.norm(query)), 1e-12)
         if passing is None and self._deleted is not None:
             passing = ~self._deleted
@@ -211,7 +217,7 @@ class Index:
             plan = plan if exact else "approximate"
         row, score = np.concatenate(rows), np.concatenate(scores)
         best = np.lexsort((row, -score))[: max(k, 0)]
-        return row[best], score[best], plan
+        return row[best], np.clip(score[best], -1, 1), plan  # rounding may lead beyond
 
     def passing(self, filter: Filter) -> np.ndarray | None:
         """Returns whether each row passes; None where there is nothing to pass."""
@@ -250,7 +256,7 @@ class Index:
         rows = np.asarray(rows, np.int64)
         found = np.zeros((len(rows), self.meta["dim"]), np.float32)
         for mine, part, own in self._by_part(rows):
-            found[mine] = part.vectors[own]
+            found[mine] = part.vectors(own)
         return found
 
     @cached_property
@@ -285,11 +291,10 @@ class Index:
 
     def map_points(self) -> Float[np.ndarray, "rows 2"] | None:
         """Returns where rows lie on the map, from 0 to 1; NaN: added since it was made."""
-        if not self.meta["map"]:
+        if self._map is None:
             return None
-        points = np.load(self.folder / self.meta["map"], mmap_mode="r")
-        missing = self.num_rows - len(points)
-        return np.r_[points, np.full((missing, 2), np.nan, np.float32)] if missing else points
+        missing = np.full((self.num_rows - len(self._map), 2), np.nan, np.float32)
+        return np.r_[self._map, missing] if len(missing) else self._map
 
     def read_picture(self, row: int) -> bytes:
         """Returns the encoded picture of a row.
@@ -300,6 +305,11 @@ class Index:
         [(_, part, own)] = self._by_part(np.array([row]))
         place = part.rows.slice(int(own[0]), 1).to_pylist()[0]
         return part.readers[place["origin"]].read(place)
+
+    def root_of(self, row: int) -> str:
+        """Returns the input that a row's picture lies in."""
+        [(_, part, own)] = self._by_part(np.array([row]))
+        return part.origins[part.rows["origin"][int(own[0])].as_py()].root
 
     def selection_place(self, row: int) -> tuple[Path, str, int] | None:
         """Returns (selection, shard, row of the shard's labels) of a row; None: it has none."""
@@ -325,7 +335,7 @@ class Index:
                 url=data["url"] or "",
                 source=data["source"],
                 entities=tuple(data["entities"] or ()),
-                label_scores=tuple(data["label_scores"] or ()),
+                label_scores=_one_each(data["label_scores"], data["entities"]),
                 text_area=data["text_area"],
             )
             for row, score, data in zip(np.asarray(rows).tolist(), cosines, taken, strict=True)
@@ -349,6 +359,11 @@ class Index:
             yield mine, self.parts[number], rows[mine] - self._begins[number]
 
 
+def _one_each(scores: list[float] | None, entities: list[str] | None) -> tuple[float, ...]:
+    """Returns scores if there is one for each entity."""
+    return tuple(scores or ()) if len(scores or ()) == len(entities or ()) else ()
+
+
 def is_index(folder: Path) -> bool:
     """Tells whether a folder is an index, be it of an older format."""
     return (folder / "meta.json").is_file() and (
@@ -356,6 +371,25 @@ def is_index(folder: Path) -> bool:
     )
 
 
-def _stamp(folder: Path) -> tuple[int, int]:
-    state = (folder / "meta.json").stat()
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Returns what changes with every change; None where there is no meta.json."""
+    try:
+        state = (folder / "meta.json").stat()
+    except OSError:
+        return None
     return state.st_ino, state.st_mtime_ns
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    """Returns meta.json.
+
+    Raises:
+        MismatchError: it is of another format.
+    """
+    meta = json.loads((folder / "meta.json").read_text())
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise MismatchError(
+            f"The index {str(folder)!r} has format {meta.get('format_version')}, this OpenMOFI "
+            f"needs {FORMAT_VERSION}; make it again with `openmofi index`."
+        )
+    return meta

@@ -45,6 +45,8 @@ def lay_out(
     from openTSNE import TSNE
     from sklearn.decomposition import PCA
 
+    if np.ptp(vectors, axis=0).max() < 1e-6:  # all are the same
+        return np.full((len(vectors), 2), 0.5, np.float32)
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.permutation(len(vectors))[:_SAMPLE])
     dim = min(_PCA_DIM, vectors.shape[1], len(sample))

@@ -15,6 +15,7 @@ where the near ones are just those that the filter takes away, all that pass are
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,11 +154,16 @@ class Part:
         if (folder / GRAPH).is_file():
             self.graph = faiss.read_index(str(folder / GRAPH), flags)
             self.graph.storage, self.graph.own_fields = self.stored, False
+            self.stored.thisown = True  # which the assignment has taken away
         elif (folder / LISTS).is_file():
             self.lists = faiss.read_index(str(folder / LISTS), flags)
         described = json.loads((folder / "part.json").read_text())
         self.origins = [Origin(**origin) for origin in described["origins"]]
+        # Opened now, so that they stay even if another process removes them.
         self._rows_file = pq.ParquetFile(folder / "rows.parquet")
+        self.entities = pq.read_table(folder / "entities.parquet")
+        """Names and types of its entities."""
+        self._reading = threading.Lock()
         if self._rows_file.metadata.num_rows != self.stored.ntotal:
             raise ValueError("there are not as many rows as vectors")
 
@@ -169,23 +175,23 @@ class Part:
         """The way to the near ones: flat, hnsw or ivf."""
         return "hnsw" if self.graph is not None else "ivf" if self.lists is not None else "flat"
 
-    @cached_property
+    @property
     def rows(self) -> pa.Table:
-        """What is known of each row."""
+        """What is known of each row; read once, when first asked for."""
+        with self._reading:  # the file may be read by one thread at a time
+            return self._rows
+
+    @cached_property
+    def _rows(self) -> pa.Table:
         return self._rows_file.read()
 
-    @cached_property
-    def entities(self) -> pa.Table:
-        """Names and types of its entities."""
-        return pq.read_table(self.folder / "entities.parquet")
-
-    @cached_property
-    def vectors(self) -> Float[np.ndarray, "n dim"]:
-        """The stored vectors, float16, in place."""
+    def vectors(self, rows: np.ndarray | None = None) -> Float[np.ndarray, "n dim"]:
+        """Returns stored vectors, all or those of some rows, as float32."""
         import faiss
 
         codes = faiss.rev_swig_ptr(self.stored.codes.data(), self.stored.codes.size())
-        return codes.view(np.float16).reshape(len(self), self.stored.d)
+        halves = codes.view(np.float16).reshape(len(self), self.stored.d)
+        return (halves if rows is None else halves[rows]).astype(np.float32)
 
     @cached_property
     def readers(self) -> list[ImageReader]:
@@ -237,10 +243,11 @@ class Part:
             bits = np.packbits(passing, bitorder="little")
             selected = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
         scores, rows = self.stored.search(query[None], k, params=selected)
-        return rows[0], scores[0]
+        known = rows[0] >= 0
+        return rows[0][known], scores[0][known]
 
     def _compare(self, query: np.ndarray, rows: np.ndarray, k: int) -> Found:
-        scores = self.vectors[rows].astype(np.float32) @ query
+        scores = self.vectors(rows) @ query
         best = np.lexsort((rows, -scores))[:k]
         return rows[best], scores[best]
 

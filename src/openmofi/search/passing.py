@@ -86,4 +86,5 @@ def _inside(index: Index, lasso: tuple[tuple[float, float], ...]) -> np.ndarray:
         raise InputError(
             f"There is no map of {str(index.folder)!r}; make it with `openmofi index map`."
         )
-    return Polygon(np.asarray(lasso)).contains_points(np.nan_to_num(points, nan=-1.0))
+    placed = ~np.isnan(points).any(1)
+    return placed & Polygon(np.asarray(lasso)).contains_points(np.nan_to_num(points))

@@ -1,13 +1,16 @@
 """Many pictures -> their tags, in a CSV or JSONL file or as XMP beside each picture.
 
-A file that is there already is continued: pictures it names are left out. XMP is changed in place:
-what other programs wrote stays, and keywords of an earlier run make room for the new ones.
+A file that is there already is continued: pictures it names are left out. A file of something else
+is left as it is. XMP is changed in place: what other programs wrote stays, and keywords of an
+earlier run make room for the new ones.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +28,9 @@ from openmofi.search.xmp import write_sidecar
 _BATCH = 64
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 _COLUMNS = ("image", "rank", "id", "label", "score", "probability", "abstains", "error")
+
+_LINE = '{"image": '
+"""How each line of our JSONL begins."""
 
 Ask = Callable[[np.ndarray], list[Answer]]
 """Vectors of pictures -> what is said of each."""
@@ -69,39 +75,43 @@ def tag_all(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Iterator[Tagged
             bar.advance(len(batch))
 
 
-def write_tags(out: Path, tagger: Tagger, images: Sequence[Path], ask: Ask) -> list[Tagged]:
+def write_tags(out: Path, tagger: Tagger, images: Sequence[Path], ask: Ask) -> Counter[str]:
     """Writes the tags of pictures to a .csv or .jsonl file, or continues it.
 
     Returns:
-        The pictures that were tagged now.
+        How many pictures came to what now: tagged, abstained, or a reason.
 
     Raises:
-        InputError: the file is of neither kind.
+        InputError: the file is of neither kind, or holds something else.
     """
     if out.suffix not in (".csv", ".jsonl"):
         raise InputError(f"--out {str(out)!r} is neither a .csv nor a .jsonl file.")
-    done = _finished(out)
+    done = _continue(out)
     todo = [path for path in images if str(path) not in done]
     write = _write_csv if out.suffix == ".csv" else _write_jsonl
-    tagged = []
+    counts: Counter[str] = Counter()
     with _opened(out) as file:
         for item in tag_all(tagger, todo, ask):
             write(file, item)
-            tagged.append(item)
-    return tagged
+            counts[_outcome(item)] += 1
+    return counts
 
 
-def write_sidecars(tagger: Tagger, images: Sequence[Path], ask: Ask) -> list[Tagged]:
-    """Writes the tags of each picture to PICTURE.EXT.xmp; pictures nothing is said of get none."""
-    tagged = []
+def write_sidecars(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Counter[str]:
+    """Writes the tags of each picture to PICTURE.EXT.xmp; pictures nothing is said of get none.
+
+    Returns:
+        As `write_tags`.
+    """
+    counts: Counter[str] = Counter()
     for item in tag_all(tagger, images, ask):
-        tagged.append(item)
+        counts[_outcome(item)] += 1
         if item.answer is not None:
             write_sidecar(
                 item.image.with_name(item.image.name + ".xmp"),
                 [] if item.answer.abstains else item.answer.tags[:1],
             )
-    return tagged
+    return counts
 
 
 def plain(item: Tagged) -> dict[str, Any]:
@@ -119,40 +129,64 @@ def _decode(tagger: Tagger, path: Path) -> np.ndarray | str:
     return decode_bytes(data, tagger.model.transform)
 
 
-def _finished(out: Path) -> set[str]:
-    """Returns the pictures that a file names in whole lines; cuts a torn last line off."""
+def _outcome(item: Tagged) -> str:
+    if item.answer is None:
+        return item.error
+    return "abstained" if item.answer.abstains else "tagged"
+
+
+def _continue(out: Path) -> set[str]:
+    """Returns the pictures that a file names in whole; what may be torn is taken out of it.
+
+    Raises:
+        InputError: it holds something else, and is left as it is.
+    """
     if not out.is_file():
         return set()
-    data = out.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        out.write_bytes(whole)
-    lines = whole.decode().splitlines()
+    text = out.read_bytes().decode(errors="surrogateescape")
     try:
-        if out.suffix == ".jsonl":
-            return {json.loads(line)["image"] for line in lines}
-        return _whole_in_csv(out, lines)
-    except (ValueError, KeyError, TypeError):
+        whole, done = _whole_lines(text) if out.suffix == ".jsonl" else _whole_rows(text)
+    except (ValueError, KeyError, TypeError, csv.Error):
         raise InputError(f"{str(out)!r} holds something else; give --out a new file.") from None
+    if whole != text:
+        partial = out.with_name(f".{out.name}.partial")
+        partial.write_bytes(whole.encode(errors="surrogateescape"))
+        partial.replace(out)
+    return done
 
 
-def _whole_in_csv(out: Path, lines: list[str]) -> set[str]:
-    """Returns the pictures of a CSV file; the last one, which may lack rows, is taken out."""
-    rows = list(csv.DictReader(lines))
-    last = rows[-1]["image"] if rows else None
-    kept = [row for row in rows if row["image"] != last]
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        writer.writerows(kept)
-    return {row["image"] for row in kept}
+def _whole_lines(text: str) -> tuple[str, set[str]]:
+    """Returns (the whole lines of JSONL, the pictures that they name)."""
+    *lines, torn = text.split("\n")  # not splitlines: a caption may hold its other separators
+    if torn and not _LINE.startswith(torn[: len(_LINE)]):
+        raise ValueError("not ours")
+    return "".join(f"{line}\n" for line in lines), {json.loads(line)["image"] for line in lines}
+
+
+def _whole_rows(text: str) -> tuple[str, set[str]]:
+    """Returns (the rows of CSV of all pictures but the last, those pictures)."""
+    head = _csv([_COLUMNS])
+    if not text.startswith(head):
+        if head.startswith(text):  # the head itself is torn
+            return "", set()
+        raise ValueError("not ours")
+    whole = text[: text.rfind("\r\n") + 2]
+    rows = [row for row in csv.reader(io.StringIO(whole, newline="")) if len(row) == len(_COLUMNS)]
+    kept = [row for row in rows[1:] if row[0] != rows[-1][0]]
+    return head + _csv(kept), {row[0] for row in kept}
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows(rows)
+    return file.getvalue()
 
 
 @contextmanager
 def _opened(out: Path) -> Iterator[TextIO]:
     out.parent.mkdir(parents=True, exist_ok=True)
     is_new = not out.is_file() or not out.stat().st_size
-    with out.open("a", newline="", encoding="utf-8") as file:
+    with out.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
         if is_new and out.suffix == ".csv":
             csv.writer(file).writerow(_COLUMNS)
         yield file

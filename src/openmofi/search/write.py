@@ -47,7 +47,7 @@ def describe(rows: pa.Table, kb: Path | str | None) -> Described:
 
 def kind_for(settings: IndexSettings, num_rows: int) -> str:
     """Returns the kind of index that settings ask for."""
-    if settings.kind != "auto":
+    if settings.kind != "auto" and num_rows:
         return settings.kind
     if num_rows < _EXACT_BELOW:
         return "flat"
@@ -62,11 +62,25 @@ def prepare_rows(rows: pa.Table, described: Described) -> tuple[pa.Table, pa.Tab
     """
     url = rows["url"].cast(pa.string()).combine_chunks()
     host = pc.struct_field(pc.extract_regex(url, r"^[A-Za-z]+://(?P<host>[^/:?#]+)"), "host")
+    rows = _with_sound_labels(rows)
     columns = {name: rows[name] for name in INDEX_ROWS.names if name in rows.column_names}
     columns["source"] = pc.coalesce(host, rows["shard"].combine_chunks())
     columns["origin"] = pa.array(np.zeros(len(rows), np.int32))
     ids = sorted(set(rows["entities"].combine_chunks().flatten().to_pylist()))
     return pa.table(columns).select(INDEX_ROWS.names).cast(INDEX_ROWS), _entities(ids, described.kb)
+
+
+def _with_sound_labels(rows: pa.Table) -> pa.Table:
+    """Returns the rows without labels that are null, or that a row has twice."""
+    entities = rows["entities"].combine_chunks()
+    codes = entities.flatten().dictionary_encode().indices
+    row = pc.list_parent_indices(entities).to_numpy()
+    pairs = row * (len(row) + 1) + codes.fill_null(0).to_numpy()
+    if not codes.null_count and len(np.unique(pairs)) == len(pairs):
+        return rows
+    sound = [list(dict.fromkeys(filter(None, names or ()))) for names in entities.to_pylist()]
+    column = pa.array(sound, pa.list_(pa.string()))
+    return rows.set_column(rows.schema.get_field_index("entities"), "entities", column)
 
 
 def _entities(ids: list[str], kb_path: str) -> pa.Table:
@@ -113,13 +127,12 @@ def merge_parts(
     rows = pa.concat_tables([_with_origins(part, origins) for part in parts])
     entities = _united([part.entities for part in reversed(parts)])
     if keep is None and kind != "flat" and parts[0].kind == kind:
-        tail = np.concatenate([part.vectors.astype(np.float32) for part in parts[1:]])
+        tail = np.concatenate([part.vectors() for part in parts[1:]])
         add_to(folder, parts[0], tail, rows, entities, origins)
         return
-    vectors = np.concatenate([part.vectors for part in parts])
+    vectors = np.concatenate([part.vectors() for part in parts])
     if keep is not None:
         vectors, rows = vectors[keep], rows.take(pa.array(keep))
-    vectors = vectors.astype(np.float32)
     write_part(folder, vectors, rows, entities, origins, kind=kind, settings=settings)
 
 

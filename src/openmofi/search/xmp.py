@@ -7,9 +7,10 @@ back.
 
 from __future__ import annotations
 
+import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openmofi.errors import InputError
@@ -23,6 +24,8 @@ _NAMES = {
     "openmofi": "urn:openmofi:xmp:1.0",
 }
 _WIKIDATA = re.compile(r"Q[1-9][0-9]*")
+_FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 
 
 def write_sidecar(path: Path, tags: Sequence[Tag]) -> None:
@@ -39,81 +42,108 @@ def write_sidecar(path: Path, tags: Sequence[Tag]) -> None:
         return
     for prefix, uri in _NAMES.items():
         ET.register_namespace(prefix, uri)
-    root = _read(path) if path.is_file() else ET.Element(_name("x:xmpmeta"))
-    description = _below(_below(root, "rdf:RDF"), "rdf:Description")
-    description.attrib.setdefault(_name("rdf:about"), "")
-    _take_back(description)
-    others = _items(description, "dc:subject")
-    labels = list(dict.fromkeys(tag.label or tag.id for tag in tags))
+    before, root, after = _read(path) if path.is_file() else (_HEAD, _new(), "\n")
+    rdf = root if root.tag == _name("rdf:RDF") else _below(root, "rdf:RDF")
+    _below(rdf, "rdf:Description").attrib.setdefault(_name("rdf:about"), "")
+    _take_back(rdf)
+    others = _items(rdf, "dc:subject")
+    labels = dict.fromkeys(_allowed(tag.label or tag.id) for tag in tags)
     own = [label for label in labels if label not in others]
-    _add(description, "dc:subject", own)
-    _add(description, "openmofi:subject", own)
-    _add_terms(description, tags)
-    partial = path.with_name(f".{path.name}.partial")
+    _add(rdf, "dc:subject", own)
+    _add(rdf, "openmofi:subject", own)
+    _add_terms(rdf, tags)
     ET.indent(root)
-    ET.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(before + ET.tostring(root, encoding="unicode") + after, encoding="utf-8")
     partial.replace(path)
 
 
-def _read(path: Path) -> ET.Element:
+def _new() -> ET.Element:
+    return ET.Element(_name("x:xmpmeta"))
+
+
+def _read(path: Path) -> tuple[str, ET.Element, str]:
+    """Returns (what stands before the root, the root, what stands after it)."""
     try:
-        for _, (prefix, uri) in ET.iterparse(path, events=["start-ns"]):
+        text = path.read_text(encoding="utf-8-sig")
+        for _, (prefix, uri) in ET.iterparse(io.StringIO(text), events=["start-ns"]):
             if not re.fullmatch(r"ns\d+", prefix):  # which the library keeps for itself
                 ET.register_namespace(prefix, uri)
-        root = ET.parse(path).getroot()
+        keeping = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True, insert_pis=True))
+        root = ET.fromstring(text, keeping)
     except (ET.ParseError, ValueError):
-        root = None
+        text, root = "", None
     if root is None or root.tag not in (_name("x:xmpmeta"), _name("rdf:RDF")):
         raise InputError(f"{str(path)!r} is no XMP; move it away.")
-    return root
+    begin = re.search(r"<[A-Za-z]", text)
+    assert begin is not None
+    end = text.index(">", text.rindex("</")) + 1
+    return text[: begin.start()], root, text[end:]
 
 
-def _take_back(description: ET.Element) -> None:
+def _take_back(rdf: ET.Element) -> None:
     """Removes the keywords and terms of an earlier run."""
-    ours = set(_items(description, "openmofi:subject"))
-    uris = set(_items(description, "openmofi:term"))
-    for bag in description.findall(f"{_name('dc:subject')}/*"):
-        for item in [item for item in bag if item.text in ours]:
-            bag.remove(item)
-    for bag in description.findall(f"{_name('Iptc4xmpExt:AboutCvTerm')}/*"):
-        ids = {item: item.findtext(f".//{_name('Iptc4xmpExt:CvTermId')}") for item in bag}
-        for item in [item for item, uri in ids.items() if uri in uris]:
-            bag.remove(item)
+    ours = set(_items(rdf, "openmofi:subject"))
+    uris = set(_items(rdf, "openmofi:term"))
+    _remove(rdf, "dc:subject", lambda item: item.text in ours)
+    term = f".//{_name('Iptc4xmpExt:CvTermId')}"
+    _remove(rdf, "Iptc4xmpExt:AboutCvTerm", lambda item: item.findtext(term) in uris)
     for name in ("openmofi:subject", "openmofi:term"):
-        for element in description.findall(_name(name)):
-            description.remove(element)
+        _remove(rdf, name, lambda _: True)
 
 
-def _add_terms(description: ET.Element, tags: Sequence[Tag]) -> None:
+def _remove(rdf: ET.Element, name: str, is_ours: Callable[[ET.Element], bool]) -> None:
+    """Removes items of a property, and the property if none is left."""
+    for description in rdf.findall(_name("rdf:Description")):
+        for found in description.findall(_name(name)):
+            for items in found:
+                for item in [item for item in items if is_ours(item)]:
+                    items.remove(item)
+            if not any(len(items) for items in found):
+                description.remove(found)
+
+
+def _add_terms(rdf: ET.Element, tags: Sequence[Tag]) -> None:
     known = [tag for tag in tags if _WIKIDATA.fullmatch(tag.id)]
-    if not known:
-        return
-    bag = _below(_below(description, "Iptc4xmpExt:AboutCvTerm"), "rdf:Bag")
     uris = [f"http://www.wikidata.org/entity/{tag.id}" for tag in known]
     for tag, uri in zip(known, uris, strict=True):
-        item = ET.SubElement(bag, _name("rdf:li"), {_name("rdf:parseType"): "Resource"})
+        resource = {_name("rdf:parseType"): "Resource"}
+        items = _container(rdf, "Iptc4xmpExt:AboutCvTerm")
+        item = ET.SubElement(items, _name("rdf:li"), resource)
         ET.SubElement(item, _name("Iptc4xmpExt:CvTermId")).text = uri
         name = _below(_below(item, "Iptc4xmpExt:CvTermName"), "rdf:Alt")
         language = {"{http://www.w3.org/XML/1998/namespace}lang": "x-default"}
-        ET.SubElement(name, _name("rdf:li"), language).text = tag.label or tag.id
-    _add(description, "openmofi:term", uris)
+        ET.SubElement(name, _name("rdf:li"), language).text = _allowed(tag.label or tag.id)
+    _add(rdf, "openmofi:term", uris)
 
 
-def _items(description: ET.Element, name: str) -> list[str]:
-    return [item.text or "" for item in description.findall(f"{_name(name)}/*/{_name('rdf:li')}")]
+def _items(rdf: ET.Element, name: str) -> list[str]:
+    place = f"{_name('rdf:Description')}/{_name(name)}/*/{_name('rdf:li')}"
+    return [item.text or "" for item in rdf.findall(place)]
 
 
-def _add(description: ET.Element, name: str, texts: list[str]) -> None:
-    if texts:
-        bag = _below(_below(description, name), "rdf:Bag")
-        for text in texts:
-            ET.SubElement(bag, _name("rdf:li")).text = text
+def _add(rdf: ET.Element, name: str, texts: list[str]) -> None:
+    for text in texts:
+        ET.SubElement(_container(rdf, name), _name("rdf:li")).text = text
+
+
+def _container(rdf: ET.Element, name: str) -> ET.Element:
+    """Returns the list of a property, wherever it is, or a new one."""
+    known = rdf.find(f"{_name('rdf:Description')}/{_name(name)}/*")
+    if known is not None:
+        return known
+    return _below(_below(_below(rdf, "rdf:Description"), name), "rdf:Bag")
 
 
 def _below(element: ET.Element, name: str) -> ET.Element:
     """Returns the child of a name, which is made if there is none."""
     found = element.find(_name(name))
     return ET.SubElement(element, _name(name)) if found is None else found
+
+
+def _allowed(text: str) -> str:
+    """Returns a text without the characters that XML forbids."""
+    return _FORBIDDEN.sub("", text)
 
 
 def _name(short: str) -> str:
