@@ -150,6 +150,18 @@ def test_a_least_score_cuts_the_far_ones_off(index):
     assert 0 < len(found) < COUNT
 
 
+@pytest.mark.parametrize("k", [1, 5, COUNT])
+def test_the_total_counts_what_is_near_enough_however_few_are_shown(index, k):
+    wanted = Filter(not_entities=("red",))
+    scores = [
+        hit.score for hit in Searcher(index).search([Term("row", 1)], filter=wanted, k=COUNT).hits
+    ]
+    for least in (-1.0, 0.0, 0.31, 0.999):
+        found = Searcher(index).search([Term("row", 1)], filter=wanted, k=k, min_score=least)
+        assert found.total == sum(score >= least for score in scores)
+        assert len(found.hits) == min(k, found.total)
+
+
 def test_what_cannot_be_asked_is_refused_in_a_sentence(index):
     searcher = Searcher(index)
     with pytest.raises(InputError, match="cancels itself out"):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 import fruit
+from openmofi.serve import uploads
 from orchard import ADDRESS, client_of, code_of, write_orchard
 
 TOKEN = "a wörd nobody guesses"
@@ -48,7 +49,7 @@ def test_with_a_token_only_the_page_and_health_are_open(guarded):
 def test_a_wrong_token_is_refused_wherever_it_is_put(guarded, token):
     given = token.encode()
     headers = [{"authorization": b"Bearer " + given}, {"authorization": b"Basic " + given}]
-    for header in [*headers, {"cookie": b"openmofi_token=" + given}]:
+    for header in [*headers, {"cookie": b"openmofi_token_80=" + given}]:
         assert guarded.get("/api/info", headers=header).status_code == 401
     assert guarded.post("/api/login", json={"token": token}).status_code == 401
 
@@ -61,6 +62,19 @@ def test_the_right_token_opens_as_bearer_and_as_cookie(guarded):
     assert "samesite=strict" in cookie
     assert "guess" not in cookie
     assert guarded.get("/api/info").status_code == 200
+
+
+def test_a_token_is_taken_as_bearer_only(guarded):
+    headers = {"authorization": b"Basic " + TOKEN.encode()}
+    assert guarded.get("/api/info", headers=headers).status_code == 401
+
+
+def test_servers_of_one_host_have_cookies_of_their_own(orchard, guarded):
+    with client_of(orchard.index, token=TOKEN, base_url=f"{ADDRESS}:8081") as other:
+        given = other.post("/api/login", json={"token": TOKEN}).headers["set-cookie"]
+        assert other.get("/api/info").status_code == 200
+    assert guarded.get("/api/info", headers={"cookie": given}).status_code == 401
+    assert guarded.post("/api/login", json={"token": TOKEN}).cookies.get("openmofi_token_80")
 
 
 def test_a_token_in_the_address_signs_in_and_leaves_it(guarded):
@@ -86,6 +100,7 @@ def test_its_own_names_are_answered(client, host):
     [
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://127.0.0.1:9"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
@@ -139,22 +154,71 @@ def test_a_gigabyte_in_chunks_is_refused_once_it_passes_the_cap(client):
 
 def _send_chunks(app, path, *, chunk, count):
     """Sends a body without a length; returns (chunks that were asked for, what was answered)."""
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
-    scope |= {"query_string": b"", "raw_path": path.encode(), "root_path": ""}
-    scope["headers"][1] = (b"content-type", b"image/png" if "up" in path else b"application/json")
-    sent, answers = 0, []
+    sent = 0
 
     async def receive():
         nonlocal sent
         sent += 1
         return {"type": "http.request", "body": chunk, "more_body": sent < count}
 
+    return sent, asyncio.run(_post(app, path, receive))
+
+
+async def _post(app, path, receive):
+    """Posts what `receive` returns; returns what was answered."""
+    kind = b"image/png" if "up" in path else b"application/json"
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", kind)]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    scope |= {"query_string": b"", "raw_path": path.encode(), "root_path": ""}
+    answers = []
+
     async def send(message):
         answers.append(message)
 
-    asyncio.run(app(scope, receive, send))
-    return sent, answers
+    await app(scope, receive, send)
+    return answers
+
+
+def test_an_upload_that_breaks_off_ends_without_a_fault(client):
+    messages = [{"type": "http.request", "body": b"x", "more_body": True}]
+    messages += [{"type": "http.disconnect"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    assert asyncio.run(_post(client.app, "/api/uploads", receive))[0]["status"] == 400
+
+
+def test_few_of_many_uploads_are_in_memory_at_once(client):
+    begun, data = [], fruit.picture("red")
+
+    async def send_all():
+        go_on = asyncio.Event()
+
+        async def receive():
+            begun.append(1)
+            await go_on.wait()
+            return {"type": "http.request", "body": data}
+
+        tasks = [
+            asyncio.ensure_future(_post(client.app, "/api/uploads", receive)) for _ in "x" * 40
+        ]
+        while len(begun) < uploads.READ_AT_ONCE:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        held = len(begun)
+        go_on.set()
+        return held, await asyncio.gather(*tasks)
+
+    held, answers = asyncio.run(asyncio.wait_for(send_all(), 60))
+    assert held == uploads.READ_AT_ONCE
+    assert [answer[0]["status"] for answer in answers] == [200] * 40
+
+
+def test_an_upload_that_does_not_end_makes_way(client, monkeypatch):
+    monkeypatch.setattr(uploads, "_READ_SECONDS", 0.1)
+    answers = asyncio.run(_post(client.app, "/api/uploads", asyncio.Event().wait))
+    assert answers[0]["status"] == 408
 
 
 # ---- what it sends ----------------------------------------------------------------------------

@@ -1,12 +1,21 @@
 """REST: tagging, provenance, the data, the reports, and pictures that are not where they were."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from indexed import make_index, unit
+from labelled import candidate, pair
 from openmofi.config import SelectSettings
 from openmofi.search import Index
+from openmofi.search.changes import set_map
 from openmofi.select import select
+from openmofi.serve.library import Library
+from openmofi.serve.neighbours import confusions
+from openmofi.serve.points import MapPoints
+from openmofi.serve.provenance import describe
+from openmofi.serve.verdicts import Verdict
 from orchard import IMAGES, client_of, code_of, wait_until, write_orchard
 
 RED = 0
@@ -67,6 +76,14 @@ def test_text_and_picture_may_choose_differently(client):
     assert mention["choice"] == "green"
     [mention] = _why(client, RED)["mentions"]
     assert {mention["text_choice"], mention["picture_choice"], mention["choice"]} == {"red"}
+
+
+def test_a_text_that_rather_means_none_of_them_chooses_none():
+    labels = pair("a", candidate("red", text=0.2), candidate("green", text=0.1))
+    card = {"settings": {"order": "joint"}, "weights": {"text": 1.0}, "threshold": 0.0}
+    found = describe(0, Verdict(labels, (), None), card, lambda entity: (entity, ""))
+    assert found.mentions[0].text_choice is None
+    assert "the caption alone rather means none of the 2, .70" in found.explanation[0]
 
 
 def test_the_choice_is_explained_in_sentences(client):
@@ -140,14 +157,25 @@ def test_a_report_is_served_where_it_can_do_no_harm(client):
     assert "allow-same-origin" not in policy
 
 
+@pytest.mark.parametrize("data", [b"{", b"\xff", b"[" * 100_000, b'"\\ud800"', b""])
+def test_damaged_numbers_of_a_report_are_left_out(orchard, tmp_path, data):
+    report = shutil.copytree(orchard.report.parent, tmp_path / "report")
+    (report / "results.json").write_bytes(data)
+    with client_of(orchard.index, reports=[report]) as client:
+        found = client.get("/api/evaluation").json()
+        assert (len(found["reports"]), found["results"]) == (1, None)
+
+
 def test_a_picture_that_is_gone_is_404_with_the_reason(orchard, tmp_path):
     kept = orchard.pictures / "002.jpg"
     moved = shutil.move(kept, tmp_path / "002.jpg")
     try:
         with client_of(orchard.index) as client:
-            for path in ("/file", "/thumbnail?side=512", ""):
+            for path in ("/file", "/thumbnail?side=512"):
                 answer = client.get("/api/images/2" + path)
                 assert (answer.status_code, code_of(answer)) == (404, "image_missing")
+            about = client.get("/api/images/2").json()  # its label can be explained all the same
+            assert (about["caption"], about["width"]) == ("lime 2", None)
     finally:
         shutil.move(moved, kept)
 
@@ -190,6 +218,42 @@ def test_an_index_alone_serves_what_it_can(orchard, tmp_path):
             code_of(client.get("/api/data")),
         ]
         assert codes == ["no_encoder", "no_encoder", "no_data"]
+
+
+@pytest.mark.parametrize("deleted", [[], [0, 1, 2]])
+def test_an_index_without_labels_or_images_is_served_too(tmp_path, rng, deleted):
+    labels = [["red"]] * 3 if deleted else [[]] * 3
+    index = make_index(tmp_path, unit(rng.standard_normal((3, 8))), entities=labels)
+    index = index.delete(deleted) if deleted else index
+    with client_of(index) as client:
+        for path in ("/api/entities", "/api/entities?q=r"):
+            assert client.get(path).json() == {"entities": []}
+        assert client.get("/api/info").json()["entities"] == 0
+        found = client.post("/api/search", json={}).json()
+        assert (len(found["hits"]), found["facets"]["entities"]) == (3 - len(deleted), [])
+
+
+def test_scores_that_are_not_one_per_label_are_left_out(orchard):
+    library = Library(Index.open(orchard.index), model=None, kb=None)
+    [hit] = library.index.hits([0])
+    assert hit.label_scores
+    for scores in ((), (0.5, 0.5)):
+        [shown] = library.hits([replace(hit, label_scores=scores)])
+        assert [(e.id, e.score) for e in shown.entities] == [("red", None)]
+
+
+def test_an_image_is_not_its_own_neighbour(tmp_path, rng):
+    vectors = unit(1 + 0.1 * rng.standard_normal((15, 8)))
+    index = make_index(tmp_path, vectors, entities=[["red"], *[["lime"]] * 14])
+    assert confusions(index, "red", k=3) == [("lime", 1.0)]
+
+
+def test_a_point_has_the_colour_of_its_images_first_label(tmp_path, rng):
+    vectors = unit(rng.standard_normal((3, 8)))
+    index = make_index(tmp_path, vectors, entities=[["red", "lime"], ["red", "lime"], ["lime"]])
+    set_map(index, rng.random((3, 2), "float32"))
+    points = MapPoints(Library(Index.open(index.folder), model=None, kb=None))
+    assert points.classes == [("red", 2), ("lime", 1)]
 
 
 def test_an_index_without_a_map_says_how_to_make_one(orchard, tmp_path):

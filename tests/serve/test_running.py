@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import httpx
 import pytest
@@ -62,7 +61,11 @@ def test_a_request_that_is_on_its_way_is_answered_before_the_end(orchard):
         "serve(sys",
         "from openmofi.serve.library import Library\n"
         "seen = Library.picture\n"
-        "Library.picture = lambda *given: time.sleep(1.5) or seen(*given)\n"
+        "def see(*given):\n"
+        "    print('asked', file=sys.stderr, flush=True)\n"
+        "    time.sleep(1.5)\n"
+        "    return seen(*given)\n"
+        "Library.picture = see\n"
         "serve(sys",
     )
     with _served(orchard, code) as (process, address):
@@ -71,7 +74,7 @@ def test_a_request_that_is_on_its_way_is_answered_before_the_end(orchard):
             target=lambda: answers.append(httpx.get(address + "api/images/0/file", timeout=30))
         )
         asking.start()
-        time.sleep(0.5)
+        assert process.stderr.readline() == "asked\n"
         process.send_signal(signal.SIGTERM)
         asking.join()
         assert answers[0].status_code == 200
@@ -103,6 +106,7 @@ def test_an_address_that_is_not_ours_is_said_in_one_sentence(orchard):
         ({"data": "no-data"}, "'no-data' is no selection"),
         ({"reports": ["no-report"]}, "no report 'no-report'"),
         ({"model": "no-model"}, "no model directory 'no-model'"),
+        ({"model": "/no/model"}, "no model directory '/no/model'"),
         ({"kb": "no-kb"}, "no-kb is not a knowledge base"),
     ],
 )

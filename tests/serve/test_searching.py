@@ -200,3 +200,17 @@ def test_the_map_gives_every_row_a_place_and_a_class(client):
     assert sorted(set(classes)) == [0, 1, 2]
     again = client.get("/api/map/points", headers={"if-none-match": answer.headers["etag"]})
     assert again.status_code == 304
+
+
+def test_a_group_that_is_filtered_by_is_counted_without_its_filter(client):
+    def counted(**more):
+        found = client.post("/api/search", json={"facets": True, **more}).json()["facets"]
+        return {facet["id"]: facet["count"] for facet in found["entities"]}, found
+
+    every, _ = counted()
+    chosen, found = counted(filter={"entities": ["red"]})
+    assert chosen == every
+    assert {kind["id"] for kind in found["types"]} == {"apple"}
+    near = {"terms": [{"row": 0}], "min_score": 0.999}
+    total = client.post("/api/search", json=near).json()["total"]
+    assert sum(counted(**near)[0].values()) == total < 24

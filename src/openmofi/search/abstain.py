@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FILE = "tag_calibration.parquet"
 """Its name in a model's directory."""
+_ROUNDING = 1e-9
 _SCHEMA = pa.schema(
     [("score", pa.float32()), ("right", pa.bool_()), ("unknown_score", pa.float32())]
 )
@@ -124,7 +125,7 @@ class Calibration:
         wrong = np.cumsum(weight * ~right[order])
         answered = np.cumsum(weight)
         last_of_equals = np.r_[score[order][1:] != score[order][:-1], True]
-        good = last_of_equals & ((wrong + 1) / (answered + 1) <= error_rate)
+        good = last_of_equals & ((wrong + 1) / (answered + 1) <= error_rate + _ROUNDING)
         return float(score[order][np.flatnonzero(good)[-1]]) if good.any() else float("inf")
 
     def probability(

@@ -199,15 +199,8 @@ class Index:
         Raises:
             InputError: the vector is of another width, or not finite.
         """
-        query = np.ascontiguousarray(vector, dtype=np.float32)
-        if query.shape != (self.meta["dim"],) or not np.isfinite(query).all():
-            raise InputError(
-                f"A query is a vector of {self.meta['dim']} finite numbers, not of shape "
-                f"{query.shape}."
-            )
-        query = query / max(float(np.linalg.norm(query)), 1e-12)
-        if passing is None and self._deleted is not None:
-            passing = ~self._deleted
+        query = self._query(vector)
+        passing = self.passing(Filter()) if passing is None else passing
         rows, scores, plan = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], "exact"
         for begin, part in self.begins():
             own = None if passing is None else passing[begin : begin + len(part)]
@@ -218,6 +211,29 @@ class Index:
         row, score = np.concatenate(rows), np.concatenate(scores)
         best = np.lexsort((row, -score))[: max(k, 0)]
         return row[best], np.clip(score[best], -1, 1), plan  # rounding may lead beyond
+
+    def count_near(
+        self,
+        vector: Float[np.ndarray, " dim"],
+        *,
+        least: float,
+        passing: np.ndarray | None = None,
+    ) -> int:
+        """Returns how many rows have a cosine of at least `least` with a vector; compares all.
+
+        Args:
+            vector: as for `nearest`.
+            least: the cosine.
+            passing: as for `nearest`.
+        """
+        query = self._query(vector)
+        passing = self.passing(Filter()) if passing is None else passing
+        return sum(
+            part.count_near(
+                query, least, None if passing is None else passing[begin : begin + len(part)]
+            )
+            for begin, part in self.begins()
+        )
 
     def passing(self, filter: Filter) -> np.ndarray | None:
         """Returns whether each row passes; None where there is nothing to pass."""
@@ -340,6 +356,20 @@ class Index:
             )
             for row, score, data in zip(np.asarray(rows).tolist(), cosines, taken, strict=True)
         ]
+
+    def _query(self, vector: np.ndarray) -> Float[np.ndarray, " dim"]:
+        """Returns a vector of length 1.
+
+        Raises:
+            InputError: it is of another width, or not finite.
+        """
+        query = np.ascontiguousarray(vector, dtype=np.float32)
+        if query.shape != (self.meta["dim"],) or not np.isfinite(query).all():
+            raise InputError(
+                f"A query is a vector of {self.meta['dim']} finite numbers, not of shape "
+                f"{query.shape}."
+            )
+        return query / max(float(np.linalg.norm(query)), 1e-12)
 
     def begins(self) -> Iterator[tuple[int, Part]]:
         """Yields the first row of each part, and the part."""

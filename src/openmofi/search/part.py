@@ -216,6 +216,13 @@ class Part:
                 return (rows[:k], scores[:k]), False
         return self._one_by_one(query, k, passing, count), True
 
+    def count_near(
+        self, query: Float[np.ndarray, " dim"], least: float, passing: np.ndarray | None
+    ) -> int:
+        """Returns how many rows that pass have a cosine of at least `least` with a unit vector."""
+        _, _, rows = self.stored.range_search(query[None], least)
+        return len(rows) if passing is None else int(np.count_nonzero(passing[rows]))
+
     def _through_graph(self, query: np.ndarray, wanted: int, breadth: int) -> Found:
         """Returns the nearest rows, whether they pass or not."""
         import faiss

@@ -36,7 +36,7 @@ class Found:
 
     hits: list[Hit]
     total: int
-    """Rows that pass the filter."""
+    """Rows that pass the filter and, where one was given, the least score."""
     plan: str
     """browse: nothing was asked; exact: all rows that pass were compared; approximate."""
 
@@ -131,10 +131,14 @@ class Searcher:
             rows = self.index.labels.in_turns
             rows = rows if passing is None else rows[passing[rows]]
             return Found(self.index.hits(rows[offset : offset + k]), total, "browse")
-        rows, scores, plan = self.index.nearest(self.vector(terms), k=offset + k, passing=passing)
+        vector = self.vector(terms)
+        rows, scores, plan = self.index.nearest(vector, k=offset + k, passing=passing)
         if min_score is not None:
             near = scores >= min_score
             rows, scores = rows[near], scores[near]
+            total = len(rows)
+            if near.all():  # else all of them were found
+                total = self.index.count_near(vector, least=min_score, passing=passing)
         return Found(self.index.hits(rows[offset:], scores[offset:]), total, plan)
 
     def ask(

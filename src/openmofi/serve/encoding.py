@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 Call = Callable[["MofiModel"], Any]
+Work = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @dataclass
@@ -117,12 +118,15 @@ class Encoder:
         while (batch := self._next_batch()) is not None:
             self._metrics.queue_length.set(self._items.qsize())
             for kind, work in kinds:
-                chosen = [item for item in batch if isinstance(item.content, kind)]
-                # A client that went away takes its question back.
-                chosen = [item for item in chosen if item.result.set_running_or_notify_cancel()]
-                if chosen:
-                    self._metrics.batch_size.observe(len(chosen))
-                    _work(work, chosen)
+                self._do(work, [item for item in batch if isinstance(item.content, kind)])
+            del batch  # a call may hold much, and the next one may be long in coming
+
+    def _do(self, work: Work, items: list[_Item]) -> None:
+        """Works on what still is wanted: a client that went away takes its question back."""
+        items = [item for item in items if item.result.set_running_or_notify_cancel()]
+        if items:
+            self._metrics.batch_size.observe(len(items))
+            _work(work, items)
 
     def _loaded(self) -> MofiModel:
         import torch
@@ -153,7 +157,7 @@ class Encoder:
         return batch
 
 
-def _work(work: Callable[[Sequence[Any]], Iterable[Any]], items: list[_Item]) -> None:
+def _work(work: Work, items: list[_Item]) -> None:
     """Works on a batch; where that fails one by one, so that one item spoils only itself."""
     try:
         results = list(work([item.content for item in items]))

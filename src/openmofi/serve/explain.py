@@ -17,8 +17,7 @@ def explain(found: Provenance) -> list[str]:
 
 
 def _mention(mention: MentionView, found: Provenance) -> str:
-    nil_z = (found.weights or {}).get("nil_z")
-    parts = [_text(mention), _picture(mention, nil_z), _together(mention, found)]
+    parts = [_text(mention), _picture(mention), _together(mention, found)]
     return "; ".join(part for part in parts if part)
 
 
@@ -30,14 +29,14 @@ def _text(mention: MentionView) -> str:
     return f"the caption alone prefers {_name(chosen, mention)}, {_probability(chosen.text_score)}"
 
 
-def _picture(mention: MentionView, nil_z: float | None) -> str:
-    if mention.picture_choice is None:
+def _picture(mention: MentionView) -> str:
+    known = [c.clip_z for c in mention.candidates if c.clip_z is not None]
+    if not known:
         return "nobody looked at the picture"
-    chosen = _candidate(mention, mention.picture_choice)
-    assert chosen.clip_z is not None
-    if nil_z is not None and chosen.clip_z < nil_z:
+    if mention.picture_choice is None:
         which = "none of them" if len(mention.candidates) > 1 else "something else"
-        return f"the picture rather shows {which}, z {chosen.clip_z:.1f} at most"
+        return f"the picture rather shows {which}, z {max(known):.1f} at most"
+    chosen = _candidate(mention, mention.picture_choice)
     others = [c.clip_z for c in mention.candidates if c is not chosen and c.clip_z is not None]
     against = f" against {max(others):.1f}" if others else ""
     if mention.text_choice == chosen.id:

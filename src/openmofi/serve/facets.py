@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from openmofi.search import Filter
@@ -12,15 +14,36 @@ _NEAREST = 1_000
 """Rows that are counted where there is a question."""
 
 
-def count_facets(library: Library, vector: np.ndarray | None, conditions: Filter) -> replies.Facets:
-    """Counts what all rows that pass have or, of a question, the nearest of them."""
+def count_facets(
+    library: Library, vector: np.ndarray | None, conditions: Filter, min_score: float | None
+) -> replies.Facets:
+    """Counts what all rows that pass have or, of a question, the nearest of them.
+
+    A group whose own condition is set is counted without it, so that more can be chosen from it.
+    """
     if vector is None and not conditions:
         return library.once(facets_of_all)
+    found = _counted(library, _rows(library, vector, conditions, min_score))
+    freed = {
+        "entities": replace(conditions, entities=()),
+        "types": replace(conditions, types=()),
+        "sources": replace(conditions, sources=()),
+    }
+    for group, others in freed.items():
+        if others != conditions:
+            rows = _rows(library, vector, others, min_score)
+            setattr(found, group, getattr(_counted(library, rows), group))
+    return found
+
+
+def _rows(
+    library: Library, vector: np.ndarray | None, conditions: Filter, min_score: float | None
+) -> np.ndarray:
     passing = library.index.passing(conditions)
     if vector is not None:
-        return _counted(library, library.index.nearest(vector, k=_NEAREST, passing=passing)[0])
-    assert passing is not None  # there are conditions
-    return _counted(library, np.flatnonzero(passing))
+        rows, scores, _ = library.index.nearest(vector, k=_NEAREST, passing=passing)
+        return rows if min_score is None else rows[scores >= min_score]
+    return np.flatnonzero(library.index.live if passing is None else passing)
 
 
 def facets_of_all(library: Library) -> replies.Facets:

@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openmofi.serve.refusal import Refusal
 
-COOKIE = "openmofi_token"
 MOST_JSON_BYTES = 2**20
 _UPLOADS = "/api/uploads"
 _OPEN = frozenset({"/", "/healthz", "/api/login"})
@@ -46,6 +45,12 @@ def digest(token: str | bytes) -> str:
 def same_token(given: str | bytes, token: str) -> bool:
     """Compares in a time that tells nothing of the token."""
     return hmac.compare_digest(digest(given), digest(token))
+
+
+def cookie_name(scope: Scope) -> str:
+    """Returns the name of the cookie; browsers send the cookies of one port to all of a host."""
+    _, port = scope.get("server") or ("", None)
+    return f"openmofi_token_{port}"
 
 
 class SafeHeaders:
@@ -91,17 +96,17 @@ class Gate:
             return Refusal(403, "foreign_origin", "A page of another site may not ask for this.")
         if self.token is None or scope["path"] in _OPEN or scope["path"].startswith("/static/"):
             return None
-        if self._knows(headers):
+        if self._knows(headers, cookie_name(scope)):
             return None
         message = "Pass the server's token as `Authorization: Bearer TOKEN`, or sign in."
         return Refusal(401, "token_needed", message, {"www-authenticate": "Bearer"})
 
-    def _knows(self, headers: Headers) -> bool:
+    def _knows(self, headers: Headers, cookie: str) -> bool:
         assert self.token is not None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return same_token(given.strip().encode("latin-1"), self.token)
-        return hmac.compare_digest(_cookie(headers).encode(), digest(self.token).encode())
+        return hmac.compare_digest(_cookie(headers, cookie).encode(), digest(self.token).encode())
 
 
 class BodyCap:
@@ -143,13 +148,16 @@ def _is_foreign(headers: Mapping[str, str], host: str) -> bool:
     """Tells whether a browser sent the request for a page of another site."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc.lower() != host.lower()
+        try:
+            return urlsplit(origin).netloc.lower() != host.lower()
+        except ValueError:  # as of "http://["
+            return True
     return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
 
 
-def _cookie(headers: Headers) -> str:
+def _cookie(headers: Headers, name: str) -> str:
     try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        morsel = SimpleCookie(headers.get("cookie", "")).get(name)
     except CookieError:
         return ""
     return morsel.value if morsel else ""

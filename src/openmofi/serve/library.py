@@ -20,6 +20,7 @@ import numpy as np
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
 from openmofi.pairs import PICTURE_ERRORS
+from openmofi.pairs.places import open_root
 from openmofi.search import Hit, Index, Searcher
 from openmofi.serve import replies
 from openmofi.serve.refusal import Refusal
@@ -107,10 +108,12 @@ class Library:
             raise refuse_picture("image_missing") from None
 
     def place(self, row: int) -> tuple[Any, ...]:
-        """Returns what tells a row's picture from those of other rows and indexes."""
-        rows = self.index.rows
-        place = (rows[name][row].as_py() for name in ("shard", "offset", "size", "path"))
-        return self.index.meta["id"], *place
+        """Returns what tells a row's picture from others, and from what its file held before."""
+        rows, root = self.index.rows, self.index.root_of(row)
+        shard, offset, size, path = (
+            rows[name][row].as_py() for name in ("shard", "offset", "size", "path")
+        )
+        return self.index.meta["id"], root, shard, offset, size, path, _state(root, shard or path)
 
     def hits(self, hits: Iterable[Hit]) -> list[replies.Hit]:
         """Returns hits as the client sees them."""
@@ -130,7 +133,9 @@ class Library:
         return f"/api/images/{row}/thumbnail?v={self.version}"
 
     def _hit(self, hit: Hit) -> replies.Hit:
-        scores = hit.label_scores or (None,) * len(hit.entities)
+        scores: tuple[float | None, ...] = hit.label_scores
+        if len(scores) != len(hit.entities):  # none, or nobody knows of which label each is
+            scores = (None,) * len(hit.entities)
         return replies.Hit(
             row=hit.row,
             id=hit.id,
@@ -146,6 +151,18 @@ class Library:
             thumbnail=self.thumbnail(hit.row),
             image=f"/api/images/{hit.row}/file",
         )
+
+
+def _state(root: str, inside: str) -> tuple[int, int] | None:
+    """Returns when a local file was written, and its size; None: it is gone, or elsewhere."""
+    file = open_root(root) / inside
+    if not isinstance(file, Path):
+        return None
+    try:
+        known = file.stat()
+    except (OSError, ValueError):
+        return None
+    return known.st_mtime_ns, known.st_size
 
 
 def _surest_rows(library: Library) -> dict[str, int]:

@@ -22,6 +22,7 @@ from openmofi.serve.library import Library
 
 _COLUMNS = ("key", "raw", "language", "weight")
 _SCHEMA = pa.schema([*(NAMES.field(name) for name in _COLUMNS), ("code", pa.int64())])
+_STARTS = pa.schema([("text", pa.string()), ("name", pa.int64()), ("later", pa.bool_())])
 _AFTER_ALL = "\U0010ffff"
 _WHOLE, _BEGINNING, _LATER = 0, 1, 2
 """How well a name fits: it is what was typed, begins so, or one of its later words does."""
@@ -84,10 +85,11 @@ class _WordStarts:
     """What begins at each word of each key, sorted."""
 
     def __init__(self, keys: pa.StringArray):
-        found = []
+        found = [_STARTS.empty_table()]  # an index may have no labels, and so no names
         name = np.arange(len(keys))
         while len(keys):
-            found.append(pa.table({"text": keys, "name": name, "later": [bool(found)] * len(name)}))
+            columns = {"text": keys, "name": name, "later": [len(found) > 1] * len(name)}
+            found.append(pa.table(columns, schema=_STARTS))
             keys = pc.replace_substring_regex(keys, r"^[^ ]+ ?", "")  # without its first word
             left = pc.not_equal(keys, "").to_numpy(zero_copy_only=False)
             keys, name = keys.filter(pa.array(left)), name[left]

@@ -65,6 +65,9 @@ def _mention(
     by_text, by_picture = _best(span, "text_score"), _best(span, "clip_z")
     if by_text and by_text["text_score"] <= (nil["text_score"] or 0):
         by_text = None
+    nil_z = (card["weights"] or {}).get("nil_z")
+    if by_picture and nil_z is not None and by_picture["clip_z"] < nil_z:
+        by_picture = None  # it rather shows none of them
     span = _surest_first(span, _CHOSEN_BY[card["settings"]["order"]])
     chosen = span[0]["id"]
     return reasons.MentionView(

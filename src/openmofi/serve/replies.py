@@ -115,8 +115,9 @@ class Hit(Reply):
 class ImageView(Hit):
     """An image of the index, looked at."""
 
-    width: int
-    height: int
+    width: int | None
+    """None: its file is gone, or no picture."""
+    height: int | None
 
 
 class CountedEntity(Entity):

@@ -27,7 +27,7 @@ from openmofi.serve.names import EntityNames
 from openmofi.serve.neighbours import EntityMeans
 from openmofi.serve.refusal import Refusal
 from openmofi.serve.thumbnails import ThumbnailCache
-from openmofi.serve.uploads import Uploads
+from openmofi.serve.uploads import READ_AT_ONCE, Uploads
 from openmofi.serve.verdicts import Verdicts
 
 _LOOK_AGAIN = 1.0
@@ -53,13 +53,15 @@ class Served:
         self.metrics = Metrics()
         self.files = PageFiles()
         self.uploads = Uploads(kept=settings.uploads_kept)
+        # What is being sent is held in memory until it is decoded: a bounded number of pictures.
+        self.reading = CapacityLimiter(READ_AT_ONCE)
         # A picture of a few bytes may be 89 million pixels: not many of those at once.
         self.decoding = CapacityLimiter(settings.decoders)
         self.thumbnails = ThumbnailCache(
             cache_folder() / "thumbnails", settings.thumbnail_bytes, self.metrics
         )
         self._library = _checked(Library(index, model=model, kb=kb), model)
-        self._encoder = self._new_encoder(self._library)
+        self._encoder = self._new_encoder()
         self.reports = named_reports(reports)
         self._verdicts: dict[Path, tuple[int, Verdicts]] = {}
         self._data = _selection_folder(data, index.meta["selection"])
@@ -156,12 +158,13 @@ class Served:
         """Answers from another library; uploads' vectors mean nothing to another model."""
         old, self._library = self._library, new
         if new.index.meta["model"] != old.index.meta["model"]:
-            encoder, self._encoder = self._encoder, self._new_encoder(new)
+            encoder, self._encoder = self._encoder, self._new_encoder()
             self.uploads.clear()
             encoder.stop()
 
-    def _new_encoder(self, library: Library) -> Encoder:
-        return Encoder(lambda: library.searcher.encoder, self.settings, self.metrics)
+    def _new_encoder(self) -> Encoder:
+        """Returns an encoder of the model of today; it holds no library, since those go."""
+        return Encoder(lambda: self._library.searcher.encoder, self.settings, self.metrics)
 
 
 def _checked(library: Library, model: Path | str | None) -> Library:
@@ -171,8 +174,11 @@ def _checked(library: Library, model: Path | str | None) -> Library:
         InputError: the knowledge base cannot be opened, or the model that was given is none.
     """
     _ = library.kb
-    if model is not None and not library.searcher.has_encoder:
-        raise InputError(f"There is no model directory {str(model)!r}; pass another --model.")
+    if model is not None:
+        # A name with an owner may be the hub's, one with a prefix open_clip's; a word is neither.
+        is_word = not re.search("[/:]", str(model)) and not Path(model).is_dir()
+        if is_word or not library.searcher.has_encoder:
+            raise InputError(f"There is no model directory {str(model)!r}; pass another --model.")
     return library
 
 

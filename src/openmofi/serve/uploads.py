@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from anyio import fail_after
+from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from openmofi.pictures import decode_bytes
 from openmofi.serve.refusal import Refusal
@@ -20,6 +23,11 @@ from openmofi.serve.thumbnails import Side, make_thumbnail
 
 if TYPE_CHECKING:
     from openmofi.model.transform import Transform
+
+READ_AT_ONCE = 8
+"""Uploads that are held in memory at once; the others wait, unread."""
+_READ_SECONDS = 60.0
+"""Time to send one, so that slow ones do not keep the others waiting for ever."""
 
 REASONS = {
     "corrupt_image": (400, "The picture cannot be decoded; send a JPEG, PNG, WebP, GIF or AVIF."),
@@ -52,6 +60,22 @@ class Decoded:
     """WebP."""
     pixels: np.ndarray
     """As the model wants them."""
+
+
+async def read_upload(request: Request) -> bytes:
+    """Returns the body; unlike `Request.body`, the request does not keep it.
+
+    Raises:
+        Refusal: it is too long in coming, or ends before its end.
+    """
+    try:
+        with fail_after(_READ_SECONDS):
+            return b"".join([chunk async for chunk in request.stream()])
+    except TimeoutError:
+        message = f"The picture did not arrive within {_READ_SECONDS:g} seconds; send it again."
+        raise Refusal(408, "upload_too_slow", message) from None
+    except ClientDisconnect:  # nobody reads the answer
+        raise Refusal(400, "upload_cut_off", "The picture ended before its end.") from None
 
 
 def decode_upload(data: bytes, transform: Transform) -> Decoded:

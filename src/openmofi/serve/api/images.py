@@ -36,15 +36,17 @@ def picture_response(kinds: str) -> dict:
     return {200: {"content": content, "description": "The picture."}}
 
 
-@router.get("/api/images/{row}", operation_id="image", responses=declared(400, 404, 413))
+@router.get("/api/images/{row}", operation_id="image", responses=declared(404))
 def image(row: RowInPath, served: Now) -> ImageView:
     """Returns what is known of an image."""
     library = served.library
     hit = library.hit(row)
-    seen = look(library.picture(row), None)
-    if isinstance(seen, str):
-        raise refuse_picture(seen)
-    return ImageView(**dict(hit), width=seen.size[0], height=seen.size[1])
+    try:
+        seen = look(library.picture(row), None)
+    except Refusal:  # its label can be explained all the same
+        seen = "image_missing"
+    width, height = (None, None) if isinstance(seen, str) else seen.size
+    return ImageView(**dict(hit), width=width, height=height)
 
 
 @router.get(

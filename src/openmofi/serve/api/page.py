@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from openmofi.serve.api.images import IfNoneMatch
-from openmofi.serve.guards import COOKIE, digest, same_token
+from openmofi.serve.guards import cookie_name, digest, same_token
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.replies import Health
 from openmofi.serve.requests import Login
@@ -42,7 +42,7 @@ async def page(request: Request, served: Now) -> Response:
         return shown
     rest = [(k, v) for k, v in request.query_params.multi_items() if k != "token"]
     answer = RedirectResponse("/?" + urlencode(rest) if rest else "/", 303)
-    _sign_in(answer, served.token)
+    _sign_in(request, answer, served.token)
     return answer
 
 
@@ -56,14 +56,15 @@ async def static(name: str, served: Now, if_none_match: IfNoneMatch = None) -> R
 
 
 @router.post("/api/login", operation_id="login", responses=declared(401), tags=["server"])
-async def login(given: Login, served: Now, response: Response) -> Health:
+async def login(given: Login, served: Now, request: Request, response: Response) -> Health:
     """Takes the server's token, and gives a cookie that stands for it."""
     if served.token is not None and not same_token(given.token, served.token):
         raise Refusal(401, "wrong_token", "That is not the server's token.")
     if served.token is not None:
-        _sign_in(response, served.token)
+        _sign_in(request, response, served.token)
     return Health()
 
 
-def _sign_in(response: Response, token: str) -> None:
-    response.set_cookie(COOKIE, digest(token), httponly=True, samesite="strict")
+def _sign_in(request: Request, response: Response, token: str) -> None:
+    name = cookie_name(request.scope)
+    response.set_cookie(name, digest(token), httponly=True, samesite="strict")

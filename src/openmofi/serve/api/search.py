@@ -52,7 +52,9 @@ def _found(
         hits=library.hits(found.hits),
         total=found.total,
         plan=found.plan,
-        facets=count_facets(library, vector, conditions) if question.facets else None,
+        facets=count_facets(library, vector, conditions, question.min_score)
+        if question.facets
+        else None,
         terms=[view for _, view in understood],
         seconds=0.0,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import wrap_future
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Request, Response
@@ -12,8 +12,11 @@ from openmofi.serve.api.images import picture_response
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.replies import UploadReply
 from openmofi.serve.requests import UploadId
-from openmofi.serve.served import Now
-from openmofi.serve.uploads import Upload, decode_upload
+from openmofi.serve.served import Now, Served
+from openmofi.serve.uploads import Decoded, Upload, decode_upload, read_upload
+
+if TYPE_CHECKING:
+    from openmofi.model.transform import Transform
 
 router = APIRouter(tags=["uploads"])
 
@@ -24,7 +27,7 @@ _TAKEN = {"content": {"image/*": _BODY, "application/octet-stream": _BODY}, "req
 @router.post(
     "/api/uploads",
     operation_id="upload",
-    responses=declared(400, 413, 415, 503),
+    responses=declared(400, 408, 413, 415, 503),
     openapi_extra={"requestBody": _TAKEN},
 )
 async def upload(request: Request, served: Now) -> UploadReply:
@@ -34,9 +37,8 @@ async def upload(request: Request, served: Now) -> UploadReply:
         message = "Send the picture itself, as image/* or application/octet-stream."
         raise Refusal(415, "not_a_picture", message)
     encoder = served.encoder
-    data = await request.body()  # capped on its way in, see guards.BodyCap
     transform = await wrap_future(encoder.call(lambda model: model.transform))
-    found = await to_thread.run_sync(decode_upload, data, transform, limiter=served.decoding)
+    found = await _take(request, served, transform)
     vector = await wrap_future(encoder.picture(found.pixels))
     served.uploads.add(Upload(found.id, found.size, found.thumbnail, vector))
     return UploadReply(
@@ -45,6 +47,13 @@ async def upload(request: Request, served: Now) -> UploadReply:
         height=found.size[1],
         thumbnail=f"/api/uploads/{found.id}/thumbnail",
     )
+
+
+async def _take(request: Request, served: Served, transform: Transform) -> Decoded:
+    """Reads and decodes a picture, whose bytes are gone at the end."""
+    async with served.reading:
+        data = await read_upload(request)  # capped on its way in, see guards.BodyCap
+        return await to_thread.run_sync(decode_upload, data, transform, limiter=served.decoding)
 
 
 @router.get(
