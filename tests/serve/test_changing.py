@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import weakref
 
@@ -51,21 +52,22 @@ def test_uploads_mean_nothing_to_another_model(index, nano_dir, tmp_path):
         assert code_of(client.post("/api/search", json=question)) == "upload_gone"
 
 
-@pytest.mark.parametrize("folder", ["photos", "more"])
-def test_a_file_that_was_replaced_or_has_a_namesake_gets_its_own_thumbnail(tmp_path, folder):
-    index = Index.build(_photo(tmp_path / "photos", "red"), tmp_path / "index")
+@pytest.mark.parametrize(("folder", "time"), [("photos", 2), ("more", 1)])
+def test_a_file_that_was_replaced_or_has_a_namesake_gets_its_own_thumbnail(tmp_path, folder, time):
+    index = Index.build(_photo(tmp_path / "photos", "red", time=1), tmp_path / "index")
     with client_of(index) as client:
         red = client.get("/api/images/0/thumbnail").content
         assert client.get("/api/images/0/thumbnail").content == red
-    index = index.add(_photo(tmp_path / folder, "lime"))
+    index = index.add(_photo(tmp_path / folder, "lime", time=time))
     with client_of(index) as client:
         assert client.get("/api/images/1/thumbnail").content not in (red, b"")
 
 
-def _photo(folder, name):
+def _photo(folder, name, *, time):
     """Writes a.jpg, and what `embed` says of a folder with it."""
     folder.mkdir(exist_ok=True)
-    (folder / "a.jpg").write_bytes(fruit.picture(name))
+    (folder / "a.jpg").write_bytes(fruit.picture(name).ljust(50_000, b"\0"))
+    os.utime(folder / "a.jpg", (time, time))
     loose = {"shard": [""], "offset": [-1], "size": [0]}
     vectors = np.eye(1, 8, dtype=np.float32)
     source = write_embeddings(folder / "e.parquet", vectors, root=folder, **loose)

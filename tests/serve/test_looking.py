@@ -12,6 +12,7 @@ from openmofi.search import Index
 from openmofi.search.changes import set_map
 from openmofi.select import select
 from openmofi.serve.library import Library
+from openmofi.serve.names import EntityNames
 from openmofi.serve.neighbours import confusions
 from openmofi.serve.points import MapPoints
 from openmofi.serve.provenance import describe
@@ -240,6 +241,13 @@ def test_scores_that_are_not_one_per_label_are_left_out(orchard):
     for scores in ((), (0.5, 0.5)):
         [shown] = library.hits([replace(hit, label_scores=scores)])
         assert [(e.id, e.score) for e in shown.entities] == [("red", None)]
+
+
+def test_a_name_that_begins_so_comes_before_one_with_a_later_word(tmp_path, rng):
+    labels = [["old lime"], ["old lime"], ["lime"]]
+    index = make_index(tmp_path, unit(rng.standard_normal((3, 8))), entities=labels)
+    found = EntityNames(Library(index, model=None, kb=None)).find("lim", k=2)
+    assert [suggestion.entity for suggestion in found] == ["lime", "old lime"]
 
 
 def test_an_image_is_not_its_own_neighbour(tmp_path, rng):
