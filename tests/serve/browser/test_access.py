@@ -79,6 +79,17 @@ def test_the_chosen_theme_stays(page):
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
 
 
+def test_a_report_is_dark_where_the_page_is(troubled):
+    page = troubled
+    page.emulate_media(color_scheme="light")
+    page.goto("/?view=evaluation")
+    scheme = "document.querySelector('iframe').style.colorScheme"
+    expect(page.locator("iframe")).to_be_visible()
+    assert page.evaluate(scheme) == "light"
+    page.get_by_role("button", name="Light or dark").click()
+    assert page.evaluate(scheme) == "dark"
+
+
 def test_a_new_view_takes_the_focus(page):
     page.goto("/")
     page.get_by_role("link", name="Map").click()

@@ -45,7 +45,7 @@ def test_an_address_is_read_and_written_back(modules, address):
     assert written.replace("%2C", ",").replace("%3B", ";") == address
 
 
-@pytest.mark.parametrize("text", ["red", "2*red", "-1*2*red", "*", "1.5*", "", "ü*+&=#"])
+@pytest.mark.parametrize("text", ["red", "2*red", "-1*2*red", "*", "1.5*", "ü*+&=#"])
 @pytest.mark.parametrize("weight", [1, -1, 0.5])
 def test_any_text_and_weight_survive_the_address(modules, text, weight):
     back = modules.evaluate(
@@ -66,6 +66,31 @@ def test_nonsense_in_the_address_is_left_out(modules):
         }"""
     )
     assert (state["min_score"], state["lasso"], state["at"], state["row"]) == (None, [], None, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [("q=+&q=2*", 0), ("like=x&like=-1&like=1.5&like=7", 1), ("toString=1", 0), ("q=a&" * 40, 32)],
+)
+def test_what_is_no_term_or_too_many_is_left_out(modules, query, left):
+    found = modules.evaluate(
+        """async (query) => {
+          const { readState } = await import("/static/url.js");
+          return readState(query).terms.length;
+        }""",
+        query,
+    )
+    assert found == left
+
+
+def test_the_number_of_results_in_the_address_is_bounded(modules):
+    found = modules.evaluate(
+        """async () => {
+          const { atFirst } = await import("/static/parts/results.js");
+          return [null, -3, 0, 1.5, 100, 1e9].map((shown) => atFirst({ shown }));
+        }"""
+    )
+    assert found == [60, 1, 1, 1, 100, 480]
 
 
 def test_the_nearest_point_is_the_one_that_a_search_of_all_finds(modules):

@@ -138,6 +138,9 @@ def test_similar_images_are_one_key_away(page):
     page.keyboard.press("s")
     expect(page).to_have_url(re.compile(rf"\?like={row}$"))
     expect(page.locator(".tile").first).to_have_attribute("data-row", row)
+    expect(page.locator(".tile .picture").first).to_be_focused()
+    page.keyboard.press("w")
+    expect(page).to_have_url(re.compile(rf"\?view=why&row={row}$"))
 
 
 def test_the_arrow_keys_walk_the_grid_by_rows(page):
@@ -160,7 +163,25 @@ def test_the_least_similarity_and_other_bounds_are_sliders(page):
     page.get_by_text("More filters").click()
     page.get_by_label("Text area at most").fill("0.05")
     expect(page).to_have_url(re.compile(r"text_area=0\.05&min=0\.99$"))
+    _rows(page)
     assert all(float(s) >= 0.99 for s in page.locator(".tile .score").all_inner_texts())
+
+
+def test_a_slider_back_at_its_end_is_no_bound(page):
+    page.goto("/?like=0&min=0.5")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("at least 0.50 similar")
+    page.get_by_label("Similarity at least").fill("0")
+    expect(page).to_have_url(re.compile(r"\?like=0$"))
+    expect(page.locator(".slider output").first).to_have_text("any")
+
+
+def test_the_least_similarity_goes_with_the_last_term(page):
+    page.goto("/?like=0&min=0.5")
+    _rows(page)
+    page.locator(".chip.term .remove").click()
+    expect(_chips(page)).to_have_count(0)
+    expect(page.get_by_role("combobox")).to_be_focused()
+    assert page.url.endswith("/")
 
 
 def test_a_reload_and_the_back_button_show_the_same(page):
@@ -184,6 +205,83 @@ def test_more_results_come_by_themselves_and_stay_after_a_reload(page):
     expect(page.locator(".tile[data-row]")).to_have_count(IMAGES)
     page.reload()
     expect(page.locator(".tile[data-row]")).to_have_count(IMAGES)
+
+
+def test_a_page_of_an_old_search_is_not_appended_to_a_new_one(page):
+    page.route("**/static/parts/results.js", _page_of(8))
+    page.set_viewport_size({"width": 1280, "height": 3000})
+    held = []
+    page.route("**/api/search", lambda r: _hold(r, held))
+    page.goto("/")
+    expect(page.locator(".tile[data-row]")).to_have_count(8)
+    page.wait_for_timeout(300)  # page 2 is asked for
+    assert len(held) == 1
+    page.locator(".facet a", has_text="Lime").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("8 images")
+    held[0].continue_()
+    page.wait_for_timeout(300)
+    assert len(_rows(page)) == 8
+    assert page.url.endswith("?only=lime")
+
+
+def _hold(route, held):
+    """Keeps the requests for later pages."""
+    if route.request.post_data_json["offset"]:
+        held.append(route)
+    else:
+        route.continue_()
+
+
+def test_a_page_that_failed_can_be_asked_for_again(troubled):
+    troubled.route("**/static/parts/results.js", _page_of(8))
+    held = []
+    troubled.route("**/api/search", lambda r: _hold(r, held))
+    troubled.set_viewport_size({"width": 1280, "height": 3000})
+    troubled.goto("/")
+    expect(troubled.locator(".tile[data-row]")).to_have_count(8)
+    troubled.wait_for_timeout(300)
+    held.pop().fulfill(status=503, json={"error": {"code": "busy", "message": "Too busy."}})
+    expect(troubled.get_by_role("alert")).to_contain_text("Too busy.")
+    expect(troubled).to_have_title("Search · OpenMOFI")
+    troubled.unroute("**/api/search")
+    troubled.get_by_role("button", name="Try again").click()
+    expect(troubled.locator(".tile[data-row]")).to_have_count(IMAGES)
+    expect(troubled.get_by_role("alert")).to_have_count(0)
+
+
+def test_grey_boxes_never_replace_results(page):
+    held = []
+    page.route("**/api/search", lambda r: held.append(r) if not held else r.continue_())
+    page.goto("/")
+    expect(page.locator(".skeleton.tile")).to_have_count(18)
+    page.get_by_role("combobox").fill("red")
+    page.get_by_role("combobox").press("Enter")
+    expect(page.locator(".tile[data-row]")).to_have_count(IMAGES)
+    page.wait_for_timeout(400)
+    expect(page.locator(".skeleton")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("typed", "kept"), [("0.123", "0.123"), ("99", "10"), ("-2", "0")])
+def test_a_weight_is_any_number_within_its_bounds(page, typed, kept):
+    page.goto("/?entity=lime")
+    page.get_by_label("Weight of Lime").fill(typed)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(rf"entity={re.escape(kept)}\*lime$"))
+
+
+def test_a_weight_typed_while_an_answer_is_awaited_is_kept(page):
+    held = []
+    page.route("**/api/search", lambda r: held.append(r))
+    page.goto("/?entity=lime")
+    box = page.locator(".chip input")
+    box.press("ControlOrMeta+a")
+    box.press_sequentially("0.5")
+    held[0].continue_()
+    expect(page.locator(".tile[data-row]").first).to_be_visible()
+    expect(box).to_have_value("0.5")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"entity=0\.5\*lime$"))
+    held[1].abort()
 
 
 def _page_of(size):

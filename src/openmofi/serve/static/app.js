@@ -38,7 +38,7 @@ async function draw() {
 }
 
 async function load(view) {
-  if (!(view in VIEWS)) return openNothing;
+  if (!Object.hasOwn(VIEWS, view)) return openNothing;
   try {
     return (await VIEWS[view]()).open;
   } catch {

@@ -33,7 +33,10 @@ export function fill(node, ...children) {
   return node;
 }
 
-/** Fills a node anew; the focus stays on what has the same data-key, or goes to the first link. */
+/**
+ * Fills a node anew; the focus stays on what has the same data-key, with what was being typed
+ * there, or goes to the first link, or to the search box.
+ */
 export function refill(node, ...children) {
   const focused = document.activeElement;
   const inside = node !== focused && node.contains(focused);
@@ -41,7 +44,8 @@ export function refill(node, ...children) {
   if (!inside) return node;
   const all = [...node.querySelectorAll("a, button, input, summary")];
   const same = all.find((other) => other.dataset.key && other.dataset.key === focused.dataset.key);
-  (same ?? all[0])?.focus({ preventScroll: true });
+  if (same?.matches("input") && focused.value !== focused.defaultValue) same.value = focused.value;
+  (same ?? all[0] ?? document.getElementById("box"))?.focus({ preventScroll: true });
   return node;
 }
 

@@ -24,6 +24,7 @@ export function words(name) {
 const languages = new Intl.DisplayNames("en", { type: "language", fallback: "code" });
 
 export function language(code) {
+  if (code === "und") return null; // it is not known
   try {
     return languages.of(code);
   } catch {

@@ -1,2 +1,6 @@
 // Runs before the first paint, so that a chosen theme does not flash in the other one.
-document.documentElement.dataset.theme = localStorage.getItem("openmofi-theme") ?? "";
+try {
+  document.documentElement.dataset.theme = localStorage.getItem("openmofi-theme") ?? "";
+} catch {
+  document.documentElement.dataset.theme = ""; // a browser that keeps nothing
+}

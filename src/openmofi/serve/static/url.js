@@ -30,6 +30,8 @@ const FIELDS = {
   at: ["at", toPlace, fromPlace], // centre and zoom of the map
 };
 
+export const MOST_TERMS = 32; // the server takes no more
+
 const FILTERS = [
   "entities",
   "not_entities",
@@ -45,9 +47,13 @@ export const EMPTY = readState("");
 /** Returns the state that a query string describes; what it does not mention is empty. */
 export function readState(query) {
   const parameters = new URLSearchParams(query);
-  const state = { view: parameters.get("view") ?? "search", terms: [] };
-  for (const [name, value] of parameters)
-    if (name in TERMS) state.terms.push(readTerm(TERMS[name], value));
+  const all = [...parameters]
+    .filter(([name]) => Object.hasOwn(TERMS, name))
+    .map(([name, value]) => readTerm(TERMS[name], value))
+    .filter(isTerm);
+  const terms = all.slice(0, MOST_TERMS);
+  const surplus = all.length - terms.length;
+  const state = { view: parameters.get("view") ?? "search", terms, surplus };
   for (const [name, [parameter, read]] of Object.entries(FIELDS))
     state[name] = read(parameters.getAll(parameter));
   return state;
@@ -80,7 +86,10 @@ export const withTerms = (state, ...terms) => ({
   terms: [...state.terms, ...terms],
   shown: null,
 });
-export const withFilter = (state, changes) => ({ ...state, ...changes, shown: null });
+export function withFilter(before, changes) {
+  const state = { ...before, ...changes, shown: null };
+  return state.terms?.length ? state : { ...state, min_score: null }; // similar to nothing
+}
 
 /** Returns the state with `value` put into, or taken out of, one of its lists. */
 export function toggled(state, name, value) {
@@ -93,11 +102,19 @@ const WEIGHTED = /^(-?\d+(?:\.\d+)?)\*(.*)$/s;
 
 function readTerm(kind, text) {
   const [, weight, value] = WEIGHTED.exec(text) ?? [null, "1", text];
-  return { kind, value: kind === "row" ? Number(value) : value, weight: Number(weight) };
+  return { kind, value: kind === "row" ? toRow(value) : value, weight: Number(weight) };
+}
+
+function isTerm({ kind, value }) {
+  return kind === "row" ? Number.isSafeInteger(value) : value.trim() !== "";
 }
 
 function writeTerm({ value, weight = 1 }) {
   return weight === 1 && !WEIGHTED.test(value) ? String(value) : `${weight}*${value}`;
+}
+
+function toRow(text) {
+  return /^\d+$/.test(text) ? Number(text) : NaN;
 }
 
 function toNumber([text]) {
@@ -137,7 +154,7 @@ function toPlace([text]) {
 }
 
 function fromPlace(at) {
-  return "zoom" in (at ?? {})
+  return at?.zoom
     ? [`${round(at.x)},${round(at.y)},${Number(at.zoom.toPrecision(4))}`]
     : [];
 }

@@ -1,4 +1,4 @@
-import { get } from "../api.js";
+import { get, getInfo } from "../api.js";
 import { h, fill, debounce, latest } from "../dom.js";
 import { images } from "../format.js";
 import { learn } from "../names.js";
@@ -96,14 +96,20 @@ export function searchBox({ add, removeLast, signal }) {
   input.addEventListener("keydown", (event) => {
     if (event.isComposing) return; // Enter ends a word of an input method
     if (event.key === "Backspace" && !input.value) removeLast();
-    if (!(event.key in keys)) return;
+    if (!Object.hasOwn(keys, event.key)) return;
     event.preventDefault();
     keys[event.key]();
   });
+  const pictures = pictureButton(icon("picture"));
+  const suit = ({ has }) => {
+    if (!has.text) input.placeholder = "An entity"; // no model: nothing is encoded
+    if (!has.upload) for (const node of pictures) node.remove();
+  };
+  getInfo().then(suit, () => null); // the view says what is wrong
   return h(
     "div.box",
     { role: "search" },
-    h("div.box-line", icon("search"), input, pictureButton(icon("picture"))),
+    h("div.box-line", icon("search"), input, pictures),
     list,
   );
 }

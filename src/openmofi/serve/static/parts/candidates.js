@@ -54,7 +54,7 @@ const CHOICES = [
 export const markId = (index) => `mention-${index}`;
 
 /** A mention's candidates with every term of their score; the last row is "none of these". */
-export function candidateTable(mention, index) {
+export function candidateTable(mention, index, weights) {
   learn(mention.candidates);
   const { surface, candidates } = mention;
   const terms = TERMS.filter(([field]) => candidates.some((other) => isNumber(other[field])));
@@ -75,7 +75,7 @@ export function candidateTable(mention, index) {
         h(
           "tbody",
           rows.map((candidate) => candidateRow(candidate, terms, mention)),
-          nilRow(terms, mention),
+          nilRow(terms, mention, weights),
         ),
       ),
     ),
@@ -102,8 +102,10 @@ function candidateRow(candidate, terms, mention) {
   );
 }
 
-function nilRow(terms, mention) {
-  const isSeen = isNumber(mention.nil.score); // else no picture could choose
+function nilRow(terms, mention, weights) {
+  const seen = mention.candidates.map(({ clip_z: z }) => z).filter(isNumber);
+  const isAbove = isNumber(weights?.nil_z) && seen.length > 0 && weights.nil_z > Math.max(...seen);
+  const isSeen = isNumber(mention.nil.score) || isAbove; // else no picture could choose
   const choices = CHOICES.filter(
     ([field]) => mention[field] === null && (isSeen || field !== "picture_choice"),
   );

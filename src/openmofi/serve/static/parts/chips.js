@@ -35,16 +35,24 @@ function termChip(term, known, { key, remove, weigh }) {
     onclick: () => weigh(-term.weight),
   };
   const about = known?.label ?? labelOf(term);
+  const size = Math.abs(term.weight);
+  const apply = () => {
+    const typed = Number.isNaN(weight.valueAsNumber) ? size : weight.valueAsNumber;
+    const kept = Number(Math.max(0, Math.min(10, typed)).toFixed(3));
+    weight.value = kept;
+    if (kept !== size) weigh((negative ? -1 : 1) * kept);
+  };
   const weight = h("input", {
     type: "number",
     "data-key": `weight ${key}`,
     min: 0,
     max: 10,
-    step: 0.1,
-    value: Math.abs(term.weight),
+    step: "any",
+    value: size,
     "aria-label": `Weight of ${about}`,
     title: "Weight",
-    onchange: () => weight.checkValidity() && weigh((negative ? -1 : 1) * weight.valueAsNumber),
+    onchange: apply,
+    onkeydown: ({ key }) => key === "Enter" && apply(), // what refill kept is no change
   });
   return h(
     "li",
@@ -85,7 +93,7 @@ export function filterChips(state, { ask = false } = {}) {
   ];
   const chips = lists.flatMap(([name, word]) =>
     state[name].map((value) => {
-      const label = h("span.chip-label", nameOf(value));
+      const label = h("span.chip-label", nameOf(value) || "no source");
       if (ask && name.endsWith("entities")) nameInto(label, value);
       return filterChip(word, label, toggled(state, name, value), name === "not_entities");
     }),
@@ -94,7 +102,7 @@ export function filterChips(state, { ask = false } = {}) {
     ["min_score", "similarity ≥", score(state.min_score, 2)],
     ["min_label_score", "label score ≥", score(state.min_label_score, 2)],
     ["max_text_area", "text area ≤", score(state.max_text_area, 2)],
-  ].filter(([name]) => state[name] !== null);
+  ].filter(([name]) => state[name] !== null && (name !== "min_score" || state.terms.length > 0));
   chips.push(
     ...single.map(([name, word, value]) =>
       filterChip(word, value, withFilter(state, { [name]: null })),

@@ -70,7 +70,7 @@ function group(state, name, title, values, { key, all, redraw }) {
 
 function facet(state, name, value, { id, largest }) {
   const isOn = state[name].includes(id);
-  const label = value.label ?? value.name;
+  const label = (value.label ?? value.name) || "no source";
   const isEntity = name === "entities";
   const about = {
     href: link(toggled(state, name, id)),

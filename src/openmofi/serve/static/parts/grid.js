@@ -16,10 +16,14 @@ export function pictureGrid() {
     if (node.firstChild && !node.querySelector(".active")) activate(node.firstChild);
   };
   const set = (hits) => {
+    const inside = node.contains(document.activeElement);
     fill(node);
     append(hits);
+    const next = node.querySelector(".picture") ?? document.getElementById("box");
+    if (inside) next?.focus({ preventScroll: true });
   };
-  return { node, append, set, size: () => node.children.length };
+  const size = () => node.querySelectorAll("[data-row]").length; // grey boxes are no results
+  return { node, append, set, size };
 }
 
 /** The search for images like one, within the search on show. */

@@ -57,7 +57,10 @@ export function pictureButton(content) {
     accept: "image/*",
     multiple: true,
     hidden: true,
-    onchange: () => searchWith(input.files),
+    onchange: () => {
+      searchWith(input.files);
+      input.value = ""; // the same file can be chosen again
+    },
   });
   const button = {
     class: "tool",

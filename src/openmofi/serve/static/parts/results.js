@@ -1,11 +1,22 @@
-import { h } from "../dom.js";
+import { h, fill } from "../dom.js";
+import { note } from "../router.js";
+import { here, link } from "../url.js";
 import { pictureGrid } from "./grid.js";
-import { failure, skeletons } from "./states.js";
+import { refusal, skeletons } from "./states.js";
 
 export const PAGE = 60;
-export const MOST = 600; // results that a reload asks for at once
+const MOST = 480; // results that a reload asks for at once; the server gives no more than 500
 
 const PATIENCE = 200; // milliseconds without grey boxes: a quick answer comes without a flash
+
+/** Returns how many results to ask for at first: as many as the address says were on show. */
+export const atFirst = ({ shown }) => Math.max(1, Math.min(Math.trunc(shown ?? PAGE), MOST));
+
+/** Notes in the address how many results of a state are on show, unless it has another by now. */
+export function noteShown(state, shown) {
+  const address = (of) => link({ ...of, shown: null });
+  if (address(here()) === address(state)) note({ ...state, shown });
+}
 
 /**
  * A grid that grows: at its end, by itself or by the button, it asks for the next page.
@@ -20,9 +31,11 @@ export function growingGrid(fetchPage, { signal, grown }) {
     { type: "button", hidden: true, onclick: () => grow() },
     "Show more",
   );
-  const node = h("div.results-grid", grid.node, button);
+  const failed = h("div");
+  const node = h("div.results-grid", grid.node, button, failed);
   let total = 0;
-  let asking = null;
+  let asking = null; // the page under way
+  let waiting = null; // the timer of the grey boxes
 
   const settle = (answer) => {
     total = answer.total;
@@ -30,17 +43,23 @@ export function growingGrid(fetchPage, { signal, grown }) {
     watcher.unobserve(button); // observed anew, it reports even if it has not left the window
     watcher.observe(button);
   };
-  const grow = () => (asking ??= ask().finally(() => (asking = null)));
-  const ask = async () => {
-    const offset = grid.size();
+  const grow = async () => {
+    if (asking) return;
+    const mine = (asking = new AbortController());
+    const either = AbortSignal.any([signal, mine.signal]);
+    fill(failed);
     try {
-      const answer = await fetchPage(offset, PAGE, signal);
-      if (grid.size() !== offset) return; // another search came in between
+      const answer = await fetchPage(grid.size(), PAGE, either);
+      if (either.aborted) return; // another search came in between
       grid.append(answer.hits);
       settle(answer);
       grown(grid.size());
     } catch (error) {
-      if (!signal.aborted) button.replaceWith(failure(error, () => location.reload()));
+      if (either.aborted) return;
+      button.hidden = true;
+      fill(failed, refusal(error, grow));
+    } finally {
+      if (asking === mine) asking = null;
     }
   };
   const watcher = new IntersectionObserver(
@@ -49,15 +68,23 @@ export function growingGrid(fetchPage, { signal, grown }) {
   );
   signal.addEventListener("abort", () => watcher.disconnect());
 
-  let waiting = null;
-  const set = (answer) => {
+  const forget = () => {
     clearTimeout(waiting);
+    asking?.abort();
+    asking = null;
+    fill(failed);
+    button.hidden = true;
+  };
+  const set = (answer) => {
+    forget();
     grid.set(answer.hits);
     settle(answer);
   };
+  /** Another search is under way: what is on show stays until its answer, but grows no more. */
   const wait = () => {
-    button.hidden = true;
-    const show = () => grid.node.replaceChildren(...skeletons(18, "tile"));
+    forget();
+    if (grid.size()) return;
+    const show = () => fill(grid.node, skeletons(18, "tile"));
     waiting = setTimeout(show, PATIENCE);
   };
   return { node, set, wait, size: grid.size };

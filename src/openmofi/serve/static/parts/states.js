@@ -26,6 +26,14 @@ export function failure(error, retry) {
   );
 }
 
+/** Says beside what is on show that more of it could not be had. */
+export function refusal(error, retry) {
+  if (error.status === undefined) throw error;
+  const again = error.status === 401 ? () => location.reload() : retry; // it asks for the token
+  const button = h("button.button", { type: "button", onclick: again }, "Try again");
+  return h("div.state", { role: "alert" }, h("p", error.message), button);
+}
+
 function signIn(retry) {
   document.title = "Sign in · OpenMOFI";
   const token = h("input", {

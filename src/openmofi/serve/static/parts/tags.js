@@ -27,8 +27,9 @@ function abstention(reason) {
 }
 
 function tagRow({ id, label, description, score: value, probability, evidence }) {
-  const said = probability == null ? `score ${score(value)}` : `${percent(probability)} sure`;
-  const share = Math.max(0, Math.min(1, probability ?? value));
+  const sure = probability == null ? "" : ` · ${percent(probability)} sure`;
+  const said = `score ${score(value)}${sure}`;
+  const share = Math.max(0, Math.min(1, value)); // of the score, as all have one
   return h(
     "li.tag",
     h("div.tag-name", h("a", { href: entityLink(id) }, label), h("span.muted", description)),

@@ -10,7 +10,11 @@ export function isDark() {
 export function switchTheme() {
   const theme = isDark() ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
-  localStorage.setItem("openmofi-theme", theme);
+  try {
+    localStorage.setItem("openmofi-theme", theme);
+  } catch {
+    // a browser that keeps nothing: the choice lasts until the next load
+  }
   dispatchEvent(new Event("themechange"));
 }
 

@@ -2,10 +2,9 @@ import { get, post } from "../api.js";
 import { h, fill, latest } from "../dom.js";
 import { count, images, language, percent, score } from "../format.js";
 import { learn } from "../names.js";
-import { note } from "../router.js";
 import { entityLink, link } from "../url.js";
 import { icon } from "../parts/icons.js";
-import { growingGrid, MOST, PAGE } from "../parts/results.js";
+import { atFirst, growingGrid, noteShown } from "../parts/results.js";
 import { skeletons } from "../parts/states.js";
 
 const SHOWN = 8; // of each list
@@ -20,10 +19,10 @@ export function open(main, signal) {
       const page = (offset, k, at) => post("/api/search", { ...question, offset, k }, at);
       const [entity, found] = await Promise.all([
         get(`/api/entities/${encodeURIComponent(state.id)}`, mine),
-        page(0, Math.min(state.shown ?? PAGE, MOST), mine),
+        page(0, atFirst(state), mine),
       ]);
       learn([entity, ...entity.types]);
-      const grown = (shown) => note({ ...state, shown });
+      const grown = (shown) => noteShown(state, shown);
       const results = growingGrid(page, { signal: mine, grown });
       results.set(found);
       document.title = `${entity.label} · OpenMOFI`;

@@ -3,11 +3,14 @@ import { h, fill, latest } from "../dom.js";
 import { link } from "../url.js";
 import { words } from "../format.js";
 import { empty, skeletons } from "../parts/states.js";
+import { isDark, onTheme } from "../parts/theme.js";
 
 /** The evaluation reports; the chosen one fills the view, in a frame that may run nothing. */
 export function open(main, signal) {
   const run = latest(signal);
   let reports = null;
+  let show = null; // the chosen report
+  onTheme(() => show?.(), signal); // a report is light or dark from when it is loaded
   return (state) =>
     run(async (mine) => {
       document.title = "Evaluation · OpenMOFI";
@@ -19,16 +22,9 @@ export function open(main, signal) {
         return fill(main, h("h1", "Evaluation"), empty("No report yet", text));
       }
       document.title = `${words(report.name)} · OpenMOFI`;
-      return fill(
-        main,
-        h("div.evaluation-head", h("h1", "Evaluation"), tabs(report)),
-        h("iframe.report", {
-          src: report.url,
-          title: `Report ${report.name}`,
-          sandbox: "",
-          referrerpolicy: "no-referrer",
-        }),
-      );
+      const head = h("div.evaluation-head", h("h1", "Evaluation"), tabs(report));
+      show = () => fill(main, head, framed(report));
+      show();
     });
 
   function tabs(chosen) {
@@ -53,4 +49,11 @@ export function open(main, signal) {
       ),
     );
   }
+}
+
+/* A report follows the colour scheme of its frame. */
+function framed({ name, url }) {
+  const sandboxed = { sandbox: "", referrerpolicy: "no-referrer" };
+  const style = { "color-scheme": isDark() ? "dark" : "light" };
+  return h("iframe.report", { src: url, title: `Report ${name}`, style, ...sandboxed });
 }

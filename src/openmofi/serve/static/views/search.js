@@ -1,13 +1,14 @@
 import { getInfo, post } from "../api.js";
 import { h, fill, latest, refill } from "../dom.js";
-import { images, things } from "../format.js";
+import { images, score, things } from "../format.js";
 import { learn } from "../names.js";
-import { go, note } from "../router.js";
-import { filterOf, here, isFiltered, link, withFilter, withTerms } from "../url.js";
+import { go } from "../router.js";
+import { filterOf, here, isFiltered, link, MOST_TERMS, withFilter, withTerms } from "../url.js";
 import { searchBox } from "../parts/box.js";
 import { filterChips, termChips } from "../parts/chips.js";
 import { facetColumn } from "../parts/facets.js";
-import { growingGrid, MOST, PAGE } from "../parts/results.js";
+import { atFirst, growingGrid, noteShown } from "../parts/results.js";
+import { notice } from "../parts/shell.js";
 import { empty, failure } from "../parts/states.js";
 import { whatIsThis } from "../parts/tags.js";
 
@@ -45,22 +46,25 @@ function layOut(main, signal) {
     removeLast: () => go(withFilter(here(), { terms: here().terms.slice(0, -1) })),
     signal,
   });
-  const page = (offset, k, mine) => post("/api/search", question(here(), { offset, k }), mine);
-  const grown = (shown) => note({ ...here(), shown });
+  const page = (offset, k, mine) => post("/api/search", question(parts.state, { offset, k }), mine);
+  const grown = (shown) => noteShown(parts.state, shown);
   const results = growingGrid(page, { signal, grown });
   const section = h("section.results", { "aria-label": "Results" }, head, live, tags, outcome);
   fill(main, h("div.search-head", box, chips), h("div.columns", facets.node, section));
-  return { chips, title, about, head, live, tags, tagged: null, outcome, facets, results };
+  const parts = { chips, title, about, head, live, tags, outcome, facets, results };
+  return Object.assign(parts, { state: null, tagged: null });
 }
 
 /** Shows what is known before the answer: what is clicked meanwhile adds to this state. */
-function begin({ chips, facets, results, outcome }, state) {
+function begin(parts, state) {
+  const { chips, facets, results, outcome } = parts;
+  parts.state = state;
+  if (state.surplus)
+    notice(`A search has at most ${MOST_TERMS} terms; the last ${state.surplus} are left out.`);
   refill(chips, termChips(state), filterChips(state));
   facets.update(state);
-  if (!results.size()) {
-    results.wait();
-    fill(outcome, results.node);
-  }
+  results.wait();
+  if (!results.size() && results.node !== outcome.firstChild) fill(outcome, results.node);
   outcome.setAttribute("aria-busy", "true");
 }
 
@@ -70,7 +74,8 @@ function show({ chips, title, about, head, live, outcome, facets, results }, sta
   refill(chips, termChips(state, answer.terms), filterChips(state, { ask: true }));
   facets.update(state, answer.facets);
   results.set(answer);
-  fill(outcome, answer.hits.length ? results.node : nothing(state));
+  const content = answer.hits.length ? results.node : nothing(state, info);
+  if (content !== outcome.firstChild) fill(outcome, content); // else the focus would be lost
   head.hidden = false;
   fill(title, heading(state, answer, info));
   fill(about, answer.hits.length > 0 && aboutLine(state, answer));
@@ -97,13 +102,17 @@ function fail(parts, state, error) {
   fill(outcome, isGone(state, error) ? dropAgain(state) : failure(error, retry));
 }
 
-function question(state, { offset = 0, k = Math.min(state.shown ?? PAGE, MOST), facets = false }) {
+function question(state, { offset = 0, k = atFirst(state), facets = false }) {
   const terms = state.terms.map(({ kind, value, weight }) => ({ [kind]: value, weight }));
-  return { terms, filter: filterOf(state), min_score: state.min_score, k, offset, facets };
+  const min_score = terms.length ? state.min_score : null; // similar to nothing
+  return { terms, filter: filterOf(state), min_score, k, offset, facets };
 }
 
 function heading(state, answer, info) {
+  if (state.terms.length && state.min_score !== null)
+    return `${images(answer.total)} at least ${score(state.min_score, 2)} similar`;
   if (state.terms.length || isFiltered(state)) return images(answer.total);
+  if (!info.entities) return images(info.images);
   return `${images(info.images)} of ${things(info.entities, "entity", "entities")}`;
 }
 
@@ -118,7 +127,8 @@ function describe(state, answer) {
   return answer.terms.map(({ label, weight }) => (weight < 0 ? `not ${label}` : label)).join(" + ");
 }
 
-function nothing(state) {
+function nothing(state, info) {
+  if (!info.images) return empty("No images yet", "Add some with `openmofi index add`.");
   const loose = link(withFilter({ terms: state.terms }, { min_score: null }));
   const isFree = !isFiltered(state) && state.min_score === null;
   const actions = [

@@ -1,4 +1,4 @@
-import { get } from "../api.js";
+import { get, getInfo } from "../api.js";
 import { h, fill, latest } from "../dom.js";
 import { score, things, words } from "../format.js";
 import { learn } from "../names.js";
@@ -23,13 +23,13 @@ export function open(main, signal) {
 }
 
 async function ofIndex({ row }, signal) {
-  const image = await get(`/api/images/${row}`, signal);
+  const [image, info] = await Promise.all([get(`/api/images/${row}`, signal), getInfo()]);
   learn(image.entities);
   const answer = await get(`/api/images/${row}/provenance`, signal).catch((error) => {
     if (error.status !== 404) throw error;
     return null; // an index whose selection is not known still shows its images
   });
-  return { heading: `Image ${row}`, source: image.image, image, answer, size: image };
+  return { heading: `Image ${row}`, source: image.image, image, answer, size: image, info };
 }
 
 async function refused({ refused: number }, signal) {
@@ -39,7 +39,7 @@ async function refused({ refused: number }, signal) {
 }
 
 function page(shown, signal) {
-  const { heading, image, answer } = shown;
+  const { heading, image, answer, info } = shown;
   const caption = answer?.caption ?? image.caption;
   const mentions = answer?.mentions ?? [];
   const tags = h("section.tags", { "aria-label": "What is this?", hidden: true });
@@ -47,13 +47,17 @@ function page(shown, signal) {
     h("div.why-head", h("h1", heading), answer && verdict(answer)),
     h(
       "div.why-columns",
-      h("div.why-picture", picture(shown, caption), image && actions(image, tags, signal)),
+      h(
+        "div.why-picture",
+        picture(shown, caption),
+        image && actions(image, info.has.upload, tags, signal),
+      ),
       h(
         "div.why-text",
         markedCaption(caption, mentions),
         explanation(answer),
         tags,
-        mentions.map(candidateTable),
+        mentions.map((mention, i) => candidateTable(mention, i, answer.weights)),
         mentions.length > 0 && legend(answer),
       ),
       details(shown),
@@ -73,11 +77,13 @@ function verdict({ kept, refused_as: reason }) {
 function picture({ source, answer, size }, caption) {
   const boxes = (answer?.text_boxes ?? []).map(textBox);
   const { width, height } = size;
-  const image = h("img", { src: source, alt: caption || "The image", width, height });
+  const gone = () => framed.replaceWith(h("p.state", "The picture is gone."));
+  const about = { src: source, alt: caption || "The image", width, height, onerror: gone };
+  const framed = h("div.framed", h("img", about), boxes);
   const text = `${things(boxes.length, "text region", "text regions")} marked`;
   return h(
     "figure",
-    h("div.framed", image, boxes),
+    framed,
     boxes.length > 0 && h("figcaption.muted", text),
   );
 }
@@ -89,7 +95,7 @@ function textBox([x0, y0, x1, y1]) {
   return h("span.text-box", { style: { left, top, width, height } });
 }
 
-function actions({ row }, tags, signal) {
+function actions({ row }, canTag, tags, signal) {
   const ask = (event) => {
     event.currentTarget.hidden = true;
     whatIsThis(tags, { row }, signal);
@@ -98,7 +104,7 @@ function actions({ row }, tags, signal) {
   return h(
     "p.entity-links",
     h("a", similar, icon("similar"), "Similar images"),
-    h("button.button", { type: "button", onclick: ask }, "What does the model see?"),
+    canTag && h("button.button", { type: "button", onclick: ask }, "What does the model see?"),
   );
 }
 
