@@ -4,11 +4,11 @@ import csv
 import json
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
+from indexed import write_embeddings
 from openmofi import schema
 from openmofi.config import AdaptSettings
 from openmofi.errors import InputError, MismatchError, SettingsError
@@ -54,21 +54,18 @@ def _mean_ap(vectors, labels):
 
 
 def _embeddings(path, vectors, *, ids=None, entities=None, model="", shard=""):
-    """Writes what `openmofi embed` writes."""
-    count, dim = vectors.shape
-    shards = [shard] * count if isinstance(shard, str) else shard
-    columns = [ids or [f"k{i}" for i in range(count)], shards]
-    columns += [[f"{i}.jpg" for i in range(count)], [-1] * count, [0] * count, [""] * count]
-    columns.append(entities or [[]] * count)
-    halves = pa.array(vectors.astype(np.float16).ravel())
-    columns.append(pa.FixedSizeListArray.from_arrays(halves, dim))
-    form = schema.embeddings(dim).with_metadata({"openmofi.model": str(model)})
-    arrays = [
-        c if isinstance(c, pa.Array) else pa.array(c, f.type)
-        for c, f in zip(columns, form, strict=True)
-    ]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=form), path)
-    return path
+    """Writes what `openmofi embed` writes of pictures in a folder."""
+    count = len(vectors)
+    columns = {
+        "id": ids or [f"k{i}" for i in range(count)],
+        "shard": [shard] * count if isinstance(shard, str) else shard,
+        "path": [f"{i}.jpg" for i in range(count)],
+        "offset": [-1] * count,
+        "size": [0] * count,
+        "caption": [""] * count,
+        "entities": entities or [[]] * count,
+    }
+    return write_embeddings(path, vectors, model=model, **columns)
 
 
 def test_unseen_entities_are_told_apart_better_once_the_noise_is_out(tmp_path):
