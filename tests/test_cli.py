@@ -174,6 +174,7 @@ MISTAKES = [
     ("evaluate --data a={w}/photos/test.csv --embeddings {w}/noise.bin", "noise.bin"),
     ("evaluate attack {w}/model --data {w}/photos/test.csv --out {w}", "is not empty"),
     ("evaluate attack {w}/model --data {w}/photos/test.csv --out {t}/a --seed -1", "cannot be -1"),
+    ("demo --out {t}/d --seed -1", "cannot be -1"),
     ("evaluate {w}/model --data a={w}/photos/test.csv --benchmarks ,", "nothing to measure"),
     ("evaluate {w}/model --data a={w}/photos/test.csv --benchmarks probe", "training pictures"),
     ("evaluate {w}/model --data a={w}/photos/test.csv --out {w}/fruit.csv", "is a file"),

@@ -427,7 +427,7 @@ class AdaptSettings:
         _check_bounds(self, supervised=(0, 1e6), contrastive=(0, 1e6), identity_pull=(0, 1e6))
         _check_bounds(self, margin=(0, 2), scale=(1e-3, 1e4), learning_rate=(0, 1e3))
         _check_bounds(self, batch_size=(2, _ANY), steps=(1, _ANY), evaluate_every=(1, _ANY))
-        _check_bounds(self, patience=(1, _ANY), holdout=(0.01, 0.5), seed=(0, _ANY))
+        _check_bounds(self, patience=(1, _ANY), holdout=(0.01, 0.5))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,12 @@ def test_the_map_is_the_same_again_and_leaves_deleted_rows_out(tmp_path):
     assert np.array_equal(points, again, equal_nan=True)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**70])
+def test_any_integer_is_a_seed_of_the_map(seed):
+    points = lay_out(clustered(np.random.default_rng(4), 12, 8)[0], seed=seed, threads=1)
+    assert np.isfinite(points).all()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 12])
 def test_a_handful_of_pictures_has_a_map_too(count):
     points = lay_out(clustered(np.random.default_rng(4), count, 8)[0], threads=1)

@@ -95,6 +95,12 @@ def test_the_identity_still_comes_with_class_rows_that_are_the_means(tmp_path):
     assert rows.shape == (10, 16)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_any_integer_is_a_seed(tmp_path, seed):
+    _adapt(tmp_path, *_noisy(), seed=seed)
+    assert np.isfinite(_map(tmp_path)).all()
+
+
 def test_the_same_seed_gives_the_same_maps(tmp_path):
     vectors, labels = _noisy()
     for name in ("a", "b"):

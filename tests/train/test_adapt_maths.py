@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from openmofi.config import AdaptSettings
 from openmofi.errors import InputError
+from openmofi.random_keys import Purpose, random_key
 from openmofi.train.adapt_score import HeldOutScore, at_most, harms, is_better, score, split
 from openmofi.train.linear_maps import (
     EntityTexts,
@@ -77,7 +78,8 @@ def test_the_classification_loss_equals_a_slow_cosface():
 def test_the_text_loss_equals_a_slow_masked_infonce():
     examples = _examples()
     fit, texts = _fit(examples), examples.texts
-    kinds = np.random.default_rng([0, 1]).integers(2, size=6)  # what step 1 draws
+    key = random_key(0, Purpose.ADAPT_TEXTS, 1)
+    kinds = np.random.default_rng(key).integers(2, size=6)  # what step 1 draws
     own = examples.targets_MK[:, 0]
     images = [_mapped(fit.maps.image_DD.detach(), v) for v in examples.vectors.tolist()]
     chosen = [

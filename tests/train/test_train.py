@@ -84,6 +84,22 @@ def test_the_same_seed_gives_the_same_model(pairs, tmp_path):
     assert a == b != c
 
 
+@pytest.mark.parametrize("seed", [2**29, -1, 2**64, 10**30])
+def test_any_integer_is_a_seed(pairs, tmp_path, seed):
+    summary = train(_settings(seed=seed, steps=1), data=pairs, out=tmp_path / "run")
+    assert np.isfinite(summary.loss)
+
+
+def test_a_run_of_other_random_numbers_is_not_resumed(pairs, tmp_path):
+    train(_settings(), data=pairs, out=tmp_path / "run")
+    card = tmp_path / "run/checkpoints/step-4/run.json"
+    old = {name: value for name, value in json.loads(card.read_text()).items() if name != "draws"}
+    card.write_text(json.dumps(old))
+    assert train(_settings(), data=pairs, out=tmp_path / "run", resume=True).steps == 4
+    with pytest.raises(MismatchError, match="other random numbers"):
+        train(_settings(steps=6), data=pairs, out=tmp_path / "run", resume=True)
+
+
 def test_learning_lowers_the_loss(pairs, tmp_path):
     settings = _settings(steps=40, batch_size=12)
     train(settings, data=pairs, out=tmp_path / "run")

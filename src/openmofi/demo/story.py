@@ -24,7 +24,7 @@ from openmofi.config import (
     SelectSettings,
     TrainSettings,
 )
-from openmofi.demo.world import draw_world
+from openmofi.demo.world import check_seed, draw_world
 from openmofi.embed import embed
 from openmofi.errors import MismatchError, OpenMOFIError
 from openmofi.evaluate import evaluate
@@ -74,8 +74,10 @@ def run_demo(out: Path | str, *, size: SizeName = "full", seed: int = 1) -> dict
     """Runs every stage and returns what results.json holds.
 
     Raises:
+        SettingsError: the seed is negative.
         MismatchError: `out` holds a demo of another size or seed.
     """
+    check_seed(seed)
     story = Story(Path(out), size, seed)
     story.run()
     return story.results

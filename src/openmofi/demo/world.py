@@ -142,11 +142,12 @@ def draw_world(
         printer: how it is printed.
 
     Raises:
-        SettingsError: there is no such size, or no such share.
+        SettingsError: there is no such size, no such share, or no such seed.
         InputError: the folder holds shards of a larger world.
     """
     if size not in SIZES:
         raise SettingsError(f"The demo world has no size {size!r}; use {' or '.join(SIZES)}.")
+    check_seed(seed)
     if not 0 <= printed <= 1:
         raise SettingsError(f"A share of {printed} photos cannot be printed; give 0 to 1.")
     wanted = SIZES[size]
@@ -176,6 +177,16 @@ def draw_world(
         caption_kinds=dict(Counter(sample.caption.kind for sample in train)),
         num_printed=sum(sample.printed for sample in train),
     )
+
+
+def check_seed(seed: int) -> None:
+    """Refuses what numpy takes for no seed.
+
+    Raises:
+        SettingsError: it is negative.
+    """
+    if seed < 0:
+        raise SettingsError(f"--seed cannot be {seed}; expected a number from 0 up.")
 
 
 def _samples(

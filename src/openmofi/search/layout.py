@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from openmofi.progress import progress
+from openmofi.random_keys import Purpose, random_key
 from openmofi.search.changes import set_map
 from openmofi.search.index import Index
 
@@ -47,10 +48,11 @@ def lay_out(
 
     if np.ptp(vectors, axis=0).max() < 1e-6:  # all are the same
         return np.full((len(vectors), 2), 0.5, np.float32)
-    rng = np.random.default_rng(seed)
+    key = random_key(seed, Purpose.MAP)
+    rng = np.random.default_rng(key)
     sample = np.sort(rng.permutation(len(vectors))[:_SAMPLE])
     dim = min(_PCA_DIM, vectors.shape[1], len(sample))
-    pca = PCA(dim, random_state=seed).fit(vectors[sample])
+    pca = PCA(dim, random_state=key >> 32).fit(vectors[sample])
     with progress("map", total=sum(_ITERATIONS), unit="steps") as bar:
 
         def report(*_: object) -> None:
@@ -61,7 +63,7 @@ def lay_out(
             early_exaggeration_iter=_ITERATIONS[0],
             n_iter=_ITERATIONS[1],
             n_jobs=threads,
-            random_state=seed,
+            random_state=key >> 32,  # as many bits as it takes
             callbacks=report,
             callbacks_every_iters=_REPORT_EVERY,
         )

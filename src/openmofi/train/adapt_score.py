@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from openmofi.errors import InputError
 from openmofi.evaluate.metrics import average_precisions
+from openmofi.random_keys import Purpose, random_key
 
 MOST_SCORED = 5000
 """Held-out vectors that are scored at most."""
@@ -53,9 +54,9 @@ class HeldOutScore:
         return float(np.nanmean([self.known, self.unseen]))
 
 
-def hashed(text: str, seed: int) -> float:
-    """Returns a number in [0, 1) that follows from a text and a seed."""
-    digest = blake2b(text.encode(), digest_size=8, salt=seed.to_bytes(8, "little")).digest()
+def hashed(text: str, key: int) -> float:
+    """Returns a number in [0, 1) that follows from a text and 64 bits."""
+    digest = blake2b(text.encode(), digest_size=8, salt=key.to_bytes(8, "little")).digest()
     return int.from_bytes(digest, "little") / 2**64
 
 
@@ -75,7 +76,8 @@ def split(targets: Int[np.ndarray, " n"], ids: Sequence[str], *, share: float, s
         InputError: fewer than two entities remain to train on, or none can be held out.
     """
     counts = np.bincount(targets, minlength=len(ids))
-    order = np.argsort([hashed(entity, seed) for entity in ids], kind="stable")
+    key = random_key(seed, Purpose.ADAPT_SPLIT)
+    order = np.argsort([hashed(entity, key) for entity in ids], kind="stable")
     several = order[counts[order] >= 2]
     number = max(round(share * len(several)), min(_FEW, len(several) // 4), 1)
     unseen = several[:number]

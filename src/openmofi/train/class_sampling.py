@@ -22,22 +22,10 @@ from torch import Tensor
 
 from openmofi.config import HeadSettings
 from openmofi.errors import SettingsError
+from openmofi.random_keys import GOLDEN, MIX1, MIX2, Purpose, mix_integers, random_key
 
 _ROUNDS = 20
-_MASK64 = (1 << 64) - 1
-_GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _FORBIDDEN = 1e9  # as logQ: no chance in any softmax, and finite
-
-
-def mix(*numbers: int) -> int:
-    """Returns 64 bits that depend on all the numbers (SplitMix64's mixing, Steele et al. 2014)."""
-    state = 0
-    for number in numbers:
-        state = (state + number * _MIX2 + _GOLDEN) & _MASK64
-        state = ((state ^ (state >> 30)) * _MIX1) & _MASK64
-        state = ((state ^ (state >> 27)) * _MIX2) & _MASK64
-        state ^= state >> 31
-    return state
 
 
 def _signed(number: int) -> int:
@@ -58,20 +46,20 @@ def keyed_permutation(places: Tensor, total: int, key: int) -> Tensor:
     needs neither memory nor retries, for any total. The rotation at the start makes every class
     exactly as likely as any other, however few the rounds.
     """
-    places = (places + mix(key, -1) % total) % total
+    places = (places + mix_integers(key, -1) % total) % total
     for turn in range(_ROUNDS):
-        partners = (mix(key, turn) % total - places) % total
-        mixed = torch.maximum(places, partners) * _signed(mix(key, turn, 1) | 1)
-        mixed = (mixed ^ _shifted(mixed, 32)) * _signed(_MIX1)
+        partners = (mix_integers(key, turn) % total - places) % total
+        mixed = torch.maximum(places, partners) * _signed(mix_integers(key, turn, 1) | 1)
+        mixed = (mixed ^ _shifted(mixed, 32)) * _signed(MIX1)
         places = torch.where(mixed < 0, partners, places)  # the sign is the best mixed bit
     return places
 
 
 def keyed_uniform(count: int, key: int, device: torch.device) -> Tensor:
     """Returns `count` float64 numbers, even over [0, 1), that depend on nothing but the key."""
-    state = torch.arange(count, device=device) * _signed(_GOLDEN) + _signed(key)
-    state = (state ^ _shifted(state, 30)) * _signed(_MIX1)
-    state = (state ^ _shifted(state, 27)) * _signed(_MIX2)
+    state = torch.arange(count, device=device) * _signed(GOLDEN) + _signed(key)
+    state = (state ^ _shifted(state, 30)) * _signed(MIX1)
+    state = (state ^ _shifted(state, 27)) * _signed(MIX2)
     return _shifted(state ^ _shifted(state, 31), 11).double() * 2.0**-53
 
 
@@ -110,7 +98,7 @@ class ClassSampler:
 
     def draw(self, step: int) -> Tensor:
         """Returns the class ids of a step [num_sampled]; only uniform's are all distinct."""
-        key = mix(self.seed, step)
+        key = random_key(self.seed, Purpose.CLASSES, step)
         if self.kind == "uniform":
             places_S = torch.arange(self.num_sampled, device=self.device)
             return keyed_permutation(places_S, self.num_classes, key)

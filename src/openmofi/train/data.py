@@ -21,10 +21,10 @@ from jaxtyping import Int
 from openmofi.errors import InputError
 from openmofi.pairs import read_pairs, read_shard
 from openmofi.pairs.places import Root, open_root
+from openmofi.random_keys import Purpose, random_key
 from openmofi.train.order import permute
 
 _COLUMNS = ["shard", "offset", "size", "path", "caption"]
-_HELD_OUT_KEY = 0x5EED
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class TrainData:
 
     def split(self, share: float, *, seed: int) -> tuple[TrainData, TrainData]:
         """Returns (images to learn from, images held out), drawn evenly by the seed."""
-        order = permute(np.arange(len(self)), total=len(self), key=seed * 1_000_003 + _HELD_OUT_KEY)
+        key = random_key(seed, Purpose.HELD_OUT)
+        order = permute(np.arange(len(self)), total=len(self), key=key)
         held_out = order < round(share * len(self))
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
 

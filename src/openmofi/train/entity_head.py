@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from openmofi.config import HeadSettings
 from openmofi.errors import MismatchError
+from openmofi.random_keys import Purpose, random_key
 from openmofi.train import row_optim
-from openmofi.train.class_sampling import ClassSampler, mix, present_classes
+from openmofi.train.class_sampling import ClassSampler, present_classes
 from openmofi.train.collectives import gather, num_ranks, rank_of, row_ranges
 from openmofi.train.head_files import save_head
 from openmofi.train.sharded_softmax import MOST_AT_ONCE, Comparison, cross_entropy, row_gradients
@@ -228,8 +229,8 @@ def _draw_rows(rows_ND: Tensor, row_range: tuple[int, int], num_classes: int, se
     first, last = row_range
     for start in range(first - first % _DRAWN_AT_ONCE, last, _DRAWN_AT_ONCE):
         end = min(start + _DRAWN_AT_ONCE, num_classes)
-        key = mix(seed, start) >> 1 if start else seed
-        generator = torch.Generator().manual_seed(key)
+        generator = torch.Generator()
+        generator.manual_seed(random_key(seed, Purpose.CLASS_ROWS, start))
         drawn_CD = F.normalize(
             torch.randn(end - start, rows_ND.shape[1], generator=generator), dim=-1
         )

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openmofi.config import AdaptSettings, HeadSettings
+from openmofi.random_keys import Purpose, random_key
 from openmofi.train.entity_head import EntityHead
 
 _NUM_SAMPLED = 2048
@@ -171,7 +172,8 @@ class Fit:
 
     def _batches(self) -> Iterator[np.ndarray]:
         """Yields places in examples.rows, every one once before any comes again."""
-        random, count = np.random.default_rng(self.settings.seed), len(self.examples.rows)
+        random = np.random.default_rng(random_key(self.settings.seed, Purpose.ADAPT_ORDER))
+        count = len(self.examples.rows)
         size, places = min(self.settings.batch_size, count), np.zeros(0, np.int64)
         while True:
             if len(places) < size:
@@ -213,7 +215,7 @@ class Fit:
         self, texts: EntityTexts, images_BD: Tensor, targets_BK: np.ndarray, step: int
     ) -> Float[Tensor, ""]:
         """Returns InfoNCE against one text of each image's entity, drawn for this step."""
-        random = np.random.default_rng([self.settings.seed, step])
+        random = np.random.default_rng(random_key(self.settings.seed, Purpose.ADAPT_TEXTS, step))
         kinds_B = random.integers(len(texts.vectors_TND), size=len(targets_BK))
         groups_B = texts.groups_TN[kinds_B, targets_BK[:, 0]]
         has_B = groups_B >= 0

@@ -22,6 +22,7 @@ from openmofi.errors import InputError, OpenMOFIError
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
 from openmofi.pictures import decode
+from openmofi.random_keys import Purpose, random_key
 from openmofi.train.augment import NUM_DRAWS
 from openmofi.train.data import TrainData
 from openmofi.train.order import Order, uniform
@@ -31,7 +32,6 @@ from openmofi.train.texts import TextMix, meaning_keys
 _PREFETCH = 3
 _MOST_STAND_INS = 64
 CACHE_BYTES = 1 << 30
-_DRAWS_KEY = 0xA0C
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ class BatchMaker(Dataset):
         pixels: np.ndarray,
         unreadable: int,
     ) -> Batch:
-        draws = uniform(positions, columns=NUM_DRAWS + 3, key=self.order.seed + _DRAWS_KEY)
+        key = random_key(self.order.seed, Purpose.CHANGES)
+        draws = uniform(positions, columns=NUM_DRAWS + 3, key=key)
         targets = self._targets(rows, draws[:, NUM_DRAWS])
         changes, tokens, taught = draws[:, :NUM_DRAWS], {}, []
         keys = np.full((len(rows), 2), -1, dtype=np.int64)

@@ -30,6 +30,7 @@ from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
 from openmofi.model.tokenizer import special_tokens, train_tokenizer
 from openmofi.model.transform import Transform
 from openmofi.progress import progress
+from openmofi.random_keys import DRAWS_VERSION, Purpose, random_key
 from openmofi.train import towers as holding
 from openmofi.train.card import model_card
 from openmofi.train.checkpoints import Checkpoints
@@ -148,7 +149,7 @@ class _Work:
         world: World,
     ):
         self.settings, self.images, self.out, self.world = settings, images, out, world
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(random_key(settings.seed, Purpose.WEIGHTS))
         model = make_model(settings, images, device=str(world.device))
         texts = TextMix(images, settings.loss.text)
         teachers = [Teacher(folder) for folder in settings.loss.teachers]
@@ -167,7 +168,7 @@ class _Work:
         self.checkpoints = Checkpoints(
             self.out / "checkpoints", self.world, keep=self.settings.keep_checkpoints
         )
-        self.card = {"data": fingerprint, "openmofi": openmofi.__version__}
+        self.card = {"data": fingerprint, "openmofi": openmofi.__version__, "draws": DRAWS_VERSION}
         found = self.checkpoints.latest()
         if found is not None:
             path, card = found
@@ -175,6 +176,12 @@ class _Work:
                 raise MismatchError(
                     "The data changed since this run's last checkpoint; bring it back, or start a "
                     "new run with another --out."
+                )
+            if card.get("draws") != DRAWS_VERSION and card["step"] < self.settings.steps:
+                raise MismatchError(
+                    f"The run in {str(self.out)!r} was begun by a version of openmofi that draws "
+                    "other random numbers, and would now learn from images that it held out; start "
+                    "a new run with another --out."
                 )
             state = self.run.state_dict()
             self.checkpoints.load(path, state)

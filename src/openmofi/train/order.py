@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from openmofi.random_keys import Purpose, random_key
+
 
 def permute(
     index: Int[np.ndarray, " n"], *, total: int, key: int, rounds: int = 6
@@ -67,7 +69,7 @@ class Order:
         rows = np.empty(len(positions), dtype=np.int64)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            key = self.seed * 1_000_003 + int(epoch)
+            key = random_key(self.seed, Purpose.ORDER, epoch)
             rows[here] = self._at(permute(within[here], total=self.total, key=key), key)
         return rows
 

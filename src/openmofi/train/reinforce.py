@@ -37,13 +37,13 @@ from openmofi.model.mofi import ENCODE_BATCH
 from openmofi.pairs import ImageReader
 from openmofi.pictures import decode
 from openmofi.progress import progress
+from openmofi.random_keys import Purpose, random_key
 from openmofi.train.augment import augment
 from openmofi.train.data import TrainData, open_train_data
 from openmofi.train.recipe import read_recipe
 from openmofi.train.teacher import IMAGES, TEXTS, teacher_draws, what_was_seen
 from openmofi.train.texts import TextMix
 
-_DRAWS_KEY = 0x7EAC
 _CHUNK = ENCODE_BATCH
 """Rows between two notes in progress.json; fixed, for vectors depend on their batch in the last
 bits, and a resumed run is to give the same files."""
@@ -98,7 +98,7 @@ def reinforce(
     texts = TextMix(images, settings.loss.text)
     what = what_was_seen(images, settings.augment) | {
         "augmentations": augmentations,
-        "seed": _DRAWS_KEY + settings.seed,
+        "seed": random_key(settings.seed, Purpose.TEACHER),
         "teacher": str(teacher),
         "digest": model_digest(str(teacher)),
         "precision": settings.precision,

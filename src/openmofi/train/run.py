@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from openmofi.config import OptimSettings, TrainSettings
 from openmofi.errors import OpenMOFIError
 from openmofi.model import MofiModel
+from openmofi.random_keys import Purpose, random_key
 from openmofi.train import towers as holding
 from openmofi.train.augment import augment
 from openmofi.train.data import TrainData
@@ -95,8 +96,8 @@ class Run:
 
     def _forward(self, batch: Batch, number: int, piece: slice) -> Features:
         """Returns the features of a micro-batch; the same again with the same random numbers."""
-        step_seed = self.settings.seed * 1_000_003 + batch.step
-        torch.manual_seed((step_seed * self.world.size + self.world.rank) * 65_537 + number)
+        place = (batch.step, self.world.rank, number)
+        torch.manual_seed(random_key(self.settings.seed, Purpose.DROPOUT, *place))
         part = batch.part(piece)
         inputs = self.model.transform.normalise(self._augmented(part))
         return self.towers(inputs, part.tokens)

@@ -1,0 +1,64 @@
+"""A seed, a purpose and numbers -> the 64-bit key of one stream of random numbers.
+
+Every random draw of a run is keyed here, so that no two purposes share a stream, and a seed may be
+any integer.
+"""
+
+from __future__ import annotations
+
+import operator
+from enum import IntEnum
+
+DRAWS_VERSION = 2
+"""Kept with every checkpoint; raise it whenever the same seed begins to draw something else."""
+GOLDEN, MIX1, MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+"""SplitMix64's constants."""
+_MASK64 = (1 << 64) - 1
+
+
+class Purpose(IntEnum):
+    """What random numbers are for; each number is used once, and none is used again."""
+
+    WEIGHTS = 1
+    DROPOUT = 2
+    ORDER = 3
+    HELD_OUT = 4
+    CHANGES = 5
+    """Of images, and which text, entity and teacher's version a step takes."""
+    TEACHER = 6
+    CLASSES = 7
+    CLASS_ROWS = 8
+    ADAPT_SPLIT = 9
+    ADAPT_ORDER = 10
+    ADAPT_TEXTS = 11
+    MAP = 12
+
+
+def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:
+    """Returns 64 bits that depend on the seed, the purpose and every number."""
+    return mix_integers(seed, purpose, *numbers)
+
+
+def mix_integers(*numbers: int) -> int:
+    """Returns 64 bits that depend on all the numbers, of any size and sign.
+
+    SplitMix64's finaliser (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195) after each
+    word. A number's words begin with their count and its sign, so none is read as another.
+    """
+    state = 0
+    for number in numbers:
+        for word in _words(operator.index(number)):
+            state = (state + word * MIX2 + GOLDEN) & _MASK64
+            state = ((state ^ (state >> 30)) * MIX1) & _MASK64
+            state = ((state ^ (state >> 27)) * MIX2) & _MASK64
+            state ^= state >> 31
+    return state
+
+
+def _words(number: int) -> list[int]:
+    """Returns (count and sign), then 64 bits at a time of the absolute value, lowest first."""
+    left, words = abs(number), []
+    while left:
+        words.append(left & _MASK64)
+        left >>= 64
+    return [2 * len(words) + (number < 0), *words]
