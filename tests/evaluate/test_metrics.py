@@ -1,5 +1,6 @@
 """Measures against slow references that share no code with them."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -11,8 +12,15 @@ from openmofi.errors import InputError
 from openmofi.evaluate import knn as knn_module
 from openmofi.evaluate import metrics, ranks
 from openmofi.evaluate.knn import knn
-from openmofi.evaluate.metrics import average_precisions, label_scores, nearest
+from openmofi.evaluate.metrics import (
+    average_precisions,
+    hit_chances,
+    label_scores,
+    nearest,
+    precisions_and_firsts,
+)
 from openmofi.evaluate.retrieval import retrieval
+from openmofi.evaluate.zeroshot import zero_shot
 
 
 def _unit(rng, *shape):
@@ -56,29 +64,69 @@ def test_embeddings_that_are_not_finite_are_refused(bad):
         average_precisions(vectors, np.zeros(4, dtype=int), include_self=True)
 
 
-def _tied_ap(scores, positive):
-    """Mean over positives of number / rank, where equal scores share their ranks evenly."""
-    total, number = 0.0, 0
-    for level in sorted(set(scores), reverse=True):
-        greater, equal = sum(scores > level), sum(scores == level)
-        group = sum((scores == level) & positive)
-        for i in range(1, group + 1):
-            number += 1
-            total += number / (greater + i * (equal + 1) / (group + 1))
-    return total / number if number else np.nan
+def _over_all_orders(scores, positive):
+    """Means of average precision and of a positive in front, each order of the images sorted."""
+    precisions, firsts = [], []
+    for order in itertools.permutations(range(len(scores))):
+        found = positive[sorted(order, key=lambda i: -scores[i])]
+        ranks = np.flatnonzero(found) + 1
+        precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+        firsts.append(found[0])
+    return np.mean(precisions), np.mean(firsts)
 
 
-@given(st.integers(0, 10_000), st.sampled_from([30, 230]), st.booleans())
-def test_equal_similarities_share_their_ranks(seed, count, include_self):
-    """Whole numbers make ties; classes of up to a hundred and of more are counted differently."""
-    rng = np.random.default_rng(seed)
-    vectors = rng.integers(-1, 2, (count, 3)).astype(np.float32)
-    labels = rng.integers(2, size=count)
-    got = average_precisions(vectors, labels, include_self=include_self)
-    for query in rng.integers(count, size=3):
-        kept = (np.arange(count) != query) | include_self
-        scores = (vectors @ vectors[query])[kept]
-        assert got[query] == pytest.approx(_tied_ap(scores, (labels == labels[query])[kept]))
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("values", [1, 2, 3])
+def test_equal_similarities_score_the_mean_over_all_orders(rng, values, include_self):
+    vectors = rng.integers(0, values, (6, 2)).astype(np.float32)
+    labels = np.array([0, 1, 0, 0, 1, 0])
+    got = precisions_and_firsts(vectors, labels, include_self=include_self)
+    for query in range(6):
+        kept = (np.arange(6) != query) | include_self
+        scores, positive = (vectors @ vectors[query])[kept], (labels == labels[query])[kept]
+        expected = _over_all_orders(scores, positive)
+        assert (got[0][query], got[1][query]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [30, 230])
+def test_many_equal_similarities_score_the_mean_over_random_orders(rng, count):
+    """Classes of up to a hundred and of more are counted differently."""
+    vectors, labels = np.ones((count, 3), np.float32), np.arange(count) % 2
+    got = average_precisions(vectors, labels, include_self=True)
+    found = np.argsort(rng.random((4000, count)), 1) % 2 == 0
+    drawn = np.where(found, found.cumsum(1) / np.arange(1, count + 1), np.nan)
+    precisions = np.nanmean(drawn, 1)
+    assert (got == got[0]).all()
+    assert abs(got[0] - precisions.mean()) < 5 * precisions.std() / 4000**0.5
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+@pytest.mark.parametrize("values", [1, 2, 3])
+def test_a_hit_among_equal_scores_has_its_chance_over_all_orders(rng, values, at):
+    scores, right = rng.integers(0, values, (4, 6)), rng.random((4, 6)) < 0.4
+    orders = list(itertools.permutations(range(6)))
+    for query in range(4):
+        ranked = [sorted(order, key=lambda i: -scores[query, i]) for order in orders]
+        hits = [right[query, order[:at]].any() for order in ranked]
+        got = hit_chances(scores.astype(float), right, [9, at])[query]
+        assert got == pytest.approx([float(right[query].any()), np.mean(hits)])
+
+
+def _chance(positives, others):
+    """Mean average precision of random orders: McSherry and Najork's formula for one tie."""
+    total = positives + others
+    places = np.arange(total)
+    return ((1 + places * (positives - 1) / (total - 1)) / (places + 1)).mean()
+
+
+def test_a_collapsed_encoder_scores_as_chance_does():
+    same, labels = np.full((120, 4), 0.5, np.float32), np.repeat([2, 0, 1], 40)
+    for order in (np.arange(120), np.random.default_rng(0).permutation(120)):
+        scores = dict(retrieval(same, labels[order]))
+        assert scores == pytest.approx({"retrieval_map": _chance(39, 80), "top1": 39 / 119})
+    assert dict(knn(same, labels)) == {"knn": pytest.approx(1 / 3)}
+    zero_shots = dict(zero_shot(same, labels, same[:3]))
+    assert zero_shots["zero_shot"] == zero_shots["zero_shot_per_class"] == pytest.approx(1 / 3)
 
 
 def test_the_way_of_counting_changes_nothing(rng):

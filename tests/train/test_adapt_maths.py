@@ -191,10 +191,10 @@ def test_at_most_keeps_entities_whole():
 def test_entities_count_alike_in_a_score():
     vectors = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1], [1, 0]], np.float32)
     found = score(vectors, np.array([0, 0, 1, 1, 1, 2]), num_known=2)
-    assert found.known == pytest.approx(2 / 3)  # one of two equally near pictures is right
+    assert found.known == pytest.approx(3 / 4)  # one of two equally near pictures is right
     assert found.unseen == pytest.approx(1.0)
     assert len(found.per_entity[1]) == 1  # one picture asks for nothing
-    assert found.mean == pytest.approx(5 / 6)
+    assert found.mean == pytest.approx(7 / 8)
 
 
 def _score(known, unseen):

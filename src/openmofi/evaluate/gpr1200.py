@@ -1,7 +1,8 @@
 """GPR1200 (Schall et al. 2021): 12,000 images in class order -> mAP, in all and by domain.
 
 Every image is a query against all 12,000, itself included, so there are 10 positives each. The
-pictures are named <class>_<anything>.<suffix>, with classes from 0 to 1199.
+pictures are named <class>_<anything>.<suffix>, with classes from 0 to 1199. The official code
+leaves the order of equal similarities to an unstable sort; here it is the mean over all orders.
 """
 
 from __future__ import annotations

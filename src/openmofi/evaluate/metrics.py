@@ -5,13 +5,13 @@ Legend: Q queries, N gallery, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from openmofi.errors import InputError
-from openmofi.evaluate.ranks import shared_tie_precisions
+from openmofi.evaluate.ranks import expected_precisions
 
 _BLOCK = 1024
 _SCORES = 1 << 25
@@ -36,8 +36,9 @@ def average_precisions(
 ) -> Float[np.ndarray, " N"]:
     """Returns each image's average precision as a query against all images.
 
-    AP is the mean over positives of (its number among the positives) / (its rank). Ties share
-    their ranks evenly, so equal embeddings score as chance does and not as the order of the files.
+    AP is the mean over positives of (its number among the positives) / (its rank). Of equal
+    similarities it is the mean over all their orders, so equal embeddings score as chance does and
+    not as the order of the files.
 
     Args:
         embeddings: unit vectors.
@@ -45,6 +46,13 @@ def average_precisions(
         include_self: whether the query itself is in the gallery, a positive (GPR1200's protocol).
             Without it, a query that has no other positive gets NaN.
     """
+    return precisions_and_firsts(embeddings, labels, include_self=include_self)[0]
+
+
+def precisions_and_firsts(
+    embeddings: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"], *, include_self: bool
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """Returns `average_precisions`, and the chance that the nearest of all is a positive."""
     labels = np.asarray(labels)
     check_embeddings(embeddings, rows=len(labels))
     vectors = _at_least_single(embeddings)
@@ -52,11 +60,31 @@ def average_precisions(
     ordered = labels[members]
     sides = [np.searchsorted(ordered, labels, side) for side in ("left", "right")]
     bounds = np.stack(sides, axis=1)
-    result = np.empty(len(labels), dtype=np.float64)
+    result = np.empty((len(labels), 2), dtype=np.float64)
     for block in _blocks(len(labels), _rows_at_once(len(labels))):
         similarity_QN = vectors[block] @ vectors.T
-        shared_tie_precisions(similarity_QN, block.start, members, bounds, include_self, result)
-    return result
+        expected_precisions(similarity_QN, block.start, members, bounds, include_self, result)
+    return result[:, 0], result[:, 1]
+
+
+def hit_chances(
+    scores_QN: Float[np.ndarray, "Q N"], right_QN: Bool[np.ndarray, "Q N"], at: Sequence[int]
+) -> Float[np.ndarray, "Q K"]:
+    """Returns the chance that one of the first k is right, equal scores being in random order.
+
+    Args:
+        scores_QN: of each query with each target.
+        right_QN: what each query asks for.
+        at: the numbers k.
+    """
+    best_Q1 = np.where(right_QN, scores_QN, -np.inf).max(1, keepdims=True)
+    greater_Q1, tied_QN = (scores_QN > best_Q1).sum(1, keepdims=True), scores_QN == best_Q1
+    tied_Q1, wrong_Q1 = tied_QN.sum(1, keepdims=True), (tied_QN & ~right_QN).sum(1, keepdims=True)
+    drawn = np.arange(max(at))  # without replacement, from those that tie with the best right one
+    missed_Qk = np.maximum(wrong_Q1 - drawn, 0) / np.maximum(tied_Q1 - drawn, 1)
+    missed_Qk = np.cumprod(np.concatenate([np.ones_like(best_Q1, float), missed_Qk], 1), axis=1)
+    places_QK = np.clip(np.asarray(at) - greater_Q1, 0, tied_Q1)
+    return 1 - np.take_along_axis(missed_Qk, places_QK, 1)
 
 
 def _at_least_single(embeddings: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ _FEW = 100
 
 
 @compiled
-def shared_tie_precisions(
+def expected_precisions(
     scores_QN: np.ndarray,
     first: int,
     members: np.ndarray,
@@ -23,7 +23,7 @@ def shared_tie_precisions(
     include_self: bool,
     result: np.ndarray,
 ) -> None:
-    """Fills in the average precision of each query; ties share their ranks evenly.
+    """Fills in what is expected of each query, equal scores being in random order.
 
     Args:
         scores_QN: similarities of the queries first, first + 1, ... to all images; the query's own
@@ -32,7 +32,8 @@ def shared_tie_precisions(
         members: numbers of all images, class by class.
         bounds: [N, 2] start and end in `members` of each image's class.
         include_self: whether a query is among its positives.
-        result: [N]; NaN for a query without positives.
+        result: [N, 2] average precision, and chance that a positive comes first; NaN for a query
+            without positives.
     """
     for q in range(len(scores_QN)):
         row, query = scores_QN[q], first + q
@@ -45,7 +46,8 @@ def shared_tie_precisions(
             greater, equal = _compare(row, levels)
         else:
             greater, equal = _search(row, levels)
-        result[query] = _precision(levels, greater, equal)
+        result[query, 0] = _precision(levels, greater, equal)
+        result[query, 1] = _first(levels, greater, equal)
 
 
 @compiled
@@ -89,19 +91,34 @@ def _search(row: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 @compiled
 def _precision(levels: np.ndarray, greater: np.ndarray, equal: np.ndarray) -> float:
-    """Returns the mean of (number among the positives) / rank, the best positive first."""
+    """Returns the mean of (number among the positives) / rank over all orders of equal scores.
+
+    Place i of t equal ones, of which r are positives, holds a positive with chance r / t, and then
+    (i - 1)(r - 1) / (t - 1) positives are expected before it (McSherry and Najork 2008, "Computing
+    information retrieval performance measures efficiently in the presence of tied scores").
+    """
     count, total = len(levels), 0.0
     end = count
     while end > 0:  # groups of equal levels, from the best
         start = end - 1
         while start > 0 and levels[start - 1] == levels[end - 1]:
             start -= 1
-        group = end - start
-        step = (equal[start] + 1) / (group + 1)
-        for i in range(1, group + 1):
-            total += (count - end + i) / (greater[start] + i * step)
+        group, tied = end - start, equal[start]
+        before, gain = count - end, (group - 1) / max(tied - 1, 1)
+        for i in range(tied):
+            total += group / tied * (before + 1 + i * gain) / (greater[start] + 1 + i)
         end = start
     return total / count if count else np.nan
+
+
+@compiled
+def _first(levels: np.ndarray, greater: np.ndarray, equal: np.ndarray) -> float:
+    """Returns the chance that the first of all is a positive."""
+    count = len(levels)
+    if not count:
+        return np.nan
+    group = np.sum(levels == levels[count - 1])
+    return group / equal[count - 1] if greater[count - 1] == 0 else 0.0
 
 
 @compiled

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from openmofi.errors import InputError
-from openmofi.evaluate.metrics import check_embeddings
+from openmofi.evaluate.metrics import check_embeddings, hit_chances
 
 AT = (1, 5, 10)
 _SCORES_AT_ONCE = 1 << 24
@@ -22,7 +22,7 @@ def recall(
 ) -> Iterator[tuple[str, float]]:
     """Yields image_retrieval_recall@k (text to image) and text_retrieval_recall@k (image to text).
 
-    Of equal scores the row that comes first wins.
+    Of equal scores it is the mean over all their orders.
 
     Args:
         image_vectors: unit vectors, [images, dim].
@@ -43,25 +43,22 @@ def recall(
             "recall needs a text for each and a picture for each."
         )
     images = np.arange(len(image_vectors))
-    found = _best_ranks(text_vectors, image_vectors, image_of_text, images)
-    for k in AT:
-        yield f"image_retrieval_recall@{k}", float((found < k).mean())
-    found = _best_ranks(image_vectors, text_vectors, images, image_of_text)
-    for k in AT:
-        yield f"text_retrieval_recall@{k}", float((found < k).mean())
+    shares = _shares_found(text_vectors, image_vectors, image_of_text, images)
+    for k, share in zip(AT, shares, strict=True):
+        yield f"image_retrieval_recall@{k}", float(share)
+    shares = _shares_found(image_vectors, text_vectors, images, image_of_text)
+    for k, share in zip(AT, shares, strict=True):
+        yield f"text_retrieval_recall@{k}", float(share)
 
 
-def _best_ranks(
+def _shares_found(
     queries: np.ndarray, targets: np.ndarray, query_image: np.ndarray, target_image: np.ndarray
 ) -> np.ndarray:
-    """Returns how many targets stand before each query's first right one."""
-    ranks = np.empty(len(queries), dtype=np.int64)
+    """Returns the share of the queries that find a right target among the first k, for each k."""
+    found = np.zeros(len(AT))
     step = max(_SCORES_AT_ONCE // len(targets), 1)
     for start in range(0, len(queries), step):
         scores = queries[start : start + step] @ targets.T
         right = query_image[start : start + step, None] == target_image
-        best = np.where(right, scores, -np.inf).max(1, keepdims=True)
-        first = (right & (scores == best)).argmax(1)[:, None]
-        equal = (scores == best) & (np.arange(len(targets)) < first)
-        ranks[start : start + step] = (scores > best).sum(1) + equal.sum(1)
-    return ranks
+        found += hit_chances(scores, right, AT).sum(0)
+    return found / len(queries)

@@ -6,7 +6,7 @@ the texts of their entities. Of raw pairs: how often a picture finds its own cap
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from openmofi.config import EvaluationSettings
 from openmofi.embed import Places, encode_places
 from openmofi.evaluate.knn import knn
+from openmofi.evaluate.metrics import hit_chances
 from openmofi.evaluate.retrieval import retrieval
 from openmofi.evaluate.zeroshot import class_vectors, zero_shot
 from openmofi.model import MofiModel
@@ -45,8 +46,8 @@ class HeldOut:
         labelled = self.data.classes is not None
         scores = self._by_entity(model, vectors, rows) if labelled else ()
         if not labelled:
-            texts = model.encode_texts(self.data.table["caption"].take(pa.array(rows)).to_pylist())
-            scores = _recall(vectors, texts)
+            captions = self.data.table["caption"].take(pa.array(rows)).to_pylist()
+            scores = recall_at_1(vectors, model.encode_texts(captions), captions)
         return {_PREFIX + name: value for name, value in scores}
 
     def _encode(self, model: MofiModel, world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -79,9 +80,17 @@ class HeldOut:
             yield next(scores)  # top-1
 
 
-def _recall(images: np.ndarray, texts: np.ndarray) -> Iterator[tuple[str, float]]:
-    """Yields recall@1 in both directions; another pair with the same text is as good."""
-    similarity = images @ texts.T
-    own = np.diag(similarity)
-    yield "image_to_text_r1", float((similarity.max(1) <= own).mean())
-    yield "text_to_image_r1", float((similarity.max(0) <= own).mean())
+def recall_at_1(
+    images: np.ndarray, texts: np.ndarray, captions: Sequence[str]
+) -> Iterator[tuple[str, float]]:
+    """Yields recall@1 in both directions; another pair with the same caption is as good.
+
+    Args:
+        images: unit vectors, one per pair.
+        texts: unit vectors, one per pair.
+        captions: what the texts read.
+    """
+    _, codes = np.unique(np.array(captions, dtype=object), return_inverse=True)
+    similarity, right = images @ texts.T, codes[:, None] == codes
+    yield "image_to_text_r1", float(hit_chances(similarity, right, [1]).mean())
+    yield "text_to_image_r1", float(hit_chances(similarity.T, right, [1]).mean())
