@@ -106,6 +106,13 @@ def test_the_readme_lists_every_verb(verb):
     assert verb in rows
 
 
+def test_the_readme_denies_no_verb_that_exists():
+    page = (ROOT / "README.md").read_text()
+    lacking = re.search(r"^## What it is not yet\n(.*?)^## ", page, re.M | re.S)[1]
+    named = set(re.findall(r"`(?:openmofi )?([a-z]+)", lacking))
+    assert named & {verb.split()[0] for verb in verbs()} == set()
+
+
 def test_the_readme_lists_no_verb_that_does_not_exist():
     rows = re.findall(r"^\| `openmofi ([a-z ]+)` \|", (ROOT / "README.md").read_text(), re.M)
     assert set(rows) <= set(verbs())
@@ -149,9 +156,10 @@ def test_make_targets_exist(page):
 
 
 def test_continuous_integration_calls_the_same_targets():
-    local = re.findall(r"^make \w+", (ROOT / ".ci" / "run").read_text(), re.M)
+    local = re.findall(r"^(?:make|\.ci/)\S* ?\w*$", (ROOT / ".ci" / "run").read_text(), re.M)
     hosted = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
-    assert re.findall(r"make \w+$", hosted, re.M) == local
+    assert re.findall(r"- run: (.*)$", hosted, re.M) == local
+    assert "make test" in local
 
 
 # ---- links and names ----------------------------------------------------------------------------
@@ -239,6 +247,22 @@ def test_recipes_load(recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_go_by_name(recipe, tmp_path, monkeypatch):
+    from openmofi.train.recipe import read_recipe
+
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe(recipe.stem) == read_recipe(recipe)
+
+
+def test_an_unknown_recipe_is_answered_with_those_there_are():
+    from openmofi.errors import InputError
+    from openmofi.train.recipe import read_recipe
+
+    with pytest.raises(InputError, match=r"no recipe 'finetun'.*clip.*finetune.*multitask"):
+        read_recipe("finetun")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_list_only_what_differs_from_the_defaults(recipe):
     from openmofi.train.recipe import read_recipe
 
@@ -259,7 +283,7 @@ def test_recipes_begin_with_command_hardware_hours_and_scores(recipe):
         "hours",
         "scores",
     ]
-    assert f"recipes/{recipe.name} " in head
+    assert f"openmofi train {recipe.stem} " in head
 
 
 # ---- what must not be written -------------------------------------------------------------------

@@ -25,14 +25,15 @@ def train(
 ) -> None:
     """Train a model as a recipe says.
 
-    Example: openmofi train recipes/multitask.yaml --data i2e/select/default --out run
+    Example: openmofi train multitask --data i2e/select/default --out run
 
     With several GPUs: torchrun --nproc-per-node 8 -m openmofi train ... with the same arguments.
 
     Parameters
     ----------
     recipe
-        YAML file with what differs from the defaults.
+        Name of a recipe that comes with the package, or a YAML file with what differs from the
+        defaults.
     data
         Output of `openmofi select`, or raw pairs for a recipe that uses captions alone.
     out

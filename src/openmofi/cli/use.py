@@ -15,7 +15,7 @@ from openmofi.cli.output import print_json, print_table
 def demo(
     *,
     out: Path = Path("demo"),
-    size: Literal["small", "full"] = "full",
+    size: Literal["small", "short", "full"] = "short",
     seed: int = 1,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -28,7 +28,8 @@ def demo(
     out
         Directory to write; finished stages of an interrupted demo are kept.
     size
-        full takes minutes and learns; small takes seconds and shows that everything runs.
+        short compares captions with entities in three minutes; full trains all four recipes, for
+        longer and on more photos; small only shows that everything runs.
     seed
         Of the world, the order of the data and the initial weights.
     as_json

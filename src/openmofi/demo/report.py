@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from openmofi.demo.story import LABEL_ROWS, MODEL_ROWS, RECIPES, model_cells
+from openmofi.demo.story import LABEL_ROWS, MODEL_ROWS, model_cells
 from openmofi.embed import encode_places
 from openmofi.evaluate.data import LabelledImages
 from openmofi.evaluate.layouts import open_labelled
@@ -48,7 +48,7 @@ def write_report(out: Path, results: dict[str, Any]) -> Path:
             label_rows=LABEL_ROWS,
             model_rows=MODEL_ROWS,
             model_cells=model_cells,
-            curves=_curves(out),
+            curves=_curves(out, list(results["models"])),
             map_picture=_map(vectors["multitask"], world),
             searches=list(_searches(out, world, vectors)),
             minutes=sum(results["seconds"].values()) / 60,
@@ -65,10 +65,10 @@ def _vectors(model: Path, world: LabelledImages) -> np.ndarray:
     return np.concatenate([part for _, part, _ in encode_places(encoder, world.places)])
 
 
-def _curves(out: Path) -> str:
+def _curves(out: Path, recipes: list[str]) -> str:
     """Returns the training curves as SVG."""
     figure, axes = _figure(1, 2, (9, 3.2))
-    for recipe in RECIPES:
+    for recipe in recipes:
         lines = (out / "runs" / recipe / "metrics.jsonl").read_text().splitlines()
         metrics = [json.loads(line) for line in lines]
         steps = [m["step"] for m in metrics]

@@ -45,6 +45,7 @@ _KEYS_PER_SHARD = 10_000
 _FIRST_TEST_SHARD = 90_000
 
 Split = Literal["train", "test"]
+SizeName = Literal["small", "short", "full"]
 
 # Entities of the small world: names with several senses, flags that resemble each other, and a few
 # that are neither.
@@ -66,8 +67,9 @@ class WorldSize:
     """Photos per entity in test/."""
 
 
-SIZES = {
+SIZES: dict[SizeName, WorldSize] = {
     "small": WorldSize(_SMALL, num_train=12, num_test=4),
+    "short": WorldSize(None, num_train=40, num_test=10),
     "full": WorldSize(None, num_train=80, num_test=10),
 }
 
@@ -126,7 +128,7 @@ class _Sample:
 def draw_world(
     out: Path,
     *,
-    size: Literal["small", "full"],
+    size: SizeName,
     seed: int,
     printed: float = 0.0,
     printer: Printer = print_text,

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import yaml
 
+import openmofi
 from openmofi.config import TrainSettings, as_dict, override
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.folders import lock_file
@@ -28,16 +29,37 @@ _FREE_TO_CHANGE = frozenset(
 """Settings that may differ when a run goes on; the data itself is compared by its contents."""
 
 
-def read_recipe(path: Path | str) -> TrainSettings:
+def built_in_recipes() -> dict[str, Path]:
+    """Returns the recipes that come with the package, by name."""
+    package = Path(openmofi.__file__).parent
+    folders = (package / "recipes", package.parents[1] / "recipes")  # in a wheel, in a checkout
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def _find_recipe(recipe: Path | str) -> Path:
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    known = built_in_recipes()
+    if str(recipe) in known:
+        return known[str(recipe)]
+    raise InputError(
+        f"There is no recipe {str(recipe)!r}; expected a YAML file or one of {', '.join(known)}, "
+        "as in `openmofi train finetune`."
+    )
+
+
+def read_recipe(recipe: Path | str) -> TrainSettings:
     """Returns the settings of a recipe.
 
+    Args:
+        recipe: a YAML file, or the name of a recipe that comes with the package.
+
     Raises:
-        InputError: the file is missing or is not YAML.
+        InputError: there is no such recipe, or it is not YAML.
         SettingsError: it names a setting that does not exist.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no recipe {str(path)!r}; see the folder recipes/ for some.")
+    path = _find_recipe(recipe)
     try:
         changes = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -41,6 +41,7 @@ class Towers(torch.nn.Module):
         super().__init__()
         self.network = model.network
         self._model = [model]  # in a list: it is no submodule
+        self._settings = settings
         self.reads_texts = settings.loss.contrastive > 0
         self.precision = forward_precision(settings, model.device)
         with_bias = self.reads_texts and settings.loss.image_text == "siglip"
@@ -51,13 +52,14 @@ class Towers(torch.nn.Module):
         self.bias.requires_grad_(with_bias)
         if not self.reads_texts:
             freeze_text_side(model.network)
+        _activate_in_place(model.network)
 
     def forward(self, inputs: Float[Tensor, "b 3 h w"], tokens: dict[str, Tensor]) -> Features:
         """Returns the features of normalised pixels and of tokenised texts."""
         model = self._model[0]
         with self.precision:
             images = model.image_features(inputs)
-            texts = model.token_features(tokens) if self.reads_texts else None
+            texts = self._text_features(tokens) if self.reads_texts else None
         # Not the parameters themselves: their gradients must come with the others'.
         return Features(
             images.float(),
@@ -66,11 +68,58 @@ class Towers(torch.nn.Module):
             self.bias.reshape(()) * 1.0,
         )
 
+    def _text_features(self, tokens: dict[str, Tensor]) -> Float[Tensor, "b D"]:
+        """Returns the features of texts, each different one computed once where that is cheap."""
+        model = self._model[0]
+        if model.device.type != "cpu" or self._settings.compile:
+            return model.token_features(tokens)  # a GPU would wait for the number of texts
+        fills_up = model.text_inputs.padding == "max_length"  # such a tower is read at its end
+        pad = None if fills_up else model.tokenizer.pad_token_id
+        groups, place = distinct_texts(tokens, pad=pad)
+        return torch.cat([model.token_features(group) for group in groups])[place]
+
     @property
     def bias(self) -> torch.nn.Parameter:
         """Added to every logit of SigLIP's loss: the network's own, or one for the training."""
         own = getattr(self.network, "logit_bias", None)
         return own if isinstance(own, torch.nn.Parameter) else self.logit_bias
+
+
+def distinct_texts(
+    tokens: dict[str, Int[Tensor, "b length"]], *, pad: int | None, num_groups: int = 3
+) -> tuple[list[dict[str, Int[Tensor, "n short"]]], Int[Tensor, " b"]]:
+    """Returns the different texts of a batch in groups of like length, and where each text went.
+
+    A batch holds the text of a frequent entity many times, and is as long as its longest text;
+    what is computed for repetitions and padding is lost.
+
+    Args:
+        tokens: input_ids and, for towers that are no causal ones, attention_mask.
+        pad: the id that fills texts up on the right; None: they stay as long as they are.
+        num_groups: how many lengths there may be.
+    """
+    ids, place = tokens["input_ids"].unique(dim=0, return_inverse=True)
+    lengths = torch.full((len(ids),), ids.shape[1])
+    if pad is not None:
+        columns = torch.arange(1, ids.shape[1] + 1)
+        # One more than up to the last other token: the end of a text may have the padding's id.
+        lengths = ((ids != pad) * columns).amax(1).add(1).clamp(max=ids.shape[1])
+    order = lengths.argsort(stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    first = torch.empty_like(order).scatter_(0, place, torch.arange(len(place)))
+    groups = [
+        {name: values[first[part]][:, : int(lengths[part[-1]])] for name, values in tokens.items()}
+        for part in order.chunk(num_groups)
+    ]
+    return groups, rank[place]
+
+
+def _activate_in_place(network: torch.nn.Module) -> None:
+    """Lets activations behind batch norms overwrite what nobody reads again."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.ReLU | torch.nn.ReLU6):
+            module.inplace = True
 
 
 def forward_precision(settings: TrainSettings, device: torch.device) -> torch.autocast:
