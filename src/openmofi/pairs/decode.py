@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from openmofi.pairs.jpeg import bare_jpeg, plain_jpeg
+from openmofi.pairs.levels import Samples, is_deep, samples_of, scale_hole, shallow
 from openmofi.pairs.orientation import (
     bare_avif,
     exif_orientation,
@@ -103,9 +104,12 @@ def _open(data: bytes, size: int | None) -> tuple[Image.Image, tuple[int, int]]:
     data, orientation = bare_jpeg(bare_avif(data))
     with Image.open(io.BytesIO(data)) as image:
         full = image.size
+        samples = samples_of(image)
         is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
         if is_tiff:
             image.load_end = _leave_it  # which would write all tags again to turn the image
+        if image.format == "PNG":
+            scale_hole(image)
         if size and image.format == "JPEG":
             image.draft("RGB", (2 * size, 2 * size))
         image.load()  # what a PNG says of itself may stand behind its pixels
@@ -114,7 +118,7 @@ def _open(data: bytes, size: int | None) -> tuple[Image.Image, tuple[int, int]]:
             orientation = _stated(image, data if is_tiff else None)
         if is_sideways(orientation):
             full = full[1], full[0]
-        return to_rgb(upright(image, orientation)), full
+        return to_rgb(upright(image, orientation), samples), full
 
 
 def _leave_it() -> None:
@@ -137,8 +141,15 @@ def _stated(image: Image.Image, tiff: bytes | None) -> int:
     return found or (xmp_orientation(packet) if isinstance(packet, bytes) else None) or 1
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Returns an image in RGB, transparency laid on white."""
+def to_rgb(image: Image.Image, samples: Samples | None = None) -> Image.Image:
+    """Returns an image in RGB, transparency laid on white.
+
+    Args:
+        image: of any mode; deep grey ones become 8 bits as levels.py says.
+        samples: what its file says of its numbers.
+    """
+    if is_deep(image):
+        return shallow(image, samples or samples_of(image)).convert("RGB")
     if image.mode == "La":
         image = image.convert("LA")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
