@@ -13,6 +13,7 @@ from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
 from openmofi.pairs.phash import distance
 from openmofi.pictures import Picture, decode, look
+from openmofi.thumbnails import thumbnail
 
 ROW = {"shard": "", "offset": -1, "size": 0, "path": "a.jpg"}
 
@@ -80,6 +81,21 @@ def test_of_an_animation_the_first_frame_counts():
 def test_a_vanished_picture_is_missing(tmp_path):
     assert decode(ImageReader(tmp_path), ROW, Transform(8)) == "image_missing"
     assert decode(ImageReader(tmp_path), ROW | {"path": "a\0b"}, Transform(8)) == "image_missing"
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, ZeroDivisionError, MemoryError])
+def test_an_error_that_nobody_foresaw_costs_one_row(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error("odd")
+
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    reader = ImageReader(tmp_path)
+    monkeypatch.setattr("openmofi.pictures.decode_picture", fail)
+    assert look(fruit.GOOD["cmyk"], None) == error.__name__
+    assert decode(reader, ROW, Transform(8)) == error.__name__
+    assert thumbnail(reader, ROW) == ""
+    monkeypatch.setattr(reader, "read", fail)
+    assert decode(reader, ROW, Transform(8)) == error.__name__
 
 
 def test_looking_at_pictures_needs_no_torch():

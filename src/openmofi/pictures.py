@@ -4,21 +4,24 @@
 without an encoder starts at once.
 
 Reasons: image_missing (its file or shard is gone or shorter than it was), image_too_large (more
-pixels than Pillow takes for honest, 89 million), image_too_narrow, corrupt_image.
+pixels than Pillow takes for honest, 89 million), image_too_narrow, corrupt_image; of an error that
+nobody foresaw, the name of its type. One image never costs more than its own row.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from openmofi.pairs import PICTURE_ERRORS, ImageReader
-from openmofi.pairs.decode import decode_picture
+from openmofi.errors import OpenMOFIError
+from openmofi.pairs import ImageReader
+from openmofi.pairs.decode import decode_picture, refusal
 from openmofi.pairs.jpeg import plain_jpeg
 from openmofi.pairs.phash import HASH_SIDE, perceptual_hash
 
@@ -74,11 +77,28 @@ def decode(
         row: columns shard, offset, size and path.
         transform: brings the picture to the encoder's size.
     """
+    data = fetch(reader.read, row)
+    return data if isinstance(data, str) else _refusing(_pixels, data, transform)
+
+
+def fetch(read: Callable[..., bytes], *place: Any) -> bytes | str:
+    """Returns an image's encoded bytes, or the reason why there are none.
+
+    Args:
+        read: reads them, such as `ImageReader.read`.
+        place: what it is told.
+
+    Raises:
+        OpenMOFIError: nothing can be read there at all, such as without a package.
+    """
     try:
-        data = reader.read(row)
+        return read(*place)
+    except OpenMOFIError:
+        raise
     except (OSError, ValueError):  # a path with a zero byte is a ValueError
         return "image_missing"
-    return _refusing(_pixels, data, transform)
+    except Exception as error:
+        return type(error).__name__
 
 
 def decode_bytes(data: bytes, transform: Transform, *, crop: Box | None = None) -> np.ndarray | str:
@@ -105,10 +125,8 @@ def _refusing(step: Any, data: bytes, *rest: Any) -> Any:
             warnings.simplefilter("ignore")  # remarks on metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return step(data, *rest)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return "image_too_large"
-    except PICTURE_ERRORS:
-        return "corrupt_image"
+    except Exception as error:
+        return refusal(error)
 
 
 def _pixels(data: bytes, transform: Transform) -> tuple[np.ndarray, tuple[int, int]] | str:
@@ -130,7 +148,7 @@ def _look_in_grey(data: bytes) -> Picture | str:
     if plain is None:
         image, size = decode_picture(data)
     else:
-        size = plain.width, plain.height
+        size = plain.size
         image = plain.decode(data, scale=plain.scale_for(2 * HASH_SIDE), grey=True)
     if _is_needle(size):
         return "image_too_narrow"

@@ -195,3 +195,13 @@ def test_a_picture_that_cannot_be_read_is_named(shop, nano_dir):
             tagger.tag([path])
     with pytest.raises(InputError, match="Cannot read the picture given"):
         tagger.tag([b"bytes that are no picture"])
+
+
+def test_an_error_that_nobody_foresaw_is_told_in_a_sentence(shop, nano_dir, monkeypatch):
+    def fail(*_):
+        raise TypeError("bad operand")
+
+    tagger = Tagger(str(nano_dir), shop / "kb")
+    monkeypatch.setattr("openmofi.search.query.read_picture", fail)
+    with pytest.raises(InputError, match=r"000.jpg': TypeError: bad operand\."):
+        tagger.tag([shop / "photos/000.jpg"])

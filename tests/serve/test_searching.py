@@ -130,6 +130,16 @@ def test_terms_that_cancel_out_are_a_bad_request(client):
     assert (answer.status_code, code_of(answer)) == (400, "bad_request")
 
 
+def test_an_error_that_nobody_foresaw_is_the_upload_s_own(client, monkeypatch):
+    def fail(*_):
+        raise TypeError("odd")
+
+    monkeypatch.setattr("openmofi.pictures.decode_picture", fail)
+    answer = client.post("/api/uploads", content=fruit.picture("lime"), headers=JPEG)
+    assert (answer.status_code, code_of(answer)) == (400, "corrupt_image")
+    assert "(TypeError)" in answer.text
+
+
 def test_only_the_latest_uploads_are_remembered(orchard):
     from openmofi.config import ServeSettings
 

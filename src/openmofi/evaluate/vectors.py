@@ -23,7 +23,7 @@ from openmofi.errors import InputError
 from openmofi.evaluate.cache import VectorCache, content_key, model_folder
 from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader
-from openmofi.pictures import Box, decode_bytes
+from openmofi.pictures import Box, decode_bytes, fetch
 from openmofi.progress import progress
 
 _BATCH = 256
@@ -73,7 +73,7 @@ class ModelVectors:
         return self._encode(((data, None) for data in pictures), total=total, title=title)
 
     def _encode(
-        self, contents: Iterable[tuple[bytes | None, Box | None]], *, total: int, title: str
+        self, contents: Iterable[tuple[bytes | str, Box | None]], *, total: int, title: str
     ) -> Encoded:
         parts, rows, refused = [np.zeros((0, self.model.dim), np.float32)], [], Counter()
         contents, start = iter(contents), 0
@@ -88,15 +88,15 @@ class ModelVectors:
         return Encoded(np.concatenate(parts), np.array(rows, dtype=np.int64), dict(refused))
 
     def _encode_batch(
-        self, batch: Sequence[tuple[bytes | None, Box | None]], refused: Counter[str]
+        self, batch: Sequence[tuple[bytes | str, Box | None]], refused: Counter[str]
     ) -> tuple[list[int], Float[np.ndarray, "n dim"]]:
         """Returns (positions of the readable pictures, their vectors); counts the others."""
         vectors: dict[int, np.ndarray] = {}
         keys: dict[int, bytes] = {}
         pixels: dict[int, np.ndarray] = {}
         for i, (data, crop) in enumerate(batch):
-            if data is None:
-                refused["image_missing"] += 1
+            if isinstance(data, str):
+                refused[data] += 1
                 continue
             keys[i] = content_key(data, crop) if self._cache else b""
             known = self._cache.get(keys[i]) if self._cache else None
@@ -128,18 +128,15 @@ class ModelVectors:
             self._fresh = []
 
 
-def _contents(places: Places) -> Iterator[tuple[bytes | None, Box | None]]:
-    """Yields each picture's bytes, None if it is not there, and the part of it that counts."""
+def _contents(places: Places) -> Iterator[tuple[bytes | str, Box | None]]:
+    """Yields each image's bytes, or the reason why there are none, and the part that counts."""
     reader = ImageReader(places.root)
     wanted = ("shard", "path", "offset", "size", "crop")
     names = [name for name in wanted if name in places.table.schema.names]
     for batch in places.table.select(names).to_batches(max_chunksize=_BATCH):
         for row in batch.to_pylist():
             crop = tuple(row["crop"]) if row.get("crop") else None
-            try:
-                yield reader.read(row), crop
-            except (OSError, ValueError):  # a path with a zero byte is a ValueError
-                yield None, crop
+            yield fetch(reader.read, row), crop
 
 
 class FileVectors:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import warnings
 from collections import Counter
@@ -14,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from openmofi.errors import InputError
-from openmofi.pairs import PICTURE_ERRORS, ImageReader
+from openmofi.pairs import ImageReader
+from openmofi.pairs.decode import read_header, refusal
+from openmofi.pictures import fetch
 from openmofi.progress import progress
 
 ABOUT = pa.schema(
@@ -134,15 +134,13 @@ class Selected:
 
 def _read(reader: ImageReader, row: dict[str, Any]) -> tuple[bytes, str, int, int] | str:
     """Returns (bytes, extension, width, height), or the reason why there is no picture."""
-    try:
-        data = reader.read(row)
-    except PICTURE_ERRORS:
-        return "image_missing"
+    data = fetch(reader.read, row)
+    if isinstance(data, str):
+        return data
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on metadata
-            with Image.open(io.BytesIO(data)) as image:  # reads the header only
-                kind = image.format or ""
-                return data, _EXTENSIONS.get(kind, kind.lower()), image.width, image.height
-    except PICTURE_ERRORS:
-        return "corrupt_image"
+            kind, (width, height) = read_header(data)
+    except Exception as error:
+        return refusal(error)
+    return data, _EXTENSIONS.get(kind, kind.lower()), width, height

@@ -28,7 +28,7 @@ from openmofi.label.seen import Seen, labels_table
 from openmofi.label.text_regions import Regions, TextRegions
 from openmofi.link import Linker, WordEncoder
 from openmofi.pairs import ShardView, count_errors, open_shard
-from openmofi.pictures import Picture, look
+from openmofi.pictures import Picture, fetch, look
 from openmofi.shards import Shard, ShardResult, tick, worker_number
 
 Looked = tuple[Picture | str, Regions | None]
@@ -162,15 +162,17 @@ class ShardLabeller:
 
     def _picture(self, view: ShardView, row: int) -> Looked:
         """Returns (the picture, or the reason against it; the text in it)."""
-        try:
-            data = view.read(row)
-        except (OSError, ValueError):  # a path with a zero byte is a ValueError
-            return "image_missing", None
+        data = fetch(view.read, row)
+        if isinstance(data, str):
+            return data, None
         transform = self.encoder.transform if self.encoder else None
         found = look(data, transform, keep_image=self._finder is not None)
         if self._finder is None or isinstance(found, str) or found.image is None:
             return found, None
-        return replace(found, image=None), self._finder.find(found.image)
+        try:
+            return replace(found, image=None), self._finder.find(found.image)
+        except Exception as error:  # the image costs its own row, whatever the detector says of it
+            return type(error).__name__, None
 
     def _terms(self, candidates: pa.Table, seen: Seen, shard: Shard) -> dict[str, np.ndarray]:
         """Returns the picture's terms of each candidate, and the score."""

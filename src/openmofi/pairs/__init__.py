@@ -6,13 +6,11 @@ folder of images with .txt beside; on this machine or at a URL.
 """
 
 from openmofi.pairs.captions import read_captions
-from openmofi.pairs.decode import PICTURE_ERRORS
 from openmofi.pairs.find import Input, read_pairs
 from openmofi.pairs.images import ImageReader
 from openmofi.pairs.read import ShardPairs, ShardView, count_errors, open_shard, read_shard
 
 __all__ = [
-    "PICTURE_ERRORS",
     "ImageReader",
     "Input",
     "ShardPairs",

@@ -1,6 +1,6 @@
 """Encoded bytes, paths or arrays -> upright RGB images; no torch, so that text stages may look.
 
-Transparency is laid on white, phones' pictures are turned, of an animation the first frame counts.
+Transparency is laid on white, phones' images are turned, of an animation the first frame counts.
 """
 
 from __future__ import annotations
@@ -11,13 +11,21 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, TiffImagePlugin
 
-from openmofi.pairs.jpeg import plain_jpeg
+from openmofi.pairs.jpeg import bare_jpeg, plain_jpeg
+from openmofi.pairs.levels import Samples, is_deep, samples_of, scale_hole, shallow
+from openmofi.pairs.orientation import (
+    bare_avif,
+    exif_orientation,
+    is_sideways,
+    upright,
+    xmp_orientation,
+)
 
 Source = Image.Image | np.ndarray | bytes | str | Path
 
-PICTURE_ERRORS = (
+_DAMAGED = (
     OSError,
     ValueError,
     SyntaxError,
@@ -26,27 +34,27 @@ PICTURE_ERRORS = (
     IndexError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
 )
-"""What Pillow raises for damaged bytes (the usual three, AVIF's RuntimeError, and what single
-decoders let through) and for a header that claims too many pixels."""
+"""What Pillow raises for damaged bytes: the usual three, AVIF's RuntimeError, and what single
+decoders let through."""
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off picture is an error with a reason, not grey
 
 
 def read_picture(picture: Source, size: int | None = None) -> Image.Image:
-    """Returns an RGB image from a path, encoded bytes, an RGB array or a PIL image.
+    """Returns an RGB image from a path, encoded bytes, an array or a PIL image.
 
     Args:
         picture: what to read; transparency is laid on white.
         size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
 
     Raises:
-        OSError: the bytes are not a readable image (or another of PICTURE_ERRORS).
+        OSError: the bytes are not a readable image; or what else a decoder raises, any Exception.
+            `refusal` names the reason.
     """
     if isinstance(picture, np.ndarray):
-        return Image.fromarray(picture).convert("RGB")
+        return to_rgb(Image.fromarray(picture))
     if isinstance(picture, Image.Image):
         return to_rgb(picture)
     return decode_picture(picture, size)[0]
@@ -68,26 +76,83 @@ def decode_picture(
     plain = plain_jpeg(data)
     if plain is not None:
         image = plain.decode(data, scale=plain.scale_for(2 * size) if size else 1)
-        return to_rgb(image), (plain.width, plain.height)
+        return to_rgb(image), plain.size
     return _open(data, size)
 
 
+def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
+    """Returns (format as Pillow names it, width and height as they are stored) of encoded bytes.
+
+    Raises:
+        OSError: as `read_picture`.
+    """
+    with Image.open(io.BytesIO(bare_jpeg(data)[0])) as image:
+        return image.format or "", image.size
+
+
+def refusal(error: Exception) -> str:
+    """Returns the reason for which an image is refused that could not be decoded.
+
+    image_too_large, corrupt_image, or, of an error that nobody foresaw, its type.
+    """
+    if isinstance(error, _TOO_LARGE):
+        return "image_too_large"
+    return "corrupt_image" if isinstance(error, _DAMAGED) else type(error).__name__
+
+
 def _open(data: bytes, size: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    data, orientation = bare_jpeg(bare_avif(data))
     with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
+        full = image.size
+        samples = samples_of(image)
+        is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+        if is_tiff:
+            image.load_end = _leave_it  # which would write all tags again to turn the image
+        if image.format == "PNG":
+            scale_hole(image)
         if size and image.format == "JPEG":
             image.draft("RGB", (2 * size, 2 * size))
         image.load()  # what a PNG says of itself may stand behind its pixels
-        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if turn in (5, 6, 7, 8):
-            width, height = height, width
-        # Phones store pictures as the chip lay.
-        return to_rgb(ImageOps.exif_transpose(image) if turn != 1 else image), (width, height)
+        if image.format != "JPEG":
+            full = image.im.size  # Pillow may have turned a TIFF's size already
+            orientation = _stated(image, data if is_tiff else None)
+        if is_sideways(orientation):
+            full = full[1], full[0]
+        return to_rgb(upright(image, orientation), samples), full
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Returns an image in RGB, transparency laid on white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+def _leave_it() -> None:
+    """Takes the place of a Pillow image's last step."""
+
+
+def _stated(image: Image.Image, tiff: bytes | None) -> int:
+    """Returns the orientation that a file other than a JPEG states."""
+    info = image.info
+    exif = info.get("exif") if tiff is None else tiff
+    profile = info.get("Raw profile type exif")
+    if exif is None and isinstance(profile, str):  # ImageMagick's, in PNG
+        try:
+            exif = bytes.fromhex("".join(profile.split("\n")[3:]))
+        except ValueError:
+            exif = None
+    packet = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
+    packet = packet.encode(errors="replace") if isinstance(packet, str) else packet
+    found = exif_orientation(exif) if isinstance(exif, bytes) else None
+    return found or (xmp_orientation(packet) if isinstance(packet, bytes) else None) or 1
+
+
+def to_rgb(image: Image.Image, samples: Samples | None = None) -> Image.Image:
+    """Returns an image in RGB, transparency laid on white.
+
+    Args:
+        image: of any mode; deep grey ones become 8 bits as levels.py says.
+        samples: what its file says of its numbers.
+    """
+    if is_deep(image):
+        return shallow(image, samples or samples_of(image)).convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(ground, image).convert("RGB")

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
-from openmofi.pairs import PICTURE_ERRORS
+from openmofi.pairs.decode import read_picture
 from openmofi.search.filters import Filter
 from openmofi.search.index import Hit, Index
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
+    from openmofi.model.transform import Picture
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class Searcher:
         if term.kind == "text":
             return self.encoder.encode_texts([str(term.value)])[0]
         if term.kind == "image":
-            return _encode_picture(self.encoder, term.value)
+            return encode_image(self.encoder, term.value)[0]
         if term.kind == "entity":
             mean = self.index.mean_of(self.entity(str(term.value)))
             assert mean is not None
@@ -259,14 +261,22 @@ def search(
     return searcher.ask(asked, filter=filter, k=k, min_score=min_score).hits
 
 
-def _encode_picture(encoder: MofiModel, picture) -> np.ndarray:
+def encode_image(encoder: MofiModel, image: Picture) -> Float[np.ndarray, "1 dim"]:
+    """Returns the unit vector of one image that the user named.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
-        return encoder.encode_images([picture])[0]
-    except PICTURE_ERRORS as error:
-        name = f" {str(picture)!r}" if isinstance(picture, (str, Path)) else ""
-        raise InputError(f"Cannot read the picture{name}: {reason_of(error)}.") from None
+        decoded = read_picture(image, encoder.transform.draft_size)
+    except Exception as error:
+        name = repr(str(image)) if isinstance(image, (str, Path)) else "given"
+        raise InputError(f"Cannot read the picture {name}: {_reason_of(error)}.") from None
+    return encoder.encode_images([decoded])
 
 
-def reason_of(error: BaseException) -> str:
-    """Returns why a picture cannot be read, without the path that the message names anyway."""
-    return getattr(error, "strerror", None) or str(error).split(" <")[0].rstrip(".")
+def _reason_of(error: Exception) -> str:
+    """Returns why an image cannot be read, without the path that the message names anyway."""
+    said = getattr(error, "strerror", None) or str(error).split(" <")[0].rstrip(".")
+    foreseen = isinstance(error, (OSError, Image.DecompressionBombError))
+    return said if foreseen and said else f"{type(error).__name__}: {said}".rstrip(": ")

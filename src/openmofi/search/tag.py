@@ -13,10 +13,9 @@ from jaxtyping import Float
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
-from openmofi.pairs import PICTURE_ERRORS
 from openmofi.search.abstain import FILE, Calibration
 from openmofi.search.index import Hit, Index
-from openmofi.search.query import reason_of
+from openmofi.search.query import encode_image
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
@@ -165,11 +164,7 @@ class Tagger:
         Raises:
             InputError: it cannot be read.
         """
-        try:
-            return self.model.encode_images([picture])
-        except PICTURE_ERRORS as error:
-            name = repr(str(picture)) if isinstance(picture, (str, Path)) else "given"
-            raise InputError(f"Cannot read the picture {name}: {reason_of(error)}.") from None
+        return encode_image(self.model, picture)
 
     def stored_calibration(self) -> Calibration | None:
         """Returns the calibration that lies in the model's directory, if one does."""

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from openmofi.errors import InputError
-from openmofi.pictures import decode_bytes
+from openmofi.pictures import decode_bytes, fetch
 from openmofi.progress import progress
 from openmofi.search.tag import Answer, Tagger
 from openmofi.search.xmp import write_sidecar
@@ -122,11 +122,8 @@ def plain(item: Tagged) -> dict[str, Any]:
 
 
 def _decode(tagger: Tagger, path: Path) -> np.ndarray | str:
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError):
-        return "image_missing"
-    return decode_bytes(data, tagger.model.transform)
+    data = fetch(path.read_bytes)
+    return data if isinstance(data, str) else decode_bytes(data, tagger.model.transform)
 
 
 def _outcome(item: Tagged) -> str:

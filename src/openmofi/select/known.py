@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from openmofi.errors import InputError
-from openmofi.pairs import PICTURE_ERRORS, ImageReader, read_pairs, read_shard
-from openmofi.pictures import look
+from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pictures import fetch, look
 from openmofi.progress import track
 
 _PLACE = ("key", "shard", "offset", "size", "path")
@@ -72,10 +72,8 @@ def _pictures_of(source: str) -> Iterable[tuple[dict[str, Any], bytes]]:
             if row["offset"] < 0 and not row["path"]:
                 continue  # a caption without a picture
             place = {"root": str(found.root), **row}
-            try:
-                yield place, reader.read(row)
-            except PICTURE_ERRORS:
-                yield place, b""
+            data = fetch(reader.read, row)
+            yield place, b"" if isinstance(data, str) else data
 
 
 def _looked_at(data: bytes) -> Any:

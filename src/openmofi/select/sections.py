@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openmofi.pairs import PICTURE_ERRORS, ImageReader
-from openmofi.pictures import look
+from openmofi.pairs import ImageReader
+from openmofi.pictures import fetch, look
 from openmofi.select.choose import choose
 from openmofi.select.selection import Selection
 from openmofi.thumbnails import thumbnail
@@ -67,10 +67,8 @@ class Album:
 
 def _why(reader: ImageReader, row: dict[str, Any]) -> str:
     """Returns the reason for which a picture cannot be drawn."""
-    try:
-        seen = look(reader.read(row), None)
-    except PICTURE_ERRORS:
-        return "image_missing"
+    data = fetch(reader.read, row)
+    seen = data if isinstance(data, str) else look(data, None)
     return seen if isinstance(seen, str) else "cannot_be_drawn"
 
 

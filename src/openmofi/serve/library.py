@@ -19,8 +19,8 @@ import numpy as np
 
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
-from openmofi.pairs import PICTURE_ERRORS
 from openmofi.pairs.places import open_root
+from openmofi.pictures import fetch
 from openmofi.search import Hit, Index, Searcher
 from openmofi.serve import replies
 from openmofi.serve.refusal import Refusal
@@ -102,10 +102,10 @@ class Library:
         Raises:
             Refusal: it cannot be read.
         """
-        try:
-            return self.index.read_picture(row)
-        except PICTURE_ERRORS:
-            raise refuse_picture("image_missing") from None
+        found = fetch(self.index.read_picture, row)
+        if isinstance(found, str):
+            raise refuse_picture(found)
+        return found
 
     def place(self, row: int) -> tuple[Any, ...]:
         """Returns what tells a row's picture from others, and from what its file held before."""

@@ -96,8 +96,10 @@ def decode_upload(data: bytes, transform: Transform) -> Decoded:
 
 def refuse_picture(reason: str) -> Refusal:
     """Returns the refusal for a reason of `openmofi.pictures`."""
-    status, message = REASONS[reason]
-    return Refusal(status, reason, message)
+    status, message = REASONS.get(reason, REASONS["corrupt_image"])
+    # The code is of a closed set; an error that nobody foresaw is told in the sentence.
+    known = reason if reason in REASONS else "corrupt_image"
+    return Refusal(status, known, message if reason in REASONS else f"{message} ({reason})")
 
 
 class Uploads:

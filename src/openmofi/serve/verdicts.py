@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openmofi.pairs import PICTURE_ERRORS, ImageReader
+from openmofi.pairs import ImageReader
+from openmofi.pictures import fetch
 from openmofi.select.selection import Selection
 
 _STEP = 7919
@@ -87,10 +88,7 @@ class Verdicts:
         """Returns the encoded picture of a row of the labels, or the reason why there is none."""
         if labels["offset"] < 0 and not labels["path"]:
             return "no_image"
-        try:
-            return self._reader.read(labels)
-        except PICTURE_ERRORS:
-            return "image_missing"
+        return fetch(self._reader.read, labels)
 
     @cached_property
     def _files(self) -> dict[str, list[int]]:
