@@ -262,7 +262,8 @@ class LossSettings:
     entity: Literal["best", "drawn"] = "best"
     """Which entity of an image with several is meant in a step: the surest, or one drawn evenly."""
     mask_same_entity: bool = True
-    """Images of one entity are not each other's negatives in the image-text loss."""
+    """A text is no negative of an image that shows its entity, or whose own text is the same, in
+    the image-text loss."""
     teachers: tuple[str, ...] = ()
     """Folders of `openmofi reinforce`: learn from the vectors that teachers left there, too."""
     distillation: float = 0.75

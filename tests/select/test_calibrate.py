@@ -48,6 +48,29 @@ def test_pairs_that_are_not_mismatched_leave_the_null(rng):
     assert ((observed >= found.threshold) & shown).sum() > 0.99 * shown.sum()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_things_that_match_by_chance_and_look_alike_move_nothing(rng, known):
+    """Popular things have more evidence, and nearly no mismatched pictures."""
+    count, shift = 40_000, 3 * (rng.random(40_000) < 0.5)
+    shown = rng.random(count) > 0.3
+    observed = rng.normal(0, 1, count) + 4 * shown + shift
+    mismatched = rng.normal(0, 1, count) + shift
+    mismatched[(shift > 0) & (rng.random(count) < 0.9)] = np.nan
+    plain = ~np.isnan(mismatched)
+    share = 0.3 if known else None
+    found = calibrate(observed, mismatched, false_label_rate=0.05, unshown_share=share)
+    kept = plain & (observed >= found.threshold)
+    assert (~shown)[kept].mean() == pytest.approx(0.05, rel=0.25)
+
+
+def test_evidence_of_pictures_that_nobody_saw_is_not_kept(rng):
+    observed, mismatched = rng.normal(1, 2, 4000), rng.normal(0, 1, 4000)
+    doubt, wanted = rng.random(4000) * 0.1, {"false_label_rate": 0.1}
+    blind = np.r_[observed, np.full(3000, np.nan)], np.r_[mismatched, rng.normal(9, 1, 3000)]
+    found = calibrate(*blind, confused=np.r_[doubt, np.full(3000, np.nan)], **wanted)
+    assert found == calibrate(observed, mismatched, confused=doubt, **wanted)
+
+
 def test_a_single_entity_has_no_null(rng):
     found = calibrate(rng.normal(0, 1, 50), np.full(50, np.nan), false_label_rate=0.05)
     assert not found.reached

@@ -59,6 +59,28 @@ def test_mentions_that_match_by_chance_are_left_out(rng):
     assert found.unshown_share == pytest.approx(0.3, rel=0.15)
 
 
+@pytest.mark.parametrize("popular", [0.3, 0.9])
+def test_popular_mentions_that_match_by_chance_move_nothing(rng, popular):
+    """The true weights are log p(text), the densities' ratio, and the odds of being shown."""
+    text, z, other, begins, _, mention = _world(rng, mentions=20_000, unshown=0.35)
+    alone = np.diff(np.r_[begins, len(text)]) == 1  # one candidate: what everybody speaks of
+    by_chance = rng.random(len(begins)) < np.where(alone, popular, 0.05)
+    found = fit_weights(text, z, np.where(by_chance[mention], np.nan, other), begins)
+    assert found.weights.nil_z == pytest.approx(4 / 2 - np.log(0.65 / (0.35 * 0.95)) / 4, abs=0.1)
+    assert found.weights.text == pytest.approx(1, abs=0.2)
+    assert found.unshown_share == pytest.approx(0.35, abs=0.02)
+    assert found.num_mentions == (~by_chance).sum()
+
+
+def test_mentions_at_whose_picture_nobody_looked_count_on_neither_side(rng):
+    text, z, other, begins, _, mention = _world(rng)
+    unseen = (rng.random(len(begins)) < 0.4)[mention]
+    found = fit_weights(text, np.where(unseen, np.nan, z), other, begins)
+    expected = fit_weights(text, z, np.where(unseen, np.nan, other), begins)
+    assert found == expected
+    assert found.num_mentions < 8000
+
+
 def test_with_few_mentions_the_shipped_weights_are_taken(rng):
     found = fit_weights(*_world(rng, mentions=150)[:4])
     assert (found.weights, found.unshown_share, found.num_mentions) == (load_weights(), None, 0)

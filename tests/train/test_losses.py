@@ -68,6 +68,45 @@ def _slow_siglip(images, texts, scale, bias, groups):
     return total / len(images)
 
 
+# Three images show a second entity or a third; the fifth repeats its own, as no data should.
+_MEANT = [0, 1, 0, 2, 3, -1]
+_ALSO = [[1, 3], [-1, -1], [2, -1], [-1, 0], [3, -1], [-1, -1]]
+_TEXTS = [7, 8, 9, 10, 11, 8]
+
+
+def _fits(i, j):
+    """Whether text j is right for image i."""
+    return _TEXTS[i] == _TEXTS[j] or _MEANT[j] in {_MEANT[i], *_ALSO[i]} - {-1}
+
+
+def _slow_losses(images, texts, scale, bias):
+    """InfoNCE and the sigmoid loss, a pair at a time; what fits is no negative."""
+    logits = [[scale * _dot(image, text) for text in texts] for image in images]
+    softmax, sigmoid, count = 0.0, 0.0, len(images)
+    for i in range(count):
+        row = [logits[i][j] for j in range(count) if j == i or not _fits(i, j)]
+        column = [logits[j][i] for j in range(count) if j == i or not _fits(j, i)]
+        softmax += sum(math.log(sum(map(math.exp, v))) - logits[i][i] for v in (row, column))
+        for j in range(count):
+            if j == i or not _fits(i, j):
+                logit = logits[i][j] + bias
+                sigmoid += math.log1p(math.exp(-logit if j == i else logit))
+    return softmax / (2 * count), sigmoid / count
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 9])
+def test_a_text_is_no_negative_of_an_image_that_shows_its_entity(chunk):
+    images, texts = _unit(6, 4, seed=3), _unit(6, 4, seed=4)
+    keys = torch.tensor([_MEANT, _TEXTS]).T
+    known = {"keys_bM": keys, "shown_bK": torch.tensor(_ALSO)}
+    scale, bias = torch.tensor(1.5), torch.tensor(-2.0)
+    softmax, sigmoid = _slow_losses(images.tolist(), texts.tolist(), math.exp(1.5), -2.0)
+    assert info_nce(images, texts, scale, **known).item() == pytest.approx(softmax, rel=1e-5)
+    got = siglip(images, texts, scale, bias, chunk=chunk, **known).item()
+    assert got == pytest.approx(sigmoid, rel=1e-5)
+    assert info_nce(images, texts, scale, keys_bM=keys).item() != pytest.approx(softmax, rel=1e-3)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.booleans(), st.integers(1, 7))
 def test_siglip_in_chunks_equals_the_slow_reference(seed, grouped, chunk):

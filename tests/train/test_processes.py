@@ -25,21 +25,23 @@ def _features():
     torch.manual_seed(3)
     images, texts, one, two = (F.normalize(torch.randn(_PAIRS, _DIM), dim=-1) for _ in range(4))
     keys = torch.tensor([[0, 9], [1, 8], [0, 7], [2, 6], [3, 9], [4, 5], [5, 4], [1, 3]])
+    shown = torch.tensor([[3], [-1], [4], [-1], [-1], [0], [-1], [2]])
     scalars = [torch.tensor(1.5), torch.tensor(-3.0)]
-    return images, texts, keys, (one, two), scalars
+    return images, texts, (keys, shown), (one, two), scalars
 
 
 def _losses_on(share, world=None):
     """Returns each loss of a share of the pairs, with the gradients of what went in."""
-    images, texts, keys, teacher, (scale, bias) = _features()
+    images, texts, known, teacher, (scale, bias) = _features()
+    masked = {"keys_bM": known[0][share], "shown_bK": known[1][share]}
     found = []
     for number in range(3):
         leaves = [images[share].clone(), texts[share].clone(), scale.clone(), bias.clone()]
         x, y, s, b = (leaf.requires_grad_() for leaf in leaves)
         if number == 0:
-            loss = info_nce(x, y, s, keys_bM=keys[share], world=world)
+            loss = info_nce(x, y, s, world=world, **masked)
         elif number == 1:
-            loss = siglip(x, y, s, b, keys_bM=keys[share], world=world, chunk=3)
+            loss = siglip(x, y, s, b, world=world, chunk=3, **masked)
         else:
             pair = (teacher[0][share], teacher[1][share])
             loss = distillation(x, y, s, [pair], world=world)

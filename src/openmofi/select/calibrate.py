@@ -37,6 +37,7 @@ class Calibration:
     confused_share: float
     """Estimated share, among the kept, of which another candidate of the mention is shown."""
     num_observed: int
+    """Choices with evidence."""
 
 
 def calibrate(
@@ -49,10 +50,13 @@ def calibrate(
 ) -> Calibration:
     """Returns the lowest threshold whose estimated rate of wrong labels is at most the wanted one.
 
-    If there is none, `reached` is False and the estimated rate is near the lowest there is.
+    If there is none, `reached` is False and the estimated rate is near the lowest there is. The
+    observed are compared with the mismatched of the same mentions: those without are popular, and
+    score otherwise.
 
     Args:
-        observed: evidence for the chosen candidates from their own pictures.
+        observed: evidence for the chosen candidates from their own pictures; NaN where nobody
+            looked, which no threshold keeps.
         mismatched: evidence for the candidates chosen with other captions' pictures; NaN where the
             other caption offers one of the candidates too, so that nothing is mismatched.
         false_label_rate: wanted share of wrong labels among those kept, in (0, 1).
@@ -60,20 +64,23 @@ def calibrate(
         unshown_share: pi; the default is Storey's estimate (J. R. Stat. Soc. B 64, 2002) at the
             median of the mismatched.
     """
-    if not len(observed):
-        return Calibration(0.0, 0.0, True, 0.0, 0.0, 0)
-    order = np.argsort(observed, kind="stable")
+    both = ~np.isnan(observed) & ~np.isnan(mismatched)
+    own, mismatched = np.sort(observed[both]), np.sort(mismatched[both])
+    order = np.argsort(observed, kind="stable")[: int((~np.isnan(observed)).sum())]
     observed = observed[order]
-    mismatched = np.sort(mismatched[~np.isnan(mismatched)])
     count = len(observed)
+    if not count:
+        return Calibration(0.0, 0.0, True, 0.0, 0.0, 0)
     if not len(mismatched):  # one entity alone: no picture is certainly of something else
         return Calibration(float(observed[0]), 1.0, False, 1.0, 0.0, count)
-    unshown = _storey(observed, mismatched) if unshown_share is None else unshown_share
-    kept = count - np.searchsorted(observed, observed, "left")  # at threshold observed[i]
-    false = len(mismatched) - np.searchsorted(mismatched, observed, "left")
+    unshown = _storey(own, mismatched) if unshown_share is None else unshown_share
+    kept, kept_own, false = (  # at threshold observed[i]
+        len(values) - np.searchsorted(values, observed, "left")
+        for values in (observed, own, mismatched)
+    )
     confusion = np.zeros(count) if confused is None else _mean_of_kept(confused[order], kept)
-    rate = np.minimum(unshown * (false / len(mismatched)) / (kept / count) + confusion, 1.0)
-    rate[kept < _FEWEST_KEPT * count] = 1.0  # too few to say anything of their rate
+    rate = np.minimum(unshown * false / np.maximum(kept_own, 1) + confusion, 1.0)
+    rate[kept_own < _FEWEST_KEPT * len(own)] = 1.0  # too few to say anything of their rate
     index = int(np.argmax(rate <= false_label_rate))
     reached = bool(rate[index] <= false_label_rate)
     if not reached:  # not the very minimum, which may keep next to nothing for a little less

@@ -82,9 +82,12 @@ def fit_weights(
 ) -> Weighing:
     """Returns the weights under which own pairs differ most plausibly from mismatched ones.
 
+    Mentions without both are left out on both sides: they are the popular ones, whose texts would
+    else tell own pairs from mismatched ones.
+
     Args:
         text_score: p(candidate | text).
-        clip_z: of the candidate with its own picture.
+        clip_z: of the candidate with its own picture; NaN where nobody looked at it.
         clip_z_other: with another caption's; NaN in mentions of which that caption offers a
             candidate, too.
         begins: first candidate of each mention.
@@ -93,25 +96,34 @@ def fit_weights(
     from scipy.special import log_expit
 
     shipped = load_weights()
-    mismatched = ~np.isnan(clip_z_other[begins])
-    num_own, num_other = len(begins), int(mismatched.sum())
-    if min(num_own, num_other) < _FEWEST:
+    kept, begins = _with_both(clip_z, clip_z_other, begins)
+    if len(begins) < _FEWEST:
         return Weighing(shipped, None, 0)
-    log_text = np.log(np.maximum(text_score, LEAST_TEXT)).astype(np.float64)
-    own, other = clip_z.astype(np.float64), np.nan_to_num(clip_z_other).astype(np.float64)
-    prior = np.log(num_own / num_other)
+    log_text = np.log(np.maximum(text_score[kept], LEAST_TEXT)).astype(np.float64)
+    own, other = (z[kept].astype(np.float64) for z in (clip_z, clip_z_other))
 
     def loss(values: np.ndarray) -> float:
         text, picture, nil, log_odds = values
         log_pi = log_expit(log_odds)
         of_own = log_sum(text * log_text + picture * own - nil, begins)
-        of_other = log_sum(text * log_text + picture * other - nil, begins)[mismatched]
-        gain = log_expit(prior + log_pi + np.logaddexp(0, of_own)).sum()
-        gain += log_expit(-(prior + log_pi + np.logaddexp(0, of_other))).sum()
-        return -float(gain) / (num_own + num_other) + _RIDGE * (text**2 + picture**2)
+        of_other = log_sum(text * log_text + picture * other - nil, begins)
+        gain = log_expit(log_pi + np.logaddexp(0, of_own)).sum()
+        gain += log_expit(-(log_pi + np.logaddexp(0, of_other))).sum()
+        return -float(gain) / (2 * len(begins)) + _RIDGE * (text**2 + picture**2)
 
     first = [shipped.text, shipped.clip_z, shipped.clip_z * shipped.nil_z, -1.0]
     bounds = [(0.05, 3.0), (1e-2, 30.0), (-30.0, 100.0), (-7.0, 7.0)]
     text, picture, nil, log_odds = minimize(loss, first, method="L-BFGS-B", bounds=bounds).x
     weights = ScoreWeights(float(text), float(picture), float(nil / picture))
-    return Weighing(weights, float(np.exp(log_expit(log_odds))), num_own)
+    return Weighing(weights, float(np.exp(log_expit(log_odds))), len(begins))
+
+
+def _with_both(
+    clip_z: np.ndarray, clip_z_other: np.ndarray, begins: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (which candidates are of mentions that have both, where these mentions begin)."""
+    if not len(begins):
+        return np.zeros(0, bool), begins
+    lengths = np.diff(np.r_[begins, len(clip_z)])
+    whole = ~np.logical_or.reduceat(np.isnan(clip_z) | np.isnan(clip_z_other), begins)
+    return np.repeat(whole, lengths), np.cumsum(lengths[whole]) - lengths[whole]

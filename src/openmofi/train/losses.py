@@ -33,6 +33,7 @@ def info_nce(
     logit_scale: Float[Tensor, ""],
     *,
     keys_bM: Int[Tensor, "b M"] | None = None,
+    shown_bK: Int[Tensor, "b K"] | None = None,
     world: World | None = None,
 ) -> Float[Tensor, ""]:
     """Returns the mean of the image-to-text and text-to-image cross entropies (CLIP).
@@ -47,6 +48,8 @@ def info_nce(
         logit_scale: log of the inverse temperature, capped at log 100 as in CLIP.
         keys_bM: pairs that share a key (the same entity, the same text) are not each other's
             negatives; negative numbers are no keys.
+        shown_bK: what else each image shows: a text whose first key is among it is no negative of
+            that image; negative numbers are nothing.
         world: the processes that train together.
     """
     scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
@@ -55,9 +58,12 @@ def info_nce(
     to_images_bB = scale * texts_bD @ images_BD.T
     own_b = _own_columns(images_bD, world)
     if keys_bM is not None:
-        same_bB = same_keys(keys_bM, _all(keys_bM, world), own_b)
-        to_texts_bB = to_texts_bB.masked_fill(same_bB, _MINUS_INFINITY)
-        to_images_bB = to_images_bB.masked_fill(same_bB, _MINUS_INFINITY)
+        keys_BM = _all(keys_bM, world)
+        shown_BK = None if shown_bK is None else _all(shown_bK, world)
+        texts_bB = no_negatives(keys_bM, keys_BM, own_b, shown_bK=shown_bK)
+        images_bB = no_negatives(keys_bM, keys_BM, own_b, shown_BK=shown_BK)
+        to_texts_bB = to_texts_bB.masked_fill(texts_bB, _MINUS_INFINITY)
+        to_images_bB = to_images_bB.masked_fill(images_bB, _MINUS_INFINITY)
     return (F.cross_entropy(to_texts_bB, own_b) + F.cross_entropy(to_images_bB, own_b)) / 2
 
 
@@ -68,6 +74,7 @@ def siglip(
     logit_bias: Float[Tensor, ""],
     *,
     keys_bM: Int[Tensor, "b M"] | None = None,
+    shown_bK: Int[Tensor, "b K"] | None = None,
     world: World | None = None,
     chunk: int = _CHUNK,
 ) -> Float[Tensor, ""]:
@@ -82,6 +89,7 @@ def siglip(
         logit_scale: log of the inverse temperature.
         logit_bias: added to every logit.
         keys_bM: as in `info_nce`.
+        shown_bK: as in `info_nce`.
         world: the processes that train together.
         chunk: texts at a time.
     """
@@ -96,7 +104,7 @@ def siglip(
         true_bc = own_b[:, None] == columns_c[None, :]
         losses_bc = -F.logsigmoid(torch.where(true_bc, logits_bc, -logits_bc))
         if keys_bM is not None and keys_BM is not None:
-            same_bc = same_keys(keys_bM, keys_BM[columns_c], own_b - first)
+            same_bc = no_negatives(keys_bM, keys_BM[columns_c], own_b - first, shown_bK=shown_bK)
             losses_bc = losses_bc.masked_fill(same_bc, 0.0)
         return losses_bc.sum()
 
@@ -143,20 +151,32 @@ def distillation(
     return loss
 
 
-def same_keys(
-    keys_bM: Int[Tensor, "b M"], keys_BM: Int[Tensor, "B M"], own_b: Int[Tensor, " b"]
+def no_negatives(
+    keys_bM: Int[Tensor, "b M"],
+    keys_BM: Int[Tensor, "B M"],
+    own_b: Int[Tensor, " b"],
+    *,
+    shown_bK: Int[Tensor, "b K"] | None = None,
+    shown_BK: Int[Tensor, "B K"] | None = None,
 ) -> Bool[Tensor, "b B"]:
-    """Returns where two pairs share a key of the same kind; a pair does not mask itself.
+    """Returns where two pairs belong together by their keys; a pair does not mask itself.
 
     Args:
-        keys_bM: keys of this process's pairs; negative numbers are no keys.
+        keys_bM: keys of this process's pairs; pairs belong together that share one of a kind.
+            Negative numbers are no keys.
         keys_BM: keys of the others.
         own_b: column of each of this process's pairs; may lie outside.
+        shown_bK: what this process's images show, too: belongs to the others' first key.
+        shown_BK: what the others' images show, too: belongs to this process's first key.
     """
+    compared = list(zip(keys_bM.unbind(1), keys_BM.unbind(1), strict=True))
+    if shown_bK is not None:
+        compared += [(shown_b, keys_BM[:, 0]) for shown_b in shown_bK.unbind(1)]
+    if shown_BK is not None:
+        compared += [(keys_bM[:, 0], shown_B) for shown_B in shown_BK.unbind(1)]
     same_bB = torch.zeros(len(keys_bM), len(keys_BM), dtype=torch.bool, device=keys_bM.device)
-    for kind in range(keys_bM.shape[1]):
-        equal_bB = keys_bM[:, kind, None] == keys_BM[None, :, kind]
-        same_bB |= equal_bB & (keys_bM[:, kind] >= 0)[:, None]
+    for one_b, other_B in compared:
+        same_bB |= (one_b[:, None] == other_B[None, :]) & (one_b >= 0)[:, None]
     columns_B = torch.arange(len(keys_BM), device=keys_bM.device)
     return same_bB & (own_b[:, None] != columns_B[None, :])
 

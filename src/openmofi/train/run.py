@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict as dcp_state
 from torch.nn import functional as F
@@ -116,7 +116,7 @@ class Run:
         loss, measured = images_BD.new_zeros(()), {}
         if features.texts is not None:
             texts_BD = F.normalize(features.texts, dim=-1)
-            contrastive = self._image_text(images_BD, texts_BD, features, batch.keys)
+            contrastive = self._image_text(images_BD, texts_BD, features, batch)
             measured["contrastive"] = contrastive.detach()
             if batch.teachers:
                 taught = distillation(
@@ -137,15 +137,15 @@ class Run:
         images_BD: Float[Tensor, "b D"],
         texts_BD: Float[Tensor, "b D"],
         features: Features,
-        keys: Int[Tensor, "b 2"],
+        batch: Batch,
     ) -> Tensor:
-        masked = keys if self.settings.loss.mask_same_entity else None
-        scale = features.logit_scale
+        masked: dict[str, Tensor] = {}
+        if self.settings.loss.mask_same_entity:
+            masked = {"keys_bM": batch.keys, "shown_bK": batch.targets[:, 1:]}
+        scale, bias = features.logit_scale, features.logit_bias
         if self.settings.loss.image_text == "infonce":
-            return info_nce(images_BD, texts_BD, scale, keys_bM=masked, world=self.world)
-        return siglip(
-            images_BD, texts_BD, scale, features.logit_bias, keys_bM=masked, world=self.world
-        )
+            return info_nce(images_BD, texts_BD, scale, world=self.world, **masked)
+        return siglip(images_BD, texts_BD, scale, bias, world=self.world, **masked)
 
     def _update(self, step: int, statistics: list[Tensor]) -> None:
         """Moves the weights, unless a gradient is not finite; the processor waits for nothing."""

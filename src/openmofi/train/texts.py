@@ -63,6 +63,7 @@ def meaning_keys(targets: np.ndarray, texts: Sequence[str]) -> Int[np.ndarray, "
 
     Two pairs that share one of them are not each other's negatives: neither two pictures of one
     entity, nor two entities of one name, the country Georgia and the state, paired with that name.
+    The entity is the one meant; what else a picture shows, `losses.no_negatives` is told besides.
     """
     hashes = [
         int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1
