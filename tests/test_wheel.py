@@ -22,7 +22,7 @@ def installed(tmp_path_factory) -> Path:
     build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", place, ROOT]
     subprocess.run([*pip, *build], check=True)
     venv.create(place / "env", symlinks=True)
-    [packages] = place.glob("env/lib*/python*/site-packages")
+    [packages] = place.glob("env/lib/python*/site-packages")
     # Lines of a .pth are searched last, and the .pth files behind them (the checkout's) not read.
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     [wheel] = place.glob("*.whl")

@@ -94,7 +94,7 @@ def test_training_photos_are_shuffled(world):
 
 
 def test_an_unknown_size_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="no size 'huge'; use small or full"):
+    with pytest.raises(SettingsError, match="no size 'huge'; use small or short or full"):
         draw_world(tmp_path, size="huge", seed=0)  # pyrefly: ignore
 
 

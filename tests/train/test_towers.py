@@ -1,4 +1,4 @@
-"""A text that comes several times in a batch is encoded once, and none is longer than it must be."""
+"""A text that repeats in a batch is encoded once, and none is longer than it must be."""
 
 import pytest
 import tiny_models

@@ -46,7 +46,7 @@ def write_report(out: Path, results: dict[str, Any]) -> Path:
         .render(
             results=results,
             label_rows=LABEL_ROWS,
-            model_rows=MODEL_ROWS,
+            model_rows={name: MODEL_ROWS[name] for name in results["models"]},
             model_cells=model_cells,
             curves=_curves(out, list(results["models"])),
             map_picture=_map(vectors["multitask"], world),

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
@@ -71,8 +73,10 @@ class Towers(torch.nn.Module):
     def _text_features(self, tokens: dict[str, Tensor]) -> Float[Tensor, "b D"]:
         """Returns the features of texts, each different one computed once where that is cheap."""
         model = self._model[0]
-        if model.device.type != "cpu" or self._settings.compile:
-            return model.token_features(tokens)  # a GPU would wait for the number of texts
+        settings = self._settings
+        # A GPU would wait for the number of texts, and shards want as many calls in each process.
+        if model.device.type != "cpu" or settings.compile or settings.parallel == "fsdp":
+            return model.token_features(tokens)
         fills_up = model.text_inputs.padding == "max_length"  # such a tower is read at its end
         pad = None if fills_up else model.tokenizer.pad_token_id
         groups, place = distinct_texts(tokens, pad=pad)
@@ -98,21 +102,24 @@ def distinct_texts(
         pad: the id that fills texts up on the right; None: they stay as long as they are.
         num_groups: how many lengths there may be.
     """
-    ids, place = tokens["input_ids"].unique(dim=0, return_inverse=True)
-    lengths = torch.full((len(ids),), ids.shape[1])
+    ids, first, place = np.unique(
+        tokens["input_ids"].numpy(), axis=0, return_index=True, return_inverse=True
+    )
+    lengths = np.full(len(ids), ids.shape[1])
     if pad is not None:
-        columns = torch.arange(1, ids.shape[1] + 1)
+        columns = np.arange(1, ids.shape[1] + 1)
         # One more than up to the last other token: the end of a text may have the padding's id.
-        lengths = ((ids != pad) * columns).amax(1).add(1).clamp(max=ids.shape[1])
-    order = lengths.argsort(stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
-    first = torch.empty_like(order).scatter_(0, place, torch.arange(len(place)))
+        lengths = np.minimum(((ids != pad) * columns).max(1) + 1, ids.shape[1])
+    order = np.argsort(lengths, kind="stable")
+    parts = np.array_split(order, min(num_groups, len(order)))
     groups = [
-        {name: values[first[part]][:, : int(lengths[part[-1]])] for name, values in tokens.items()}
-        for part in order.chunk(num_groups)
+        {
+            n: values[torch.from_numpy(first[part]), : lengths[part[-1]]]
+            for n, values in tokens.items()
+        }
+        for part in parts
     ]
-    return groups, rank[place]
+    return groups, torch.from_numpy(np.argsort(order)[place.reshape(-1)])
 
 
 def _activate_in_place(network: torch.nn.Module) -> None:
