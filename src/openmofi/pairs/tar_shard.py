@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openmofi.kb.strings import slices
-from openmofi.pairs.caption import check_caption
+from openmofi.pairs.caption import CAPTION_COLUMNS, caption_of, check_caption
 from openmofi.pairs.columns import check_captions, pairs_table, plain_texts, raw_texts, repeated
 from openmofi.pairs.names import unread_reason
+from openmofi.pairs.rows import pick_column
 from openmofi.pairs.tar import Members, scan_tar
 from openmofi.pairs.tar_samples import IMAGE, JSON, TXT, UNREAD, extensions, group
 
@@ -90,14 +91,16 @@ def _sidecar(path: Path, keys: pa.LargeStringArray) -> _Sidecar:
         return none
     try:
         with pq.ParquetFile(sidecar) as file:
-            names = {"key", "caption", "url"} & set(file.schema_arrow.names)
+            known = file.schema_arrow.names
+            name = pick_column(known, CAPTION_COLUMNS)
+            names = {"key", "url", name} & set(known)
             table = file.read(columns=sorted(names), use_threads=False)
     except (pa.ArrowInvalid, OSError):
         return none
     if "key" not in names or not len(table):
         return none
     place = _last_places(keys, table["key"])
-    caption = raw_texts(table["caption"]).take(place) if "caption" in names else none.caption
+    caption = raw_texts(table[name]).take(place) if name else none.caption
     url = plain_texts(table["url"].take(place), len(keys)) if "url" in names else none.url
     return _Sidecar(caption, url)
 
@@ -148,7 +151,7 @@ def _replaced(column: pa.Array, where: np.ndarray, values: pa.Array) -> pa.Array
 class _Record(msgspec.Struct):
     """What is wanted of img2dataset's metadata."""
 
-    caption: str | None = None
+    caption: str
 
 
 _RECORD = msgspec.json.Decoder(_Record)
@@ -159,9 +162,9 @@ def _of_json(raw: bytes) -> tuple[str, str]:
     try:
         return check_caption(_RECORD.decode(raw).caption)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        pass  # half of a surrogate pair, another encoding, a list: the patient reader says what
+        pass  # half of a surrogate pair, another encoding or name, a list: the patient reader says
     try:
         record = json.loads(raw)
     except (ValueError, RecursionError):  # a wrong encoding, too, and brackets without end
         return "", "bad_json"
-    return check_caption(record.get("caption") if isinstance(record, dict) else None)
+    return check_caption(caption_of(record) if isinstance(record, dict) else None)
