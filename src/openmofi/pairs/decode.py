@@ -110,7 +110,7 @@ class NeedsHeifError(OSError):
     """Says that HEIC can be read with another package."""
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=formats())
     except UnidentifiedImageError:

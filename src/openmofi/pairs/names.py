@@ -35,7 +35,7 @@ _FOREIGN = "__MACOSX"
 def formats() -> tuple[str, ...]:
     """Returns the formats that are read, as Pillow names them, the most frequent ones first."""
     if has_heif():
-        import pillow_heif
+        import pillow_heif  # pyrefly: ignore[missing-import]
 
         pillow_heif.register_heif_opener()
     Image.init()

@@ -93,7 +93,7 @@ def _sidecar(path: Path, keys: pa.LargeStringArray) -> _Sidecar:
         with pq.ParquetFile(sidecar) as file:
             known = file.schema_arrow.names
             name = pick_column(known, CAPTION_COLUMNS)
-            names = {"key", "url", name} & set(known)
+            names = {"key", "url", name or ""} & set(known)
             table = file.read(columns=sorted(names), use_threads=False)
     except (pa.ArrowInvalid, OSError):
         return none
