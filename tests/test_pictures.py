@@ -90,7 +90,8 @@ def test_an_error_that_nobody_foresaw_costs_one_row(tmp_path, monkeypatch, error
 
     (tmp_path / "a.jpg").write_bytes(jpeg())
     reader = ImageReader(tmp_path)
-    monkeypatch.setattr("openmofi.pictures.decode_picture", fail)
+    for module in ("pictures", "thumbnails"):
+        monkeypatch.setattr(f"openmofi.{module}.decode_picture", fail)
     assert look(fruit.GOOD["cmyk"], None) == error.__name__
     assert decode(reader, ROW, Transform(8)) == error.__name__
     assert thumbnail(reader, ROW) == ""

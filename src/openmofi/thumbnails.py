@@ -6,17 +6,20 @@ import base64
 import io
 from typing import Any
 
+from openmofi.errors import OpenMOFIError
 from openmofi.pairs import ImageReader
-from openmofi.pictures import fetch, look
+from openmofi.pairs.decode import decode_picture
 
 
 def thumbnail(reader: ImageReader, row: dict[str, Any], *, side: int = 96) -> str:
     """Returns a data URL no larger than `side` pixels, or "" if the image cannot be read."""
-    data = fetch(reader.read, row)
-    seen = data if isinstance(data, str) else look(data, None, keep_image=True)
-    if isinstance(seen, str) or seen.image is None:
+    try:
+        small, _ = decode_picture(reader.read(row), side)
+    except OpenMOFIError:
+        raise
+    except Exception:  # who shows the page says why, see select/sections.py
         return ""
-    seen.image.thumbnail((side, side))
+    small.thumbnail((side, side))
     buffer = io.BytesIO()
-    seen.image.save(buffer, "JPEG", quality=85)
+    small.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -66,12 +66,15 @@ def _read(path):
 @pytest.mark.parametrize("make", [_tars, _parquet, _arrow, _listing, _beside])
 def test_a_url_gives_what_the_folder_gives(tmp_path, upload, make):
     folder = tmp_path / "in"
-    folder.mkdir()
+    (folder / ".hidden").mkdir(parents=True)
     make(folder)
+    for name in ("._0.tar", ".hidden/x.tar", "._x.parquet", ".hidden/captions.csv", "._a.jpg"):
+        (folder / name).write_bytes(b"x")
     _, rows, pictures = _read(folder)
     source, remote_rows, remote_pictures = _read(upload(folder))
     assert isinstance(source.root, Remote)
     assert (remote_rows, remote_pictures) == (rows, pictures)
+    assert len(rows) == {_tars: 8, _listing: 3, _beside: 1}.get(make, 2)
     reader = ImageReader(json.loads(json.dumps(str(source.root))))
     assert [reader.read(row) for row in rows] == pictures
     reader.close()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from conftest import jpeg, write_tar
 from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pairs.names import is_hidden
 from openmofi.pairs.tar import scan_tar
-from openmofi.pairs.tar_samples import SPELLED, group
-from openmofi.pairs.tar_scan import EXTENSIONS
+from openmofi.pairs.tar_samples import IMAGE, JSON, TXT, extensions, group
 
 
 def _pairs(path):
@@ -215,6 +215,8 @@ def _slow_samples(names):
     """Samples by a dict: the definition."""
     samples, latest = [], {}
     for number, name in enumerate(names):
+        if is_hidden(name):
+            continue
         folder, slash, file_name = name.rpartition("/")
         stem, _, extension = file_name.partition(".")
         key, extension = folder + slash + stem, extension.lower()
@@ -230,9 +232,9 @@ def _slow_samples(names):
     st.lists(
         st.builds(
             "{}{}{}".format,
-            st.sampled_from(["", "d/", "d.e/"]),
-            st.sampled_from("abc"),
-            st.sampled_from(["", ".jpg", ".JPG", ".txt", ".json", ".cls", ".jpg.txt", ".x"]),
+            st.sampled_from(["", "d/", "d.e/", "./", "../", ".d/", "d/__MACOSX/", "__MACOSX.d/"]),
+            st.sampled_from(["a", "b", "._c"]),
+            st.sampled_from(["", ".avif", ".png", ".JPG", ".txt", ".json", ".cls", ".jpg.txt"]),
         ),
         max_size=30,
     )
@@ -240,14 +242,16 @@ def _slow_samples(names):
 def test_samples_are_those_of_a_dict_of_keys(names):
     raw = [name.encode() for name in names]
     ends = np.cumsum([0, *map(len, raw)])
-    first, key_size, slots = group(np.frombuffer(b"".join(raw) or b"x", np.uint8), ends, SPELLED)
+    joined = np.frombuffer(b"".join(raw) or b"x", np.uint8)
+    first, key_size, slots = group(joined, ends, *extensions())
     expected = _slow_samples(names)
     assert [names[m][:size] for m, size in zip(first, key_size, strict=True)] == [
         key for key, _ in expected
     ]
     for row, (_, files) in zip(slots.tolist(), expected, strict=True):
-        known = {x: m for x, m in zip(EXTENSIONS, row, strict=True) if m >= 0}
-        assert known == {x: m for x, m in files.items() if x in EXTENSIONS}
+        image = next((files[x] for x in ("jpg", "png", "avif") if x in files), -1)
+        found = row[IMAGE], row[TXT], row[JSON]
+        assert found == (image, files.get("txt", -1), files.get("json", -1))
 
 
 def test_json_is_the_caption_where_no_text_is(tmp_path):

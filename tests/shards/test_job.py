@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openmofi.errors import InputError, MismatchError, SettingsError
+from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
 from openmofi.shards import (
     OutputError,
     Shard,
@@ -69,6 +69,13 @@ def test_retry_says_which_finished_shards_are_tried_again(tmp_path, retry, again
     assert mended.calls == again
     assert totals.done == 2 + len(again)
     assert totals.rows == 5 + 2 * ("s1" in again) + ("s2" in again)
+
+
+def test_a_shard_left_undone_is_an_error_where_nobody_else_is_at_work(tmp_path):
+    hidden = [*SHARDS[:2], replace(SHARDS[2], name="._s2")]
+    with pytest.raises(OpenMOFIError, match="1 of 3 shards are left undone"):
+        _run(tmp_path / "alone", Store(), hidden)
+    assert _run(tmp_path / "ranks", Store(), SHARDS, world_size=2).done == 2
 
 
 def test_a_partial_shard_that_then_fails_keeps_its_rows(tmp_path):

@@ -24,8 +24,8 @@ from openmofi.evaluate.zeroshot import (
     benchmark_texts,
     template_vectors,
 )
-from openmofi.pairs.folder import is_picture
 from openmofi.pairs.listing import read_listing
+from openmofi.pairs.names import is_image
 
 LISTING = "attacks.csv"
 _SCAM_COLUMNS = ("object_label", "attack_word", "type")
@@ -137,7 +137,7 @@ def _rta_files(path: Path) -> Iterator[tuple[Path, re.Match[str]]]:
     for folder in (path, path / "data", path / "ours" / "data"):
         for file in folder.glob("label=*_text=*"):
             name = _RTA_NAME.fullmatch(file.name)
-            if name and is_picture(file.name):
+            if name and is_image(file.name):
                 yield file, name
 
 

@@ -39,16 +39,14 @@ from openmofi.evaluate.gpr1200 import class_order
 from openmofi.evaluate.revisited import RevisitedImages, is_revisited, open_revisited
 from openmofi.evaluate.tables import is_table, open_table
 from openmofi.evaluate.wds import is_wds, open_wds
-from openmofi.pairs.folder import is_picture
 from openmofi.pairs.listing import Line, read_listing
+from openmofi.pairs.names import is_hidden, is_image
 from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 Dataset = LabelledImages | CaptionedImages | AttackedImages | RevisitedImages
 
 _NUMBERED = re.compile(r"\d+_")
 _SPLITS = ("train", *TEST_SPLITS)
-_FOREIGN = "__MACOSX"
-"""What some archives hold beside the pictures."""
 
 
 def open_all(name: str, path: Path | str) -> dict[str, Dataset]:
@@ -223,7 +221,7 @@ def _class_folders(root: Path, part: Path) -> LabelledImages:
     files, labels, others = [], [], 0
     for name in in_order(classes):
         found = sorted(_below(classes[name]))
-        pictures = [file for file in found if is_picture(file.name)]
+        pictures = [file for file in found if is_image(file.name)]
         if not pictures or name.lower() in _SPLITS:
             raise InputError(
                 f"The folder {name!r} in {str(part)!r} is no class: it "
@@ -241,24 +239,20 @@ def _class_folders(root: Path, part: Path) -> LabelledImages:
 
 def _folders(path: Path) -> list[Path]:
     """Returns the folders that are no hidden ones."""
-    return sorted(f for f in path.iterdir() if f.is_dir() and not _is_hidden(f.name))
+    return sorted(f for f in path.iterdir() if f.is_dir() and not is_hidden(f.name))
 
 
 def _below(folder: Path) -> Iterator[Path]:
     """Yields the files below a folder, also behind links, but none that is hidden."""
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
+        folders[:] = [name for name in folders if not is_hidden(name)]
         if (real := os.path.realpath(place)) in seen:
             folders.clear()  # a link to a folder above
             continue
         seen.add(real)
-        yield from (Path(place) / name for name in names if not _is_hidden(name))
+        yield from (Path(place) / name for name in names if not is_hidden(name))
 
 
 def _is_shown(file: Path) -> bool:
-    return is_picture(file.name) and not _is_hidden(file.name)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == _FOREIGN
+    return is_image(file.name) and not is_hidden(file.name)

@@ -156,7 +156,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (where it stands, the object) of each line."""
     if not path.exists():
         raise InputError(f"There is no {str(path)!r}; pass a .jsonl file or a folder of these.")
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    files = sorted(path.glob("[!.]*.jsonl")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"The folder {str(path)!r} holds no .jsonl file; pass one that does.")
     for file in files:

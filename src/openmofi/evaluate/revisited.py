@@ -26,6 +26,7 @@ from openmofi.errors import InputError
 from openmofi.evaluate.data import file_places
 from openmofi.evaluate.ground_truth import GroundTruth, QueryTruth, read_ground_truth
 from openmofi.evaluate.ranks import count_before, ranks_without_junk, trapezoid_precision
+from openmofi.pairs.names import is_hidden
 
 NAMES = ("roxford5k", "rparis6k")
 LEVELS = {
@@ -278,6 +279,7 @@ def _distractors(folder: Path) -> Places | None:
         for name in names
         if name.lower().endswith(".jpg")
     ]
+    files = [file for file in files if not is_hidden(file)]
     if not files:
         raise InputError(f"{str(folder)!r} holds no jpg/*.jpg; fill or remove it.")
     return file_places(folder, sorted(files))

@@ -26,6 +26,7 @@ from openmofi.evaluate.data import (
     LabelledImages,
 )
 from openmofi.pairs.arrow import SPLITS, STATE, dataset_files, open_arrow
+from openmofi.pairs.names import is_hidden
 from openmofi.pairs.rows import IMAGE_COLUMNS, pick_column
 
 CAPTION_COLUMNS = ("caption", "captions", "sentences", "text", "texts")
@@ -126,7 +127,8 @@ def find_tables(path: Path | str) -> dict[str, Table]:
         named = {f.name.lower(): dataset_files(f) for f in folders} or {"": dataset_files(path)}
         return {name: Table(path, tuple(files)) for name, files in named.items() if files}
     files = [file for depth in range(_DEPTH) for file in path.glob("*/" * depth + "*.parquet")]
-    return _by_split(path, sorted(files))
+    shown = [file for file in files if not is_hidden(file.relative_to(path).as_posix())]
+    return _by_split(path, sorted(shown))
 
 
 def _by_split(root: Path, files: list[Path]) -> dict[str, Table]:

@@ -18,6 +18,7 @@ from openmofi.errors import InputError
 from openmofi.evaluate.data import CaptionedImages, LabelledImages
 from openmofi.evaluate.zeroshot import benchmarks
 from openmofi.pairs.caption import plain_name
+from openmofi.pairs.names import is_hidden
 from openmofi.pairs.tar import scan_tar
 
 _NAMES, _TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
@@ -29,7 +30,7 @@ def is_wds(path: Path | str) -> bool:
     """Says whether a path is such a folder."""
     path = Path(path)
     marks = (_NAMES, _TEMPLATES, _TYPE, f"test/{_COUNT}")
-    return any((path / "test").glob("*.tar")) and any((path / mark).is_file() for mark in marks)
+    return bool(_tars(path / "test")) and any((path / mark).is_file() for mark in marks)
 
 
 def open_wds(path: Path | str) -> LabelledImages | CaptionedImages:
@@ -54,7 +55,7 @@ def open_wds(path: Path | str) -> LabelledImages | CaptionedImages:
         )
     names, templates = _texts(path)
     test = _labelled(path / "test", names, templates)
-    if not any((path / "train").glob("*.tar")):
+    if not _tars(path / "train"):
         return test
     return LabelledImages(
         test.places,
@@ -94,9 +95,15 @@ def _labelled(folder: Path, names: list[str], templates: list[str]) -> LabelledI
     )
 
 
+def _tars(folder: Path) -> list[Path]:
+    """Returns the shards below a folder that are not hidden."""
+    found = sorted(folder.rglob("*.tar"))
+    return [file for file in found if not is_hidden(file.relative_to(folder).as_posix())]
+
+
 def _places(folder: Path) -> Places:
     """Returns the pictures of a split; a score counts all of them, so that none may be missing."""
-    shards = len(list(folder.rglob("*.tar")))
+    shards = len(_tars(folder))
     stated = _lines(folder / _COUNT)
     if stated and stated[0] != str(shards):
         raise InputError(
@@ -116,7 +123,7 @@ def _places(folder: Path) -> Places:
 def _values(folder: Path, places: Places, extension: str) -> list[bytes]:
     """Returns what the file of an extension says of each picture."""
     found: dict[tuple[str, str], bytes] = {}
-    for file in sorted(folder.rglob("*.tar")):
+    for file in _tars(folder):
         shard = file.relative_to(folder).as_posix()
         for key, value in _members(file, extension):
             if (shard, key) in found:
@@ -142,6 +149,8 @@ def _members(tar: Path, extension: str) -> list[tuple[str, bytes]]:
     result = []
     with tar.open("rb", buffering=0) as file:
         for member in scan_tar(tar):
+            if is_hidden(member.name):
+                continue
             folder, slash, name = member.name.rpartition("/")
             key, _, ending = name.partition(".")
             if ending.lower() == extension:

@@ -4,6 +4,7 @@ In: names or captions as they are written. Out: tokens, folded so that different
 name meet: "Dvořák's" -> "dvorak", "'s"; "North-Korea" -> "north", "korea"; "U.S.A." -> "u.s.a".
 
 Rules (their reasons: names in captions are written without care, but AT&T is not "at" and "t"):
+  * HTML entities stand for their characters (entities.py);
   * case and compatibility folding (NFKD), accents of Latin, Greek and Cyrillic stripped;
   * & between letters, + after a letter (C++), $ between letters (A$AP) and dots between single
     letters (U.S.A., J.R.R.) belong to the word;
@@ -16,7 +17,7 @@ A batch of captions is one Arrow array; one compiled pass (numba) reads its byte
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from openmofi.errors import InputError
 from openmofi.kb import scan
 from openmofi.kb.arrays import one_chunk
 from openmofi.kb.codepoints import TABLE
+from openmofi.kb.entities import Expansion, expand_entities
 from openmofi.kb.strings import string_buffers
 
 CANONICAL_VERSION = 1
@@ -129,6 +131,14 @@ def tokenise(captions: Captions) -> Tokens:
         InputError: a caption is not text.
     """
     offsets, data = string_buffers(as_text(captions))
+    expanded = expand_entities(data, offsets)
+    if expanded is not None:
+        return _in_raw(_tokenised(expanded.data, expanded.offsets), expanded)
+    return _tokenised(data, offsets)
+
+
+def _tokenised(data: np.ndarray, offsets: np.ndarray) -> Tokens:
+    """Splits texts without HTML entities, UTF-8 bytes one behind the other, into tokens."""
     while True:
         found = scan.scan_tokens(data, offsets, TABLE.arrays, _ABBREVIATIONS)
         unseen, buffer, table, row_start = found
@@ -152,6 +162,14 @@ def _tokens(buffer: np.ndarray, table: np.ndarray, row_start: np.ndarray) -> Tok
         case=(columns[scan.FLAGS] >> scan.CASE_SHIFT).astype(np.uint8),
         row_start=row_start,
     )
+
+
+def _in_raw(tokens: Tokens, expanded: Expansion) -> Tokens:
+    """Returns tokens with their places in the raw captions."""
+    names = ("char_start", "char_end", "raw_start", "raw_end")
+    places = np.stack([getattr(tokens, name) for name in names])
+    expanded.to_raw(places, tokens.row_start)
+    return replace(tokens, **dict(zip(names, places, strict=True)))
 
 
 def as_text(captions: Captions, number: int = 0) -> pa.LargeStringArray:

@@ -1,26 +1,78 @@
-"""A caption as it was found -> clean text, or the reason for which its pair is refused."""
+"""A caption as it was found -> clean text, or the reason for which its pair is refused.
+
+One rule for tars, tables, listings and datasets: of a list the first item with text counts; of an
+object what lies under a name of captions, else, if its keys are languages, English, else the first.
+Numbers are no text.
+"""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+from openmofi.wide import wide_encoding
+
+CAPTION_COLUMNS = ("caption", "text", "TEXT", "txt", "captions", "alt", "title")
+"""Under which names captions are found, the first that is there."""
 MAX_CHARS = 20_000
+
+_INSIDE = (*CAPTION_COLUMNS, "raw", "value", "@value")
+_LANGUAGE = re.compile(r"[a-zA-Z]{2}([-_]\w+)*|mul|und")
+_DEEPEST = 8
+
+
+def text_of(found: object, depth: int = 0) -> str | bytes | None:
+    """Returns the text of a caption that may be a list or an object; None: there is none.
+
+    >>> text_of([None, {"de": "Apfel", "en": ["", "apple"]}])
+    'apple'
+    """
+    if isinstance(found, (str, bytes)):
+        return found
+    if isinstance(found, (list, tuple)) and found and isinstance(found[0], tuple):
+        found = dict(found)  # a map of Arrow
+    items: list[Any] = []
+    if isinstance(found, (list, tuple)):
+        items = list(found)
+    elif isinstance(found, dict):
+        items = [found[name] for name in _INSIDE if name in found] or _by_language(found)
+    texts = (text_of(item, depth + 1) for item in items if depth < _DEEPEST)
+    return next((text for text in texts if text and text.strip()), None)
+
+
+def _by_language(found: dict) -> list:
+    """Returns the values of an object by language, English first; nothing if it is another."""
+    if not all(isinstance(key, str) and _LANGUAGE.fullmatch(key) for key in found):
+        return []
+    return [found[key] for key in sorted(found, key=lambda key: key[:2].lower() != "en")]
+
+
+def caption_of(record: dict[str, Any]) -> str | bytes | None:
+    """Returns the text under the first name of captions that a record has."""
+    name = next((name for name in CAPTION_COLUMNS if name in record), None)
+    return None if name is None else text_of(record[name])
 
 
 def check_caption(found: object) -> tuple[str, str]:
     """Returns (caption, reason for refusing it or "").
 
     Reasons: no_caption (absent, blank, or no text at all), caption_not_utf8, whose readable part
-    is returned, and caption_too_long: a page of text names more than any picture shows.
+    is returned (all of it, of UTF-16 and UTF-32), and caption_too_long: a page of text names more
+    than any image shows.
     """
     if not isinstance(found, (str, bytes)):
         return "", "no_caption"
     text, error = found, ""
     try:
         # JSON may hold half of a surrogate pair, which no UTF-8 file can.
-        text = found.decode("utf-8") if isinstance(found, bytes) else found
+        if isinstance(found, bytes):
+            codec = wide_encoding(found)
+            text, error = found.decode(codec or "utf-8"), "caption_not_utf8" if codec else ""
         text.encode("utf-8")
     except UnicodeError:
         raw = found if isinstance(found, bytes) else found.encode("utf-8", "replace")
         text, error = raw.decode("utf-8", "replace"), "caption_not_utf8"
+    text = text.removeprefix("\ufeff")  # a byte order mark
     if not text.strip():
         return "", error or "no_caption"
     if len(text) > MAX_CHARS:

@@ -8,41 +8,34 @@ import pyarrow.compute as pc
 
 from openmofi.kb.arrays import one_chunk
 from openmofi.kb.strings import string_buffers
-from openmofi.pairs.caption import MAX_CHARS, check_caption
+from openmofi.pairs.caption import MAX_CHARS, check_caption, text_of
 from openmofi.schema import PAIRS
 
-# With which bytes white space begins: ASCII up to 0x20, U+0085 and U+00A0, U+1680, U+20xx, U+3000.
-_MAY_BE_BLANK = np.isin(np.arange(256), [*range(0x21), 0xC2, 0xE1, 0xE2, 0xE3])
+_BYTES = pa.large_binary()
+# With which bytes white space begins: ASCII up to 0x20, U+0085 and U+00A0, U+1680, U+20xx, U+3000;
+# and a byte order mark.
+_MAY_BE_BLANK = np.isin(np.arange(256), [*range(0x21), 0xC2, 0xE1, 0xE2, 0xE3, 0xEF])
 
 Column = pa.Array | pa.ChunkedArray
 
 
 def raw_texts(column: Column) -> pa.LargeBinaryArray:
-    """Returns the texts of a column as bytes; of a list its first; null where there is none."""
+    """Returns the texts of a column as bytes, by caption.text_of; null where there is none."""
     array = one_chunk(column) if isinstance(column, pa.ChunkedArray) else column
-    while _is_list(array.type):
-        array = _first_of_lists(array)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_nested(array.type):
+        return pa.array([_encoded(text_of(value)) for value in array.to_pylist()], _BYTES)
     try:
         if pa.types.is_string(array.type) or pa.types.is_string_view(array.type):
             array = array.cast(pa.large_string())
-        return array.cast(pa.large_binary())
+        return array.cast(_BYTES)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # numbers and the like
-        return pa.nulls(len(array), pa.large_binary())
+        return pa.nulls(len(array), _BYTES)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    tests = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
-    return any(test(kind) for test in tests)
-
-
-def _first_of_lists(lists: pa.Array) -> pa.Array:
-    firsts = pc.list_slice(lists, 0, 1, return_fixed_size_list=False)
-    place = np.full(len(lists), -1)
-    parents = pc.list_parent_indices(firsts).to_numpy()
-    place[parents] = np.arange(len(parents))
-    return pc.list_flatten(firsts).take(pa.array(place, mask=place < 0))
+def _encoded(text: str | bytes | None) -> bytes | None:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
 def check_captions(raw: pa.LargeBinaryArray) -> tuple[pa.LargeStringArray, pa.LargeStringArray]:
@@ -55,6 +48,9 @@ def check_captions(raw: pa.LargeBinaryArray) -> tuple[pa.LargeStringArray, pa.La
     doubtful = (lengths == 0) | (lengths > MAX_CHARS)
     filled = np.flatnonzero(lengths)
     doubtful[filled] |= _MAY_BE_BLANK[data[offsets[:-1][filled]]]
+    zeros = np.flatnonzero(data == 0)  # as in UTF-16 without a mark
+    if len(zeros):
+        doubtful[np.searchsorted(offsets, zeros[zeros < offsets[-1]], "right") - 1] = True
     try:
         texts.validate(full=True)
     except pa.ArrowInvalid:

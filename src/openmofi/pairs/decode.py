@@ -11,10 +11,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from openmofi.pairs.jpeg import bare_jpeg, plain_jpeg
 from openmofi.pairs.levels import Samples, is_deep, samples_of, scale_hole, shallow
+from openmofi.pairs.names import formats, has_heif
 from openmofi.pairs.orientation import (
     bare_avif,
     exif_orientation,
@@ -38,6 +39,9 @@ _DAMAGED = (
 """What Pillow raises for damaged bytes: the usual three, AVIF's RuntimeError, and what single
 decoders let through."""
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_NEEDS_HEIF = "HEIC needs a further package: pip install 'openmofi[heif]'"
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off picture is an error with a reason, not grey
 
@@ -86,23 +90,38 @@ def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
     Raises:
         OSError: as `read_picture`.
     """
-    with Image.open(io.BytesIO(bare_jpeg(data)[0])) as image:
+    with _opened(bare_jpeg(bare_avif(data))[0]) as image:
         return image.format or "", image.size
 
 
 def refusal(error: Exception) -> str:
     """Returns the reason for which an image is refused that could not be decoded.
 
-    image_too_large, corrupt_image, or, of an error that nobody foresaw, its type.
+    image_too_large, corrupt_image, needs_extra_heif, or, of an error that nobody foresaw, its type.
     """
     if isinstance(error, _TOO_LARGE):
         return "image_too_large"
+    if isinstance(error, NeedsHeifError):
+        return "needs_extra_heif"
     return "corrupt_image" if isinstance(error, _DAMAGED) else type(error).__name__
+
+
+class NeedsHeifError(OSError):
+    """Says that HEIC can be read with another package."""
+
+
+def _opened(data: bytes) -> ImageFile.ImageFile:
+    try:
+        return Image.open(io.BytesIO(data), formats=formats())
+    except UnidentifiedImageError:
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and not has_heif():
+            raise NeedsHeifError(_NEEDS_HEIF) from None
+        raise
 
 
 def _open(data: bytes, size: int | None) -> tuple[Image.Image, tuple[int, int]]:
     data, orientation = bare_jpeg(bare_avif(data))
-    with Image.open(io.BytesIO(data)) as image:
+    with _opened(data) as image:
         full = image.size
         samples = samples_of(image)
         is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from openmofi.errors import InputError
 from openmofi.pairs.arrow import INDICES, SPLITS, STATE, batch_ends, dataset_files, indices_error
-from openmofi.pairs.folder import LISTING_NAMES, count_entries, is_picture
+from openmofi.pairs.folder import LISTING_NAMES, count_entries
+from openmofi.pairs.names import is_hidden, is_image
 from openmofi.pairs.parquet import row_group_ends
 from openmofi.pairs.places import Found, Remote, Root, open_root
 from openmofi.shards import Shard
@@ -66,11 +67,11 @@ def _local_files(path: Path) -> list[Found]:
         raise InputError(f"There is no input {str(path)!r}; pass {ACCEPTED}.")
     if path.is_file():
         return [_found(path, "")]
-    names = [
-        os.path.relpath(os.path.join(folder, name), path)
-        for folder, _, files in os.walk(path)
-        for name in files
-    ]
+    names = []
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        shown = [name for name in files if not is_hidden(name)]
+        names += [os.path.relpath(os.path.join(folder, name), path) for name in shown]
     return [Found(name.replace(os.sep, "/"), 0, 0) for name in sorted(names, key=_parts)]
 
 
@@ -96,7 +97,7 @@ def _choose(root: Root, found: list[Found]) -> list[Shard]:
     on_top = [file for name in LISTING_NAMES for file in listings if file.path == name]
     if listings:
         return [_shard(_known(root, file), "folder") for file in on_top[:1] or listings]
-    if any(is_picture(file.path) for file in found):
+    if any(is_image(file.path) for file in found):
         whole = Found(".", 0, 0) if isinstance(root, Remote) else _found(root, ".")
         return [_shard(whole, "folder")]
     return []
@@ -131,8 +132,9 @@ def _known(root: Root, file: Found) -> Found:
 
 def _shard(file: Found, kind: str) -> Shard:
     path = PurePosixPath(file.path)
-    name = "__".join(path.with_suffix("").parts) if path.name else "folder"
-    return Shard(name, file.path, kind, file.size, file.mtime_ns)
+    # A commit's name must not be a hidden one, though the user may name a hidden file.
+    name = "__".join(path.with_suffix("").parts).lstrip(".") if path.name else "folder"
+    return Shard(name or "shard", file.path, kind, file.size, file.mtime_ns)
 
 
 def _cut(root: Path, shard: Shard) -> Iterator[Shard]:

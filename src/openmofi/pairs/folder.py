@@ -14,11 +14,9 @@ import pyarrow.compute as pc
 from openmofi.errors import InputError
 from openmofi.pairs.columns import check_captions, pairs_table, raw_texts
 from openmofi.pairs.listing import LISTING_SUFFIXES, Line, iterate_listing
+from openmofi.pairs.names import is_hidden, is_image, unread_reason
 from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"}
-)
 LISTING_NAMES = tuple(f"{s}{x}" for s in ("captions", "metadata") for x in LISTING_SUFFIXES)
 _CHUNK = 10_000
 _ENTRIES = pa.schema(
@@ -29,11 +27,6 @@ _ENTRIES = pa.schema(
         ("error", pa.string()),
     ]
 )
-
-
-def is_picture(name: str) -> bool:
-    """Says whether a file's name is one of a picture."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def read_folder(
@@ -66,6 +59,8 @@ def read_folder(
         there = pa.array([_is_file(folder, file) for file in files], pa.bool_())
     else:
         there = pa.array([bool(file) for file in files], pa.bool_())
+    unread = pa.array([unread_reason(file) for file in files], errors.type)
+    errors = pc.if_else(pc.equal(unread, ""), errors, unread)
     errors = pc.if_else(there, errors, "image_missing")
     damaged = pc.not_equal(entries["error"], "")
     errors = pc.if_else(damaged, entries["error"].cast(errors.type), errors)
@@ -98,10 +93,12 @@ def _entries_at(path: Path, size: int, mtime_ns: int) -> pa.Table:
 
 def _pictures(folder: Path) -> pa.Table:
     files = []
-    for place, _, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
         inside = os.path.relpath(place, folder)
         below = "" if inside == "." else inside + os.sep
-        files += [(below + name).split(os.sep) for name in names if is_picture(name)]
+        shown = [name for name in names if is_image(name) and not is_hidden(name)]
+        files += [(below + name).split(os.sep) for name in shown]
     raw = [os.fsencode("/".join(parts)) for parts in sorted(files)]
     columns = pa.nulls(len(raw), pa.int64()), pa.array(raw, pa.binary())
     rest = pa.nulls(len(raw), pa.binary()), pa.array([""] * len(raw), pa.string())

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _SIGNED = 2
@@ -53,7 +53,7 @@ def _first(image: TiffImagePlugin.TiffImageFile, tag: int) -> int | None:
     return value[0] if isinstance(value, tuple) else value
 
 
-def scale_hole(image: Image.Image) -> None:
+def scale_hole(image: ImageFile.ImageFile) -> None:
     """Brings a PNG's transparent level or colour to the 8 bits that Pillow brings its pixels to.
 
     Args:

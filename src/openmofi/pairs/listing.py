@@ -9,6 +9,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from openmofi.pairs.caption import CAPTION_COLUMNS, text_of
+from openmofi.pairs.names import is_image
+from openmofi.pairs.rows import PATH_COLUMNS, pick_column
+from openmofi.wide import refuse_wide
 
 LISTING_SUFFIXES = (".csv", ".jsonl")
 
@@ -30,7 +36,11 @@ def read_listing(path: Path) -> list[Line]:
 
 
 def iterate_listing(path: Path) -> Iterator[Line]:
-    """Yields the records of `read_listing` one by one."""
+    """Yields the records of `read_listing` one by one.
+
+    Raises:
+        InputError: the file is UTF-16 or UTF-32.
+    """
     limit = csv.field_size_limit(sys.maxsize)  # or a field of 128 KiB would end the reading
     try:
         yield from _csv_lines(path) if path.suffix == ".csv" else _jsonl_lines(path)
@@ -38,21 +48,29 @@ def iterate_listing(path: Path) -> Iterator[Line]:
         csv.field_size_limit(limit)
 
 
+def _content(path: Path) -> bytes:
+    data = path.read_bytes()
+    refuse_wide(data, path)
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
 def _csv_lines(path: Path) -> Iterator[Line]:
     # Latin-1 maps every byte to one character and back, so that one caption in a wrong encoding
     # is refused by itself instead of the whole file.
-    text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+    text = _content(path).decode("latin-1")
     lines = list(io.StringIO(text, newline=""))
     delimiter = max(",\t;", key=lines[0].count) if lines else ","
     reader = csv.reader(lines, delimiter=delimiter)
     names = [_raw(name).decode("utf-8", "replace").strip() for name in next(reader, [])]
+    file = pick_column(names, PATH_COLUMNS)
+    place = names.index(file) if file else len(names)
     begin = reader.line_num
     while begin < len(lines):
-        reader, first = csv.reader(lines[begin:], delimiter=delimiter), begin
+        first = begin
+        reader = csv.reader((lines[i] for i in range(first, len(lines))), delimiter=delimiter)
         for values in reader:
             end = first + reader.line_num
-            if end == len(lines) and _is_open(lines[begin:end], delimiter):
-                # A quote that nobody closes would swallow all lines to the end.
+            if _swallows(lines, begin, end, delimiter, place):
                 yield Line(begin + 1, {}, "bad_csv")
                 begin += 1
                 break
@@ -71,16 +89,34 @@ def _raw(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _is_open(lines: list[str], delimiter: str) -> bool:
+def _swallows(lines: list[str], begin: int, end: int, delimiter: str, place: int) -> bool:
+    """Says whether a quote closed nowhere, or by the quote of another row, makes rows a caption."""
+    wrong = _error(lines[begin:end], delimiter) if end > begin + 1 or end == len(lines) else ""
+    if end == begin + 1:
+        return "unexpected end" in wrong
+    return bool(wrong) or _holds_rows(lines[begin + 1 : end], delimiter, place)
+
+
+def _error(lines: list[str], delimiter: str) -> str:
+    """Returns what is wrong with the quotes of a row, or ""."""
     try:
         list(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error as error:
-        return "unexpected end" in str(error)
+        return str(error)
+    return ""
+
+
+def _holds_rows(lines: list[str], delimiter: str, place: int) -> bool:
+    """Says whether any of these lines names an image where rows do, so that it is one itself."""
+    for line in lines:
+        values = next(csv.reader([line], delimiter=delimiter), [])
+        if len(values) > max(place, 1) and is_image(_raw(values[place]).decode("utf-8", "replace")):
+            return True
     return False
 
 
 def _jsonl_lines(path: Path) -> Iterator[Line]:
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(_content(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -88,9 +124,17 @@ def _jsonl_lines(path: Path) -> Iterator[Line]:
         except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict):
-            yield Line(number, {k: _bytes(v) for k, v in record.items() if v is not None})
+            yield Line(number, dict(_fields(record)))
         else:
             yield Line(number, {}, "bad_json")
+
+
+def _fields(record: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Yields what a record holds as bytes; under a name of captions, nothing but text counts."""
+    for name, value in record.items():
+        text = text_of(value) if name in CAPTION_COLUMNS else value
+        if value is not None or name in CAPTION_COLUMNS:
+            yield name, b"" if text is None else _bytes(text)
 
 
 def _bytes(value: object) -> bytes:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from openmofi.errors import InputError
+from openmofi.pairs.names import is_hidden
 
 # pathlib makes s3:/bucket of s3://bucket, so that one slash counts, too.
 _URL = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.:-]+):/{1,3}(?P<rest>.*)", re.DOTALL)
@@ -82,7 +83,7 @@ class Remote:
             ) from None
 
     def find(self) -> list[Found]:
-        """Returns the files below it, itself if it is one, sorted by path.
+        """Returns the files below it that are not hidden, itself if it is one, sorted by path.
 
         Raises:
             InputError: nothing is there, or it may not be read.
@@ -101,10 +102,9 @@ class Remote:
             raise InputError(f"There is nothing at {self.url!r}; check the address.")
         start = path.rstrip("/")
         files = [info for info in infos.items() if info[1].get("type") != "directory"]
-        return sorted(
-            (_found(name.removeprefix(start).lstrip("/"), info) for name, info in files),
-            key=lambda found: found.path.split("/"),
-        )
+        found = [_found(name.removeprefix(start).lstrip("/"), info) for name, info in files]
+        shown = [file for file in found if not is_hidden(file.path)]
+        return sorted(shown, key=lambda file: file.path.split("/"))
 
     def read(self, start: int | None = None, stop: int | None = None) -> bytes:
         """Returns bytes of a file.

@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from openmofi.pairs.arrow import read_arrow
-from openmofi.pairs.folder import is_picture, read_folder
+from openmofi.pairs.folder import read_folder
 from openmofi.pairs.images import ImageReader
+from openmofi.pairs.names import is_image
 from openmofi.pairs.parquet import read_parquet
 from openmofi.pairs.places import Remote, Root, open_root
 from openmofi.pairs.tar_shard import read_tar
@@ -120,7 +121,7 @@ def _fetch(root: Remote, shard: Shard, folder: Path) -> None:
     """Copies what belongs to a shard: its file, a tar's sidecar, or a folder's pictures."""
     if shard.path == ".":
         for file in root.find():
-            if is_picture(file.path) or file.path.endswith(".txt"):
+            if is_image(file.path) or file.path.endswith(".txt"):
                 (root / file.path).copy_to(folder / file.path, size=file.size)
         return
     (root / shard.path).copy_to(folder / shard.path, size=shard.size)

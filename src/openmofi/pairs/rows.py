@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.errors import InputError
+from openmofi.pairs.caption import CAPTION_COLUMNS
 from openmofi.pairs.columns import (
     check_captions,
     pairs_table,
@@ -18,7 +19,6 @@ from openmofi.pairs.columns import (
     raw_texts,
 )
 
-CAPTION_COLUMNS = ("caption", "text", "TEXT", "alt", "title")
 IMAGE_COLUMNS = ("image", "jpg", "img", "bytes")
 PATH_COLUMNS = ("file", "file_name", "image_path", "path")
 KEY_COLUMNS = ("key", "id", "uid")

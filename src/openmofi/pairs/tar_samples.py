@@ -4,43 +4,53 @@ A key is a name up to the first dot of its last part. A second file of one key a
 another sample of that key, so that nothing is lost.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from openmofi.kb.compiled import compiled
-from openmofi.pairs.tar_scan import EXTENSIONS, NUM_SLOTS
+from openmofi.pairs.names import readable_suffixes, unread_suffixes
 
-_SLASH, _DOT = 47, 46
-_LONGEST = max(map(len, EXTENSIONS))
+IMAGE, UNREAD, TXT, JSON, NUM_SLOTS = range(5)
+"""What a sample's files are; any other extension is told from these only by its hash."""
 
-
-def _spelled() -> np.ndarray:
-    """Returns the known extensions as bytes, zeros behind each: uint8 [slots, longest + 1]."""
-    table = np.zeros((NUM_SLOTS, _LONGEST + 1), np.uint8)
-    for row, extension in zip(table, EXTENSIONS, strict=True):
-        row[: len(extension)] = np.frombuffer(extension.encode(), np.uint8)
-    return table
+_SLASH, _DOT, _UNDERSCORE = 47, 46, 95
+_FOREIGN = np.frombuffer(b"__MACOSX", np.uint8)
+# Of several images of a key, the first of these counts.
+_FIRST = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
-SPELLED = _spelled()
+@lru_cache(maxsize=1)
+def extensions() -> tuple[np.ndarray, np.ndarray]:
+    """Returns (known extensions as bytes, zeros behind each, [n, longest + 1]; their slots)."""
+    known = [(suffix, IMAGE) for suffix in _FIRST] + [(".txt", TXT), (".json", JSON)]
+    known += [(suffix, IMAGE) for suffix in sorted(readable_suffixes() - {*_FIRST})]
+    known += [(suffix, UNREAD) for suffix in sorted(unread_suffixes())]
+    table = np.zeros((len(known), max(len(suffix) for suffix, _ in known)), np.uint8)
+    for row, (suffix, _) in zip(table, known, strict=True):
+        row[: len(suffix) - 1] = np.frombuffer(suffix[1:].encode(), np.uint8)
+    return table, np.array([slot for _, slot in known], np.int32)
 
 
 @compiled
-def group(names, name_ends, spelled):
-    """Groups members by key.
+def group(names, name_ends, spelled, slot_of):
+    """Groups members by key; leaves hidden ones out.
 
     Args:
         names: uint8, the members' names one behind the other.
         name_ends: int64 [members + 1], where each name ends; name_ends[0] = 0.
-        spelled: SPELLED.
+        spelled: the first of `extensions`.
+        slot_of: the second.
 
     Returns:
         (member that began each sample, int32 [samples]; bytes of its key, int32 [samples];
-        members by extension or -1, int32 [samples, slots]).
+        members by slot or -1, int32 [samples, slots]).
     """
     members = len(name_ends) - 1
     first = np.empty(members, np.int32)
     key_size = np.empty(members, np.int32)
-    slots = np.full((members, len(spelled)), -1, np.int32)
+    slots = np.full((members, NUM_SLOTS), -1, np.int32)
+    rank = np.empty(members, np.int32)  # of the image's extension
     capacity = 16
     while capacity < 2 * members + 2:
         capacity *= 2
@@ -49,6 +59,8 @@ def group(names, name_ends, spelled):
     count, sample = 0, -1
     for member in range(members):
         start, end = name_ends[member], name_ends[member + 1]
+        if _is_hidden(names, start, end):
+            continue
         dot = _key_end(names, start, end)
         size = dot - start
         place = -1
@@ -61,12 +73,14 @@ def group(names, name_ends, spelled):
                 place = _find(names, start, size, name_ends, first, key_size, latest)
             sample = count
             latest[place] = sample
-            first[sample], key_size[sample] = member, size
+            first[sample], key_size[sample], rank[sample] = member, size, len(spelled)
             count += 1
             _add(seen, _mixed(extension, sample))
-        slot = _slot(names, min(dot + 1, end), end, spelled)
-        if slot >= 0:
-            slots[sample, slot] = member
+        known = _extension(names, min(dot + 1, end), end, spelled)
+        if known >= 0 and slot_of[known] != IMAGE:
+            slots[sample, slot_of[known]] = member
+        elif known >= 0 and known < rank[sample]:
+            slots[sample, IMAGE], rank[sample] = member, known
     return first[:count], key_size[:count], slots[:count]
 
 
@@ -89,15 +103,38 @@ def _lower(byte):
 
 
 @compiled
-def _slot(names, start, end, spelled):
-    if end - start >= spelled.shape[1]:
+def _is_hidden(names, start, end):
+    """Says what `names.is_hidden` says of a member's name."""
+    part = start
+    for i in range(start, end + 1):
+        if i < end and names[i] != _SLASH:
+            continue
+        size = i - part
+        if size and names[part] == _DOT:
+            if size > 2 or (size == 2 and names[part + 1] != _DOT):
+                return True
+        elif size == len(_FOREIGN) and names[part] == _UNDERSCORE:
+            same = True
+            for j in range(size):
+                same = same and names[part + j] == _FOREIGN[j]
+            if same:
+                return True
+        part = i + 1
+    return False
+
+
+@compiled
+def _extension(names, start, end, spelled):
+    """Returns the row of an extension among those known, or -1."""
+    size = end - start
+    if size == 0 or size >= spelled.shape[1]:
         return -1
-    for slot in range(len(spelled)):
-        same = spelled[slot, end - start] == 0
-        for i in range(end - start):
-            same = same and _lower(names[start + i]) == spelled[slot, i]
-        if same and end > start:
-            return slot
+    for row in range(len(spelled)):
+        i = 0
+        while i < size and _lower(names[start + i]) == spelled[row, i]:
+            i += 1
+        if i == size and spelled[row, size] == 0:
+            return row
     return -1
 
 

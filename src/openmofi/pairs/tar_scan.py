@@ -12,9 +12,6 @@ from openmofi.kb.compiled import compiled
 BLOCK = 512
 # Why the walk stopped.
 MORE, END, NOT_A_HEADER, CUT_OFF, UNUSUAL = range(5)
-# What a sample's files are; any other extension is told from these only by its hash.
-EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "txt", "json")
-NUM_SLOTS = len(EXTENSIONS)
 
 _NUL, _SPACE, _SLASH, _EQUALS, _ZERO = 0, 32, 47, 61, 48
 _UNKNOWN = -1

@@ -14,14 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openmofi.kb.strings import slices
-from openmofi.pairs.caption import check_caption
+from openmofi.pairs.caption import CAPTION_COLUMNS, caption_of, check_caption
 from openmofi.pairs.columns import check_captions, pairs_table, plain_texts, raw_texts, repeated
+from openmofi.pairs.names import unread_reason
+from openmofi.pairs.rows import pick_column
 from openmofi.pairs.tar import Members, scan_tar
-from openmofi.pairs.tar_samples import SPELLED, group
-from openmofi.pairs.tar_scan import EXTENSIONS
-
-_IMAGES = slice(0, EXTENSIONS.index("txt"))
-_TXT, _JSON = EXTENSIONS.index("txt"), EXTENSIONS.index("json")
+from openmofi.pairs.tar_samples import IMAGE, JSON, TXT, UNREAD, extensions, group
 
 
 def read_tar(path: Path, name: str) -> tuple[pa.Table, str | None]:
@@ -31,14 +29,13 @@ def read_tar(path: Path, name: str) -> tuple[pa.Table, str | None]:
         OSError: the file cannot be opened or read.
     """
     members = scan_tar(path)
-    first, key_size, slots = group(members.names, members.name_ends, SPELLED)
+    first, key_size, slots = group(members.names, members.name_ends, *extensions())
     starts = members.name_ends[first]
     keys = _keys(*slices(members.names, starts, starts + key_size))
     sidecar = _sidecar(path, keys)
     captions, errors = _captions(path, members, slots, sidecar)
-    has_image = slots[:, _IMAGES] >= 0
-    image = slots[np.arange(len(slots)), has_image.argmax(axis=1)]
-    found = has_image.any(axis=1)
+    image = slots[:, IMAGE]
+    found = image >= 0
     table = pairs_table(
         key=keys,
         shard=name,
@@ -46,9 +43,19 @@ def read_tar(path: Path, name: str) -> tuple[pa.Table, str | None]:
         size=np.where(found, _taken(members.sizes, image), 0),
         caption=captions,
         url=sidecar.url,
-        error=pc.if_else(pa.array(found), errors, "no_image"),
+        error=pc.if_else(pa.array(found), errors, _why_no_image(members, slots)),
     )
     return table, members.damage
+
+
+def _why_no_image(members: Members, slots: np.ndarray) -> pa.Array:
+    """Returns the reason of each sample if it has no image that is read here."""
+    reasons = np.full(len(slots), "no_image", dtype=object)
+    for sample in np.flatnonzero((slots[:, IMAGE] < 0) & (slots[:, UNREAD] >= 0)).tolist():
+        start, end = members.name_ends[slots[sample, UNREAD] :][:2]
+        name = members.names[start:end].tobytes().decode("utf-8", "replace")
+        reasons[sample] = unread_reason(name)
+    return pa.array(reasons, pa.large_string())
 
 
 def _taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -84,14 +91,16 @@ def _sidecar(path: Path, keys: pa.LargeStringArray) -> _Sidecar:
         return none
     try:
         with pq.ParquetFile(sidecar) as file:
-            names = {"key", "caption", "url"} & set(file.schema_arrow.names)
+            known = file.schema_arrow.names
+            name = pick_column(known, CAPTION_COLUMNS)
+            names = {"key", "url", name or ""} & set(known)
             table = file.read(columns=sorted(names), use_threads=False)
     except (pa.ArrowInvalid, OSError):
         return none
     if "key" not in names or not len(table):
         return none
     place = _last_places(keys, table["key"])
-    caption = raw_texts(table["caption"]).take(place) if "caption" in names else none.caption
+    caption = raw_texts(table[name]).take(place) if name else none.caption
     url = plain_texts(table["url"].take(place), len(keys)) if "url" in names else none.url
     return _Sidecar(caption, url)
 
@@ -111,11 +120,11 @@ def _captions(
     """Returns (captions, reasons): of the sidecar, else of .txt, else of .json."""
     captions, errors = check_captions(sidecar.caption)
     open_rows = sidecar.caption.is_null().to_numpy(zero_copy_only=False)
-    in_txt = open_rows & (slots[:, _TXT] >= 0)
-    in_json = open_rows & ~in_txt & (slots[:, _JSON] >= 0)
+    in_txt = open_rows & (slots[:, TXT] >= 0)
+    in_json = open_rows & ~in_txt & (slots[:, JSON] >= 0)
     with path.open("rb", buffering=0) as file:
-        txt = _read(file.fileno(), members, slots[in_txt, _TXT])
-        record = _read(file.fileno(), members, slots[in_json, _JSON])
+        txt = _read(file.fileno(), members, slots[in_txt, TXT])
+        record = _read(file.fileno(), members, slots[in_json, JSON])
     if txt:
         read = check_captions(pa.array(txt, pa.large_binary()))
         captions, errors = _replaced(captions, in_txt, read[0]), _replaced(errors, in_txt, read[1])
@@ -142,7 +151,7 @@ def _replaced(column: pa.Array, where: np.ndarray, values: pa.Array) -> pa.Array
 class _Record(msgspec.Struct):
     """What is wanted of img2dataset's metadata."""
 
-    caption: str | None = None
+    caption: str
 
 
 _RECORD = msgspec.json.Decoder(_Record)
@@ -153,9 +162,9 @@ def _of_json(raw: bytes) -> tuple[str, str]:
     try:
         return check_caption(_RECORD.decode(raw).caption)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        pass  # half of a surrogate pair, another encoding, a list: the patient reader says what
+        pass  # half of a surrogate pair, another encoding or name, a list: the patient reader says
     try:
         record = json.loads(raw)
     except (ValueError, RecursionError):  # a wrong encoding, too, and brackets without end
         return "", "bad_json"
-    return check_caption(record.get("caption") if isinstance(record, dict) else None)
+    return check_caption(caption_of(record) if isinstance(record, dict) else None)

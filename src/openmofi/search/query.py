@@ -211,6 +211,7 @@ class Searcher:
         if term.kind == "text":
             return self.encoder.encode_texts([str(term.value)])[0]
         if term.kind == "image":
+            assert not isinstance(term.value, int)
             return encode_image(self.encoder, term.value)[0]
         if term.kind == "entity":
             mean = self.index.mean_of(self.entity(str(term.value)))

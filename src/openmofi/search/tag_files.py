@@ -20,13 +20,13 @@ from typing import Any, TextIO
 import numpy as np
 
 from openmofi.errors import InputError
+from openmofi.pairs.names import is_hidden, is_image, unread_reason
 from openmofi.pictures import decode_bytes, fetch
 from openmofi.progress import progress
 from openmofi.search.tag import Answer, Tagger
 from openmofi.search.xmp import write_sidecar
 
 _BATCH = 64
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 _COLUMNS = ("image", "rank", "id", "label", "score", "probability", "abstains", "error")
 
 _LINE = '{"image": '
@@ -47,18 +47,23 @@ class Tagged:
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Returns the pictures that are named, and all below the folders that are.
+    """Returns the images that are named, and all below the folders that are.
 
     Raises:
         InputError: there is none.
     """
     found = []
     for path in paths:
-        below = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-        found += below if path.is_dir() else [path]
+        found += _below(path) if path.is_dir() else [path]
     if not found:
         raise InputError(f"There is no picture in {', '.join(repr(str(p)) for p in paths)}.")
     return found
+
+
+def _below(folder: Path) -> list[Path]:
+    """Returns the images below a folder that are not hidden."""
+    named = (path for path in folder.rglob("*") if is_image(path.name) and path.is_file())
+    return sorted(p for p in named if not is_hidden(p.relative_to(folder).as_posix()))
 
 
 def tag_all(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Iterator[Tagged]:
@@ -122,6 +127,8 @@ def plain(item: Tagged) -> dict[str, Any]:
 
 
 def _decode(tagger: Tagger, path: Path) -> np.ndarray | str:
+    if reason := unread_reason(path.name):
+        return reason
     data = fetch(path.read_bytes)
     return data if isinstance(data, str) else decode_bytes(data, tagger.model.transform)
 

@@ -29,6 +29,8 @@ MEANINGS = {
     "entity_has_enough": "more images of the entity than --max-images",
     "no_caption": "there is no caption",
     "corrupt_image": "the picture cannot be decoded",
+    "needs_extra_heif": "HEIC is read with the extra heif only",
+    "unsupported_image": "an image of a kind that is not read",
     "image_missing": "the picture is not where it was",
     "image_too_large": "more pixels than an honest picture has",
     "no_image": "a caption without a picture",

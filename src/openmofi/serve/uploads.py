@@ -31,6 +31,7 @@ _READ_SECONDS = 60.0
 
 REASONS = {
     "corrupt_image": (400, "The picture cannot be decoded; send a JPEG, PNG, WebP, GIF or AVIF."),
+    "needs_extra_heif": (400, "The server does not read HEIC; send a JPEG, PNG, WebP or AVIF."),
     "image_too_narrow": (400, "The picture is more than 200 times as long as wide."),
     "image_too_large": (413, "The picture has more pixels than an honest one has (89 million)."),
     "image_missing": (404, "The picture is not where it was."),

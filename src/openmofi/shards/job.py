@@ -74,6 +74,7 @@ def run_shards(
         MismatchError: a shard that ended early changed, and `retry` leaves it out.
         OutputError: results cannot be written.
         TooManyErrors: see `fail_if_error_rate`.
+        OpenMOFIError: no other process shares the job, and yet a shard has no commit.
     """
     again = parse_retry(retry)
     renew_plan(out, shards, again)
@@ -97,6 +98,12 @@ def run_shards(
         found = totals(out, len(shards))
         log.write("end", rows=found.rows, done=found.done, failed=found.failed)
         log.close()
+    left = len(shards) - found.done - found.partial - found.failed
+    if world_size == 1 and left:
+        raise OpenMOFIError(
+            f"{left:,} of {len(shards):,} shards are left undone in {str(out)!r}; give the same "
+            "command again."
+        )
     if found.error_rate > fail_if_error_rate:
         raise _too_many(found.error_rate, fail_if_error_rate)
     return found

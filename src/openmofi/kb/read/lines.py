@@ -2,7 +2,7 @@
 
 In: a path ending in .gz, .bz2, .zst or anything else (plain), or "-" for standard input, whose
 compression shows in its first bytes. Out: blocks of bytes, or (line number, bytes), without the
-byte order mark that some editors put at the beginning.
+byte order mark that some editors put at the beginning; text of another width is refused.
 """
 
 import codecs
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from openmofi.kb.read.compressed import DAMAGE, SUFFIXES, TrailingGarbage, decompressor
+from openmofi.wide import refuse_wide
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
@@ -42,7 +43,7 @@ class Blocks:
 
     def __init__(self, path: Path):
         self._file: Any = sys.stdin.buffer if str(path) == STDIN else path.open("rb")
-        self._owned = str(path) != STDIN
+        self._path, self._owned = path, str(path) != STDIN
         self.size = os.fstat(self._file.fileno()).st_size if self._owned else None
         """Bytes of the file as it lies on disk; None for standard input."""
         suffix = path.suffix if self._owned else _suffix_by_content(self._file)
@@ -62,6 +63,7 @@ class Blocks:
 
         Raises:
             TruncatedFile: the file is cut off or damaged; raised after the last readable block.
+            InputError: it is UTF-16 or UTF-32.
         """
         if self._at_start:
             yield from self._first_block()
@@ -78,6 +80,7 @@ class Blocks:
                 block += more
         except TruncatedFile as error:
             damage = error
+        refuse_wide(block or b"", self._path)
         if block and (block := block.removeprefix(_MARK)):
             yield block
         if damage:

@@ -1,0 +1,85 @@
+"""What the names of files say: an image that can be read here, one that cannot, or nothing for us.
+
+Readable is what Pillow reads, so that a new version of it needs no change here; HEIC needs the
+extra `heif`. Images of other kinds are counted with a reason where they lie. Hidden files, whose
+name or folder begins with a dot, and __MACOSX, where macOS keeps what its own disks know of files,
+are no input.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import PurePath
+
+from PIL import Image
+
+# Files of measurements or films, of which Pillow knows the head only.
+_NO_IMAGES = {"BUFR", "GRIB", "HDF5", "MPEG", "IPTC"}
+# Drawings, which Pillow has other programs draw, if it can at all.
+_DRAWINGS = {"EPS", "WMF"}
+_HEIF = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
+_OTHERS = (
+    *(".avif", ".avifs", ".jxl", ".jxr", ".wdp", ".hdp", ".exr", ".hdr", ".djvu"),
+    *(".svg", ".svgz", ".ai", ".xcf", ".psb"),
+)
+_RAW = (
+    *(".dng", ".raw", ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".erf", ".fff", ".gpr"),
+    *(".iiq", ".k25", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf"),
+    *(".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+_FOREIGN = "__MACOSX"
+
+
+@lru_cache(maxsize=1)
+def formats() -> tuple[str, ...]:
+    """Returns the formats that are read, as Pillow names them, the most frequent ones first."""
+    if has_heif():
+        import pillow_heif  # pyrefly: ignore[missing-import]
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in _NO_IMAGES | _DRAWINGS)
+
+
+@lru_cache(maxsize=1)
+def readable_suffixes() -> frozenset[str]:
+    """Returns the suffixes of images that are read, such as .jpg."""
+    known = formats()
+    return frozenset(s for s, name in Image.registered_extensions().items() if name in known)
+
+
+@lru_cache(maxsize=1)
+def unread_suffixes() -> frozenset[str]:
+    """Returns the suffixes of images that are not read here."""
+    known = Image.registered_extensions().items()
+    drawings = {suffix for suffix, name in known if name in _DRAWINGS}
+    return (_HEIF | {*_OTHERS, *_RAW} | drawings) - readable_suffixes()
+
+
+def has_heif() -> bool:
+    """Says whether the extra `heif` is installed."""
+    return find_spec("pillow_heif") is not None
+
+
+def is_image(name: str) -> bool:
+    """Says whether a file's name is one of an image, one that is read here or not."""
+    suffix = PurePath(name).suffix.lower()
+    return suffix in readable_suffixes() or suffix in unread_suffixes()
+
+
+def unread_reason(name: str) -> str:
+    """Returns the reason for which an image of this name is not read, or ""."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in unread_suffixes():
+        return ""
+    return "needs_extra_heif" if suffix in _HEIF else "unsupported_image"
+
+
+def is_hidden(name: str) -> bool:
+    """Says whether a path, relative to what the user named, leads to or through a hidden name."""
+    return any(_is_hidden(part) for part in name.split("/"))
+
+
+def _is_hidden(part: str) -> bool:
+    return part == _FOREIGN or (part[:1] == "." and part not in (".", ".."))
