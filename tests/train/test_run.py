@@ -1,6 +1,7 @@
 """One step at a time: micro-batches, skipped steps, moving averages, repeats."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,8 +87,10 @@ def test_micro_batches_replay_dropout(data, tmp_path):
     first = pieces._forward(batch, 1, piece)
     torch.rand(5)
     again, other = pieces._forward(batch, 1, piece), pieces._forward(batch, 2, piece)
+    later = pieces._forward(replace(batch, step=1), 1, piece)
     assert torch.equal(first.images, again.images)
     assert not torch.equal(first.images, other.images)
+    assert not torch.equal(first.images, later.images)
 
 
 def test_processes_drop_out_independently(data, tmp_path):

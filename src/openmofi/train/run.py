@@ -146,13 +146,13 @@ class Run:
         features: Features,
         batch: Batch,
     ) -> Tensor:
-        masked: dict[str, Tensor] = {}
+        keys, shown = None, None
         if self.settings.loss.mask_same_entity:
-            masked = {"keys_bM": batch.keys, "shown_bK": batch.targets[:, 1:]}
-        scale, bias = features.logit_scale, features.logit_bias
+            keys, shown = batch.keys, batch.targets[:, 1:]
+        scale, bias, world = features.logit_scale, features.logit_bias, self.world
         if self.settings.loss.image_text == "infonce":
-            return info_nce(images_BD, texts_BD, scale, world=self.world, **masked)
-        return siglip(images_BD, texts_BD, scale, bias, world=self.world, **masked)
+            return info_nce(images_BD, texts_BD, scale, keys_bM=keys, shown_bK=shown, world=world)
+        return siglip(images_BD, texts_BD, scale, bias, keys_bM=keys, shown_bK=shown, world=world)
 
     def _update(self, step: int) -> None:
         """Moves the weights, unless a gradient is not finite; the processor waits for nothing."""
