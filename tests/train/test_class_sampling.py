@@ -1,5 +1,8 @@
 """Draws of classes against what they promise: chances, repeatability, fixed shapes."""
 
+import math
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import given
@@ -38,6 +41,17 @@ def test_a_permutation_puts_every_class_everywhere_alike():
     counts = torch.stack([(places == c).sum(0) for c in range(12)]).double()
     chi_squared = ((counts - 200) ** 2 / 200).sum().item()
     assert chi_squared < 121 + 4 * (2 * 121) ** 0.5  # 11 x 11 degrees of freedom
+
+
+@pytest.mark.parametrize("total", [2, 3, 4, 5])
+def test_all_permutations_of_a_handful_are_as_likely(total):
+    keys = [mix_integers(2, n) for n in range(40 * math.factorial(total))]
+    orders = (keyed_permutation(torch.arange(total), total, key) for key in keys)
+    found = Counter(tuple(order.tolist()) for order in orders)
+    chi_squared = sum((count - 40) ** 2 / 40 for count in found.values())
+    freedom = math.factorial(total) - 1
+    assert len(found) == freedom + 1
+    assert chi_squared <= freedom + 5 * (2 * freedom) ** 0.5
 
 
 def test_keyed_numbers_are_even_and_differ_by_key():

@@ -82,6 +82,20 @@ def test_the_full_head_equals_the_slow_loss(loss, seed, margin, scale, num_label
     assert found.item() == pytest.approx(slow, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("on_gpu", [False, True], ids=["processor", "as on a GPU"])
+@pytest.mark.parametrize("targets", [[-1, 3], [90, -1], [2, 90], [2, -2]], ids=str)
+@pytest.mark.parametrize("sampler", ["full", "uniform", "log-uniform", "popularity"])
+def test_a_target_that_is_no_class_is_refused(sampler, targets, on_gpu, monkeypatch):
+    monkeypatch.setattr(entity_head, "MOST_AT_ONCE", 8)
+    for num_sampled in (30, 8192):  # with draws, and with all classes in one block
+        options = HeadSettings(sampler=sampler, num_sampled=num_sampled)
+        head = EntityHead(90, 6, options, class_counts=torch.arange(90))
+        head.trim = not on_gpu
+        with pytest.raises(RuntimeError if on_gpu else InputError, match="is none of the"):
+            head.loss(_images(2, 6), torch.tensor([[0, 1], targets]), step=0)
+        head.loss(_images(2, 6), torch.tensor([[0, 89], [89, -1]]), step=0)
+
+
 @given(st.integers(0, 1000), st.floats(0, 0.4), st.floats(1, 20))
 @settings(max_examples=30)
 def test_margin_lowers_only_the_true_class(seed, margin, scale):

@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from openmofi.config import HeadSettings
+from openmofi.errors import InputError
 from openmofi.model.class_rows import load_head_rows
 from openmofi.train import entity_head, head_files, sharded_softmax
 from openmofi.train.entity_head import EntityHead, save_head
@@ -85,6 +86,9 @@ def _work(rank, folder):
             results, head = _trained(case, group, padded=padded)
             found[case, padded] = results, head.rows_ND, head.row_range
             assert all(rows.to_local().shape[0] == len(head.rows_ND) for rows in _values(head))
+    head, (images, targets) = _head("uniform", group), _batch(0, 2)
+    with pytest.raises(InputError, match="Target 101 is none"):  # also where the targets are right
+        head.loss(images, torch.full_like(targets, 101) if rank else targets, step=0)
     for case in ("row-adam", "fewer classes than ranks"):
         head = _trained(case, group)[1]
         dcp.save({"head": head.state_dict()}, checkpoint_id=f"{folder}/two {case}")

@@ -1,8 +1,12 @@
+import math
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openmofi.random_keys import Purpose, random_key
 from openmofi.train.order import Order, balanced_order, permute, uniform
 
 
@@ -14,6 +18,35 @@ def test_permute_is_a_permutation(total, key):
 
 def test_permute_needs_no_table_for_billions():
     assert permute(np.array([0, 10**12]), total=10**13, key=3).max() < 10**13
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 5])
+def test_all_permutations_of_a_handful_are_as_likely(total):
+    keys = [random_key(7, Purpose.ORDER, n) for n in range(50 * math.factorial(total))]
+    found = Counter(tuple(permute(np.arange(total), total=total, key=key)) for key in keys)
+    assert len(found) == math.factorial(total)
+    chi_squared = sum((count - 50) ** 2 / 50 for count in found.values())
+    freedom = len(found) - 1
+    assert chi_squared <= freedom + 5 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize("total", [30, 1024, 1025, 5000])
+def test_two_places_go_anywhere_alike(total):
+    keys = [random_key(8, Purpose.ORDER, n) for n in range(1600)]
+    places = np.array([permute(np.array([0, total - 1]), total=total, key=key) for key in keys])
+    counts = np.zeros((4, 4))
+    np.add.at(counts, tuple((places * 4 // total).T), 1)
+    sizes = np.bincount(np.arange(total) * 4 // total)
+    pairs = (np.outer(sizes, sizes) - np.diag(sizes)) / (total * (total - 1)) * len(keys)
+    assert ((counts - pairs) ** 2 / pairs).sum() < 15 + 5 * 30**0.5
+
+
+@pytest.mark.parametrize("total", [9, 1024, 1025])
+def test_a_place_alone_is_sent_where_it_is_sent_among_all(total):
+    whole = permute(np.arange(total), total=total, key=11)
+    assert [permute(np.array([n]), total=total, key=11)[0] for n in (0, 5, 8)] == [
+        *whole[[0, 5, 8]]
+    ]
 
 
 def test_keys_give_different_orders():

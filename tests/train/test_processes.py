@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from model.tiny_models import write_model
 from openmofi.errors import SettingsError
 from openmofi.model import load_model
+from openmofi.train.batch_statistics import BatchStatistics
 from openmofi.train.checkpoints import Checkpoints
 from openmofi.train.distributed import World, join_world, share_batch_norm
 from openmofi.train.losses import distillation, info_nce, siglip
@@ -58,7 +59,23 @@ def _batch_norm(share, world=None):
     if world is not None:
         share_batch_norm(net, world)
     (net(inputs[share]) * wanted[share]).sum((1, 2, 3)).square().mean().backward()
-    return [p.grad for p in net.parameters()] + [b.double() for b in net.buffers()]
+    grads, moved = [p.grad for p in net.parameters()], [b.double() for b in net.buffers()]
+    again = moved if world is None else _in_parts(net, inputs[share])
+    return grads + moved + again
+
+
+def _in_parts(net, inputs):
+    """Returns running statistics after one step in two passes, begun anew."""
+    net[1].reset_running_stats()
+    statistics = BatchStatistics(net)
+    statistics.begin()
+    for part in inputs.split(2):
+        statistics.before_pass()
+        with torch.no_grad():
+            net(part)
+        statistics.after_pass(2, more=True)
+    statistics.end(torch.tensor(False))
+    return [buffer.double() for buffer in net.buffers()]
 
 
 def _work(folder):

@@ -133,6 +133,15 @@ def test_a_student_of_other_pictures_is_refused(teach, data, tmp_path, changes, 
         train(tiny(**settings), data=data, out=tmp_path / "run")
 
 
+def test_vectors_of_other_crops_are_refused_where_there_are_crops(teach, data):
+    teacher, images = Teacher(teach().out), _learnt(data)
+    del teacher.card["crops"]
+    with pytest.raises(MismatchError, match="run `openmofi reinforce` again"):
+        teacher.check(images, AugmentSettings())
+    teacher.card["augment"]["crop"] = 1.0
+    teacher.check(images, AugmentSettings(crop=1.0))
+
+
 def test_renamed_entities_are_other_data(teach, data):
     teacher, images = Teacher(teach().out), _learnt(data)
     teacher.check(images, AugmentSettings())

@@ -5,6 +5,8 @@ The random numbers are given, so a step can be repeated exactly, by any number o
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -12,6 +14,8 @@ from torch.nn import functional as F
 
 from openmofi.config import AugmentSettings
 
+CROPS_VERSION = 2
+"""Kept with a teacher's vectors; raise it whenever the same numbers begin to crop otherwise."""
 NUM_DRAWS = 8
 """Random numbers per image: area, aspect, place (2), mirror, brightness, contrast, saturation."""
 
@@ -37,9 +41,10 @@ def augment(
 
 
 def _crop(images: Tensor, settings: AugmentSettings, draws: Tensor) -> Tensor:
-    """Samples one window per image: area in [crop, 1], aspect 3/4 to 4/3."""
+    """Samples one window per image: area in [crop, 1], aspect 3/4 to 4/3 as far as it fits."""
     area = settings.crop + (1 - settings.crop) * draws[:, 0]
-    reach = 0.2877 if settings.crop < 1 else 0.0  # log(4/3)
+    # Cut off instead, a side that does not fit would take the area below what was drawn.
+    reach = (-area.log()).clamp(max=math.log(4 / 3))
     aspect = (2 * reach * (draws[:, 1] - 0.5)).exp()
     width = (area * aspect).sqrt().clamp(max=1.0)
     height = (area / aspect).sqrt().clamp(max=1.0)

@@ -25,6 +25,8 @@ from openmofi.errors import SettingsError
 from openmofi.random_keys import GOLDEN, MIX1, MIX2, Purpose, mix_integers, random_key
 
 _ROUNDS = 20
+_FEW = 1024
+"""Up to so many places a permutation is drawn as a table; rounds mix a handful unevenly."""
 _FORBIDDEN = 1e9  # as logQ: no chance in any softmax, and finite
 
 
@@ -44,8 +46,11 @@ def keyed_permutation(places: Tensor, total: int, key: int) -> Tensor:
     Swap-or-not (Hoang, Morris and Rogaway 2012, "An enciphering scheme based on a card shuffle"):
     each round pairs x with k - x and swaps the pair, or not, by a hash of its larger member. It
     needs neither memory nor retries, for any total. The rotation at the start makes every class
-    exactly as likely as any other, however few the rounds.
+    exactly as likely as any other, however few the rounds. Up to 1,024 places, all permutations are
+    as likely: it is the order of random numbers.
     """
+    if total <= _FEW:
+        return keyed_uniform(total, key, places.device).argsort()[places]
     places = (places + mix_integers(key, -1) % total) % total
     for turn in range(_ROUNDS):
         partners = (mix_integers(key, turn) % total - places) % total

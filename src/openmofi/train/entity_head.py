@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional as F
 
 from openmofi.config import HeadSettings
-from openmofi.errors import MismatchError
+from openmofi.errors import InputError, MismatchError
 from openmofi.random_keys import Purpose, random_key
 from openmofi.train import row_optim
 from openmofi.train.class_sampling import ClassSampler, present_classes
@@ -100,15 +100,33 @@ class EntityHead:
             images_BD: unit vectors, as many on every rank.
             targets_BK: true classes, first one the target, -1 where there are fewer than K.
             step: keys the draw of classes, so that any step can be repeated.
+
+        Raises:
+            InputError: a target is none of the classes; on a GPU, torch's error at a later moment.
         """
         assert len(images_BD) == len(targets_BK) >= 1, "every rank needs an image"
         targets_AK = gather(targets_BK.to(self._rows_ND.device), self.group)
+        self._refuse_strangers(targets_AK)
         comparison = self._compare(targets_AK, step)
         device_type = images_BD.device.type
         if torch.is_autocast_enabled(device_type):
             comparison.product_dtype = torch.get_autocast_dtype(device_type)
         self._comparison = comparison
         return cross_entropy(images_BD, comparison)
+
+    def _refuse_strangers(self, targets_AK: Tensor) -> None:
+        """Refuses, in every rank alike, targets outside the vocabulary."""
+        least_K = torch.full_like(targets_AK[0], -1)
+        least_K[0] = 0  # an image has a target, if it has no other class
+        wrong_AK = (targets_AK < least_K) | (targets_AK >= self.num_classes)
+        if not self.trim:  # the processor waits for nothing
+            torch._assert_async(~wrong_AK.any(), "a target is none of the entity head's classes")
+        elif wrong_AK.any():
+            raise InputError(
+                f"Target {int(targets_AK[wrong_AK][0])} is none of the {self.num_classes} classes "
+                f"of the entity head; expected numbers from 0 to {self.num_classes - 1}, and -1 "
+                "only where an image has fewer classes than others."
+            )
 
     def row_gradients(self) -> Iterator[tuple[row_optim.Rows, Tensor]]:
         """Yields (row numbers within the shard, gradient of these rows normalised), in blocks.

@@ -13,6 +13,9 @@ from jaxtyping import Float, Int
 
 from openmofi.random_keys import Purpose, random_key
 
+_FEW = 1024
+"""Up to so many places a permutation is drawn as a table; the network mixes a handful unevenly."""
+
 
 def permute(
     index: Int[np.ndarray, " n"], *, total: int, key: int, rounds: int = 6
@@ -21,7 +24,10 @@ def permute(
 
     A Feistel network over the next even number of bits; values that fall outside the range walk on
     until they fall inside (Black and Rogaway 2002, "cycle walking"). Constant memory for any total.
+    Up to 1,024 places, all permutations are as likely: it is the order of random numbers.
     """
+    if total <= _FEW:
+        return uniform(np.arange(total), columns=1, key=key)[:, 0].argsort()[index]
     half = np.uint64(max((int(total - 1).bit_length() + 1) // 2, 1))
     mask = np.uint64((1 << int(half)) - 1)
     values = np.asarray(index, dtype=np.uint64)

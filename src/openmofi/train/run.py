@@ -18,6 +18,7 @@ from openmofi.model import MofiModel
 from openmofi.random_keys import Purpose, random_key
 from openmofi.train import towers as holding
 from openmofi.train.augment import augment
+from openmofi.train.batch_statistics import BatchStatistics
 from openmofi.train.data import TrainData
 from openmofi.train.distributed import World
 from openmofi.train.entity_head import EntityHead
@@ -39,6 +40,7 @@ class Run:
         if settings.model.init is not None:
             holding.freeze_unreached(towers)
         self.towers = holding.spread(towers, settings, world)
+        self.statistics = BatchStatistics(self.towers)
         self.optimizer = _make_optimizer(self.towers, settings.optim)
         self.head: EntityHead | None = None
         if settings.loss.supervised > 0:
@@ -68,11 +70,16 @@ class Run:
         batch = batch.to(self.world.device)
         pieces = self._pieces(len(batch.rows))
         cached = len(pieces) > 1
-        statistics = [b.clone() for b in self.towers.buffers() if b.is_floating_point()]
+        self.statistics.begin()
 
         # ---- features, then losses on them ----
         with torch.set_grad_enabled(not cached):
-            outputs = [self._forward(batch, number, piece) for number, piece in enumerate(pieces)]
+            outputs = []
+            for number, piece in enumerate(pieces):
+                if cached:
+                    self.statistics.before_pass()
+                outputs.append(self._forward(batch, number, piece))
+                self.statistics.after_pass(piece.stop - piece.start, more=cached)
         features = _leaves(outputs)
         loss, measured = self._losses(features, batch)
         loss.backward()
@@ -86,7 +93,7 @@ class Run:
                 _backward(output, features, piece, with_scalars=last)
         holding.average_scalars(self.towers, self.world)
 
-        self._update(batch.step, statistics)
+        self._update(batch.step)
         self.step = batch.step + 1
         return measured | {"loss": loss.detach()}
 
@@ -139,15 +146,15 @@ class Run:
         features: Features,
         batch: Batch,
     ) -> Tensor:
-        masked: dict[str, Tensor] = {}
+        keys, shown = None, None
         if self.settings.loss.mask_same_entity:
-            masked = {"keys_bM": batch.keys, "shown_bK": batch.targets[:, 1:]}
-        scale, bias = features.logit_scale, features.logit_bias
+            keys, shown = batch.keys, batch.targets[:, 1:]
+        scale, bias, world = features.logit_scale, features.logit_bias, self.world
         if self.settings.loss.image_text == "infonce":
-            return info_nce(images_BD, texts_BD, scale, world=self.world, **masked)
-        return siglip(images_BD, texts_BD, scale, bias, world=self.world, **masked)
+            return info_nce(images_BD, texts_BD, scale, keys_bM=keys, shown_bK=shown, world=world)
+        return siglip(images_BD, texts_BD, scale, bias, keys_bM=keys, shown_bK=shown, world=world)
 
-    def _update(self, step: int, statistics: list[Tensor]) -> None:
+    def _update(self, step: int) -> None:
         """Moves the weights, unless a gradient is not finite; the processor waits for nothing."""
         settings = self.settings
         factor = learning_rate_factor(step, steps=settings.steps, settings=settings.optim)
@@ -167,10 +174,8 @@ class Run:
         with torch.no_grad():
             if settings.loss.image_text == "infonce":
                 self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-            floats = [b for b in self.towers.buffers() if b.is_floating_point()]
-            for buffer, before in zip(floats, statistics, strict=True):
-                buffer.copy_(torch.where(bad, before, buffer))
             self._average(step)
+        self.statistics.end(undone=bad)
         self.skipped = torch.stack([self.skipped[0] + bad, (self.skipped[1] + bad) * bad])
 
     def _average(self, step: int) -> None:

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from openmofi.config import AugmentSettings, as_dict
 from openmofi.errors import InputError, MismatchError
-from openmofi.train.augment import NUM_DRAWS
+from openmofi.train.augment import CROPS_VERSION, NUM_DRAWS
 from openmofi.train.data import TrainData
 from openmofi.train.order import uniform
 from openmofi.train.texts import KINDS
@@ -48,7 +48,12 @@ def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
         for column in ("label", "description"):
             names.update(json.dumps(data.vocabulary[column].to_pylist()).encode())
     changes = {name: value for name, value in as_dict(augment).items() if name != "when"}
-    return {"data": data.fingerprint(), "names": names.hexdigest(), "augment": changes}
+    return {
+        "data": data.fingerprint(),
+        "names": names.hexdigest(),
+        "augment": changes,
+        "crops": CROPS_VERSION,
+    }
 
 
 def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: AugmentSettings) -> None:
@@ -108,6 +113,11 @@ class Teacher:
             raise MismatchError(
                 f"The teacher's vectors in {str(self.folder)!r} are of other data; run `openmofi "
                 "reinforce` on what you train on, with the same evaluation.holdout and seed."
+            )
+        if augment.crop < 1 and self.card.get("crops") != ours["crops"]:
+            raise MismatchError(
+                f"The teacher in {str(self.folder)!r} saw pictures cropped as an earlier "
+                "version of openmofi did; run `openmofi reinforce` again with another --out."
             )
         if self.card["augment"] != ours["augment"]:
             raise MismatchError(
