@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
