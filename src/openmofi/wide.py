@@ -20,10 +20,14 @@ def wide_encoding(data: bytes) -> str:
 
     Without a byte order mark, text is told by the zeros that its Latin letters have on one side.
     """
-    marked = next((codec for mark, codec in _MARKS if data.startswith(mark)), "")
     start = data[:_LOOKED_AT]
-    if marked or b"\0" not in start:
-        return marked
+    for mark, codec in _MARKS:
+        if data.startswith(mark):
+            rest = start.removeprefix(mark)
+            # Plain ASCII behind it: two stray bytes, not a mark.
+            return codec if not rest or b"\0" in rest or not rest.isascii() else ""
+    if b"\0" not in start:
+        return ""
     for codec, width, letter, next_to_it in (
         ("utf-32-le", 4, 0, 1),
         ("utf-32-be", 4, 3, 2),

@@ -156,19 +156,31 @@ def test_a_wide_file_is_named_as_such(tmp_path, codec):
 
 
 @pytest.mark.parametrize("codec", WIDE)
-def test_a_wide_text_beside_an_image_is_read(tmp_path, codec):
+def test_a_wide_text_beside_an_image_is_refused_and_readable(tmp_path, codec):
     members = {"a.jpg": jpeg(), "a.txt": "an apple – ein Apfel".encode(codec)}
-    assert _read(write_tar(tmp_path / "a.tar", members)) == [("an apple – ein Apfel", "")]
+    assert _read(write_tar(tmp_path / "a.tar", members)) == [
+        ("an apple – ein Apfel", "caption_not_utf8")
+    ]
     for name, data in members.items():
         (tmp_path / name).write_bytes(data)
     (tmp_path / "a.tar").unlink()
-    assert _read(tmp_path) == [("an apple – ein Apfel", "")]
+    assert _read(tmp_path) == [("an apple – ein Apfel", "caption_not_utf8")]
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"an apple", "Äpfel".encode(), "苹果".encode(), b"\0", b"ab\0\0", b"\0\0\0\0", b"a\0b"],
-    ids=["empty", "ascii", "utf8", "chinese", "zero", "padded", "zeros", "odd"],
+    [
+        b"\xff\xfean apple",
+        b"",
+        b"an apple",
+        "Äpfel".encode(),
+        "苹果".encode(),
+        b"\0",
+        b"ab\0\0",
+        b"\0\0\0\0",
+        b"a\0b",
+    ],
+    ids=["stray", "empty", "ascii", "utf8", "chinese", "zero", "padded", "zeros", "odd"],
 )
 def test_other_text_is_not_wide(data):
     assert wide_encoding(data) == ""

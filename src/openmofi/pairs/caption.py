@@ -57,15 +57,16 @@ def check_caption(found: object) -> tuple[str, str]:
     """Returns (caption, reason for refusing it or "").
 
     Reasons: no_caption (absent, blank, or no text at all), caption_not_utf8, whose readable part
-    is returned, and caption_too_long: a page of text names more than any image shows. A file in
-    UTF-16 or UTF-32 is read as such.
+    is returned (all of it, of UTF-16 and UTF-32), and caption_too_long: a page of text names more
+    than any image shows.
     """
     if not isinstance(found, (str, bytes)):
         return "", "no_caption"
-    text, error = found, ""
+    codec = wide_encoding(found) if isinstance(found, bytes) else ""
+    error = "caption_not_utf8" if codec else ""
     try:
         # JSON may hold half of a surrogate pair, which no UTF-8 file can.
-        text = found.decode(wide_encoding(found) or "utf-8") if isinstance(found, bytes) else found
+        text = found.decode(codec or "utf-8") if isinstance(found, bytes) else found
         text.encode("utf-8")
     except UnicodeError:
         raw = found if isinstance(found, bytes) else found.encode("utf-8", "replace")
