@@ -62,12 +62,11 @@ def check_caption(found: object) -> tuple[str, str]:
     """
     if not isinstance(found, (str, bytes)):
         return "", "no_caption"
-    text, error = found, ""
+    codec = wide_encoding(found) if isinstance(found, bytes) else ""
+    error = "caption_not_utf8" if codec else ""
     try:
         # JSON may hold half of a surrogate pair, which no UTF-8 file can.
-        if isinstance(found, bytes):
-            codec = wide_encoding(found)
-            text, error = found.decode(codec or "utf-8"), "caption_not_utf8" if codec else ""
+        text = found.decode(codec or "utf-8") if isinstance(found, bytes) else found
         text.encode("utf-8")
     except UnicodeError:
         raw = found if isinstance(found, bytes) else found.encode("utf-8", "replace")
