@@ -91,6 +91,31 @@ def test_the_doubt_between_candidates_raises_the_threshold(rng):
     assert doubtful.estimated_false_label_rate <= 0.02
 
 
+def test_a_twentieth_that_is_surely_right_is_kept(rng):
+    observed = np.r_[rng.normal(0, 1, 9500), rng.normal(12, 1, 500)]
+    found = calibrate(observed, rng.normal(0, 1, 10_000), false_label_rate=0.02)
+    assert found.reached
+    assert (observed >= found.threshold).sum() == pytest.approx(510, abs=30)
+
+
+def test_a_rate_out_of_reach_is_near_the_lowest_that_there_is(rng):
+    observed, mismatched = rng.normal(0.4, 1, 3000), rng.normal(0, 1, 3000)
+    known = {"unshown_share": 0.9, "false_label_rate": 1e-4}
+    found = calibrate(observed, mismatched, **known)
+    rates = [
+        0.9 * (mismatched >= t).sum() / (observed >= t).sum()
+        for t in observed
+        if (observed >= t).sum() >= 30
+    ]
+    assert not found.reached
+    assert min(rates) <= found.estimated_false_label_rate <= 1.1 * min(rates)
+    assert found.threshold == min(
+        t
+        for t in observed
+        if 0.9 * (mismatched >= t).sum() <= 1.1 * min(rates) * (observed >= t).sum()
+    )
+
+
 def test_a_share_of_unshown_that_is_known_is_taken(rng):
     found = calibrate(
         rng.normal(3, 1, 500), rng.normal(0, 1, 500), false_label_rate=0.1, unshown_share=0.25

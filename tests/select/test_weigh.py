@@ -1,11 +1,14 @@
 """Weights fitted without labels, against worlds in which the truth is drawn from known ones."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from openmofi.label.score import ScoreWeights, joint_score, load_weights
 from openmofi.select.choose import Candidates, judge, log_sum
-from openmofi.select.weigh import fit_weights
+from openmofi.select.weigh import fit_weights, weigh
 
 
 def _world(rng, *, mentions=8000, unshown=0.3, gain=4.0):
@@ -79,6 +82,16 @@ def test_mentions_at_whose_picture_nobody_looked_count_on_neither_side(rng):
     expected = fit_weights(text, z, np.where(unseen, np.nan, other), begins)
     assert found == expected
     assert found.num_mentions < 8000
+
+
+def test_no_more_files_are_read_than_are_enough(rng, monkeypatch):
+    module, read = sys.modules["openmofi.select.weigh"], []
+    text, z, other, begins, _, mention = _world(rng, mentions=300)
+    parts = Candidates(mention, None, begins, text, z, other)
+    monkeypatch.setattr(module, "read_mentions", lambda path, _: read.append(path) or parts)
+    monkeypatch.setattr(module, "_ENOUGH", 700)
+    assert weigh([Path(str(n)) for n in range(9)]).num_mentions == 900
+    assert len(set(read)) == 3
 
 
 def test_with_few_mentions_the_shipped_weights_are_taken(rng):

@@ -119,6 +119,21 @@ def test_an_entity_without_text_teaches_nothing_about_texts():
     assert not contrastive.requires_grad
 
 
+def test_batches_take_every_vector_once_in_an_order_of_the_seeds_own():
+    orders = []
+    for seed in (0, 0, 1):
+        batches = _fit(_examples(count=30), seed=seed)._batches()
+        orders.append(np.concatenate([next(batches) for _ in range(5)]).tolist())
+        assert sorted(orders[-1]) == list(range(30))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_the_step_size_falls_to_zero_as_a_cosine():
+    fit, found = _fit(_examples(), learning_rate=0.3, steps=4), []
+    fit.run(4, watch=lambda *_: found.append(fit._adam.param_groups[0]["lr"]) or False)
+    assert found == pytest.approx([0.3 * (1 + math.cos(math.pi * n / 4)) / 2 for n in range(4)])
+
+
 def test_a_strong_pull_keeps_the_identity_and_none_leaves_it():
     moved = []
     for pull in (0.0, 1e4):
@@ -169,6 +184,15 @@ def test_a_split_keeps_whole_entities_apart_and_two_of_each_halved(counts, seed)
         assert min((targets[part] == entity).sum() for part in (parts.known, parts.train)) >= 2
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "unseen"), [(400, 0.1, 40), (100, 0.1, 20), (40, 0.1, 10)]
+)
+def test_at_least_twenty_entities_or_a_quarter_are_held_out(count, share, unseen):
+    targets = np.repeat(np.arange(count), 4)
+    parts = split(targets, [f"e{i}" for i in range(count)], share=share, seed=0)
+    assert len(set(targets[parts.unseen])) == len(set(targets[parts.known])) == unseen
+
+
 def test_what_is_held_out_follows_from_the_entities_and_not_from_their_order():
     ids, targets = [f"e{i}" for i in range(30)], np.repeat(np.arange(30), 4)
     parts = split(targets, ids, share=0.1, seed=3)
@@ -209,6 +233,8 @@ def _score(known, unseen):
         ([0.6, 0.7, 0.8], [0.6, 0.7, 0.8], True),
         ([0.9, 0.3, 0.6], [0.9, 0.4, 0.5], False),  # as much lost as won
         ([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], False),
+        ([0.5, 0.6, 0.76], [0.5, 0.6, 0.76], False),  # 1.4 standard errors
+        ([0.52, 0.64, 0.72], [0.52, 0.64, 0.72], True),  # 5.7
     ],
 )
 def test_a_gain_must_be_more_than_chance(known, unseen, better):

@@ -85,6 +85,14 @@ def test_flipping_alone_gives_the_picture_or_its_mirror():
         assert same or mirrored
 
 
+def test_half_of_the_images_are_mirrored():
+    ramp = torch.arange(0, 256, 16, dtype=torch.uint8).view(1, 1, 16, 1).expand(4, 16, 16, 3)
+    draws = _draws(4)
+    draws[:, 4] = torch.tensor([0.0, 0.49, 0.51, 0.99])
+    out = augment(ramp, AugmentSettings(1.0, True, 0.0), draws)
+    assert (out[:, 0, 0, 0] > out[:, 0, 15, 0]).tolist() == [True, True, False, False]
+
+
 def test_without_flip_no_picture_is_mirrored():
     ramp = torch.arange(0, 256, 16, dtype=torch.uint8).view(1, 1, 16, 1).expand(8, 16, 16, 3)
     out = augment(ramp, AugmentSettings(crop=0.5, colour=0.0), _draws(8))

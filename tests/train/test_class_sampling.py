@@ -72,6 +72,22 @@ def test_classes_are_drawn_as_often_as_log_q_says(kind):
     assert deviations.square().mean() == pytest.approx(1, abs=0.35)
 
 
+@pytest.mark.parametrize("kind", _SAMPLERS)
+def test_another_seed_or_step_draws_others(kind):
+    draws = [_sampler(kind, seed=seed).draw(step) for seed, step in ((0, 0), (1, 0), (0, 1))]
+    again = _sampler(kind).draw(0)
+    assert [torch.equal(again, drawn) for drawn in draws] == [True, False, False]
+
+
+def test_a_class_without_images_is_as_popular_as_one_with_one():
+    settings = HeadSettings(sampler="popularity", num_sampled=3)
+    few, none = (
+        ClassSampler(3, settings, seed=0, device=_CPU, class_counts=torch.tensor(counts))
+        for counts in ([7, 1, 1], [7, 0, 1])
+    )
+    assert torch.equal(few.log_inclusion(torch.arange(3)), none.log_inclusion(torch.arange(3)))
+
+
 def test_uniform_draws_are_distinct():
     sampler = _sampler("uniform")
     assert all(len(sampler.draw(step).unique()) == 30 for step in range(50))

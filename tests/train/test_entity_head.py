@@ -82,6 +82,12 @@ def test_the_full_head_equals_the_slow_loss(loss, seed, margin, scale, num_label
     assert found.item() == pytest.approx(slow, rel=1e-4, abs=1e-5)
 
 
+def test_rows_begin_as_the_seed_says():
+    rows = [EntityHead(40, 6, HeadSettings(), seed=seed).rows_ND for seed in (0, 0, 1)]
+    assert torch.equal(rows[0], rows[1])
+    assert (rows[0] * rows[2]).sum(1).abs().mean() < 0.6
+
+
 @pytest.mark.parametrize("on_gpu", [False, True], ids=["processor", "as on a GPU"])
 @pytest.mark.parametrize("targets", [[-1, 3], [90, -1], [2, 90], [2, -2]], ids=str)
 @pytest.mark.parametrize("sampler", ["full", "uniform", "log-uniform", "popularity"])

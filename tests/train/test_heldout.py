@@ -2,8 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
-from openmofi.train.heldout import recall_at_1
+from model.tiny_models import write_model
+from openmofi.config import EvaluationSettings
+from openmofi.evaluate.zeroshot import class_vectors
+from openmofi.model import load_model
+from openmofi.train.data import open_train_data
+from openmofi.train.distributed import World
+from openmofi.train.heldout import HeldOut, recall_at_1
+from selected import write_selected
 
 _NAMES = ("image_to_text_r1", "text_to_image_r1")
 
@@ -27,3 +35,46 @@ def test_another_pair_with_the_same_caption_is_as_good():
     assert dict(recall_at_1(images, texts, ["a", "a", "b"])) == dict.fromkeys(_NAMES, 1.0)
     swapped = dict(recall_at_1(images, texts, ["a", "b", "c"]))
     assert swapped == pytest.approx(dict.fromkeys(_NAMES, 1 / 3))
+
+
+def test_the_directions_of_recall_are_told_apart():
+    images, texts = np.eye(2, dtype=np.float32), np.array([[1, 0], [0.8, 0.6]], np.float32)
+    scores = dict(recall_at_1(images, texts, ["a", "b"]))
+    assert scores == dict(zip(_NAMES, (1.0, 0.5), strict=True))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heldout")
+    data = open_train_data(write_selected(folder, second=2))
+    return load_model(write_model(folder / "clip", "clip"), device="cpu"), data
+
+
+def _measured(model, data, **settings):
+    held_out = HeldOut(data, EvaluationSettings(**settings), reads_texts=True)
+    return held_out.measure(model, World(0, 1, torch.device("cpu")))
+
+
+def test_no_more_images_are_measured_than_asked_for(world):
+    model, data = world
+    assert _measured(model, data, max_images=6) == _measured(model, data.take(np.arange(6)))
+    assert _measured(model, data, max_images=6) != _measured(model, data)
+
+
+@pytest.mark.parametrize(("count", "some"), [(1, False), (2, True)])
+def test_two_images_are_enough_to_measure(world, count, some):
+    model, data = world
+    assert bool(_measured(model, data.take(np.arange(count)))) == some
+
+
+def test_zero_shot_asks_by_the_texts_of_the_entities_that_are_held_out(world):
+    """Of the entities 1 and 2: the model's answer is the nearer text."""
+    model, data = world
+    data = data.take(np.flatnonzero(data.targets(np.arange(len(data)))[:, 0] > 0))
+    targets = data.targets(np.arange(len(data)))[:, 0]
+    held_out = HeldOut(data, EvaluationSettings(), reads_texts=True)
+    vectors, _ = held_out._encode(model, World(0, 1, torch.device("cpu")))
+    names = ["Green Apple", "Lime"], ["", "a small citrus"]
+    answers = 1 + (vectors @ class_vectors(model, *names).T).argmax(1)
+    expected = (answers == targets).mean()
+    assert _measured(model, data)["heldout_zero_shot"] == pytest.approx(expected)

@@ -60,6 +60,11 @@ def test_every_row_comes_once_per_epoch():
     assert not np.array_equal(rows[:21], rows[21:])
 
 
+def test_another_seed_gives_another_order():
+    orders = [Order(21, seed).rows(np.arange(21)).tolist() for seed in (3, 3, 4)]
+    assert orders[0] == orders[1] != orders[2]
+
+
 def test_uniform_numbers_are_even_and_follow_from_index_and_key():
     draws = uniform(np.arange(20_000), columns=3, key=5)
     assert ((draws >= 0) & (draws < 1)).all()

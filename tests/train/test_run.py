@@ -140,6 +140,15 @@ def test_the_scale_is_capped_at_one_hundred_where_clip_caps_it(data, image_text,
     assert (run.model.logit_scale.item() <= MAX_LOGIT_SCALE + 1e-6) == capped
 
 
+@pytest.mark.parametrize(
+    ("image_text", "scale", "bias"), [("infonce", 1 / 0.07, None), ("siglip", 10, -10)]
+)
+def test_scale_and_bias_begin_where_clip_and_siglip_begin(data, image_text, scale, bias):
+    run, _ = _begin(data, loss={"image_text": image_text})
+    assert run.model.logit_scale.exp().item() == pytest.approx(scale)
+    assert bias is None or run.towers.bias.item() == bias
+
+
 def test_a_run_that_only_skips_stops(data):
     run, _ = _begin(data, max_skipped=1)
     run.skipped += 2
@@ -181,6 +190,12 @@ def test_the_loader_has_a_tokenizer_of_its_own(data):
     batch = loader.maker[0]
     model.text_inputs(["a text that is far longer than any of those in the batch, by itself"])
     assert torch.equal(loader.maker[0].tokens["input_ids"], batch.tokens["input_ids"])
+
+
+def test_images_are_changed_as_the_seed_says(data):
+    batches = [_begin(data, seed=seed)[1][0] for seed in (0, 0, 1)]
+    assert torch.equal(batches[0].draws, batches[1].draws)
+    assert not (batches[0].draws == batches[2].draws).any()
 
 
 def test_repeats_are_changed_and_first_sights_are_not(data):

@@ -17,7 +17,7 @@ from openmofi.train.data import open_train_data
 from openmofi.train.distributed import World
 from openmofi.train.loop import _make_loader, make_model
 from openmofi.train.reinforce import reinforce
-from openmofi.train.teacher import Teacher, check_teachers, teacher_draws
+from openmofi.train.teacher import IMAGES, TEXTS, Teacher, check_teachers, teacher_draws
 from openmofi.train.texts import TextMix
 from selected import losses, tiny, write_selected
 
@@ -85,6 +85,25 @@ def test_vectors_of_texts_are_the_teachers(teach, data, models):
     drawn = TextMix(images, ("caption", "name", "description")).texts(kinds, rows, targets)
     np.testing.assert_allclose(found, model.encode_texts(drawn), atol=1e-3)
     assert drawn[2].startswith(("Red Apple: a round", "Green Apple", "Lime: a small"))
+
+
+def test_every_augmentation_of_every_image_has_numbers_of_its_own():
+    rows, numbers = np.divmod(np.arange(12), 3)
+    draws = teacher_draws(rows, numbers, augmentations=3, seed=1)
+    assert len(np.unique(draws, axis=0)) == 12
+
+
+def test_vectors_are_found_by_image_number_and_kind_of_text(teach, data):
+    out = teach().out
+    for place, name in enumerate((IMAGES, *TEXTS)):
+        stored = np.load(out / f"{name}.npy")
+        stored[..., 0] = np.arange(stored[..., 0].size).reshape(stored.shape[:-1]) + 100 * place
+        np.save(out / f"{name}.npy", stored)
+    teacher = Teacher(out)
+    rows, numbers, targets = np.array([9, 8, 7]), np.array([0, 2, 1]), np.array([0, 1, 2])
+    images, texts = teacher.vectors(rows, numbers, np.array([0, 1, 2]), targets)
+    assert images[:, 0].tolist() == [27, 26, 22]
+    assert texts[:, 0].tolist() == [109, 201, 302]
 
 
 def test_the_student_is_shown_the_stored_augmentation(teach, data):

@@ -80,8 +80,9 @@ def hit_chances(
     best_Q1 = np.where(right_QN, scores_QN, -np.inf).max(1, keepdims=True)
     greater_Q1, tied_QN = (scores_QN > best_Q1).sum(1, keepdims=True), scores_QN == best_Q1
     tied_Q1, wrong_Q1 = tied_QN.sum(1, keepdims=True), (tied_QN & ~right_QN).sum(1, keepdims=True)
-    drawn = np.arange(max(at))  # without replacement, from those that tie with the best right one
-    missed_Qk = np.maximum(wrong_Q1 - drawn, 0) / np.maximum(tied_Q1 - drawn, 1)
+    # Drawn without replacement from those that tie with the best right one; 0 stays 0.
+    drawn = np.arange(max(at))
+    missed_Qk = (wrong_Q1 - drawn) / np.maximum(tied_Q1 - drawn, 1)
     missed_Qk = np.cumprod(np.concatenate([np.ones_like(best_Q1, float), missed_Qk], 1), axis=1)
     places_QK = np.clip(np.asarray(at) - greater_Q1, 0, tied_Q1)
     return 1 - np.take_along_axis(missed_Qk, places_QK, 1)
