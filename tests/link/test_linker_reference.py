@@ -177,6 +177,7 @@ def key_of(name: str) -> str:
 
 @settings(max_examples=1000, deadline=None)
 @example(captions=[".x."], max_words=1)
+@example(captions=["who's+", "who's++ x", "who's&b", "who's$a"], max_words=4)
 @given(captions=CAPTIONS | st.lists(st.text(), max_size=3), max_words=st.integers(1, 12))
 def test_the_linker_equals_a_slow_one(kb, captions, max_words):
     limits = LinkSettings(max_words=max_words)

@@ -171,6 +171,7 @@ def _scan(text, abbreviations, buffer, at, table, number):
     first_token = number
     barrier, in_word, after_character = True, False, False
     begin, p = 0, _PAD  # `begin` of the open token
+    possessive_end = -1
     while p <= size:  # one further than the text: the padding closes the last token
         # The middle of a plain word, by far the most of a caption.
         while in_word and not after_character and LETTER <= cl[p] <= DIGIT and ch[p] < 0x80:
@@ -179,7 +180,9 @@ def _scan(text, abbreviations, buffer, at, table, number):
         kept = _is_plain(cl[p]) or (cl[p] >= APOSTROPHE and _joins(p, ch, cl))
         possessive = kept and cl[p] == APOSTROPHE
         glued = in_word and not possessive and cl[p] != CHARACTER
-        glued = glued and (not after_character or cl[p] == MARK)
+        glued = glued and (not after_character or cl[p] == MARK) and p != possessive_end
+        if possessive:
+            possessive_end = p + 2  # 's is a token of its own, whatever sign follows
         if in_word and not (kept and glued):
             buffer[at] = 32
             _close(begin, p - 1, text, table[number], at)
