@@ -96,7 +96,7 @@ def shop(tmp_path_factory, shared):
     """The folder after all stages, and the truth."""
     folder = tmp_path_factory.mktemp("shop")
     truth = _write_shop(shared / "grocery", folder)
-    # An encoder that learnt less tells hardly anything of what is shown, and select keeps as little.
+    # An encoder that learnt less hardly tells what is shown, and select keeps as little.
     boot = TRAIN.format(text="[caption]", supervised=0, steps=300, batch_size=64)
     (folder / "boot.yaml").write_text(boot)
     names = "[name, description]"
