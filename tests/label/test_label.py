@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import fruit
 from conftest import write_tar
@@ -19,6 +20,7 @@ from openmofi.config import LabelSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label import label
+from openmofi.label.encoder import cores
 from openmofi.model import load_model
 from openmofi.schema import LABELS
 from openmofi.shards import commits, committed_files
@@ -121,6 +123,17 @@ app(line.split(), result_action="return_value")
 assert not {{"torch", "transformers"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)
+
+
+def test_several_workers_leave_this_process_its_threads(tmp_path, pairs, kb, nano_dir):
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores() + 1)
+    try:
+        settings = replace(SETTINGS, workers=2)
+        label(pairs, kb=kb, model=str(nano_dir), out=tmp_path / "o", settings=settings)
+        assert torch.get_num_threads() == cores() + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_embeddings_lie_beside_the_rows(i2e):

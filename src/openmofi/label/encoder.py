@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,8 +55,9 @@ def load_encoder(model: str, *, device: str, precision: str, number: int, worker
     gpus = torch.cuda.device_count()
     if device in ("auto", "cuda") and gpus > 1:
         device = f"cuda:{number % gpus}"
-    if workers > 1:
-        torch.set_num_threads(max(1, cores() // workers))  # or they would fight for the cores
+    if workers > 1 and multiprocessing.parent_process() is not None:
+        # Or they would fight for the cores; the process that started them keeps its own.
+        torch.set_num_threads(max(1, cores() // workers))
     return load_model(model, device=device, precision=precision)
 
 
