@@ -69,7 +69,7 @@ class Size:
 SIZES: dict[SizeName, Size] = {
     "small": Size(RECIPES, 200, 32, min_images=2, background=64, false_label_rate=0.2),
     "short": Size(
-        ("clip", "multitask"), 350, 128, min_images=5, background=512, false_label_rate=0.03
+        ("clip", "multitask"), 320, 128, min_images=5, background=512, false_label_rate=0.03
     ),
     "full": Size(RECIPES, 700, 128, min_images=5, background=512, false_label_rate=0.03),
 }
