@@ -24,7 +24,7 @@ from openmofi.config import (
     SelectSettings,
     TrainSettings,
 )
-from openmofi.demo.world import SizeName, check_seed, draw_world
+from openmofi.demo.world import PHOTO_SIZE, SizeName, check_seed, draw_world
 from openmofi.embed import embed
 from openmofi.errors import MismatchError, OpenMOFIError
 from openmofi.evaluate import evaluate
@@ -64,10 +64,14 @@ class Size:
     background: int
     false_label_rate: float
     """Asked of every selection; a small world teaches too little for a strict one."""
+    image_size: int = PHOTO_SIZE
+    """Pixels per side that the encoders see."""
 
 
 SIZES: dict[SizeName, Size] = {
-    "small": Size(RECIPES, 200, 32, min_images=2, background=64, false_label_rate=0.2),
+    "small": Size(
+        RECIPES, 200, 32, min_images=2, background=64, false_label_rate=0.2, image_size=32
+    ),
     "short": Size(
         ("clip", "multitask"), 320, 128, min_images=5, background=512, false_label_rate=0.03
     ),
@@ -130,7 +134,11 @@ class Story:
         with as_file(files("openmofi.demo") / "recipes" / f"{recipe}.yaml") as path:
             settings = read_recipe(path)
         return replace(
-            settings, steps=self.size.steps, batch_size=self.size.batch_size, seed=self.seed
+            settings,
+            model=replace(settings.model, image_size=self.size.image_size),
+            steps=self.size.steps,
+            batch_size=self.size.batch_size,
+            seed=self.seed,
         )
 
     def _label(self) -> None:
