@@ -43,6 +43,7 @@ def make_run(given: argparse.Namespace, *, supervised: bool) -> Run:
 
     class Tokenizer:
         model_max_length = CONTEXT_LENGTHS[given.preset]
+        pad_token_id = VOCABULARY.pad
 
     model = MofiModel(network, Tokenizer(), Transform(size), given.device)
     changes = {
