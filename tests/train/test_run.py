@@ -46,20 +46,31 @@ def _state(run):
     return {n: p.detach().clone() for n, p in names.items() if not n.endswith("k_proj.bias")}
 
 
+def _with_head(run):
+    return _state(run) | {"head": run.head.rows_ND.detach().clone()}
+
+
+def _assert_same_way(one, other, start, tolerance=1e-3):
+    """Two states moved from the start alike. Adam magnifies the rounding of single weights."""
+    for name, weight in one.items():
+        moved = (weight - start[name]).norm()
+        assert moved > 0, name
+        assert (weight - other[name]).norm() <= tolerance * moved, name
+
+
 @pytest.mark.parametrize("image_text", ["infonce", "siglip"])
 @pytest.mark.parametrize("micro", [1, 3])
 def test_micro_batches_learn_what_the_whole_batch_learns(data, tmp_path, micro, image_text):
     more = _clip(tmp_path) | {"loss": {"image_text": image_text}}
     whole, batches = _begin(data, **more)
     pieces, _ = _begin(data, micro_batch_size=micro, **more)
+    start = _with_head(whole)
     for batch in batches:
         one, other = whole.train_step(batch), pieces.train_step(batch)
         assert {n: v.item() for n, v in one.items()} == pytest.approx(
             {n: v.item() for n, v in other.items()}, rel=1e-5, abs=1e-5
         )
-    for name, weight in _state(whole).items():
-        torch.testing.assert_close(_state(pieces)[name], weight, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(pieces.head.rows_ND, whole.head.rows_ND, rtol=1e-5, atol=1e-6)
+    _assert_same_way(_with_head(whole), _with_head(pieces), start)
 
 
 def test_micro_batches_move_the_statistics_of_batch_norm_once(data):

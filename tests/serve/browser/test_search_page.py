@@ -130,6 +130,22 @@ def test_a_term_turns_negative_and_changes_weight(page):
     expect(page).to_have_url(re.compile(r"entity=-0\.5\*lime$"))
 
 
+def test_an_answer_that_comes_while_a_weight_is_typed_takes_nothing_away(page):
+    answers = []
+    page.goto("/?like=0&entity=lime")
+    page.route("**/api/search*", lambda route: answers.append(route))
+    page.get_by_role("button", name="Away from Lime").click()
+    expect(page).to_have_url(re.compile(r"entity=-1\*lime$"))
+    page.get_by_label(re.compile("^Weight of .*lime", re.IGNORECASE)).focus()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("0.")
+    answers.pop().continue_()
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    page.keyboard.type("5")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"entity=-0\.5\*lime$"))
+
+
 def test_similar_images_are_one_key_away(page):
     page.goto("/")
     page.locator(".tile .picture").first.focus()

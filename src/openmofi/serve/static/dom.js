@@ -35,7 +35,8 @@ export function fill(node, ...children) {
 
 /**
  * Fills a node anew; the focus stays on what has the same data-key, with what was being typed
- * there, or goes to the first link, or to the search box.
+ * there, or goes to the first link, or to the search box. A field where nothing was typed yet is
+ * selected: what is typed next takes the place of its value.
  */
 export function refill(node, ...children) {
   const focused = document.activeElement;
@@ -44,9 +45,19 @@ export function refill(node, ...children) {
   if (!inside) return node;
   const all = [...node.querySelectorAll("a, button, input, summary")];
   const same = all.find((other) => other.dataset.key && other.dataset.key === focused.dataset.key);
-  if (same?.matches("input") && focused.value !== focused.defaultValue) same.value = focused.value;
+  const typed = same?.matches("input") && focused.value !== focused.defaultValue;
+  if (typed) same.value = focused.value;
   (same ?? all[0] ?? document.getElementById("box"))?.focus({ preventScroll: true });
+  if (same?.matches("input") && !typed) same.select();
   return node;
+}
+
+/** Acts now, or, if somebody types in a field of the node («0.» has no value), once they left it. */
+export function whenNotTyping(node, action) {
+  const focused = document.activeElement;
+  const typing = node.contains(focused) && focused.matches("input");
+  if (!typing) action();
+  else focused.addEventListener("blur", () => setTimeout(action), { once: true });
 }
 
 function setStyle(node, style) {

@@ -1,5 +1,5 @@
 import { getInfo, post } from "../api.js";
-import { h, fill, latest, refill } from "../dom.js";
+import { h, fill, latest, refill, whenNotTyping } from "../dom.js";
 import { images, score, things } from "../format.js";
 import { learn } from "../names.js";
 import { go } from "../router.js";
@@ -68,10 +68,14 @@ function begin(parts, state) {
   outcome.setAttribute("aria-busy", "true");
 }
 
-function show({ chips, title, about, head, live, outcome, facets, results }, state, answer, info) {
+function show(parts, state, answer, info) {
+  const { chips, title, about, head, live, outcome, facets, results } = parts;
   learn(answer.facets.entities);
   learn(answer.facets.types);
-  refill(chips, termChips(state, answer.terms), filterChips(state, { ask: true }));
+  whenNotTyping(chips, () => {
+    if (parts.state !== state) return;
+    refill(chips, termChips(state, answer.terms), filterChips(state, { ask: true }));
+  });
   facets.update(state, answer.facets);
   results.set(answer);
   const content = answer.hits.length ? results.node : nothing(state, info);
