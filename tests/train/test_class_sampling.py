@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from openmofi.config import HeadSettings
 from openmofi.errors import SettingsError
 from openmofi.random_keys import mix_integers
+from openmofi.train import class_sampling
 from openmofi.train.class_sampling import (
     ClassSampler,
     keyed_permutation,
@@ -32,6 +33,15 @@ def _sampler(kind, num_classes=200, num_sampled=30, seed=0):
 def test_every_key_permutes_any_number_of_classes(total, key):
     places = keyed_permutation(torch.arange(total), total, key)
     assert sorted(places.tolist()) == list(range(total))
+
+
+def test_every_place_is_as_likely_however_few_the_rounds(monkeypatch):
+    monkeypatch.setattr(class_sampling, "_ROUNDS", 0)
+    first = torch.tensor([0])
+    keys = [mix_integers(1, k) for k in range(1000)]
+    places = torch.cat([keyed_permutation(first, 4096, key) for key in keys])
+    quarters = torch.bincount(places // 1024, minlength=4)
+    assert ((quarters - 250).abs() < 70).all()  # five standard deviations
 
 
 def test_a_permutation_puts_every_class_everywhere_alike():
