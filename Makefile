@@ -13,6 +13,8 @@ RUN_STAMP := $(VENV)/.installed-to-run
 # More threads than cores make small networks many times slower.
 export OMP_NUM_THREADS ?= 2
 TEST_THREADS := OMP_NUM_THREADS=1
+# A file's tests in one process, for they share what is slow to make; in the order of conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo story test quick browser check format clean clean-cache
 
@@ -23,10 +25,10 @@ story: $(RUN_STAMP)
 	$(BIN)/openmofi demo --out story --size full
 
 test: $(STAMP)
-	$(TEST_THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(TEST_THREADS) $(BIN)/python -m pytest $(TWO) --durations 20
 
 quick: $(STAMP)
-	$(TEST_THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/serve/browser
+	$(TEST_THREADS) $(BIN)/python -m pytest $(TWO) -m "not slow" --ignore tests/serve/browser
 
 browser:
 	command -v chromium || command -v chromium-browser || command -v google-chrome \

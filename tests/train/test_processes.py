@@ -1,7 +1,6 @@
 """Several processes must do what one does: losses, batch norm, whole runs, checkpoints."""
 
 import json
-import os
 import shutil
 import warnings
 
@@ -18,6 +17,8 @@ from openmofi.train.checkpoints import Checkpoints
 from openmofi.train.distributed import World, join_world, share_batch_norm
 from openmofi.train.losses import distillation, info_nce, siglip
 from selected import in_processes, losses, tiny, train_in, write_selected
+
+pytestmark = pytest.mark.slow
 
 _PAIRS, _DIM = 8, 6
 
@@ -87,16 +88,16 @@ def _work(folder):
             world.share(9)
 
 
-def _run(folder, name, parallel, steps, resume=False):
+def _run(folder, name, parallel, resume=False):
     settings = _settings(folder, parallel=parallel, checkpoint_every=3)
-    out = folder / name
-    if steps < settings.steps:  # as if it had been stopped there
-        train_in(settings, folder / "select", out)
-        if int(os.environ.get("RANK", "0")) == 0:
-            (out / "checkpoints/latest").write_text(f"step-{steps}\n")
-            shutil.rmtree(out / "model")
-    else:
-        train_in(settings, folder / "select", out, resume)
+    train_in(settings, folder / "select", folder / name, resume)
+
+
+def _as_if_stopped(folder, name, copy):
+    """Copies a run as if it had been stopped after its third step."""
+    shutil.copytree(folder / name, folder / copy)
+    (folder / copy / "checkpoints/latest").write_text("step-3\n")
+    shutil.rmtree(folder / copy / "model")
 
 
 def _settings(folder, **changes):
@@ -127,18 +128,18 @@ def _disk_full_in_one(folder):
 
 
 def _all_runs(folder):
-    _run(folder, "ddp", "ddp", 6)
-    _run(folder, "fsdp", "fsdp", 6)
+    _run(folder, "ddp", "ddp")
+    _run(folder, "fsdp", "fsdp")
     for name in ("ddp", "fsdp"):
         settings = _settings(folder, parallel=name, micro_batch_size=3)
         train_in(settings, folder / "select", folder / f"{name} in parts")
     _disk_full_in_one(folder)
     train_in(_nano(), folder / "select", folder / "nano")
-    _run(folder, "mixed", "fsdp", 3)
     for name in ("ddp", "fsdp"):
-        _run(folder, f"{name} again", name, 3)
+        if dist.get_rank() == 0:
+            _as_if_stopped(folder, name, f"{name} again")
         dist.barrier()
-        _run(folder, f"{name} again", name, 6, resume=True)
+        _run(folder, f"{name} again", name, resume=True)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     write_model(folder / "init", "clip")
     write_selected(folder, second=2)
-    _run(folder, "one", "ddp", 6)
+    _run(folder, "one", "ddp")
     in_processes(2, _work, folder)
     in_processes(2, _all_runs, folder)
     return folder
@@ -236,14 +237,13 @@ def test_two_processes_that_go_on_end_in_the_same_bits(folder, name):
 
 
 def test_a_run_of_two_processes_goes_on_in_one_and_in_two_again(folder):
-    _run(folder, "mixed", "ddp", 6, resume=True)
-    _assert_same_run(folder / "one", folder / "mixed")
-    (folder / "one/checkpoints/latest").write_text("step-3\n")
-    shutil.rmtree(folder / "one/model")
-    before = losses(folder / "one")
-    in_processes(2, _run, folder, "one", "ddp", 6, True)
-    _assert_same_run(folder / "ddp", folder / "one")
-    assert losses(folder / "one") == pytest.approx(before, abs=2e-5)
+    _as_if_stopped(folder, "fsdp", "two, then one")
+    _run(folder, "two, then one", "ddp", resume=True)
+    _assert_same_run(folder / "one", folder / "two, then one")
+    _as_if_stopped(folder, "one", "one, then two")
+    in_processes(2, _run, folder, "one, then two", "ddp", True)
+    _assert_same_run(folder / "ddp", folder / "one, then two")
+    assert losses(folder / "one, then two") == pytest.approx(losses(folder / "one"), abs=2e-5)
 
 
 def test_one_process_needs_no_group():
