@@ -72,7 +72,7 @@ def test_colours_change_as_the_numbers_say(strength):
         mean = image.mean().item()
         for row, column in ((0, 0), (3, 9), (15, 2)):
             pixel = image[row, column].tolist()
-            expected = torch.tensor(_slow_colour(mean, pixel, strength, numbers[5:]))
+            expected = torch.tensor(_slow_colour(mean, pixel, strength, numbers[5:])).float()
             torch.testing.assert_close(changed[row, column].float(), expected, atol=0.6, rtol=0)
 
 

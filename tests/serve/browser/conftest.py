@@ -82,7 +82,7 @@ class Complaints(list):
     def _hear(self, message) -> None:
         refused = message.text.startswith(_REFUSALS)
         if message.type in ("error", "warning") and (self.refusals or not refused):
-            self.append(message.text)
+            self.append(f"{message.text} {message.location['url']}")
 
 
 @pytest.fixture
