@@ -20,6 +20,7 @@ from openmofi.config import KBSettings
 from openmofi.kb.read.lines import TRAILING, Damage
 from openmofi.kb.read.presets import refusal_by_sites, refusal_by_types, wikipedias
 from openmofi.kb.read.records import EntityRecord, Rejection, beginning
+from openmofi.kb.titles import plain_title
 
 
 class _Term(msgspec.Struct, gc=False):
@@ -202,7 +203,7 @@ class LineDecoder:
         # The first spelling wins; a label outranks an alias, whatever the language.
         labels = self._by_language(item.labels)
         names = {term.value: (language, "label") for language, term in labels if term.value}
-        title = enwiki.split(" (")[0]
+        title = plain_title(enwiki)
         if title and "en" in self._languages:
             names.setdefault(title, ("en", "title"))
         for language, aliases in self._by_language(item.aliases):
