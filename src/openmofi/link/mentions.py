@@ -85,7 +85,8 @@ def find_mentions(
         tokens.end,
         tokens.char_start,
         tokens.char_end,
-        tokens.barrier,
+        tokens.inside,
+        tokens.unfinished,
         tokens.is_character,
         tokens.row_start,
         hasher.powers(_longest_row(tokens)),
@@ -152,8 +153,8 @@ def _longest_row(tokens: Tokens) -> int:
 
 @compiled
 def _find_mentions(
-    buffer, start, end, char_start, char_end, barrier, is_character, row_start, powers, arrays,
-    stopped, limits,
+    buffer, start, end, char_start, char_end, inside, unfinished, is_character, row_start, powers,
+    arrays, stopped, limits,
 ):  # fmt: skip
     """Returns row, first token, last token and key of every mention."""
     max_words, min_chars, overlapping = limits
@@ -169,19 +170,20 @@ def _find_mentions(
             lengths = np.empty(2 * (high - low), np.int64)
         origin = start[low]
         _sum(buffer, origin, end[high - 1], powers[0], sums)
-        _possible_lengths(low, high, start, end, barrier, sums, powers[1], arrays, lengths)
+        _possible_lengths(low, high, start, end, sums, powers[1], arrays, lengths)
         token = low
         while token < high:
             longest = max_words
             if is_character[token]:
                 longest *= _CHARACTERS_PER_WORD
             step = 1
-            for n in range(_room(token, high, longest, lengths[token - low], barrier), 0, -1):
+            room = 0 if inside[token] else _room(token, high, longest, lengths[token - low])
+            for n in range(room, 0, -1):
                 if not (lengths[token - low] >> min(n - 1, LENGTH_BITS - 1)) & 1:
                     continue
                 last = token + n - 1
                 key = find(_hash(start[token], end[last], origin, sums, powers[1]), arrays)
-                if key < 0 or char_end[last] - char_start[token] < min_chars:
+                if key < 0 or unfinished[last] or char_end[last] - char_start[token] < min_chars:
                     continue
                 if n == 1 and (
                     _is_number(buffer, start[token], end[token]) or _contains(stopped, key)
@@ -200,7 +202,7 @@ def _find_mentions(
 
 
 @compiled
-def _possible_lengths(low, high, start, end, barrier, sums, backward, arrays, lengths):
+def _possible_lengths(low, high, start, end, sums, backward, arrays, lengths):
     """Writes which lengths names may have that begin with each token of a caption.
 
     In loops of their own, the loads do not wait for each other: most of them miss the caches.
@@ -212,8 +214,7 @@ def _possible_lengths(low, high, start, end, barrier, sums, backward, arrays, le
     for token in range(low, high - 1):
         if lengths[token - low] > 1:
             hash_ = _hash(start[token], end[token + 1], origin, sums, backward)
-            mask = 0 if barrier[token + 1] else lengths_after_two(hash_, arrays)
-            lengths[token - low] &= mask | 1
+            lengths[token - low] &= lengths_after_two(hash_, arrays) | 1
     lengths[high - 1 - low] &= 1
 
 
@@ -234,17 +235,14 @@ def _sum(buffer, begin, stop, forward, sums):
 
 
 @compiled
-def _room(token, high, longest, lengths, barrier):
+def _room(token, high, longest, lengths):
     """Returns how many tokens a name may have that begins here."""
     known = 0
     while lengths >> known:
         known += 1
     if known < LENGTH_BITS:  # else the longest is unknown
         longest = min(longest, known)
-    room = 1 if known else 0
-    while 0 < room < longest and token + room < high and not barrier[token + room]:
-        room += 1
-    return room
+    return min(longest, high - token) if known else 0
 
 
 @compiled
