@@ -109,6 +109,8 @@ def run_linker(
                 offered[at + row, start, end] = candidates
             for (row, start, end), candidates in _grouped(_found(linker, texts, detector)):
                 best = candidates[0]
+                if detector is None and best["score"] < 1 - sum(c["score"] for c in candidates):
+                    continue  # NIL, as Linker.link answers where only the best is asked for
                 predicted[at + row].append(
                     Prediction(start, end, best["id"], len(candidates), best["score"])
                 )

@@ -121,6 +121,11 @@ class KnowledgeBase:
         counted = json.loads(counts.read_text())["fingerprint"] if counts.exists() else ""
         return self.meta["fingerprint"] + counted
 
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages whose names were asked for when it was built."""
+        return self.meta["languages"]
+
     @cached_property
     def index(self) -> NameIndex:
         """The lookup of names."""

@@ -23,6 +23,7 @@ from openmofi.config import KBSettings
 from openmofi.kb.merge.ranking import Ranking
 from openmofi.kb.merge.sorting import Database, TableWriter, whole_groups
 from openmofi.kb.read.parts import KINDS, PartFiles
+from openmofi.kb.spelling import spellings
 from openmofi.kb.text import signed_forms
 from openmofi.schema import NAMES
 
@@ -165,6 +166,7 @@ class _Combiner:
         columns = {
             "key": rows["key"],
             "raw": rows["raw"],
+            "spelling": pa.array(_spelling(table, starts)[kept][order]),
             "language": rows["language"],
             "kind": pa.array(KINDS).take(rows["kind"]),
             "entity": rows["entity"],
@@ -182,6 +184,14 @@ class _Combiner:
         if np.any(p >= 0):
             weight = decided(name, weight, p, num_names)
         return weight
+
+
+def _spelling(table: pa.Table, starts: np.ndarray) -> np.ndarray:
+    """Returns how the names of each entity are written; links count where there is nothing else."""
+    each = spellings(table["raw"])
+    own = np.where(table["kind"].to_numpy() < _ANCHOR, each, 0).astype(np.int8)
+    united = np.bitwise_or.reduceat(own, starts)
+    return np.where(united > 0, united, each[starts]).astype(np.int8)
 
 
 def smoothed(

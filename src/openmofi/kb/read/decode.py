@@ -205,6 +205,9 @@ class LineDecoder:
         names = {term.value: (language, "label") for language, term in labels if term.value}
         title = plain_title(enwiki)
         if title and "en" in self._languages:
+            label = next((term.value for language, term in labels if language == "en"), "")
+            # Wikipedia writes every title with a capital; the label tells whether the name has one.
+            title = title[0].lower() + title[1:] if label[:1].islower() else title
             names.setdefault(title, ("en", "title"))
         for language, aliases in self._by_language(item.aliases):
             for alias in aliases:
