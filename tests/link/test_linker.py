@@ -204,7 +204,7 @@ def test_the_case_of_a_mention_is_compared_with_the_names(kb, caption, agreement
 def test_improbable_mentions_can_be_left_out(kb):
     captions = ["in New York", "he saw the who in Paris"]
     everything = Linker(kb).link(captions, all_candidates=True)
-    kept = Linker(kb, settings=LinkSettings(min_score=0.8)).link(captions, all_candidates=True)
+    kept = Linker(kb, settings=LinkSettings(min_score=0.85)).link(captions, all_candidates=True)
     assert everything["row"].unique().to_pylist() == [0, 1]
     assert kept.equals(everything.slice(0, len(kept)))
     assert kept["row"].unique().to_pylist() == [0]

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from openmofi.config import KBSettings
 from openmofi.kb import KnowledgeBase, build_kb
-from openmofi.link import Linker
+from openmofi.link import Linker, WordEncoder
 from openmofi.link.stopwords import stop_words, words_anywhere
 
 
@@ -77,8 +78,6 @@ def test_a_stop_word_in_capitals_is_what_is_written_so(codes):
 
 def test_spans_that_are_given_may_be_words(codes):
     span = {"row": [0], "start": [0], "end": [2]}
-    import pyarrow as pa
-
     assert codes.link_spans(["et"], pa.table(span))["id"].to_pylist() == ["ET"]
 
 
@@ -130,6 +129,11 @@ def cities(tmp_path_factory) -> Linker:
 )
 def test_case_is_evidence_about_each_candidate(cities, caption, expected):
     assert cities.link([caption])["id"].to_pylist() == expected
+
+
+def test_words_in_common_do_not_make_a_city_of_a_split_log(cities):
+    linker = Linker(cities.kb, encoder=WordEncoder(cities.kb))
+    assert linker.link(["A split log, cork board and mobile phone"]).num_rows == 0
 
 
 @pytest.mark.parametrize(

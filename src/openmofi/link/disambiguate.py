@@ -28,7 +28,7 @@ from openmofi.link.weights import LinkWeights
 
 _ENCODE_BATCH = 256
 _MOST_REMEMBERED = 1 << 15
-_HARDLY_EVER = -4
+HARDLY_EVER = -4
 """Of a single word with a capital, written small by somebody who uses capitals. Of 2,425 such words
 that people linked, 3 were small, of 21,300 others a third: log odds of -5; in tweets, of -1.5."""
 
@@ -147,7 +147,7 @@ def _case_agreement(item, spelling, written, is_small, capitals, num_tokens):
             if is_small[mention] and spelling[c] & SMALL:
                 found[c] = written[mention] == -1
             elif written[mention] == -1:
-                found[c] = _HARDLY_EVER if num_tokens[mention] == 1 else -1
+                found[c] = HARDLY_EVER if num_tokens[mention] == 1 else -1
             elif is_small[mention] and all_spellings & SMALL:
                 found[c] = -1
             elif written[mention] == 1:

@@ -17,6 +17,7 @@ from openmofi.kb.strings import slices, string_buffers
 from openmofi.kb.text import Captions, as_text, tokenise
 from openmofi.link.detectors import MentionDetector, combine
 from openmofi.link.disambiguate import (
+    HARDLY_EVER,
     TextComparison,
     TextEncoder,
     case_agreement,
@@ -86,7 +87,8 @@ class Linker:
         Args:
             captions: texts, best an Arrow array; None and "" have no mentions.
             all_candidates: return every candidate of every mention. Otherwise the best of each,
-                and no mention that more likely means nothing (NIL) than this.
+                and no mention that more likely means nothing (NIL) than this, or that is written
+                as this hardly ever is.
 
         Returns:
             `schema.CANDIDATES`, in order of caption, start and rank; terms that were not computed
@@ -199,7 +201,7 @@ class Linker:
             logits(evidence, self.weights), candidates.rank, self.weights.nil
         )
         # Mentions keep their places and numbers of candidates: `item` and `rank` stay as they are.
-        kept = self._kept(found, score[order], all_candidates)
+        kept = self._kept(found, score[order], terms["case"][order], all_candidates)
         chosen = order[kept]
         columns = {
             **{name: term[chosen] for name, term in terms.items()},
@@ -210,7 +212,9 @@ class Linker:
         item, entity = candidates.item[kept], candidates.entity[chosen]
         return self._batch(offset, mentions, item, entity, columns)
 
-    def _kept(self, found: _Found, score: np.ndarray, all_candidates: bool) -> np.ndarray:
+    def _kept(
+        self, found: _Found, score: np.ndarray, case: np.ndarray, all_candidates: bool
+    ) -> np.ndarray:
         """Returns which rows to return, of the candidates in their final order."""
         begin = np.flatnonzero(found.candidates.rank == 0)
         if not len(begin):
@@ -218,6 +222,7 @@ class Linker:
         least = np.full(len(begin), self.settings.min_score)
         if not (all_candidates or found.are_given):
             least = np.maximum(least, 1 - np.add.reduceat(score, begin))
+            least[case[begin] == HARDLY_EVER] = np.inf
         probable = score[begin] >= least
         if not all_candidates:
             return begin[probable]

@@ -290,16 +290,13 @@ def _how_written(case, char_start, char_end, barrier, row_start, row, first, las
     """Returns `written`, `is_small` and `capitals` of `Mentions`."""
     written, capitals = np.zeros(len(row), np.int8), np.zeros(len(row), np.int8)
     is_small = np.zeros(len(row), np.bool_)
-    counted, small, large, with_small = -1, 0, 0, False
+    counted, small, large = -1, 0, 0
     for i in range(len(row)):
         if row[i] != counted:  # how many other words of the caption are written small, large
-            counted, small, large, with_small = row[i], 0, 0, False
+            counted, small, large = row[i], 0, 0
             for k in range(row_start[counted], row_start[counted + 1]):
                 small += case[k] == LOWERCASE
                 large += case[k] > LOWERCASE
-                # "A" is a capital alone, and says nothing of the others.
-                alone = case[k] == CAPITALISED and char_end[k] - char_start[k] == 1
-                with_small |= case[k] not in (CASELESS, UPPERCASE) and not alone
         inside_small = inside_large = inside_upper = 0
         for k in range(first[i], last[i] + 1):
             inside_small += case[k] == LOWERCASE
@@ -312,5 +309,18 @@ def _how_written(case, char_start, char_end, barrier, row_start, row, first, las
             written[i] = -1
         is_small[i] = inside_small and not inside_large
         if inside_upper and inside_upper == inside_large and not inside_small:
-            capitals[i] = 2 if with_small else 1
+            low, high = row_start[row[i]], row_start[row[i] + 1]
+            has_small = _has_small_letters(case, char_start, char_end, low, high)
+            capitals[i] = 2 if has_small else 1
     return written, is_small, capitals
+
+
+@compiled
+def _has_small_letters(case, char_start, char_end, low, high):
+    """Says whether any token has one, or is a word of which only the first is a capital."""
+    for k in range(low, high):
+        # "A" is a capital alone, and says nothing of the others.
+        alone = case[k] == CAPITALISED and char_end[k] - char_start[k] == 1
+        if case[k] != CASELESS and case[k] != UPPERCASE and not alone:
+            return True
+    return False

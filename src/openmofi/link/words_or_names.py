@@ -37,10 +37,10 @@ class WordsOrNames:
 
     def possible(self, mentions: Mentions, candidates: Candidates) -> np.ndarray:
         """Says which candidates their mentions may mean."""
-        stopped = contains(self.stopped, mentions.key)
         is_upper = candidates.is_upper
-        if not (is_upper.any() or stopped.any()):
+        if not (is_upper.any() or mentions.capitals.any()):  # stop words are found in capitals only
             return np.ones(len(candidates), bool)
+        stopped = contains(self.stopped, mentions.key)
         is_word = stopped | contains(self._words, mentions.key)
         is_short = mentions.end - mentions.start == _LENGTH_OF_CODE
         is_code = (mentions.num_tokens == 1) & (is_short | is_word)
