@@ -41,10 +41,10 @@ from openmofi.evaluate.linking_data import (
     GoldDocument,
     GoldMention,
     LinkingData,
-    plain_title,
     read_linking,
 )
 from openmofi.kb import KnowledgeBase, build_kb
+from openmofi.kb.titles import plain_title
 from openmofi.link import Linker, WordEncoder
 
 

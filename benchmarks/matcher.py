@@ -28,6 +28,7 @@ from openmofi.config import LinkSettings
 from openmofi.kb.hashing import Hasher
 from openmofi.kb.index import NameIndex
 from openmofi.kb.index_builder import IndexBuilder
+from openmofi.kb.spelling import SMALL
 from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import Tokens, tokenise
 from openmofi.link.mentions import Mentions, find_mentions
@@ -109,7 +110,8 @@ def build(words: pa.StringArray, num_names: int, folder: Path, *, keep: bool) ->
         keys = names_of(words, num_names, chunk)
         entity = pa.array(np.arange(row, row + len(keys)), pa.int32())
         weight = pa.array(np.ones(len(keys)), pa.float32())
-        builder.add(pa.table({"key": keys, "raw": keys, "entity": entity, "weight": weight}))
+        small = pa.array(np.full(len(keys), SMALL, np.int8))
+        builder.add(pa.table({"key": keys, "spelling": small, "entity": entity, "weight": weight}))
         row += len(keys)
         kept += keys.to_pylist() if keep else []
     builder.finish()

@@ -30,6 +30,10 @@ NAMES = pa.schema(
     [
         ("key", pa.string()),  # canonical form, see kb/text.py
         ("raw", pa.string()),
+        (
+            "spelling",
+            pa.int8(),
+        ),  # how the entity's names of this key are written, see kb/spelling.py
         ("language", pa.string()),
         ("kind", pa.string()),  # label | title | alias | anchor | override
         ("entity", pa.int32()),  # row in entities.parquet
@@ -53,7 +57,7 @@ CANDIDATES = pa.schema(
         ("coherence", pa.float32()),  # cosine of entity text and the caption's other entities
         ("type", pa.float32()),  # log odds of the entity's types in the data of the weights
         ("linkability", pa.float32()),  # share of the name's uses, in counted captions, as a name
-        ("case", pa.int8()),  # 1: written as this entity's name is, -1: otherwise, 0: no evidence
+        ("case", pa.int8()),  # above 0: written as this entity's names are, below: otherwise
         ("detected", pa.float32()),  # how sure a mention detector is of this span
         ("score", pa.float32()),  # p(entity | mention, caption); the rest to 1 is NIL
     ]

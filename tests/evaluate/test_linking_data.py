@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openmofi.errors import InputError
-from openmofi.evaluate.linking_data import find_span, plain_title, read_linking
+from openmofi.evaluate.linking_data import find_span, read_linking
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "linking"
 
@@ -216,10 +216,6 @@ def test_no_bytes_crash_the_reader(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("any") / "x.jsonl"
     path.write_bytes(json.dumps(MEL_SINGLE).encode() + b"\n" + content)
     assert read_linking(path).documents[0].key == "Q23"
-
-
-def test_plain_titles_lose_their_brackets():
-    assert plain_title("Film (disambiguation) (2) (album)") == "Film (disambiguation) (2)"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent")

@@ -86,7 +86,7 @@ def test_a_folder_that_is_no_knowledge_base_is_explained(tmp_path):
 def test_other_versions_are_refused(kb, tmp_path):
     meta = {**kb.meta, "canonical_version": 0}
     (tmp_path / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(MismatchError, match=r"canonical version 0, this OpenMOFI needs 1"):
+    with pytest.raises(MismatchError, match=r"canonical version 0, this OpenMOFI needs 2"):
         KnowledgeBase.open(tmp_path)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from openmofi.kb.hashing import Hasher, _mix_int
 from openmofi.kb.index import NameIndex, hash_text, lengths_after
 from openmofi.kb.index_builder import HashCollision, IndexBuilder
+from openmofi.kb.spelling import CAPITALS, LARGE, SMALL, spellings
 from openmofi.schema import NAMES
 
 
@@ -21,11 +22,11 @@ def slow_hash(seed: int, data: bytes) -> int:
 def index_of(names: dict[str, list[tuple[int, float]]], folder: Path, size: int = 3) -> NameIndex:
     """Builds an index from batches of `size` rows, as a builder gets them."""
     rows = [
-        {"key": name, "raw": name.title(), "entity": row, "weight": weight}
+        {"key": name, "spelling": LARGE, "entity": row, "weight": weight}
         for name, found in sorted(names.items(), key=lambda item: item[0].encode())
         for row, weight in found
     ]
-    columns = [field for field in NAMES if field.name in ("key", "raw", "entity", "weight")]
+    columns = [field for field in NAMES if field.name in ("key", "spelling", "entity", "weight")]
     builder = IndexBuilder(folder, Hasher(0), num_names=len(names))
     for at in range(0, len(rows), size):
         builder.add(pa.Table.from_pylist(rows[at : at + size], pa.schema(columns)))
@@ -79,20 +80,42 @@ def test_fewer_candidates_share_the_probability(tmp_path):
 
 
 def test_names_without_capitals_are_marked(tmp_path):
-    names = [("turkey", "Turkey", 0), ("turkey", "turkey", 1), ("中", "中", 2)]
+    names = [("turkey", "Turkey", 0), ("turkey", "turkey", 1), ("中", "中", 2), ("us", "US", 3)]
     table = {
         "key": [key for key, _, _ in names],
-        "raw": [raw for _, raw, _ in names],
+        "spelling": spellings(pa.array([raw for _, raw, _ in names])),
         "entity": pa.array([row for _, _, row in names], pa.int32()),
-        "weight": pa.array([1.0, 1.0, 1.0], pa.float32()),
+        "weight": pa.array([1.0] * 4, pa.float32()),
     }
-    builder = IndexBuilder(tmp_path / "index", Hasher(0), num_names=2)
+    builder = IndexBuilder(tmp_path / "index", Hasher(0), num_names=3)
     builder.add(pa.table(table))
     builder.finish()
     index = NameIndex.open(tmp_path / "index")
-    found = index.candidates(index.find(Hasher(0).strings(pa.array(["turkey", "中"]))))
-    assert found.is_lower.tolist() == [False, True, False]
-    assert found.entity.tolist() == [0, 1, 2]
+    found = index.candidates(index.find(Hasher(0).strings(pa.array(["turkey", "中", "us"]))))
+    assert found.is_lower.tolist() == [False, True, False, False]
+    assert found.is_upper.tolist() == [False, False, False, True]
+    assert found.entity.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "spelling"),
+    [
+        *[("turkey", SMALL), ("école", SMALL), ("москва", SMALL)],
+        *[("Turkey", LARGE), ("iPhone", LARGE), ("A", LARGE), ("U2", LARGE), ("東京", LARGE)],
+        *[("US", CAPITALS), ("U.S.", CAPITALS), ("ČSSR", CAPITALS), ("США", CAPITALS)],
+    ],
+)
+def test_names_are_small_large_or_in_capitals(name, spelling):
+    assert spellings(pa.array(["x", name])).tolist() == [SMALL, spelling]
+
+
+def test_some_candidates_are_ranked_anew(tmp_path):
+    index = index_of({"a": [(0, 0.5), (1, 0.3), (2, 0.2)], "b": [(3, 1.0)]}, tmp_path / "index")
+    both = index.candidates(index.find(Hasher(0).strings(pa.array(["a", "b"]))))
+    some = both.only(np.array([False, True, True, False]))
+    assert (some.item.tolist(), some.rank.tolist()) == ([0, 0], [0, 1])
+    assert some.prior.tolist() == pytest.approx([0.6, 0.4])
+    assert len(both.only(np.zeros(4, bool))) == 0
 
 
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 30])
@@ -108,7 +131,7 @@ def test_equal_hashes_are_noticed(tmp_path):
             return np.zeros(len(strings), np.uint64)
 
     builder = IndexBuilder(tmp_path / "index", Same(0), num_names=2)
-    row = {"raw": ["A", "B"], "entity": pa.array([0, 1], pa.int32()), "weight": [1.0, 1.0]}
+    row = {"spelling": [LARGE, LARGE], "entity": pa.array([0, 1], pa.int32()), "weight": [1.0, 1.0]}
     builder.add(pa.table({"key": ["a", "b"], **row}))
     with pytest.raises(HashCollision):
         builder.finish()

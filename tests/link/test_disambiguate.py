@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openmofi.kb.index import Candidates
+from openmofi.kb.spelling import LARGE
 from openmofi.link.disambiguate import coherence, evidence_of, logits, probabilities
 from openmofi.link.mentions import Mentions
 from openmofi.link.weights import load_link_weights
@@ -16,12 +17,12 @@ LOGITS = st.lists(st.lists(st.floats(-20, 20), min_size=1, max_size=30), min_siz
 def candidates_of(sizes: list[int], prior: list[float]) -> Candidates:
     item = np.repeat(np.arange(len(sizes)), sizes)
     rank = np.concatenate([np.arange(size) for size in sizes])
-    return Candidates(item, rank, np.arange(len(item)), np.array(prior), np.zeros(len(item), bool))
+    return Candidates(item, rank, np.arange(len(item)), np.array(prior), np.full(len(item), LARGE))
 
 
 def mentions_of(rows: list[int]) -> Mentions:
     zeros = np.zeros(len(rows), np.int64)
-    return Mentions(np.array(rows), *[zeros] * 7)
+    return Mentions(np.array(rows), *[zeros] * 10)
 
 
 @given(LOGITS, st.floats(-20, 20))

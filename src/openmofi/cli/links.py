@@ -68,7 +68,9 @@ def link(
         print_json(found)
         return
     if not found:
-        print("No name of the knowledge base occurs in this caption.")
+        print("This caption hardly means anything that the knowledge base knows.")
+        if not all_candidates:
+            say_next(f"openmofi link {shlex.quote(text)} --kb {kb} --all-candidates")
         return
     _print_caption(text, found)
     _print_terms(knowledge, found)

@@ -67,6 +67,9 @@ def kb_query(
 ) -> None:
     """List the entities that a name may stand for, most probable first.
 
+    Where no entity has the name, those with a name that begins so or differs by one letter are
+    shown instead, but not in JSON, which answers programs.
+
     Example: openmofi kb query Belgium --kb kb-sample
 
     Parameters
@@ -83,11 +86,13 @@ def kb_query(
     from openmofi.kb import KnowledgeBase
 
     found = KnowledgeBase.open(kb).query(name, limit=limit)
+    are_exact = bool(found) and found[0].match == "exact"
     if as_json:
-        print_json(found)
+        print_json(found if are_exact else [])
         return
+    if not are_exact:
+        print(f"No entity of {kb} is called {name!r}{'; similar names:' if found else '.'}")
     if not found:
-        print(f"No entity of {kb} is called {name!r}.")
         return
     rows = [(c.id, c.label, f"{c.prior:.3f}", c.description) for c in found]
     print_table(("id", "label", "prior", "description"), rows)

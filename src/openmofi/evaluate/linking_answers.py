@@ -17,6 +17,7 @@ from openmofi.evaluate.linking_data import GoldDocument, LinkingData
 from openmofi.evaluate.linking_metrics import Prediction
 from openmofi.kb import KnowledgeBase
 from openmofi.link.detectors import MentionDetector
+from openmofi.link.disambiguate import HARDLY_EVER
 from openmofi.progress import progress
 
 _BATCH = 2048
@@ -109,11 +110,19 @@ def run_linker(
                 offered[at + row, start, end] = candidates
             for (row, start, end), candidates in _grouped(_found(linker, texts, detector)):
                 best = candidates[0]
+                if detector is None and _means_nothing(candidates):
+                    continue
                 predicted[at + row].append(
                     Prediction(start, end, best["id"], len(candidates), best["score"])
                 )
             bar.advance(len(part))
     return offered, predicted
+
+
+def _means_nothing(candidates: list[dict[str, Any]]) -> bool:
+    """Says whether `Linker.link` leaves a mention out where only the best is asked for."""
+    nil = 1 - sum(candidate["score"] for candidate in candidates)
+    return candidates[0]["score"] < nil or candidates[0]["case"] == HARDLY_EVER
 
 
 def _found(linker: Links, texts: list[str], detector: MentionDetector | None) -> pa.Table:
@@ -140,7 +149,7 @@ def _distinct(spans: pa.Table) -> pa.Table:
 def _grouped(table: pa.Table) -> Iterator[tuple[Span, list[dict[str, Any]]]]:
     """Yields every span with its candidates, best first; a null id stands for NIL."""
     order = [(name, "ascending") for name in ("row", "start", "end", "rank")]
-    columns = ["row", "start", "end", "id", "rank", "prior", "score"]
+    columns = ["row", "start", "end", "id", "rank", "prior", "score", "case"]
     groups: Offered = {}
     for line in table.select(columns).sort_by(order).to_pylist():
         groups.setdefault((line["row"], line["start"], line["end"]), []).append(line)

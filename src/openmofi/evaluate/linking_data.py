@@ -21,6 +21,7 @@ import msgspec
 
 from openmofi.errors import InputError
 from openmofi.kb.read.lines import TruncatedFile, read_lines
+from openmofi.kb.titles import plain_title
 
 Format = Literal["melbench", "elevant", "zelda", "oven"]
 
@@ -278,16 +279,6 @@ def _from_zelda(line: _ZeldaLine, key: str, refuse: Refuse) -> GoldDocument:
         else:
             refuse("bad_span")
     return GoldDocument(str(line.id) or key, line.text, tuple(found))
-
-
-def plain_title(title: str) -> str:
-    """Returns a Wikipedia title without what tells it from its namesakes.
-
-    Example:
-        >>> plain_title("Washington_(state)")
-        'Washington'
-    """
-    return re.sub(r" \([^()]*\)$", "", title.replace("_", " "))
 
 
 def _from_oven(line: _OvenLine, key: str, refuse: Refuse) -> GoldDocument | None:

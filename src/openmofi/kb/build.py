@@ -154,7 +154,7 @@ def _build(
     )
     num_nameless = sum(files.done.num_nameless for files in parts)
     _write_json(folder / "card.json", _card(summary, settings, num_nameless))
-    _write_json(folder / "meta.json", _meta(merged))
+    _write_json(folder / "meta.json", _meta(merged, settings.languages))
     return summary
 
 
@@ -192,13 +192,14 @@ def _peak_memory(settings: KBSettings) -> int:
     return unit * (own + largest_worker * num_workers(settings))
 
 
-def _meta(merged: Merged) -> dict[str, Any]:
+def _meta(merged: Merged, languages: Sequence[str]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "canonical_version": CANONICAL_VERSION,
         "hash_version": HASH_VERSION,
         "seed": merged.seed,
+        "languages": list(languages),
         "entities": merged.num_entities,
         "names": merged.num_names,
         "keys": merged.index.num_keys,

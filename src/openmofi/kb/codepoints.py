@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Classes. Words consist of the four that follow SEPARATOR; those from APOSTROPHE on need a look at
-# their neighbours.
-SEPARATOR, LETTER, DIGIT, MARK, CHARACTER, SPACE, NEWLINE = range(7)
-APOSTROPHE, AMPERSAND, DOLLAR, PLUS, DOT, BAR, DASH = range(7, 14)
+# Classes. Words consist of the five that follow SEPARATOR; those from APOSTROPHE on need a look at
+# their neighbours. Letters become PARTICLE by theirs, see particles.py.
+SEPARATOR, LETTER, DIGIT, MARK, CHARACTER, PARTICLE, SPACE, NEWLINE = range(8)
+APOSTROPHE, AMPERSAND, DOLLAR, PLUS, DOT, BAR, DASH = range(8, 15)
 
 # Letters that Unicode does not decompose, but that writers without the key replace.
 _FOLDS = str.maketrans(
@@ -46,8 +46,16 @@ _CHARACTER_RANGES = (
 
 _APOSTROPHES = "'’‘ʼʻ´`′＇"
 _DASHES = "-‐‑‒–−－"
-_BARS = "|¦•—―。｡｜"
+_BARS = {"|": "|¦｜", "•": "•", "-": "—―", ".": "。｡"}
+"""What always separates, by the sign that a shorter form of it has: dashes, full stops."""
 _NEWLINES = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+# What only stretches a word, or fills the place of a letter (Default_Ignorable_Code_Point).
+_WITHOUT_MEANING = (
+    "\u0640\u07fa\u180a"  # tatweel of Arabic, of N'Ko and of Mongolian
+    "\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # fillers of Hangul, vowels inherent in Khmer
+    "\u2065"
+)
+_SELECTOR = ("VARIATION SELECTOR", "MONGOLIAN FREE VARIATION SELECTOR")
 # NFKD would make letters of these (colaTM) or glue words that they separate.
 _PLAIN_SEPARATORS = "™℠\u200b_"
 
@@ -66,7 +74,7 @@ def expand(character: str) -> tuple[str, bytes]:
     for special, folded, kind in (
         (_APOSTROPHES, "'", APOSTROPHE),
         (_DASHES, "-", DASH),
-        (_BARS, "|", BAR),
+        *((signs, folded, BAR) for folded, signs in _BARS.items()),
         (_NEWLINES, "\n", NEWLINE),
         (_PLAIN_SEPARATORS, " ", SEPARATOR),
     ):
@@ -79,10 +87,10 @@ def expand(character: str) -> tuple[str, bytes]:
 
 
 def _is_dropped(c: str) -> bool:
-    if "\u0300" <= c <= "\u036f" or "\ufe00" <= c <= "\ufe0f":
+    if "\u0300" <= c <= "\u036f" or c in _WITHOUT_MEANING:
         return True
     # Format characters (joiners, direction marks, the byte order mark) and keycaps.
-    return unicodedata.category(c) in ("Cf", "Me")
+    return unicodedata.category(c) in ("Cf", "Me") or unicodedata.name(c, "").startswith(_SELECTOR)
 
 
 def _class_of(c: str) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from openmofi.kb.arrays import open_array
 from openmofi.kb.compiled import compiled
 from openmofi.kb.hashing import Hasher
+from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
 
 MAX_CANDIDATES = 30
 """Entities kept per name, most probable first; names.parquet keeps all."""
@@ -26,8 +27,11 @@ MAX_CANDIDATES = 30
 LENGTH_BITS = 16
 LISTED = np.uint32(1 << 31)
 """Set in `value` if a name has several entities."""
-LOWER = np.uint32(1 << 30)
-"""Set beside the row of an entity whose name is written without capitals: turkey, the bird."""
+SPELLING_BITS = np.uint32(3 << 29)
+"""Beside the row of an entity, how its name is written: `LISTED_SPELLINGS[bits >> 29]`."""
+SPELLING_SHIFT = np.uint32(29)
+LISTED_SPELLINGS = np.array([LARGE, CAPITALS, SMALL, SMALL | LARGE], np.int8)
+_ROW = np.uint32((1 << 29) - 1)
 SECOND_BITS = 8
 _LAST_OF_SECOND = 1 << SECOND_BITS
 _ALL_LONGER = (1 << LENGTH_BITS) - _LAST_OF_SECOND
@@ -67,7 +71,7 @@ class NameIndex:
     list_start: np.ndarray
     """uint32: list l has the items list_start[l]:list_start[l+1] of the two arrays below."""
     list_rows: np.ndarray
-    """uint32 row of entities.parquet, perhaps with LOWER, most probable candidate first."""
+    """uint32 row of entities.parquet, with two bits of spelling, most probable candidate first."""
     list_weights: np.ndarray
     """float32 p(entity | name), not normalised."""
 
@@ -109,11 +113,35 @@ class Candidates:
     """Row of entities.parquet."""
     prior: np.ndarray
     """float64 p(entity | name); sums to 1 over a name's candidates."""
-    is_lower: np.ndarray
-    """The entity's name is written without capitals."""
+    spelling: np.ndarray
+    """How the entity's name is written: SMALL, LARGE, CAPITALS of spelling.py, or SMALL | LARGE."""
 
     def __len__(self) -> int:
         return len(self.item)
+
+    @property
+    def is_lower(self) -> np.ndarray:
+        """Whether the entity's name is written without capitals, perhaps among other ways."""
+        return self.spelling & SMALL != 0
+
+    @property
+    def is_upper(self) -> np.ndarray:
+        """Whether the entity's name is written in capitals only."""
+        return self.spelling == CAPITALS
+
+    def only(self, kept: np.ndarray) -> "Candidates":
+        """Returns some of the candidates, ranked anew; `item` keeps its numbers."""
+        item, prior = self.item[kept], self.prior[kept]
+        begin = np.flatnonzero(np.diff(item, prepend=-1))
+        sizes = np.diff(np.append(begin, len(item)))
+        total = np.repeat(np.add.reduceat(prior, begin) if len(begin) else prior, sizes)
+        return Candidates(
+            item=item,
+            rank=np.arange(len(item)) - np.repeat(begin, sizes),
+            entity=self.entity[kept],
+            prior=prior / total,
+            spelling=self.spelling[kept],
+        )
 
 
 def hash_text(hasher: Hasher, text: str) -> np.ndarray:
@@ -164,7 +192,7 @@ def _candidates(keys, arrays, most):
         size += _list_of(key, arrays, most)[1]
     item, rank = np.empty(size, np.int64), np.empty(size, np.int64)
     entity, prior = np.empty(size, np.int64), np.empty(size, np.float64)
-    is_lower = np.empty(size, np.bool_)
+    spelling = np.empty(size, np.int8)
     at = 0
     for i in range(len(keys)):
         begin, count = _list_of(keys[i], arrays, most)
@@ -174,12 +202,13 @@ def _candidates(keys, arrays, most):
             if begin >= 0:
                 row, weight = arrays.list_rows[begin + k], arrays.list_weights[begin + k]
             item[at + k], rank[at + k], prior[at + k] = i, k, weight
-            entity[at + k], is_lower[at + k] = row & (LOWER - 1), row & LOWER != 0
+            entity[at + k] = row & _ROW
+            spelling[at + k] = LISTED_SPELLINGS[(row & SPELLING_BITS) >> SPELLING_SHIFT]
             total += weight
         for k in range(at, at + count):
             prior[k] /= total
         at += count
-    return item, rank, entity, prior, is_lower
+    return item, rank, entity, prior, spelling
 
 
 @compiled

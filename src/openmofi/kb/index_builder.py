@@ -15,7 +15,15 @@ import pyarrow.compute as pc
 
 from openmofi.kb.arrays import one_chunk, raw_to_npy
 from openmofi.kb.hashing import Hasher
-from openmofi.kb.index import LENGTH_BITS, LISTED, LOWER, MAX_CANDIDATES, SECOND_BITS
+from openmofi.kb.index import (
+    LENGTH_BITS,
+    LISTED,
+    LISTED_SPELLINGS,
+    MAX_CANDIDATES,
+    SECOND_BITS,
+    SPELLING_SHIFT,
+)
+from openmofi.kb.spelling import LARGE, SMALL
 
 _NAMES_PER_BUCKET = 8
 _PARTITIONS = 64
@@ -61,7 +69,7 @@ class IndexBuilder:
 
     def add(self, names: pa.Table) -> None:
         """Adds rows of names.parquet in its order: those of one name consecutive, best first."""
-        names = names.select(["key", "raw", "entity", "weight"])
+        names = names.select(["key", "spelling", "entity", "weight"])
         if self._open is not None:
             names = pa.concat_tables([self._open, names])
         if not len(names):
@@ -83,7 +91,7 @@ class IndexBuilder:
         keys = one_chunk(names["key"].take(pa.array(starts[:-1])))
         hashes = self._hasher.strings(keys)
         rows = names["entity"].to_numpy().astype(np.uint32)
-        rows[_is_lower(names["raw"])] |= LOWER
+        rows |= _spelling_bits(names["spelling"].to_numpy())
         self._note_beginnings(keys)
         value = self._values(starts, rows, names["weight"].to_numpy())
         partition = (hashes >> np.uint64(64 - _PARTITION_BITS)).astype(np.int64)
@@ -177,11 +185,12 @@ class IndexBuilder:
         raw_to_npy(self._folder / "value", np.dtype(np.uint32))
 
 
-def _is_lower(raw: pa.ChunkedArray) -> np.ndarray:
-    """Says which names have letters with case, but no capital."""
-    without = pc.equal(raw, pc.utf8_lower(raw))
-    with_case = pc.not_equal(raw, pc.utf8_upper(raw))
-    return pc.and_(without, with_case).to_numpy()
+def _spelling_bits(spelling: np.ndarray) -> np.ndarray:
+    # A name that is in capitals now and then is one with a capital.
+    several = np.array([bits & (SMALL | LARGE) or bits for bits in range(8)], np.int8)
+    bits = np.zeros(8, np.uint32)
+    bits[LISTED_SPELLINGS] = np.arange(len(LISTED_SPELLINGS), dtype=np.uint32) << SPELLING_SHIFT
+    return bits[several[spelling]]
 
 
 def _power_of_two(at_least: int) -> int:

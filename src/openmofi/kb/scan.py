@@ -1,7 +1,8 @@
 """The compiled pass over captions: bytes -> tokens, by the rules that `text.py` states.
 
 In: the UTF-8 bytes of a batch of captions. Out: the canonical bytes of all tokens, and a table of
-where each lies, where it came from and how it was written.
+where each lies, where it came from and how it was written. A barrier leaves its sign before the
+token behind it: "Oak - 45" gives "oak -45 ", in which that token begins at the 4.
 
 `ch`, `cl` and `case` are the folded characters of one caption, their classes and their case; `char`
 and `byte` say where in the caption each came from. Together with the number of characters and the
@@ -23,12 +24,15 @@ from openmofi.kb.codepoints import (
     LOWER,
     MARK,
     NEWLINE,
+    PARTICLE,
     PLUS,
     SPACE,
     UNSEEN,
     UPPER,
 )
 from openmofi.kb.compiled import compiled
+from openmofi.kb.particles import is_hangul, mark_particles
+from openmofi.kb.runs import goes_on
 
 _PAD = 2  # the rules look at most that far to either side
 _REPLACEMENT = 0xFFFD
@@ -37,7 +41,8 @@ _MOST_CHARACTERS_PER_BYTE = 6  # U+FDFA: 3 bytes, 18 characters
 
 # Columns of the table of tokens, and the bits of its last column.
 START, END, CHAR_START, CHAR_END, RAW_START, RAW_END, FLAGS, NUM_COLUMNS = range(8)
-BARRIER, STANDS_ALONE, CASE_SHIFT = 1, 2, 2
+BARRIER, STANDS_ALONE, INSIDE, UNFINISHED = 1, 2, 4, 8
+CASE_SHIFT = 4
 
 
 # How a token is written, judged by its letters with case.
@@ -127,6 +132,7 @@ def _expand(data, at, stop, expansions, ch, cl, case, char, byte):
     width, first, chars, classes, case_of = expansions
     begin = at
     size, number = _PAD, 0
+    korean = False
     while at < stop:
         code, length = np.uint32(data[at]), 1
         if code >= 0x80:
@@ -137,11 +143,14 @@ def _expand(data, at, stop, expansions, ch, cl, case, char, byte):
             ch[size], cl[size], case[size] = chars[k], classes[k], case_of[code]
             char[size], byte[size] = number, at - begin
             size += 1
+        korean |= is_hangul(code)
         number += 1
         at += length
     for k in range(_PAD):
         char[size + k], byte[size + k] = number, stop - begin
     _pad(size, ch, cl)
+    if korean:
+        mark_particles(ch, cl, _PAD, size)
     return size
 
 
@@ -179,11 +188,21 @@ def _scan(text, abbreviations, buffer, at, table, number):
             at, p = at + 1, p + 1
         kept = _is_plain(cl[p]) or (cl[p] >= APOSTROPHE and _joins(p, ch, cl))
         possessive = kept and cl[p] == APOSTROPHE
-        glued = in_word and not possessive and cl[p] != CHARACTER
+        glued = in_word and not possessive and cl[p] != CHARACTER and cl[p] != PARTICLE
         glued = glued and (not after_character or cl[p] == MARK) and p != possessive_end
         if possessive:
             possessive_end = p + 2  # 's is a token of its own, whatever sign follows
+        inside = 0
         if in_word and not (kept and glued):
+            if cl[p] == PARTICLE:
+                inside = INSIDE
+            elif (
+                after_character
+                and cl[p] == CHARACTER
+                and goes_on(ch[begin], ch[p - 1], ch[p], ch[p + 1])
+            ):
+                inside = INSIDE
+                table[number, FLAGS] |= UNFINISHED
             buffer[at] = 32
             _close(begin, p - 1, text, table[number], at)
             at, number, in_word = at + 1, number + 1, False
@@ -191,21 +210,24 @@ def _scan(text, abbreviations, buffer, at, table, number):
             if not in_word:
                 begin, in_word = p, True
                 table[number, START] = at
-                table[number, FLAGS] = barrier * BARRIER + (cl[p] == CHARACTER) * STANDS_ALONE
-                barrier = False
-            after_character = cl[p] == CHARACTER
+                alone = (cl[p] == CHARACTER) * STANDS_ALONE
+                table[number, FLAGS] = barrier * BARRIER + alone + inside
+                barrier = after_character = False
+            after_character = cl[p] == CHARACTER or (after_character and cl[p] == MARK)
             at = _write(buffer, at, ch[p])
         elif _breaks(p, cl):
             initials = number > first_token and cl[p] == DOT
             if not (initials and _is_abbreviation(buffer, table[number - 1], abbreviations)):
                 barrier = True
+                if p < size:  # not in the padding
+                    at = _write(buffer, at, ch[p])
         p += 1
     return number, at
 
 
 @compiled
 def _is_plain(kind):
-    return LETTER <= kind <= CHARACTER
+    return LETTER <= kind <= PARTICLE
 
 
 @compiled
@@ -305,17 +327,24 @@ def _write(buffer, at, code):
 
 
 @compiled
-def join_tokens(buffer, start, end, row_start):
-    """Returns the offsets and bytes of the captions' tokens, joined by one space."""
+def join_tokens(buffer, start, end, row_start, with_barriers):
+    """Returns the offsets and bytes of the captions' tokens, joined by one space.
+
+    With barriers, their signs stand between the space and the token behind them.
+    """
     num_rows = len(row_start) - 1
     offsets = np.zeros(num_rows + 1, np.int64)
     data = np.empty(len(buffer), np.uint8)
     size = 0
     for row in range(num_rows):
         low, high = row_start[row], row_start[row + 1]
-        if low < high:
-            length = end[high - 1] - start[low]
-            data[size : size + length] = buffer[start[low] : end[high - 1]]
-            size += length
+        for token in range(low, high):
+            begin = start[token]
+            if token > low:
+                data[size] = 32
+                size += 1
+                begin = end[token - 1] + 1 if with_barriers else begin
+            data[size : size + end[token] - begin] = buffer[begin : end[token]]
+            size += end[token] - begin
         offsets[row + 1] = size
     return offsets, data[:size]

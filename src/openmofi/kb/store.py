@@ -121,6 +121,11 @@ class KnowledgeBase:
         counted = json.loads(counts.read_text())["fingerprint"] if counts.exists() else ""
         return self.meta["fingerprint"] + counted
 
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages whose names were asked for when it was built."""
+        return self.meta["languages"]
+
     @cached_property
     def index(self) -> NameIndex:
         """The lookup of names."""
@@ -242,7 +247,9 @@ class KnowledgeBase:
         columns = self._entity(row)
         names: dict[str, list[str]] = {}
         for name in self.names.of_entity(row).to_pylist():
-            names.setdefault(name["language"], []).append(name["raw"])
+            of_language = names.setdefault(name["language"], [])
+            if name["raw"] not in of_language:  # one with a barrier has two keys
+                of_language.append(name["raw"])
         return EntityView(row=row, names=names, **columns)
 
     def _entity(self, row: int) -> dict[str, Any]:

@@ -10,8 +10,11 @@ Rules (their reasons: names in captions are written without care, but AT&T is no
     letters (U.S.A., J.R.R.) belong to the word;
   * 's is a token of its own, so that "Turkey's" contains "turkey";
   * every other sign separates words, and a name may span it: "Washington, D.C.";
-  * a Han, Kana, Thai, Lao, Khmer or Burmese character is a token of its own;
-  * names do not span barriers: ". " (not after an abbreviation), "|", " - " and line breaks.
+  * a Han, Kana, Thai, Lao, Khmer or Burmese character is a token of its own, but no name begins or
+    ends inside a word of theirs (runs.py), and a Korean particle is one, too (particles.py);
+  * what only stretches a word or cannot be seen is dropped: tatweel, joiners, soft hyphens;
+  * names do not span barriers, ". " (not after an abbreviation), "|", " - " and line breaks, but
+    where they hold one themselves and the caption writes the same.
 
 A batch of captions is one Arrow array; one compiled pass (numba) reads its bytes and writes tokens.
 """
@@ -30,7 +33,7 @@ from openmofi.kb.codepoints import TABLE
 from openmofi.kb.entities import Expansion, expand_entities
 from openmofi.kb.strings import string_buffers
 
-CANONICAL_VERSION = 1
+CANONICAL_VERSION = 2
 """Stored with every knowledge base; raise it whenever a rule changes."""
 
 Captions = Sequence[str | None] | pa.Array | pa.ChunkedArray
@@ -81,9 +84,11 @@ class Tokens:
     """The tokens of a batch of captions; arrays but `buffer` and `row_start` have one item each."""
 
     buffer: np.ndarray
-    """Canonical UTF-8 bytes: every token is followed by one space."""
+    """Canonical UTF-8 bytes: every token is followed by one space, then by the signs of barriers
+    that follow it in the caption."""
     start: np.ndarray
-    """First byte in the buffer; tokens i to j are the name buffer[start[i]:end[j]]."""
+    """First byte in the buffer; tokens i to j are the name buffer[start[i]:end[j]]. With a barrier
+    among them that is only the name of what is written with the same."""
     end: np.ndarray
     char_start: np.ndarray
     """Code points in the raw caption."""
@@ -92,9 +97,13 @@ class Tokens:
     """Bytes in the data of the raw captions."""
     raw_end: np.ndarray
     barrier: np.ndarray
-    """No name may contain both this token and the one before it."""
+    """Only names that are written with it contain both this token and the one before it."""
     is_character: np.ndarray
     """Token of a script that writes without spaces."""
+    inside: np.ndarray
+    """It goes on with the word before it, as a particle or within a run: no name begins here."""
+    unfinished: np.ndarray
+    """Its word goes on in the next token: no name ends here."""
     case: np.ndarray
     """CASELESS, LOWERCASE, CAPITALISED, UPPERCASE (two letters or more) or MIXED of scan.py."""
     row_start: np.ndarray
@@ -116,8 +125,25 @@ def canonical(name: str) -> str:
 
 def canonical_batch(names: Captions) -> pa.StringArray:
     """Returns the canonical forms of many names (best a few ten thousand at a time)."""
+    return _joined(tokenise(names), with_barriers=False)
+
+
+def signed_forms(names: Captions) -> tuple[np.ndarray, pa.StringArray]:
+    """Returns which names hold a barrier, and their canonical forms with the barriers' signs.
+
+    "Oak chair - 45 cm" gives "oak chair -45 cm". Found under this and its canonical form, a name
+    may be written with its sign or without, but not with another in its place.
+    """
     tokens = tokenise(names)
-    offsets, data = scan.join_tokens(tokens.buffer, tokens.start, tokens.end, tokens.row_start)
+    inner = tokens.barrier.copy()
+    inner[tokens.row_start[:-1][np.diff(tokens.row_start) > 0]] = False
+    number = np.unique(tokens.row[inner])
+    return number, _joined(tokens, with_barriers=True).take(pa.array(number))
+
+
+def _joined(tokens: Tokens, *, with_barriers: bool) -> pa.StringArray:
+    places = tokens.start, tokens.end, tokens.row_start
+    offsets, data = scan.join_tokens(tokens.buffer, *places, with_barriers)
     if offsets[-1] > np.iinfo(np.int32).max:
         raise InputError("A batch of names has more than 2 GB of text; pass fewer at a time.")
     offsets = offsets.astype(np.int32)
@@ -159,6 +185,8 @@ def _tokens(buffer: np.ndarray, table: np.ndarray, row_start: np.ndarray) -> Tok
         raw_end=columns[scan.RAW_END],
         barrier=columns[scan.FLAGS] & scan.BARRIER != 0,
         is_character=columns[scan.FLAGS] & scan.STANDS_ALONE != 0,
+        inside=columns[scan.FLAGS] & scan.INSIDE != 0,
+        unfinished=columns[scan.FLAGS] & scan.UNFINISHED != 0,
         case=(columns[scan.FLAGS] >> scan.CASE_SHIFT).astype(np.uint8),
         row_start=row_start,
     )

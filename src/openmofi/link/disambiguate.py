@@ -8,9 +8,9 @@ with the terms
     coherence    cos(text(entity), the expected text vector of the caption's other mentions)
     type         log odds of the entity's types, from the data the weights were fitted on
     linkability  log odds that the name is used as a name at all, from counted captions
-    case         whether the mention is written as the entity's name is: turkey, Turkey
+    case         whether the mention is written as the entity's names are: turkey, Turkey
     detected     how sure a mention detector is of the span
-The last three are nearly the same for all candidates of a mention and decide about NIL.
+Linkability and detected are nearly the same for all candidates of a mention and decide about NIL.
 
 In: candidates, captions and any text encoder. Out: one array per term, and probabilities.
 """
@@ -22,11 +22,15 @@ import numpy as np
 
 from openmofi.kb.compiled import compiled
 from openmofi.kb.index import Candidates
+from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
 from openmofi.link.mentions import Mentions
 from openmofi.link.weights import LinkWeights
 
 _ENCODE_BATCH = 256
 _MOST_REMEMBERED = 1 << 15
+HARDLY_EVER = -4
+"""Of a single word with a capital, written small by somebody who uses capitals. Of 2,425 such words
+that people linked, 3 were small, of 21,300 others a third: log odds of -5; in tweets, of -1.5."""
 
 
 class TextEncoder(Protocol):
@@ -115,11 +119,50 @@ def _coherence(item, prior, row, vectors):
 
 
 def case_agreement(candidates: Candidates, mentions: Mentions) -> np.ndarray:
-    """Returns 1 where the caption writes a name as the knowledge base does, -1 otherwise.
+    """Returns how well each candidate's name fits the way its mention is written, int8.
 
-    0 where the caption's writing is no evidence: no case, first word of a sentence, all capitals.
+    By the spellings of the candidate's names, for a mention written
+        small by somebody who uses capitals: 1 with a small one; without, -1, or -4 of one word;
+        small in a caption without capitals: 0; but -1 without a small one if another candidate's
+            names have one;
+        with a capital that its place does not ask for: -1 where all are small, 0 where some are,
+            otherwise 1; names in capitals only want capitals, and take them from others;
+    and 0 where the writing is no evidence: no case, first word of a sentence, all capitals. -4 is
+    about the log odds.
     """
-    return mentions.written[candidates.item] * np.where(candidates.is_lower, -1, 1)
+    writing = mentions.written, mentions.is_small, mentions.capitals, mentions.num_tokens
+    return _case_agreement(candidates.item, candidates.spelling, *writing)
+
+
+@compiled
+def _case_agreement(item, spelling, written, is_small, capitals, num_tokens):
+    found = np.zeros(len(item), np.int8)
+    begin = 0
+    while begin < len(item):
+        mention, end, all_spellings = item[begin], begin, 0
+        while end < len(item) and item[end] == mention:
+            all_spellings |= spelling[end]
+            end += 1
+        for c in range(begin, end):
+            if is_small[mention] and spelling[c] & SMALL:
+                found[c] = written[mention] == -1
+            elif written[mention] == -1:
+                found[c] = HARDLY_EVER if num_tokens[mention] == 1 else -1
+            elif is_small[mention] and all_spellings & SMALL:
+                found[c] = -1
+            elif written[mention] == 1:
+                found[c] = _when_large(spelling[c], all_spellings, capitals[mention])
+        begin = end
+    return found
+
+
+@compiled
+def _when_large(spelling, all_spellings, in_capitals):
+    if spelling & SMALL:
+        return 0 if spelling & LARGE else -1
+    if spelling == CAPITALS:
+        return 1 if in_capitals else -1
+    return 0 if in_capitals and all_spellings & CAPITALS else 1
 
 
 def logits(evidence: dict[str, np.ndarray], weights: LinkWeights) -> np.ndarray:

@@ -27,7 +27,8 @@ from openmofi.kb.arrays import open_array
 from openmofi.kb.store import LINKABILITY, KnowledgeBase
 from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import Captions, as_text, tokenise
-from openmofi.link.mentions import Mentions, find_mentions, stop_keys
+from openmofi.link.mentions import Mentions, find_mentions
+from openmofi.link.words_or_names import WordsOrNames
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def count_names(
         settings: limits of mentions, as for linking.
     """
     counts = {name: np.zeros(len(kb.index), np.uint32) for name in ("seen", "large", "small")}
-    stopped, num_captions = stop_keys(kb.index, kb.hasher), 0
+    words, num_captions = WordsOrNames(kb), 0
     for batch in captions:
         texts = as_text(batch)
         found = find_mentions(
@@ -72,11 +73,11 @@ def count_names(
             string_buffers(texts)[1],
             index=kb.index,
             hasher=kb.hasher,
-            stopped=stopped,
+            stopped=words.stopped,
             settings=settings or LinkSettings(),
             overlapping=True,
         )
-        _count(found, counts)
+        _count(found.only(words.may_be_names(found)), counts)
         num_captions += len(batch)
     seen = counts["seen"]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in counts.values())).hexdigest()

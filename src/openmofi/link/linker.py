@@ -4,6 +4,7 @@ In: captions and a knowledge base. Out: a table of `schema.CANDIDATES`.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from openmofi.kb.strings import slices, string_buffers
 from openmofi.kb.text import Captions, as_text, tokenise
 from openmofi.link.detectors import MentionDetector, combine
 from openmofi.link.disambiguate import (
+    HARDLY_EVER,
     TextComparison,
     TextEncoder,
     case_agreement,
@@ -25,13 +27,25 @@ from openmofi.link.disambiguate import (
     probabilities,
 )
 from openmofi.link.linkability import TypeOdds, read_linkability
-from openmofi.link.mentions import Mentions, find_mentions, given_mentions, stop_keys
+from openmofi.link.mentions import Mentions, find_mentions, given_mentions
 from openmofi.link.weights import LinkWeights, load_link_weights
+from openmofi.link.words_or_names import WordsOrNames
 from openmofi.schema import CANDIDATES
 
 # Captions per pass: large enough for array arithmetic, small enough for the processor's caches.
 _BATCH = 4096
-_UNDETECTED = np.zeros(0)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Mentions of a batch of captions and what each may mean."""
+
+    mentions: Mentions
+    candidates: Candidates
+    detected: np.ndarray | None = None
+    """What the detector says of each mention."""
+    are_given: bool = False
+    """Somebody else found the mentions: they mean something, however improbable."""
 
 
 class Linker:
@@ -63,7 +77,7 @@ class Linker:
         self.weights = weights or load_link_weights(self.settings.weights)
         self._texts = TextComparison(encoder, _full_text(kb)) if encoder else None
         self._detector = detector
-        self._stopped = stop_keys(kb.index, kb.hasher)
+        self._words = WordsOrNames(kb)
         self._linkability = read_linkability(kb)
         self._types = TypeOdds(kb, self.weights.types) if self.weights.types else None
 
@@ -72,7 +86,9 @@ class Linker:
 
         Args:
             captions: texts, best an Arrow array; None and "" have no mentions.
-            all_candidates: return every candidate of a mention, not only the best.
+            all_candidates: return every candidate of every mention. Otherwise the best of each,
+                and no mention that more likely means nothing (NIL) than this, or that is written
+                as this hardly ever is.
 
         Returns:
             `schema.CANDIDATES`, in order of caption, start and rank; terms that were not computed
@@ -108,25 +124,40 @@ class Linker:
         batches = []
         for at, piece in _pieces(captions):
             here = slice(*np.searchsorted(rows, [at, at + len(piece)]))
-            mentions = self._given(piece, at, rows[here] - at, starts[here], ends[here])
-            batches.append(self._link_batch(piece, at, (mentions, _UNDETECTED), all_candidates))
+            found = self._given(piece, at, rows[here] - at, starts[here], ends[here])
+            batches.append(self._link_batch(piece, at, found, all_candidates))
         return pa.Table.from_batches(batches, CANDIDATES).combine_chunks()
 
-    def _find(self, captions: pa.LargeStringArray) -> tuple[Mentions, np.ndarray]:
-        """Returns the mentions of captions, and the detector's probability of each."""
+    def _find(self, captions: pa.LargeStringArray) -> _Found:
         mentions = find_mentions(
             tokenise(captions),
             string_buffers(captions)[1],
             index=self.kb.index,
             hasher=self.kb.hasher,
-            stopped=self._stopped,
+            stopped=self._words.stopped,
             settings=self.settings,
         )
+        found = self._without_words(self._offered(mentions))
         if self._detector is None:
-            return mentions, _UNDETECTED
+            return found
+        mentions = found.mentions
         spans = pa.table({name: getattr(mentions, name) for name in ("row", "start", "end")})
         boosted = combine(spans, self._detector.detect(captions.cast(pa.string())), how="boost")
-        return mentions, boosted["detected"].to_numpy()
+        return replace(found, detected=boosted["detected"].to_numpy())
+
+    def _offered(self, mentions: Mentions) -> _Found:
+        return _Found(
+            mentions, self.kb.index.candidates(mentions.key, self.settings.max_candidates)
+        )
+
+    def _without_words(self, found: _Found) -> _Found:
+        """Leaves out what is written as a word, and mentions that mean nothing else."""
+        possible = self._words.possible(found.mentions, found.candidates)
+        if possible.all():
+            return found
+        candidates = found.candidates.only(possible)
+        left, item = np.unique(candidates.item, return_inverse=True)
+        return _Found(found.mentions.only(left), replace(candidates, item=item))
 
     def _given(
         self,
@@ -135,7 +166,7 @@ class Linker:
         row: np.ndarray,
         start: np.ndarray,
         end: np.ndarray,
-    ) -> Mentions:
+    ) -> _Found:
         used, slot = np.unique(row, return_inverse=True)
         texts = [text or "" for text in captions.take(pa.array(used)).to_pylist()]
         spans = list(zip(slot.tolist(), start.tolist(), end.tolist(), strict=True))
@@ -151,26 +182,26 @@ class Linker:
         known = np.flatnonzero(keys >= 0)
         places = row[known], start[known], end[known]
         chosen = surfaces.take(pa.array(known))
-        return given_mentions(places, tokenise(captions), chosen, keys[known])
+        mentions = given_mentions(places, tokenise(captions), chosen, keys[known])
+        return replace(self._offered(mentions), are_given=True)
 
     def _link_batch(
         self,
         captions: pa.LargeStringArray,
         offset: int,
-        found: tuple[Mentions, np.ndarray],
+        found: _Found,
         all_candidates: bool,
     ) -> pa.RecordBatch:
-        mentions, detected = found
-        candidates = self.kb.index.candidates(mentions.key, self.settings.max_candidates)
+        mentions, candidates = found.mentions, found.candidates
         terms = self._terms(captions, mentions, candidates)
-        if len(detected):
-            terms["detected"] = detected[candidates.item]
+        if found.detected is not None:
+            terms["detected"] = found.detected[candidates.item]
         evidence = evidence_of(candidates.rank, candidates.prior, terms)
         score, order = probabilities(
             logits(evidence, self.weights), candidates.rank, self.weights.nil
         )
         # Mentions keep their places and numbers of candidates: `item` and `rank` stay as they are.
-        kept = self._kept(candidates, score[order], all_candidates)
+        kept = self._kept(found, score[order], terms["case"][order], all_candidates)
         chosen = order[kept]
         columns = {
             **{name: term[chosen] for name, term in terms.items()},
@@ -181,14 +212,21 @@ class Linker:
         item, entity = candidates.item[kept], candidates.entity[chosen]
         return self._batch(offset, mentions, item, entity, columns)
 
-    def _kept(self, candidates: Candidates, score: np.ndarray, all_candidates: bool) -> np.ndarray:
+    def _kept(
+        self, found: _Found, score: np.ndarray, case: np.ndarray, all_candidates: bool
+    ) -> np.ndarray:
         """Returns which rows to return, of the candidates in their final order."""
-        best = candidates.rank == 0
-        kept = np.ones_like(best) if all_candidates else best.copy()
-        if self.settings.min_score:
-            probable = score[best] >= self.settings.min_score
-            kept &= np.repeat(probable, np.diff(np.append(np.flatnonzero(best), len(best))))
-        return np.flatnonzero(kept)
+        begin = np.flatnonzero(found.candidates.rank == 0)
+        if not len(begin):
+            return begin
+        least = np.full(len(begin), self.settings.min_score)
+        if not (all_candidates or found.are_given):
+            least = np.maximum(least, 1 - np.add.reduceat(score, begin))
+            least[case[begin] == HARDLY_EVER] = np.inf
+        probable = score[begin] >= least
+        if not all_candidates:
+            return begin[probable]
+        return np.flatnonzero(np.repeat(probable, np.diff(np.append(begin, len(score)))))
 
     def _terms(
         self, captions: pa.LargeStringArray, mentions: Mentions, candidates: Candidates
@@ -196,9 +234,11 @@ class Linker:
         """Returns all terms but the prior that this linker can compute, by candidate."""
         terms = {"case": case_agreement(candidates, mentions)}
         if self._linkability is not None:
-            # What is no name with a capital in the knowledge base either is not judged by it.
+            # What is no name with a capital in the knowledge base either is not judged by it, nor
+            # are capitals by the small letters of another word: US, us.
             of_name = self._linkability.of(mentions.key)[candidates.item]
-            terms["linkability"] = np.where(candidates.is_lower, 0.5, of_name)
+            in_capitals = candidates.is_upper & (mentions.capitals > 0)[candidates.item]
+            terms["linkability"] = np.where(candidates.is_lower | in_capitals, 0.5, of_name)
         if self._types is not None:
             terms["type"] = self._types.of(candidates.entity)
         if self._texts is not None and len(candidates):

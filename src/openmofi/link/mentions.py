@@ -4,7 +4,8 @@ In: tokens of a batch of captions. Out: spans, in order. For labelling they do n
 first and as long as possible: "New York City" hides "New York". For counting all names are found.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +20,9 @@ from openmofi.kb.index import (
     lengths_after,
     lengths_after_two,
 )
-from openmofi.kb.scan import LOWERCASE
+from openmofi.kb.scan import CAPITALISED, CASELESS, LOWERCASE, UPPERCASE
 from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import Tokens
-from openmofi.link.stopwords import STOP_WORDS
 
 # Scripts that make every character a token have about this many of them in a word.
 _CHARACTERS_PER_WORD = 3
@@ -47,15 +47,32 @@ class Mentions:
     written: np.ndarray
     """1: with a capital although its place asks for none; -1: without, by someone who uses them;
     0: neither says anything."""
+    is_small: np.ndarray
+    """Without a capital, whoever wrote it."""
+    capitals: np.ndarray
+    """2: in capitals, in a caption that has small letters, too; 1: in capitals; 0: otherwise."""
+    num_tokens: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row)
 
+    def only(self, kept: np.ndarray) -> "Mentions":
+        """Returns some of the mentions."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Mentions(**{n: a if n == "raw" else a[kept] for n, a in arrays.items()})
 
-def stop_keys(index: NameIndex, hasher: Hasher) -> np.ndarray:
-    """Returns the keys of the names that are single stop words, sorted."""
-    keys = index.find(hasher.strings(pa.array(sorted(STOP_WORDS), pa.string())))
+
+def keys_of(words: Iterable[str], index: NameIndex, hasher: Hasher) -> np.ndarray:
+    """Returns the keys of the names among words in canonical form, sorted."""
+    keys = index.find(hasher.strings(pa.array(sorted(words), pa.string())))
     return np.sort(keys[keys >= 0])
+
+
+def contains(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Says which of some keys are among others, which are sorted."""
+    if not len(keys):
+        return np.zeros(len(wanted), bool)
+    return keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
 
 
 def find_mentions(
@@ -75,7 +92,7 @@ def find_mentions(
         raw: the bytes that `tokens.raw_start` counts.
         index: the names.
         hasher: what hashed the names.
-        stopped: keys that are no mentions, see `stop_keys`.
+        stopped: keys that are no mentions unless written in capitals, see `keys_of`.
         settings: limits on the length of a mention.
         overlapping: find all names, not only the leftmost longest.
     """
@@ -85,8 +102,10 @@ def find_mentions(
         tokens.end,
         tokens.char_start,
         tokens.char_end,
-        tokens.barrier,
+        tokens.inside,
+        tokens.unfinished,
         tokens.is_character,
+        tokens.case,
         tokens.row_start,
         hasher.powers(_longest_row(tokens)),
         index.arrays,
@@ -101,7 +120,7 @@ def find_mentions(
         raw_end=tokens.raw_end[last],
         raw=raw,
         key=key,
-        written=_written(tokens, row, first, last),
+        **_writing(tokens, row, first, last),
     )
 
 
@@ -133,12 +152,21 @@ def given_mentions(
         raw_end=offsets[1:],
         raw=raw,
         key=keys,
-        written=_written(tokens, row, first, last),
+        **_writing(tokens, row, first, last),
     )
 
 
-def _written(tokens: Tokens, row: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    return _how_written(tokens.case, tokens.barrier, tokens.row_start, row, first, last)
+def _writing(
+    tokens: Tokens, row: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> dict[str, np.ndarray]:
+    places = tokens.char_start, tokens.char_end, tokens.barrier, tokens.row_start
+    written, is_small, capitals = _how_written(tokens.case, *places, row, first, last)
+    return {
+        "written": written,
+        "is_small": is_small,
+        "capitals": capitals,
+        "num_tokens": last - first + 1,
+    }
 
 
 def _longest_row(tokens: Tokens) -> int:
@@ -152,8 +180,8 @@ def _longest_row(tokens: Tokens) -> int:
 
 @compiled
 def _find_mentions(
-    buffer, start, end, char_start, char_end, barrier, is_character, row_start, powers, arrays,
-    stopped, limits,
+    buffer, start, end, char_start, char_end, inside, unfinished, is_character, case, row_start,
+    powers, arrays, stopped, limits,
 ):  # fmt: skip
     """Returns row, first token, last token and key of every mention."""
     max_words, min_chars, overlapping = limits
@@ -169,22 +197,24 @@ def _find_mentions(
             lengths = np.empty(2 * (high - low), np.int64)
         origin = start[low]
         _sum(buffer, origin, end[high - 1], powers[0], sums)
-        _possible_lengths(low, high, start, end, barrier, sums, powers[1], arrays, lengths)
+        _possible_lengths(low, high, start, end, sums, powers[1], arrays, lengths)
         token = low
         while token < high:
             longest = max_words
             if is_character[token]:
                 longest *= _CHARACTERS_PER_WORD
             step = 1
-            for n in range(_room(token, high, longest, lengths[token - low], barrier), 0, -1):
+            room = 0 if inside[token] else _room(token, high, longest, lengths[token - low])
+            for n in range(room, 0, -1):
                 if not (lengths[token - low] >> min(n - 1, LENGTH_BITS - 1)) & 1:
                     continue
                 last = token + n - 1
                 key = find(_hash(start[token], end[last], origin, sums, powers[1]), arrays)
-                if key < 0 or char_end[last] - char_start[token] < min_chars:
+                if key < 0 or unfinished[last] or char_end[last] - char_start[token] < min_chars:
                     continue
                 if n == 1 and (
-                    _is_number(buffer, start[token], end[token]) or _contains(stopped, key)
+                    _is_number(buffer, start[token], end[token])
+                    or (case[token] != UPPERCASE and _contains(stopped, key))
                 ):
                     continue
                 if size == len(found):
@@ -200,7 +230,7 @@ def _find_mentions(
 
 
 @compiled
-def _possible_lengths(low, high, start, end, barrier, sums, backward, arrays, lengths):
+def _possible_lengths(low, high, start, end, sums, backward, arrays, lengths):
     """Writes which lengths names may have that begin with each token of a caption.
 
     In loops of their own, the loads do not wait for each other: most of them miss the caches.
@@ -212,8 +242,7 @@ def _possible_lengths(low, high, start, end, barrier, sums, backward, arrays, le
     for token in range(low, high - 1):
         if lengths[token - low] > 1:
             hash_ = _hash(start[token], end[token + 1], origin, sums, backward)
-            mask = 0 if barrier[token + 1] else lengths_after_two(hash_, arrays)
-            lengths[token - low] &= mask | 1
+            lengths[token - low] &= lengths_after_two(hash_, arrays) | 1
     lengths[high - 1 - low] &= 1
 
 
@@ -234,17 +263,14 @@ def _sum(buffer, begin, stop, forward, sums):
 
 
 @compiled
-def _room(token, high, longest, lengths, barrier):
+def _room(token, high, longest, lengths):
     """Returns how many tokens a name may have that begins here."""
     known = 0
     while lengths >> known:
         known += 1
     if known < LENGTH_BITS:  # else the longest is unknown
         longest = min(longest, known)
-    room = 1 if known else 0
-    while 0 < room < longest and token + room < high and not barrier[token + room]:
-        room += 1
-    return room
+    return min(longest, high - token) if known else 0
 
 
 @compiled
@@ -260,9 +286,10 @@ def _contains(items, wanted):
 
 
 @compiled
-def _how_written(case, barrier, row_start, row, first, last):
-    """Returns `Mentions.written`."""
-    written = np.zeros(len(row), np.int8)
+def _how_written(case, char_start, char_end, barrier, row_start, row, first, last):
+    """Returns `written`, `is_small` and `capitals` of `Mentions`."""
+    written, capitals = np.zeros(len(row), np.int8), np.zeros(len(row), np.int8)
+    is_small = np.zeros(len(row), np.bool_)
     counted, small, large = -1, 0, 0
     for i in range(len(row)):
         if row[i] != counted:  # how many other words of the caption are written small, large
@@ -270,13 +297,30 @@ def _how_written(case, barrier, row_start, row, first, last):
             for k in range(row_start[counted], row_start[counted + 1]):
                 small += case[k] == LOWERCASE
                 large += case[k] > LOWERCASE
-        inside_small = inside_large = 0
+        inside_small = inside_large = inside_upper = 0
         for k in range(first[i], last[i] + 1):
             inside_small += case[k] == LOWERCASE
             inside_large += case[k] > LOWERCASE
+            inside_upper += case[k] == UPPERCASE
         outside_small, outside_large = small - inside_small, large - inside_large
         if inside_large and not barrier[first[i]] and outside_small > outside_large:
             written[i] = 1
         elif inside_small and not inside_large and outside_large:
             written[i] = -1
-    return written
+        is_small[i] = inside_small and not inside_large
+        if inside_upper and inside_upper == inside_large and not inside_small:
+            low, high = row_start[row[i]], row_start[row[i] + 1]
+            has_small = _has_small_letters(case, char_start, char_end, low, high)
+            capitals[i] = 2 if has_small else 1
+    return written, is_small, capitals
+
+
+@compiled
+def _has_small_letters(case, char_start, char_end, low, high):
+    """Says whether any token has one, or is a word of which only the first is a capital."""
+    for k in range(low, high):
+        # "A" is a capital alone, and says nothing of the others.
+        alone = case[k] == CAPITALISED and char_end[k] - char_start[k] == 1
+        if case[k] != CASELESS and case[k] != UPPERCASE and not alone:
+            return True
+    return False

@@ -1,8 +1,17 @@
 """Words that are names of something, but in captions hardly ever stand for it.
 
 Someone named a band "The" and a film "If". Single words of these lists are no mentions; longer
-names may contain them: "The Who", "Amazon River".
+names may contain them: "The Who", "Amazon River". In capitals, in a caption that has small letters
+too, they may be a name that is written so: US, WHO, IT.
+
+In: the languages of a knowledge base. Out: words in canonical form.
 """
+
+from collections.abc import Iterable
+from functools import cache
+
+from openmofi.kb.text import canonical_batch
+from openmofi.link.function_words import FUNCTION_WORDS_OF
 
 # English function words and the commonest verb forms, as canonical tokens.
 _FUNCTION_WORDS = """
@@ -34,4 +43,32 @@ screenshot shop shutterstock stock thumbnail twitter vector video wallpaper wall
 www
 """
 
+# Units, ordinals and abbreviations that captions write beside numbers and names.
+_BESIDE_NUMBERS = """
+am ac bc bce ce cl cm cc dl fl ft gb ha hp hz ii iii in iv jr kb kg km kw lb lbs mb mg ml mm mph nd
+nr oz pc pcs pm pt px qt rd sq sr st tb th vi vs xi xl yd yr
+"""
+
 STOP_WORDS = frozenset((_FUNCTION_WORDS + _ALT_TEXT_WORDS).split())
+"""English ones and boilerplate, in canonical form."""
+
+
+def stop_words(languages: Iterable[str]) -> frozenset[str]:
+    """Returns the words that are no mentions where names of these languages are linked.
+
+    Args:
+        languages: Wikidata's codes; English always counts, and unknown ones have no words.
+    """
+    codes = {code.partition("-")[0] for code in languages}
+    listed = [FUNCTION_WORDS_OF[code] for code in sorted(codes & FUNCTION_WORDS_OF.keys())]
+    return STOP_WORDS | _folded(" ".join(listed))
+
+
+@cache
+def words_anywhere() -> frozenset[str]:
+    """Returns what is a function word or an abbreviation in some language: et, il, cm."""
+    return _folded(" ".join([_FUNCTION_WORDS, _BESIDE_NUMBERS, *FUNCTION_WORDS_OF.values()]))
+
+
+def _folded(words: str) -> frozenset[str]:
+    return frozenset(canonical_batch(words.split()).to_pylist())

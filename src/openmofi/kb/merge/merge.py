@@ -165,7 +165,7 @@ def _write_index(
     for seed in range(_MAX_SEEDS):
         hasher = Hasher(seed)
         builder = IndexBuilder(folder, hasher, num_names=num_names)
-        for table in TableBatches(names, ["key", "raw", "entity", "weight"], advance):
+        for table in TableBatches(names, ["key", "spelling", "entity", "weight"], advance):
             builder.add(table)
         try:
             return hasher, builder.finish()
@@ -182,7 +182,7 @@ def _fingerprint(names: Path, entities: Path, advance: Advance) -> str:
     digest = hashlib.sha256()
     for path, columns in (
         (entities, ["id", "label", "description", "types", "image"]),
-        (names, ["key", "raw", "entity", "weight"]),
+        (names, ["key", "raw", "spelling", "entity", "weight"]),
     ):
         for table in TableBatches(path, columns, advance):
             for name in columns:

@@ -1,7 +1,8 @@
 """Writes names.parquet: stage 2 of the merge.
 
 In: names from the part files, links and decisions of the user (`links.py`), the rows of entities.
-Out: one row per canonical name and entity, sorted by name, then falling p(entity | name).
+Out: one row per canonical name and entity, sorted by name, then falling p(entity | name). Names
+that hold a barrier have a second row, under the form with its sign ("oak chair -45 cm").
 
 p0(entity | name) = kind_weight * language_weight * prior. With links counted on the web or in
 Wikipedia, c(m, e) of text m leading to entity e, their share is smoothed towards the prior:
@@ -22,6 +23,8 @@ from openmofi.config import KBSettings
 from openmofi.kb.merge.ranking import Ranking
 from openmofi.kb.merge.sorting import Database, TableWriter, whole_groups
 from openmofi.kb.read.parts import KINDS, PartFiles
+from openmofi.kb.spelling import spellings
+from openmofi.kb.text import signed_forms
 from openmofi.schema import NAMES
 
 SORTED_NAMES = pa.schema(
@@ -43,6 +46,11 @@ SORTED_NAMES = pa.schema(
 _ORDER = "key, entity, weight DESC, kind, count DESC, record, position"
 _ROWS_PER_GROUP = 1 << 16
 _ANCHOR = KINDS.index("anchor")
+# What any name with a barrier has; only such names are read a second time.
+_PERHAPS_BARRIER = (
+    r"[|¦•—―。｡｜…&\r\n\v\f\x{1c}-\x{1e}\x{85}\x{2028}\x{2029}]"
+    r"|[.．․][^\pL\pN]|[^\pL\pN][\-‐‑‒–−－][^\pL\pN]"
+)
 REMOVED = -1
 """Entity of a decision that removes a name."""
 
@@ -66,14 +74,14 @@ def write_names(
         settings: weights.
     """
     num_aliases = np.zeros(len(ranking), np.int32)
-    batches = chain(_weighted(parts, ranking, settings), links)
+    batches = _with_signed_forms(chain(_weighted(parts, ranking, settings), links))
     ordered = database.sorted(batches, SORTED_NAMES, _ORDER)
     combine = _Combiner(settings)
     with TableWriter(path, NAMES, rows_per_group=_ROWS_PER_GROUP) as writer:
         for table, starts in whole_groups(ordered, "key"):
             names = combine(table, starts)
-            of_alias = names["entity"].to_numpy()[pc.equal(names["kind"], "alias").to_numpy()]
-            np.add.at(num_aliases, of_alias, 1)
+            aliases = names.filter((pc.field("kind") == "alias") & ~_is_signed(pc.field("key")))
+            np.add.at(num_aliases, aliases["entity"].to_numpy(), 1)
             writer.write(names)
     return num_aliases
 
@@ -110,6 +118,23 @@ def _weighted(
             yield named.filter(pa.array((entity >= 0) & (weight > 0)))
 
 
+def _with_signed_forms(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows, and those of names that hold a barrier once more under its sign."""
+    for batch in batches:
+        yield batch
+        perhaps = batch.filter(pc.match_substring_regex(batch["raw"], _PERHAPS_BARRIER))
+        if len(perhaps):
+            number, key = signed_forms(perhaps["raw"])
+            held = perhaps.take(pa.array(number))
+            yield held.set_column(
+                SORTED_NAMES.get_field_index("key"), SORTED_NAMES.field("key"), key
+            )
+
+
+def _is_signed(key: pc.Expression) -> pc.Expression:
+    return pc.match_substring_regex(key, r" [^\pL\pN\pM']")
+
+
 class _Combiner:
     """Turns the sorted rows of whole names into rows of names.parquet."""
 
@@ -141,6 +166,7 @@ class _Combiner:
         columns = {
             "key": rows["key"],
             "raw": rows["raw"],
+            "spelling": pa.array(_spelling(table, starts)[kept][order]),
             "language": rows["language"],
             "kind": pa.array(KINDS).take(rows["kind"]),
             "entity": rows["entity"],
@@ -158,6 +184,14 @@ class _Combiner:
         if np.any(p >= 0):
             weight = decided(name, weight, p, num_names)
         return weight
+
+
+def _spelling(table: pa.Table, starts: np.ndarray) -> np.ndarray:
+    """Returns how the names of each entity are written; links count where there is nothing else."""
+    each = spellings(table["raw"])
+    own = np.where(table["kind"].to_numpy() < _ANCHOR, each, 0).astype(np.int8)
+    united = np.bitwise_or.reduceat(own, starts)
+    return np.where(united > 0, united, each[starts]).astype(np.int8)
 
 
 def smoothed(

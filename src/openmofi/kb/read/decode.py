@@ -20,6 +20,7 @@ from openmofi.config import KBSettings
 from openmofi.kb.read.lines import TRAILING, Damage
 from openmofi.kb.read.presets import refusal_by_sites, refusal_by_types, wikipedias
 from openmofi.kb.read.records import EntityRecord, Rejection, beginning
+from openmofi.kb.titles import plain_title
 
 
 class _Term(msgspec.Struct, gc=False):
@@ -202,8 +203,11 @@ class LineDecoder:
         # The first spelling wins; a label outranks an alias, whatever the language.
         labels = self._by_language(item.labels)
         names = {term.value: (language, "label") for language, term in labels if term.value}
-        title = enwiki.split(" (")[0]
+        title = plain_title(enwiki)
         if title and "en" in self._languages:
+            label = next((term.value for language, term in labels if language == "en"), "")
+            # Wikipedia writes every title with a capital; the label tells whether the name has one.
+            title = title[0].lower() + title[1:] if label[:1].islower() else title
             names.setdefault(title, ("en", "title"))
         for language, aliases in self._by_language(item.aliases):
             for alias in aliases:
