@@ -25,6 +25,7 @@ from PIL import Image
 
 from openmofi.config import KBSettings
 from openmofi.kb import build_kb
+from openmofi.label.score import MISMATCHED
 from openmofi.pairs import read_pairs, read_shard
 from openmofi.schema import LABELS, SCORED_ENTITY
 from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
@@ -174,17 +175,16 @@ class Maker:
         mention = np.repeat(np.arange(len(candidates)), candidates)
         count = len(mention)
         shown = rng.random(count) < 0.5
-        z, other = rng.normal(4.0 * shown, 1.0), rng.normal(0, 1, count)
+        z, other = rng.normal(4.0 * shown, 1.0), rng.normal(0, 1, (count, MISMATCHED))
         entity = np.searchsorted(self.cumulative, rng.random(count))
         numbers = {
             "start": (mention - np.r_[0, np.cumsum(mentions)][row[mention]]) * 10,
             "prior": rng.random(count),
             "text_score": rng.random(count),
             "score": 1 / (1 + np.exp(-z)),
-            "score_other": 1 / (1 + np.exp(-other)),
             "clip": rng.random(count),
             "clip_z": z,
-            "clip_z_other": other,
+            "clip_z_other": pa.FixedSizeListArray.from_arrays(other.ravel(), MISMATCHED),
             "context": rng.random(count),
         }
         numbers["end"] = numbers["start"] + 5

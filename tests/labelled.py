@@ -18,7 +18,7 @@ from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
 def candidate(identifier, *, prior=1.0, text=1.0, z=0.0, start=0, other=-1.0, **more):
     given = {"id": identifier, "start": start, "end": start + 5, "surface": "apple"}
     given |= {"prior": prior, "context": 0.0, "text_score": text, "clip": 0.1, "clip_z": z}
-    given |= {"score": 0.5, "clip_z_other": other} | more
+    given |= {"score": 0.5, "clip_z_other": None if other is None else [other]} | more
     return {field.name: given.get(field.name) for field in SCORED_ENTITY}
 
 

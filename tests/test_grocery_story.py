@@ -101,7 +101,7 @@ def shop(tmp_path_factory, shared):
     boot = TRAIN.format(text="[caption]", supervised=0, steps=200, batch_size=64)
     (folder / "boot.yaml").write_text(boot)
     names = "[name, description]"
-    multitask = TRAIN.format(text=names, supervised=1, steps=100, batch_size=32)
+    multitask = TRAIN.format(text=names, supervised=1, steps=150, batch_size=32)
     (folder / "multitask.yaml").write_text(multitask)
     with contextlib.chdir(folder):
         for line in STORY:

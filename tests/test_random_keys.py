@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from openmofi.random_keys import Purpose, mix_integers, random_key
+from openmofi.random_keys import Purpose, mix_integers, mix_words, random_key
 
 
 def test_no_two_lists_of_numbers_share_a_key():
@@ -33,3 +33,12 @@ def test_numbers_of_numpy_give_the_keys_of_integers_and_fractions_none():
 
 def test_purposes_have_numbers_of_their_own():
     assert len(Purpose) == len(set(map(int, Purpose))) == inspect.getsource(Purpose).count(" = ")
+
+
+def test_arrays_are_mixed_as_single_numbers_are():
+    numbers = [0, 1, 2, 2**63, 2**64 - 1, 20240101]
+    states = np.array([mix_integers(7, n) for n in numbers], np.uint64)
+    words = np.array(numbers, np.uint64)
+    assert mix_words(mix_integers(7), words).tolist() == states.tolist()
+    table = mix_words(states[:, None], words)
+    assert table.tolist() == [[mix_integers(7, a, b) for b in numbers] for a in numbers]

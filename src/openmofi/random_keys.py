@@ -9,6 +9,8 @@ from __future__ import annotations
 import operator
 from enum import IntEnum
 
+import numpy as np
+
 DRAWS_VERSION = 2
 """Kept with every checkpoint; raise it whenever the same seed begins to draw something else."""
 GOLDEN, MIX1, MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -32,6 +34,11 @@ class Purpose(IntEnum):
     ADAPT_ORDER = 10
     ADAPT_TEXTS = 11
     MAP = 12
+    BACKGROUND = 13
+    MISMATCHED = 14
+    """Which images a mention is compared with that show something else."""
+    CAP = 15
+    """Which images an entity keeps that has too many."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:
@@ -53,6 +60,29 @@ def mix_integers(*numbers: int) -> int:
             state = ((state ^ (state >> 27)) * MIX2) & _MASK64
             state ^= state >> 31
     return state
+
+
+def mix_words(state: int | np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Returns what `mix_integers` does with one more number, for whole arrays of them.
+
+    `mix_words(mix_integers(a), b)` is `mix_integers(a, b)` for every b.
+
+    Args:
+        state: 64 bits that `mix_integers` or `mix_words` returned.
+        words: the numbers, uint64; broadcast against the states.
+    """
+    words = np.asarray(words, np.uint64)
+    state = _round(np.asarray(state, np.uint64), np.where(words > 0, 2, 0).astype(np.uint64))
+    return np.where(words > 0, _round(state, words), state)
+
+
+def _round(state: np.ndarray, word: np.ndarray) -> np.ndarray:
+    """Returns the states after one word; uint64 wraps as the mask does."""
+    with np.errstate(over="ignore"):
+        state = state + word * np.uint64(MIX2) + np.uint64(GOLDEN)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(MIX1)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(MIX2)
+    return state ^ (state >> np.uint64(31))
 
 
 def _words(number: int) -> list[int]:

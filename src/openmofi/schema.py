@@ -95,13 +95,17 @@ SCORED_ENTITY = pa.struct(
         # The picture's terms; null: there is no encoder.
         ("clip", pa.float32()),  # cosine of image and text(label: description)
         ("clip_z", pa.float32()),  # the same, standardised by the entity's own background
-        # clip_z with another caption's picture; null: that caption offers the mention's, too.
-        ("clip_z_other", pa.float32()),
+        # clip_z with pictures whose captions offer none of the mention's candidates; of older
+        # versions one number, null where there was none
+        ("clip_z_other", pa.list_(pa.float32())),
         # Probability among candidates and NIL, picture included, by the shipped weights; `select`
         # fits weights of its own.
         ("score", pa.float32()),
     ]
 )
+
+LABELS_VERSION = 2
+"""Of what `label` writes; files of two versions do not share a folder."""
 
 # i2e/labels/*.parquet; one row per image in input order, with ALL candidates considered.
 LABELS = pa.schema(

@@ -59,7 +59,9 @@ def test_no_candidates_give_no_scores():
 def test_background_leaves_out_pictures_that_offer_the_entity():
     images = np.eye(4, dtype=np.float32).repeat(10, axis=0)
     offered = tuple(frozenset({"a"} if i < 10 else {"b"}) for i in range(40))
-    moments = Background(images, offered).moments(np.eye(4, dtype=np.float32)[:2], ["a", "z"])
+    moments = Background(images, offered, np.zeros(40, np.uint64)).moments(
+        np.eye(4, dtype=np.float32)[:2], ["a", "z"]
+    )
     assert moments[0] == pytest.approx([0.0, 0.0], abs=1e-5)  # its own ten pictures left out
     assert moments[1][0] == pytest.approx(0.25)  # nobody offers it: all are background
 

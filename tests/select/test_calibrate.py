@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from openmofi.select.calibrate import calibrate
+from openmofi.select.calibrate import calibrate as calibrate_several
+from openmofi.select.interval import PROBABILITY
+
+
+def calibrate(observed, mismatched, **more):
+    """With one mismatched picture each."""
+    return calibrate_several(observed, mismatched[:, None], **more)
 
 
 @pytest.mark.parametrize("unshown", [0.1, 0.3, 0.6])
@@ -121,3 +127,86 @@ def test_a_share_of_unshown_that_is_known_is_taken(rng):
         rng.normal(3, 1, 500), rng.normal(0, 1, 500), false_label_rate=0.1, unshown_share=0.25
     )
     assert found.unshown_share == 0.25
+
+
+def test_several_mismatched_pictures_count_as_one(rng):
+    observed = rng.normal(1, 2, 5000)
+    one = rng.normal(0, 1, (5000, 1))
+    same = np.c_[one, one, np.full(5000, np.nan), one]
+    found = [calibrate_several(observed, z, false_label_rate=0.1) for z in (one, same)]
+    assert found[0].threshold == found[1].threshold
+    assert found[0].unshown_share == pytest.approx(found[1].unshown_share)
+
+
+def test_the_order_of_the_choices_changes_nothing(rng):
+    observed, mismatched = rng.normal(1, 2, 999), rng.normal(0, 1, (999, 3))
+    doubt, image = rng.random(999) * 0.02, rng.integers(0, 500, 999)
+    drawn = rng.permutation(999)
+    one = calibrate_several(observed, mismatched, false_label_rate=0.1, confused=doubt, image=image)
+    other = calibrate_several(
+        observed[drawn],
+        mismatched[drawn],
+        false_label_rate=0.1,
+        confused=doubt[drawn],
+        image=image[drawn],
+    )
+    assert one.threshold == other.threshold
+    np.testing.assert_allclose(list(vars(one).values()), list(vars(other).values()), rtol=1e-9)
+
+
+def _drawn(rng, count, unshown=0.25, gain=4.0):
+    """Returns (observed, four mismatched, whether it is shown) of a world in which all is true."""
+    shown = rng.random(count) > unshown
+    return rng.normal(gain * shown, 1), rng.normal(0, 1, (count, 4)), shown
+
+
+@pytest.mark.parametrize("count", [100, 300, 1000])
+def test_the_true_rate_lies_in_the_interval_as_often_as_is_said(rng, count):
+    inside = []
+    for _ in range(200):
+        observed, mismatched, shown = _drawn(rng, count)
+        error = (0.25 * 0.75 / count) ** 0.5
+        share = {"unshown_share": 0.25 + rng.normal(0, error), "unshown_error": error}
+        found = calibrate_several(observed, mismatched, false_label_rate=0.05, **share)
+        wrong = (~shown)[observed >= found.threshold].mean()
+        inside.append(found.low_rate <= wrong <= found.high_rate)
+    assert PROBABILITY - 0.08 < np.mean(inside) <= 1
+
+
+def test_more_pairs_narrow_the_interval_down_to_what_is_assumed(rng):
+    widths = []
+    for count in (100, 1000, 100_000):
+        observed, mismatched, _ = _drawn(rng, count)
+        share = {"unshown_share": 0.25, "unshown_error": 0.4 / count**0.5}
+        found = calibrate_several(observed, mismatched, false_label_rate=0.05, **share)
+        widths.append(found.high_rate - found.low_rate)
+    assert widths[0] > 1.5 * widths[1] > 1.5 * widths[2]
+    assert widths[2] == pytest.approx(2 * 1.64 * 0.3 * 0.05, rel=0.15)
+
+
+def test_choices_of_one_picture_tell_less_than_those_of_many(rng):
+    observed, mismatched, _ = _drawn(rng, 100)
+    again = np.repeat(np.arange(100), 20)
+    alone, together = (
+        calibrate_several(observed[again], mismatched[again], false_label_rate=0.05, image=image)
+        for image in (np.arange(2000), again)
+    )
+    assert together.threshold == alone.threshold
+    assert together.high_rate > alone.high_rate
+
+
+def test_none_seen_does_not_mean_never():
+    found = calibrate_several(
+        np.full(30, 9.0), np.zeros((30, 4)), false_label_rate=0.05, unshown_share=0.5
+    )
+    assert found.estimated_false_label_rate == 0
+    assert 0 <= found.low_rate < found.high_rate < 0.2
+    assert "There is too little" in found.doubt
+
+
+def test_many_labels_have_the_interval_of_few_more(rng):
+    """The exact distribution and the smooth one agree where one gives way to the other."""
+    from openmofi.select import interval
+
+    few, many = (interval._quantiles(0.03, 4e-5, interval._MANY + n) for n in (0, 1))
+    np.testing.assert_allclose(few, many, rtol=0.01)

@@ -1,6 +1,7 @@
 """Each reason for refusing an image, by its story; the files add up whatever is asked for."""
 
 import json
+import shutil
 from dataclasses import asdict
 from functools import partial
 
@@ -151,8 +152,20 @@ def test_a_denied_type_that_nobody_has_is_a_mistake(i2e):
 # ---- how many of each ------------------------------------------------------------------------
 
 
+def _drawn(key):
+    return red(key, picture=key.encode())
+
+
+def test_which_images_an_entity_keeps_does_not_depend_on_their_order(i2e, tmp_path):
+    rows = [_drawn(str(i)) for i in range(40)]
+    kept = [kept_labels(select_by_text(i2e(rows[:25], rows[25:]), max_images=9))]
+    shutil.rmtree(tmp_path / "i2e")
+    kept.append(kept_labels(select_by_text(i2e(rows[::-1]), max_images=9)))
+    assert kept[0] == kept[1]
+
+
 def test_an_entity_that_has_enough_gets_no_more(i2e):
-    shards = [[red(f"{s}-{i}") for i in range(30)] for s in range(4)]
+    shards = [[_drawn(f"{s}-{i}") for i in range(30)] for s in range(4)]
     folder = i2e(*shards)
     summary = select_by_text(folder, max_images=20)
     assert summary.refused == {"entity_has_enough": 100}
@@ -162,7 +175,7 @@ def test_an_entity_that_has_enough_gets_no_more(i2e):
 
 
 def test_a_smaller_cap_draws_from_what_the_larger_one_drew(i2e):
-    folder = i2e([red(str(i)) for i in range(50)])
+    folder = i2e([_drawn(str(i)) for i in range(50)])
     few, many = (kept_labels(select_by_text(folder, max_images=n)).keys() for n in (5, 20))
     assert few < many
 

@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,8 +19,9 @@ from labelled import (
 )
 from openmofi.config import SelectSettings
 from openmofi.errors import InputError, SettingsError
-from openmofi.schema import KEEP, REFUSED, VOCABULARY
+from openmofi.schema import KEEP, LABELS, REFUSED, SCORED_ENTITY, VOCABULARY
 from openmofi.select import select
+from openmofi.select.choose import read_mentions
 
 
 @pytest.fixture
@@ -174,3 +176,23 @@ def test_nothing_kept_is_explained_and_replaces_nothing(i2e):
     with pytest.raises(InputError, match="no entity has 9 images"):
         select_by_text(folder, min_images=9)
     assert (folder / "select/default/keep.parquet").is_file()
+
+
+def test_labels_of_older_versions_are_read(tmp_path, rng):
+    """They hold one mismatched number, or null, in place of a list."""
+    path, tables = tmp_path / "old.parquet", []
+    rows = [pair(str(i), candidate("red", z=float(rng.normal(3)), other=float(i))) for i in "123"]
+    rows.append(pair("4", candidate("red", z=1.0, other=None)))
+    new = pa.Table.from_pylist(rows, schema=LABELS)
+    for row in rows:
+        for one in row["entities"]:
+            one["clip_z_other"] = one["clip_z_other"][0] if one["clip_z_other"] else None
+    fields = [f.with_type(pa.float32()) if f.name == "clip_z_other" else f for f in SCORED_ENTITY]
+    place = LABELS.get_field_index("entities")
+    older = LABELS.set(place, pa.field("entities", pa.list_(pa.struct(fields))))
+    for table in (new, pa.Table.from_pylist(rows, schema=older)):
+        pq.write_table(table, path)
+        tables.append(read_mentions(path, "joint").clip_z_other)
+    np.testing.assert_array_equal(tables[0][:, :1], tables[1])
+    assert tables[1].shape == (4, 1)
+    assert np.isnan(tables[0][:, 1:]).all()

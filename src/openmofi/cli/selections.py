@@ -72,8 +72,11 @@ def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:
             name, threshold = "the score", 1 / (1 + math.exp(-threshold))
         print(
             f"threshold {threshold:.2f} on {name}, estimated false-label rate "
-            f"{summary.calibration.estimated_false_label_rate:.3f}"
+            f"{summary.calibration.estimated_false_label_rate:.3f} (nine times in ten between "
+            f"{summary.calibration.low_rate:.3f} and {summary.calibration.high_rate:.3f})"
         )
+        if summary.calibration.doubt:
+            print(f"warning: {summary.calibration.doubt}")
         if not summary.calibration.reached:
             print(
                 "warning: no threshold reaches the false-label rate asked for; this is the best. "

@@ -22,6 +22,7 @@ from openmofi.label.encoder import default_workers, model_digest, start_encoders
 from openmofi.label.entity_vectors import place
 from openmofi.label.shard_labeller import Job, ShardLabeller
 from openmofi.pairs import Input, read_pairs
+from openmofi.schema import LABELS_VERSION
 from openmofi.shards import RunTotals, freeze_plan, run_shards
 from openmofi.shards.job import Engine, parse_retry
 
@@ -71,8 +72,9 @@ def label(
     job = Job(found.root.resolve(), kb.resolve(), model_path, out.resolve(), settings, vectors)
     with _engine(job) as (engine, workers, make_labeller):
         if name and not (out / BACKGROUND_FILE).is_file():
-            sample = make_labeller().background_sample
-            write_background(out, found.shards, settings.background, sample)
+            first = make_labeller()
+            calls = {"draws": first.background_draws, "sample": first.background_sample}
+            write_background(out, found.shards, settings.background, **calls)
         ranked = settings.engine == "rank"
         return run_shards(
             make_labeller,
@@ -143,4 +145,5 @@ def _run_description(
         "model_sha256": model_digest(model),
         "settings": {k: v for k, v in as_dict(settings).items() if k not in _PLACEMENT},
         "version": openmofi.__version__,
+        "labels_version": LABELS_VERSION,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,13 @@ import pyarrow as pa
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import Background
 from openmofi.label.entity_vectors import EntityVectors
-from openmofi.label.score import ScoreWeights, joint_score, mention_starts
+from openmofi.label.score import MISMATCHED, ScoreWeights, joint_score, mention_starts
 from openmofi.label.seen import Seen
+from openmofi.random_keys import Purpose, mix_words, random_key
+
+_BLOCK = 1024
+"""Mentions at a time."""
+_NEVER = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,12 @@ class PictureScorer:
     background: Background
     weights: ScoreWeights
 
-    def terms(self, candidates: pa.Table, seen: Seen, shard: str) -> dict[str, np.ndarray]:
-        """Returns clip, clip_z, clip_z_other (NaN where there is none) and score.
+    def terms(self, candidates: pa.Table, seen: Seen) -> dict[str, np.ndarray]:
+        """Returns clip, clip_z, clip_z_other [c, MISMATCHED] (NaN: none) and score.
 
         Args:
             candidates: of the linker, with the `place` of each one's picture in `seen`.
             seen: the pictures.
-            shard: name of the shard.
         """
         if not len(candidates):
             return unseen(candidates)
@@ -41,30 +44,51 @@ class PictureScorer:
         texts = self.entities.of(entity)
         ids = [self.kb.ids[row].as_py() for row in entity.tolist()]
         mean, spread = self.background.moments(texts, ids)[entity_of].T
-        others, partner = self._others(seen, shard)
         clip = (seen.vectors[place] * texts[entity_of]).sum(1)
         clip_z = (clip - mean) / spread
-        clip_z_other = ((others[place] * texts[entity_of]).sum(1) - mean) / spread
-        clip_z_other[_offered_too(place, entity_of, mention, partner)] = np.nan
+        starts = mention_starts(mention)
+        others = self._others(seen.words[place[starts]], ids, entity_of, starts)[mention]
+        cosines = (texts @ self.background.images.T)[entity_of[:, None], others]
+        clip_z_other = (cosines - mean[:, None]) / spread[:, None]
+        clip_z_other[others < 0] = np.nan
         score = joint_score(candidates["score"].to_numpy(), clip_z, mention, self.weights)
         return {"clip": clip, "clip_z": clip_z, "clip_z_other": clip_z_other, "score": score}
 
-    def _others(self, seen: Seen, shard: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns for each place a picture of another caption: (its vector, its place or -1)."""
-        places = np.flatnonzero(seen.readable)
-        partner = np.full(len(seen.vectors), -1)
-        if len(places) > 1:
-            partner[places] = np.roll(places, len(places) // 2)
-            return seen.vectors[partner], partner
-        images = self.background.images
-        pick = zlib.crc32(shard.encode()) % len(images)
-        return np.repeat(images[pick : pick + 1], len(seen.vectors), axis=0), partner
+    def _others(
+        self, words: np.ndarray, ids: list[str], entity_of: np.ndarray, starts: np.ndarray
+    ) -> np.ndarray:
+        """Returns [m, MISMATCHED]: pictures of the background that show none of a mention's.
+
+        They are those of the smallest random numbers, each drawn by the bytes of the two pictures;
+        -1 where too few captions offer none of the mention's candidates.
+
+        Args:
+            words: of each mention's picture, see `Seen.words`.
+            ids: of the entities.
+            entity_of: index of each candidate's entity.
+            starts: first candidate of each mention.
+        """
+        offering = self.background.offering(ids)
+        ends = np.r_[starts[1:], len(entity_of)]
+        key = random_key(0, Purpose.MISMATCHED)
+        found = np.full((len(starts), MISMATCHED), -1)
+        for first in range(0, len(starts), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            begin, end = starts[block][0], ends[block][-1]
+            offered = np.logical_or.reduceat(offering[entity_of[begin:end]], starts[block] - begin)
+            offered |= words[block, None] == self.background.words
+            draws = mix_words(mix_words(key, words[block])[:, None], self.background.words)
+            draws[offered] = _NEVER
+            order = np.argsort(draws, axis=1, kind="stable")[:, :MISMATCHED]
+            usable = np.take_along_axis(~offered, order, axis=1)
+            found[block, : order.shape[1]] = np.where(usable, order, -1)
+        return found
 
 
 def unseen(candidates: pa.Table) -> dict[str, np.ndarray]:
     """Returns the terms where nobody looked: the score is the text's."""
-    nothing = np.full(len(candidates), np.nan, dtype=np.float32)
-    terms = dict.fromkeys(("clip", "clip_z", "clip_z_other"), nothing)
+    nothing = np.full((len(candidates), MISMATCHED), np.nan, dtype=np.float32)
+    terms = {"clip": nothing[:, 0], "clip_z": nothing[:, 0], "clip_z_other": nothing}
     return terms | {"score": candidates["score"].to_numpy()}
 
 
@@ -72,15 +96,3 @@ def _mentions(place: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Returns the number of each candidate's mention, from 0."""
     changed = (place[1:] != place[:-1]) | (start[1:] != start[:-1])
     return np.r_[0, np.cumsum(changed)]
-
-
-def _offered_too(
-    place: np.ndarray, entity: np.ndarray, mention: np.ndarray, partner: np.ndarray
-) -> np.ndarray:
-    """Returns which candidates' mentions are not mismatched with their place's partner.
-
-    Where the partner's caption offers one of a mention's candidates too, its picture may show it.
-    """
-    many = int(entity.max()) + 1
-    too = np.isin(partner[place] * many + entity, place * many + entity)
-    return np.logical_or.reduceat(too, mention_starts(mention))[mention]

@@ -20,6 +20,8 @@ from jaxtyping import Float, Int
 
 from openmofi.errors import InputError
 
+MISMATCHED = 4
+"""Pictures of other captions with which each mention is compared; docs/labels.md says why 4."""
 LEAST_TEXT = 1e-6
 """Probability below which a text excludes no more: the picture may overrule it."""
 

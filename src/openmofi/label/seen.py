@@ -40,6 +40,12 @@ class Seen:
         """Which pictures could be decoded."""
         return np.array([not error for error in self.error], dtype=bool)
 
+    @property
+    def words(self) -> np.ndarray:
+        """64 bits of the sha256 of each picture's bytes; 0 where it could not be decoded."""
+        digests = [digest or bytes(8) for digest in self._pictures["sha256"]]
+        return np.frombuffer(b"".join(digest[:8] for digest in digests), "<u8")
+
     def column(self, name: str, rows: np.ndarray, count: int) -> pa.Array:
         """Returns a column of the table of `count` rows; null where no picture was opened."""
         place = np.full(count, -1)
@@ -90,8 +96,16 @@ def _entities(candidates: pa.Table, terms: dict[str, np.ndarray]) -> pa.StructAr
     found["text_score"] = candidates["score"]
     columns = {name: column.combine_chunks() for name, column in found.items()}
     for name, values in terms.items():
-        halves = values.astype(np.float32)
-        columns[name] = pa.array(halves, mask=np.isnan(halves))
+        columns[name] = _numbers(values.astype(np.float32))
     fields = [field for field in SCORED_ENTITY]
     arrays = [columns[field.name].cast(field.type) for field in fields]
     return pa.StructArray.from_arrays(arrays, fields=fields)
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    """Returns floats, null for NaN; of two dimensions the lists of those that are not NaN."""
+    known = ~np.isnan(values)
+    if values.ndim == 1:
+        return pa.array(values, mask=~known)
+    offsets = pa.array(np.r_[0, np.cumsum(known.sum(1))], pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(values[known]))

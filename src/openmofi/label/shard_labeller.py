@@ -19,7 +19,7 @@ import pyarrow as pa
 from openmofi.config import LabelSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
-from openmofi.label.background import Sample, read_background
+from openmofi.label.background import Sample, draw, read_background
 from openmofi.label.encoder import Encoder, cores, load_encoder
 from openmofi.label.entity_vectors import EntityVectors
 from openmofi.label.picture_scorer import PictureScorer, unseen
@@ -27,7 +27,7 @@ from openmofi.label.score import load_weights
 from openmofi.label.seen import Seen, labels_table
 from openmofi.label.text_regions import Regions, TextRegions
 from openmofi.link import Linker, WordEncoder
-from openmofi.pairs import ShardView, count_errors, open_shard
+from openmofi.pairs import ShardView, count_errors, open_shard, read_shard
 from openmofi.pictures import Picture, fetch, look
 from openmofi.shards import Shard, ShardResult, tick, worker_number
 
@@ -109,7 +109,7 @@ class ShardLabeller:
             damage = view.pairs.damage
         readable = seen.readable[candidates["place"].to_numpy()]
         candidates = candidates.filter(pa.array(readable))
-        terms = self._terms(candidates, seen, shard)
+        terms = self._terms(candidates, seen)
         table = labels_table(pairs, rows, seen, candidates, terms)
         extra = {}
         if self.settings.keep_embeddings and self.encoder:
@@ -174,24 +174,38 @@ class ShardLabeller:
         except Exception as error:  # the image costs its own row, whatever the detector says of it
             return type(error).__name__, None
 
-    def _terms(self, candidates: pa.Table, seen: Seen, shard: Shard) -> dict[str, np.ndarray]:
+    def _terms(self, candidates: pa.Table, seen: Seen) -> dict[str, np.ndarray]:
         """Returns the picture's terms of each candidate, and the score."""
         if self.encoder is None:
             return unseen(candidates)
-        return self._scorer.terms(candidates, seen, shard.name)
+        return self._scorer.terms(candidates, seen)
 
-    def background_sample(self, shard: Shard, wanted: int) -> Sample:
-        """Returns pictures of a shard, whatever their captions name, for the background."""
+    def background_draws(self, shard: Shard) -> np.ndarray:
+        """Returns the draw of each pair of a shard that can be used, see `background.draw`."""
+        try:
+            pairs = read_shard(self.job.root, shard).table
+        except (OSError, InputError):  # `background_sample` says why
+            return np.zeros(0, np.uint64)
+        return draw(pairs.filter(pa.array(_is_ok(pairs))))
+
+    def background_sample(self, shard: Shard, limit: int) -> Sample:
+        """Returns pictures of a shard, whatever their captions name, for the background.
+
+        Args:
+            shard: where they lie.
+            limit: of their draws; those of a larger one are not opened.
+        """
         assert self.encoder is not None
-        nothing = np.zeros((0, self.encoder.dim), np.float32)
+        nothing = np.zeros((0, self.encoder.dim), np.float32), [], *(np.zeros(0, np.uint64),) * 2
         try:
             with open_shard(self.job.root, shard) as view:
                 pairs = view.pairs
                 usable = np.flatnonzero(_is_ok(pairs.table))
-                usable = usable[:: max(len(usable) // max(wanted, 1), 1)][:wanted]
+                draws = draw(pairs.table.take(pa.array(usable)))
+                usable, draws = usable[draws <= limit], draws[draws <= limit]
                 seen = self._look(view, usable)
         except (OSError, InputError) as error:
-            return Sample(nothing, [], Counter([str(error).rstrip(".")]))
+            return Sample(*nothing, Counter([str(error).rstrip(".")]))
         rows = usable[seen.readable]
         captions = pairs.table["caption"].take(pa.array(rows)).combine_chunks()
         found = self.linker.link(captions, all_candidates=True).select(["row", "id"])
@@ -201,7 +215,8 @@ class ShardLabeller:
         refused = count_errors(pairs.table)
         refused.update(error for error in seen.error if error)
         refused.update([pairs.damage] if pairs.damage else [])
-        return Sample(seen.vectors[seen.readable], offered, refused)
+        good = seen.readable
+        return Sample(seen.vectors[good], offered, seen.words[good], draws[good], refused)
 
 
 def _is_ok(pairs: pa.Table) -> np.ndarray:

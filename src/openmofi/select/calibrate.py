@@ -11,6 +11,8 @@ two things that resemble each other (Chad and Romania), for then the wrong one o
 candidates may be chosen. So, second, the joint score's own doubt is added: the mean, over what is
 kept, of the probability that another candidate of the mention is the one shown. What no estimate
 here can see: something that resembles the entity and that the caption does not offer.
+
+How sure that is, `interval.py` says.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+
+from openmofi.select.interval import Counted, rate_interval
 
 _FEWEST_KEPT = 0.01
 _NEAR_BEST = 1.1
@@ -31,6 +35,10 @@ class Calibration:
     threshold: float
     """Of the evidence."""
     estimated_false_label_rate: float
+    low_rate: float
+    high_rate: float
+    """Between these two lies the share of wrong labels, with a probability of
+    `interval.PROBABILITY`."""
     reached: bool
     """Whether the wanted rate was reached; if not, the threshold is the best there is."""
     unshown_share: float
@@ -39,69 +47,104 @@ class Calibration:
     num_observed: int
     """Choices with evidence."""
 
+    @property
+    def doubt(self) -> str:
+        """Says in words that the rate may well be twice the estimate; empty where it may not."""
+        if self.high_rate <= 2 * self.estimated_false_label_rate:
+            return ""
+        return (
+            f"There is too little to tell the rate: of 100 labels that are kept, between "
+            f"{100 * self.low_rate:.1f} and {100 * self.high_rate:.1f} may be wrong. More pairs, "
+            "or a model that knows these pictures better, would narrow it."
+        )
+
 
 def calibrate(
     observed: Float[np.ndarray, " n"],
-    mismatched: Float[np.ndarray, " n"],
+    mismatched: Float[np.ndarray, "n k"],
     *,
     false_label_rate: float,
     confused: Float[np.ndarray, " n"] | None = None,
     unshown_share: float | None = None,
+    unshown_error: float = 0.0,
+    image: Int[np.ndarray, " n"] | None = None,
 ) -> Calibration:
     """Returns the lowest threshold whose estimated rate of wrong labels is at most the wanted one.
 
     If there is none, `reached` is False and the estimated rate is near the lowest there is. The
-    observed are compared with the mismatched of the same mentions: those without are popular, and
-    score otherwise.
+    observed are compared with the mismatched of the same mentions, each of which counts once,
+    however many mismatched pictures it has.
 
     Args:
         observed: evidence for the chosen candidates from their own pictures; NaN where nobody
             looked, which no threshold keeps.
-        mismatched: evidence for the candidates chosen with other captions' pictures; NaN where the
-            other caption offers one of the candidates too, so that nothing is mismatched.
+        mismatched: evidence for the candidates chosen with k other captions' pictures; NaN where
+            there are fewer.
         false_label_rate: wanted share of wrong labels among those kept, in (0, 1).
         confused: probability that another candidate of the mention is shown; the default is 0.
         unshown_share: pi; the default is Storey's estimate (J. R. Stat. Soc. B 64, 2002) at the
             median of the mismatched.
+        unshown_error: standard error of a given unshown_share.
+        image: which choices share a picture, and are wrong together; the default is none.
     """
-    both = ~np.isnan(observed) & ~np.isnan(mismatched)
-    own, mismatched = np.sort(observed[both]), np.sort(mismatched[both])
     order = np.argsort(observed, kind="stable")[: int((~np.isnan(observed)).sum())]
-    observed = observed[order]
+    observed, mismatched = observed[order], mismatched[order]
     count = len(observed)
     if not count:
-        return Calibration(0.0, 0.0, True, 0.0, 0.0, 0)
-    if not len(mismatched):  # one entity alone: no picture is certainly of something else
-        return Calibration(float(observed[0]), 1.0, False, 1.0, 0.0, count)
-    unshown = _storey(own, mismatched) if unshown_share is None else unshown_share
-    kept, kept_own, false = (  # at threshold observed[i]
-        len(values) - np.searchsorted(values, observed, "left")
-        for values in (observed, own, mismatched)
-    )
-    confusion = np.zeros(count) if confused is None else _mean_of_kept(confused[order], kept)
-    rate = np.minimum(unshown * false / np.maximum(kept_own, 1) + confusion, 1.0)
+        return Calibration(0.0, 0.0, 0.0, 0.0, True, 0.0, 0.0, 0)
+    doubt = np.zeros(count) if confused is None else confused[order].astype(np.float64)
+    known = ~np.isnan(mismatched)
+    both = known.sum(1) > 0
+    if not both.any():  # one entity alone: no picture is certainly of something else
+        return Calibration(float(observed[0]), 1.0, 0.0, 1.0, False, 1.0, 0.0, count)
+    share = known / np.maximum(known.sum(1, keepdims=True), 1)
+    own = observed[both]
+    if unshown_share is None:
+        unshown_share, unshown_error = _storey(own, mismatched[known], share[known])
+    kept = count - np.searchsorted(observed, observed, "left")  # at threshold observed[i]
+    kept_own = len(own) - np.searchsorted(own, observed, "left")
+    false = _weight_above(mismatched[known], share[known], observed)
+    confusion = np.r_[np.cumsum(doubt[::-1])[::-1], 0.0][count - kept] / kept
+    rate = np.minimum(unshown_share * false / np.maximum(kept_own, 1) + confusion, 1.0)
     rate[kept_own < _FEWEST_KEPT * len(own)] = 1.0  # too few to say anything of their rate
     index = int(np.argmax(rate <= false_label_rate))
     reached = bool(rate[index] <= false_label_rate)
     if not reached:  # not the very minimum, which may keep next to nothing for a little less
         index = int(np.argmax(rate <= _NEAR_BEST * rate.min()))
+    above = observed[index]
+    counted = Counted(
+        kept=observed >= above,
+        both=both,
+        mismatched=((mismatched >= above) * share).sum(1),  # NaN is not above
+        confused=doubt,
+        image=order if image is None else image[order],
+        num_mismatched=int(known.sum()),
+    )
+    low, high = rate_interval(counted, float(unshown_share), unshown_error)
     return Calibration(
-        float(observed[index]),
+        float(above),
         float(rate[index]),
+        min(low, float(rate[index])),
+        max(high, float(rate[index])),
         reached,
-        float(unshown),
+        float(unshown_share),
         float(confusion[index]),
         count,
     )
 
 
-def _storey(observed: np.ndarray, mismatched: np.ndarray) -> float:
-    """Returns twice the share of the observed that lie below the median of the mismatched."""
-    below = np.searchsorted(observed, np.median(mismatched), "right")
-    return min(1.0, 2 * float(below) / len(observed))
+def _storey(observed: np.ndarray, mismatched: np.ndarray, share: np.ndarray) -> tuple[float, float]:
+    """Returns twice the share of the observed below the mismatched's median, and its error."""
+    order = np.argsort(mismatched, kind="stable")
+    below = np.cumsum(share[order])
+    median = mismatched[order][np.searchsorted(below, below[-1] / 2)]
+    part = float(np.searchsorted(observed, median, "right")) / len(observed)
+    error = 2 * np.sqrt((part * (1 - part) + part / 2) / len(observed))  # of the median, too
+    return min(1.0, 2 * part), float(error)
 
 
-def _mean_of_kept(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Returns the mean of the last `kept` values, for each threshold."""
-    total = np.r_[np.cumsum(values[::-1].astype(np.float64))[::-1], 0.0]
-    return total[len(values) - kept] / np.maximum(kept, 1)
+def _weight_above(values: np.ndarray, weights: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Returns the sum of the weights of the values that are at least as large as each of `at`."""
+    order = np.argsort(values, kind="stable")
+    total = np.r_[np.cumsum(weights[order][::-1])[::-1], 0.0]
+    return total[np.searchsorted(values[order], at, "left")]

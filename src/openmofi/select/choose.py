@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openmofi.label.score import LEAST_TEXT, ScoreWeights
+from openmofi.label.score import LEAST_TEXT, MISMATCHED, ScoreWeights
 
 _TERMS = {"joint": ("text_score",), "text-first": ("text_score",), "caption-match": ("prior",)}
 
@@ -30,8 +30,8 @@ class Choice:
     """What the threshold is on: for joint the log odds of the score, else clip_z; NaN where nobody
     looked at the picture."""
     evidence_other: np.ndarray
-    """The same of what would have been chosen had the picture been another caption's; NaN where
-    that caption offers one of the mention's candidates, too."""
+    """[m, k]: the same of what would have been chosen had the picture been each of k others, whose
+    captions offer none of the mention's candidates; NaN where there are not so many."""
     confused: np.ndarray
     """For joint: the probability that, if any candidate is shown, it is another one; else 0."""
 
@@ -48,7 +48,7 @@ class Candidates:
     """text_score; for caption-match the prior."""
     clip_z: np.ndarray
     clip_z_other: np.ndarray
-    """NaN in all of a mention, or in none."""
+    """[c, k]; each column is NaN in all of a mention, or in none."""
 
     @property
     def looked(self) -> bool:
@@ -60,12 +60,12 @@ def read_mentions(path: Path, order: str) -> Candidates:
     """Returns what an order needs of a committed labels file."""
     names = ("id", "start", "clip_z", "clip_z_other", *_TERMS[order])
     row, flat = read_candidates(path, names)
-    number = {name: _floats(flat.field(name)) for name in names if name != "id"}
+    number = {name: _floats(flat.field(name)) for name in ("start", "clip_z", *_TERMS[order])}
     begins = mention_begins(row, number["start"])
-    other = number["clip_z_other"]
+    other = _other_floats(flat.field("clip_z_other"))
     if len(row):
         unknown = np.logical_or.reduceat(np.isnan(other), begins)
-        other = np.where(np.repeat(unknown, np.diff(np.r_[begins, len(row)])), np.nan, other)
+        other[np.repeat(unknown, np.diff(np.r_[begins, len(row)]), axis=0)] = np.nan
     ids = flat.field("id").dictionary_encode()
     return Candidates(row, ids, begins, number[_TERMS[order][0]], number["clip_z"], other)
 
@@ -87,7 +87,8 @@ def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> Choic
     else:
         assert weights is not None
         own = judge(found, found.clip_z, weights)
-        evidence_other = judge(found, found.clip_z_other, weights).evidence
+        others = [judge(found, z, weights).evidence for z in found.clip_z_other.T]
+        evidence_other = np.stack(others, axis=1)
     ids = found.ids.take(pa.array(own.best))
     row = found.row[own.best]
     return Choice(row, ids, own.score, own.evidence, evidence_other, own.confused)
@@ -147,6 +148,19 @@ def read_candidates(path: Path, names: tuple[str, ...]) -> tuple[np.ndarray, pa.
 
 def _floats(values: pa.Array) -> np.ndarray:
     return values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+
+
+def _other_floats(values: pa.Array) -> np.ndarray:
+    """Returns [c, k]: lists of floats with NaN behind their ends.
+
+    Labels of older versions hold a single number, or null; then k is 1.
+    """
+    if not pa.types.is_list(values.type):
+        return _floats(values)[:, None].copy()
+    lengths = values.value_lengths().fill_null(0).to_numpy()
+    found = np.full((len(values), MISMATCHED), np.nan, np.float32)
+    found[np.arange(found.shape[1]) < lengths[:, None]] = _floats(values.flatten())
+    return found
 
 
 def mention_begins(row: np.ndarray, start: np.ndarray) -> np.ndarray:

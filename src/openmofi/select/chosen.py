@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openmofi.label.score import ScoreWeights
@@ -95,10 +96,14 @@ def _joined(choices: list[Choice], name: str) -> np.ndarray:
 
 
 def _numbered(parts: list[pa.DictionaryArray]) -> tuple[pa.Array, np.ndarray]:
-    """Returns (distinct ids, the number of each element's id)."""
+    """Returns (distinct ids, sorted; the number of each element's id)."""
     whole = pa.chunked_array(parts).unify_dictionaries()
     numbers = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in whole.chunks]
-    return whole.chunk(0).dictionary, np.concatenate(numbers)
+    ids = whole.chunk(0).dictionary
+    order = pc.sort_indices(ids).to_numpy()
+    place = np.empty(len(ids), np.int64)
+    place[order] = np.arange(len(ids))
+    return ids.take(pa.array(order)), place[np.concatenate(numbers)]
 
 
 def _read_pictures(path: Path) -> pa.Table:

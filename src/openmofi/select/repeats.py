@@ -84,10 +84,11 @@ def refuse_repeated(funnel: Funnel, bits: int | None) -> list[Repeats]:
 
 
 def _surest_first(funnel: Funnel) -> np.ndarray:
-    """Returns the images that are in, by falling score of their surest label."""
+    """Returns the images that are in, by falling score of their surest label, then by bytes."""
     image, score = funnel.labels.image, funnel.labels.score
     first = np.flatnonzero(np.r_[True, image[1:] != image[:-1]]) if len(image) else image
-    return image[first][np.argsort(-score[first], kind="stable")]
+    digests = funnel.chosen.pictures.digest[image[first], 0]
+    return image[first][np.lexsort((digests, -score[first]))]
 
 
 def _refuse_equal(funnel: Funnel, image: np.ndarray) -> Repeats:

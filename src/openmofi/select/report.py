@@ -6,6 +6,7 @@ small however many rows there are.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from openmofi.select import plots, sections
+from openmofi.select.calibrate import Calibration
 from openmofi.select.selection import Selection
 
 _LISTED_ENTITIES = 400
@@ -65,6 +67,7 @@ def inspect(
         long_tail=plots.long_tail(selection.vocabulary["images"].to_numpy()),
         calibration=plots.calibration(selection.card) if looked else "",
         evidence=plots.evidence_name(selection.card),
+        unsure=_doubt(selection.card["calibration"]),
         entities=_entity_counts(selection),
         entities_left_out=max(len(selection.vocabulary) - _LISTED_ENTITIES, 0),
         gallery=list(sections.gallery(album)),
@@ -77,6 +80,12 @@ def inspect(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _doubt(found: dict[str, Any] | None) -> str:
+    """Returns why the estimated rate is not to be trusted; older cards do not say."""
+    known = {field.name for field in fields(Calibration)}
+    return Calibration(**found).doubt if found and found.keys() == known else ""
 
 
 def _template() -> str:

@@ -40,7 +40,7 @@ from openmofi.select.known import KnownPictures, hash_pictures
 from openmofi.select.outputs import write_rows, write_shards, write_vocabulary
 from openmofi.select.repeats import Repeats, refuse_known, refuse_repeated
 from openmofi.select.weigh import Weighing, weigh
-from openmofi.shards import Commit, commits, planned_shards
+from openmofi.shards import commits, planned_shards
 
 _HISTOGRAM_BINS = 80
 
@@ -109,7 +109,7 @@ def select(
     check_types(kb, settings.deny_types)  # before what takes long
     known = hash_pictures(settings.exclude) if settings.exclude else None
     funnel = Funnel(read_chosen(files, settings.order, weights))
-    decision = _decide(funnel, settings, weighing, known, kb, i2e, done)
+    decision = _decide(funnel, settings, weighing, known, kb, i2e)
     out = i2e / "select" / name
     with new_folder(out) as partial:
         class_of = write_vocabulary(partial, funnel, kb)
@@ -138,7 +138,7 @@ def _weighing(files: list[Path], settings: SelectSettings) -> Weighing | None:
     if settings.order != "joint":
         return None
     if settings.weights:
-        return Weighing(load_weights(settings.weights), None, 0)
+        return Weighing(load_weights(settings.weights), None, 0.0, 0)
     return weigh(files)
 
 
@@ -149,7 +149,6 @@ def _decide(
     known: KnownPictures | None,
     kb: KnowledgeBase,
     i2e: Path,
-    done: list[Commit],
 ) -> _Decision:
     """Runs the steps in the order of this module's docstring."""
     repeats, num_mentions = [], len(funnel.labels)
@@ -167,8 +166,7 @@ def _decide(
     if settings.deny_types:
         denied = denied_entities(kb, settings.deny_types, funnel.chosen.ids)
         steps.refuse_types(funnel, denied)
-    unshown = weighing.unshown_share if weighing else None
-    calibration, threshold = _threshold(funnel.labels, settings, unshown, i2e)
+    calibration, threshold = _threshold(funnel.labels, settings, weighing, i2e)
     histogram = None if threshold is None else _histogram(funnel.labels)
     if threshold is not None:
         steps.refuse_disagreeing(funnel, threshold)
@@ -179,7 +177,7 @@ def _decide(
         repeats += refuse_repeated(funnel, bits)
     steps.refuse_rare(funnel, settings.min_images)
     if settings.max_images is not None:
-        steps.refuse_beyond_cap(funnel, settings.max_images, [commit.shard for commit in done])
+        steps.refuse_beyond_cap(funnel, settings.max_images)
     if not len(funnel.labels):
         raise InputError(
             f"No label of {str(i2e)!r} passes: of {num_mentions:,} names in captions "
@@ -191,7 +189,7 @@ def _decide(
 
 
 def _threshold(
-    labels: Labels, settings: SelectSettings, unshown_share: float | None, i2e: Path
+    labels: Labels, settings: SelectSettings, weighing: Weighing | None, i2e: Path
 ) -> tuple[Calibration | None, float | None]:
     """Returns (how the threshold was found, the threshold); None where nobody looked."""
     if settings.order == "caption-match":
@@ -210,7 +208,9 @@ def _threshold(
         labels.evidence_other,
         false_label_rate=settings.false_label_rate,
         confused=labels.confused,
-        unshown_share=unshown_share,
+        unshown_share=weighing.unshown_share if weighing else None,
+        unshown_error=weighing.unshown_error if weighing else 0.0,
+        image=labels.image,
     )
     return calibration, calibration.threshold
 

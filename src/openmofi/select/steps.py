@@ -5,13 +5,11 @@ Each takes the funnel and refuses images or labels under its reason.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-
 import numpy as np
 
 from openmofi.errors import InputError
 from openmofi.kb.compiled import compiled
+from openmofi.random_keys import Purpose, mix_words, random_key
 from openmofi.select.funnel import Funnel
 
 
@@ -109,32 +107,20 @@ def refuse_rare(funnel: Funnel, min_images: int) -> None:
     funnel.refuse_labels(counts[funnel.labels.entity] < min_images, "entity_too_rare")
 
 
-def refuse_beyond_cap(funnel: Funnel, max_images: int, shards: Sequence[str]) -> None:
+def refuse_beyond_cap(funnel: Funnel, max_images: int) -> None:
     """Refuses labels of entities that have their share: entity_has_enough.
 
-    Which images stay is drawn by a hash of (shard, row), so it is the same at every try, and an
-    even draw from all shards.
+    Which images stay is drawn by their bytes, so it is the same at every try and in every order,
+    and an even draw.
 
     Args:
         funnel: the state.
         max_images: labels kept per entity.
-        shards: name of each labels file's shard.
     """
-    labels, begins = funnel.labels, funnel.chosen.begins
-    file = np.searchsorted(begins, labels.image, "right") - 1
-    names = [hashlib.sha256(name.encode()).digest()[:8] for name in shards]
-    seeds = np.frombuffer(b"".join(names), np.uint64)
-    drawn = _mixed(seeds[file] + (labels.image - begins[file]).astype(np.uint64))
-    order = np.lexsort((drawn, labels.entity))
+    labels = funnel.labels
+    digests = funnel.chosen.pictures.digest[labels.image, 0]
+    order = np.lexsort((mix_words(random_key(0, Purpose.CAP), digests), labels.entity))
     first = np.searchsorted(labels.entity[order], labels.entity[order], "left")
     beyond = np.zeros(len(labels), bool)
     beyond[order] = np.arange(len(order)) - first >= max_images
     funnel.refuse_labels(beyond, "entity_has_enough")
-
-
-def _mixed(words: np.ndarray) -> np.ndarray:
-    """Returns each word's hash (splitmix64; Steele, Lea and Flood 2014)."""
-    words = words + np.uint64(0x9E3779B97F4A7C15)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))

@@ -88,8 +88,16 @@ def _id(candidate: dict[str, Any] | None) -> str | None:
 
 def _candidate(candidate: dict[str, Any], texts: Texts) -> reasons.CandidateView:
     label, description = texts(candidate["id"])
-    terms = {name: candidate[name] for name in _TERMS}
+    terms = candidate | {"clip_z_other": _mean(candidate["clip_z_other"])}
+    terms = {name: terms[name] for name in _TERMS}
     return reasons.CandidateView(id=candidate["id"], label=label, description=description, **terms)
+
+
+def _mean(values: list[float] | float | None) -> float | None:
+    """Returns the mean of what labels hold; those of older versions hold one number."""
+    if not isinstance(values, list):
+        return values
+    return sum(values) / len(values) if values else None
 
 
 def _surest_first(span: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ class CandidateView(Entity):
     clip_z: float | None
     """The same, standardised by the entity's own background."""
     clip_z_other: float | None
-    """clip_z with another caption's picture."""
+    """Mean clip_z with other captions' pictures."""
     score: float | None
     """Probability with the picture."""
 

@@ -36,7 +36,7 @@ const TERMS = [
   [
     "clip_z_other",
     "z elsewhere",
-    "Picture z with another caption's image: what the entity gets by chance.",
+    "Mean picture z with other captions' images: what the entity gets by chance.",
   ],
   [
     "score",

@@ -122,8 +122,10 @@ function refusedRow({ number, key, caption, thumbnail }) {
 }
 
 function decisions({ settings, threshold, calibration, histogram: bins }) {
-  const rate = calibration?.estimated_false_label_rate;
-  const text = rate != null && `Estimated share of false labels among the kept: ${percent(rate)}.`;
+  const { estimated_false_label_rate: rate, low_rate: low, high_rate: high } = calibration ?? {};
+  const sure = low == null ? "" : `, between ${percent(low)} and ${percent(high)} nine times in ten`;
+  const text =
+    rate != null && `Estimated share of false labels among the kept: ${percent(rate)}${sure}.`;
   const heading = h("h2", "Scores and threshold");
   return h(
     "div.decisions",
