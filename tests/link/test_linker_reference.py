@@ -189,6 +189,11 @@ def read_tokens(text: str) -> list[Token]:
     def joins(j: int) -> bool:
         """Says whether a sign belongs to the word around it."""
         before, after = kind(j - 1), kind(j + 1)
+        first = j
+        while kind(j) == kind(first - 1) == cp.PLUS:
+            first -= 1
+        if cells[first - 1][0] == "s" and kind(first - 2) == cp.APOSTROPHE:
+            return False
         if kind(j) == cp.AMPERSAND:
             return before in (cp.LETTER, cp.DIGIT) and after in (cp.LETTER, cp.DIGIT)
         if kind(j) == cp.DOLLAR:
@@ -316,7 +321,8 @@ def keys_of(name: str) -> set[str]:
 
 @settings(max_examples=1000, deadline=None)
 @example(captions=[".x."], max_words=1)
-@example(captions=["who's+", "who's++ x", "who's&b", "who's$a"], max_words=4)
+@example(captions=["who's+", "who's++ x", "who's&b", "who's$a", "who's.b"], max_words=4)
+@example(captions=["½C++ET", "3D ET", "X1 ET", "x ET", "A1 ET on"], max_words=1)
 @given(captions=CAPTIONS | st.lists(st.text(), max_size=3), max_words=st.integers(1, 12))
 def test_the_linker_equals_a_slow_one(kb, captions, max_words):
     limits = LinkSettings(max_words=max_words)

@@ -46,7 +46,7 @@ CASE_SHIFT = 4
 
 
 # How a token is written, judged by its letters with case.
-CASELESS, LOWERCASE, CAPITALISED, UPPERCASE, MIXED = range(5)
+CASELESS, LOWERCASE, CAPITALISED, UPPERCASE, MIXED, ONE_CAPITAL = range(6)
 
 
 @compiled
@@ -236,6 +236,9 @@ def _joins(p, ch, cl):
     kind, before, after = cl[p], cl[p - 1], cl[p + 1]
     if kind == APOSTROPHE:  # 's, whatever precedes: tokenised corpora write "Turkey 's"
         return ch[p + 1] == 115 and not _is_plain(cl[p + 2])
+    begin = p - 1 if kind == PLUS and before == PLUS else p
+    if ch[begin - 1] == 115 and cl[begin - 2] == APOSTROPHE:  # behind 's, which is a word
+        return False
     if kind == AMPERSAND:
         return (before in (LETTER, DIGIT)) and (after in (LETTER, DIGIT))
     if kind == DOLLAR:
@@ -244,7 +247,6 @@ def _joins(p, ch, cl):
         alone = not _is_plain(cl[p - 2]) and not _is_plain(cl[p + 2])
         return before == LETTER and after == LETTER and alone
     if kind == PLUS:  # at most two, after a letter and at the end of a word
-        begin = p - 1 if before == PLUS else p
         last = p + 1 if after == PLUS else p
         ends = cl[last + 1] != PLUS and not _is_plain(cl[last + 1])
         return last - begin < 2 and cl[begin - 1] == LETTER and ends
@@ -296,8 +298,8 @@ def _close(begin, last, text, token, at):
         kind = CASELESS
     elif upper == 0:
         kind = LOWERCASE
-    elif lower == 0 and upper > 1:
-        kind = UPPERCASE
+    elif lower == 0:
+        kind = UPPERCASE if upper > 1 else ONE_CAPITAL
     elif upper == 1 and case[begin] == UPPER:
         kind = CAPITALISED
     token[FLAGS] |= kind << CASE_SHIFT

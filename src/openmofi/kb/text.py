@@ -105,7 +105,8 @@ class Tokens:
     unfinished: np.ndarray
     """Its word goes on in the next token: no name ends here."""
     case: np.ndarray
-    """CASELESS, LOWERCASE, CAPITALISED, UPPERCASE (two letters or more) or MIXED of scan.py."""
+    """CASELESS, LOWERCASE, CAPITALISED, UPPERCASE (two letters or more), ONE_CAPITAL (A, 3D) or
+    MIXED of scan.py."""
     row_start: np.ndarray
     """First token of each caption; one more item than captions."""
 

@@ -20,7 +20,7 @@ from openmofi.kb.index import (
     lengths_after,
     lengths_after_two,
 )
-from openmofi.kb.scan import CAPITALISED, CASELESS, LOWERCASE, UPPERCASE
+from openmofi.kb.scan import CASELESS, LOWERCASE, ONE_CAPITAL, UPPERCASE
 from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import Tokens
 
@@ -159,7 +159,7 @@ def given_mentions(
 def _writing(
     tokens: Tokens, row: np.ndarray, first: np.ndarray, last: np.ndarray
 ) -> dict[str, np.ndarray]:
-    places = tokens.char_start, tokens.char_end, tokens.barrier, tokens.row_start
+    places = tokens.barrier, tokens.row_start
     written, is_small, capitals = _how_written(tokens.case, *places, row, first, last)
     return {
         "written": written,
@@ -286,7 +286,7 @@ def _contains(items, wanted):
 
 
 @compiled
-def _how_written(case, char_start, char_end, barrier, row_start, row, first, last):
+def _how_written(case, barrier, row_start, row, first, last):
     """Returns `written`, `is_small` and `capitals` of `Mentions`."""
     written, capitals = np.zeros(len(row), np.int8), np.zeros(len(row), np.int8)
     is_small = np.zeros(len(row), np.bool_)
@@ -310,17 +310,15 @@ def _how_written(case, char_start, char_end, barrier, row_start, row, first, las
         is_small[i] = inside_small and not inside_large
         if inside_upper and inside_upper == inside_large and not inside_small:
             low, high = row_start[row[i]], row_start[row[i] + 1]
-            has_small = _has_small_letters(case, char_start, char_end, low, high)
+            has_small = _has_small_letters(case, low, high)
             capitals[i] = 2 if has_small else 1
     return written, is_small, capitals
 
 
 @compiled
-def _has_small_letters(case, char_start, char_end, low, high):
-    """Says whether any token has one, or is a word of which only the first is a capital."""
+def _has_small_letters(case, low, high):
+    """Says whether any token has one."""
     for k in range(low, high):
-        # "A" is a capital alone, and says nothing of the others.
-        alone = case[k] == CAPITALISED and char_end[k] - char_start[k] == 1
-        if case[k] != CASELESS and case[k] != UPPERCASE and not alone:
+        if case[k] != CASELESS and case[k] != UPPERCASE and case[k] != ONE_CAPITAL:
             return True
     return False
