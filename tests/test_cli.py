@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import subprocess
 import sys
 
@@ -75,9 +76,9 @@ def world(tmp_path_factory, nano_dir):
 def run(world, tmp_path, capsys):
     """Runs a command line in process: (exit code, stdout, stderr)."""
 
-    def run(line: str):
+    def run(line: str, *more: str):
         capsys.readouterr()
-        arguments = [part.format(w=world, t=tmp_path) for part in line.split()]
+        arguments = [part.format(w=world, t=tmp_path) for part in line.split()] + [*more]
         try:
             main(arguments)
             code = 0
@@ -186,8 +187,8 @@ MISTAKES = [
     ("evaluate {w}/model --data a={w}/photos/test.csv --data a={w}/photos", "twice"),
     ("index {w}/nowhere.parquet --out {t}/i", "no file"),
     ("index {w}/noise.parquet --out {t}/i", "not a readable Parquet file"),
-    ("index {w}/other.parquet --out {t}/i", "no column id"),
-    ("index {w}/i2e/select/default/keep.parquet --out {t}/i", "no column"),
+    ("index {w}/other.parquet --out {t}/i", "expected a list of numbers"),
+    ("index {w}/i2e/select/default/keep.parquet --out {t}/i", "may be vectors"),
     ("index {w}/emb.parquet --out {w}/photos", "exists and is not an index"),
     ("index {w}/emb.parquet --out {w}/kb", "exists and is not an index"),
     ("search {w}/index", "Ask for something"),
@@ -196,6 +197,13 @@ MISTAKES = [
     ("search {w}/index --text apple^5000", "A weight cannot be 5000; expected more than 0"),
     ("search {w}/index --text ^0.5", "nothing to look for"),
     ("index delete {w}/index --id nobody", "no such picture"),
+    ("index delete {w}/index --row 99999", "no row 99999"),
+    ("kb build {w}/fruit.csv --out s3://bucket/kb", "'s3://bucket/kb' is an address"),
+    ("index {w}/emb.parquet --out=gs://bucket/i", "'gs://bucket/i' is an address"),
+    ("index export {w}/index --to parquet --out s3://b/x.parquet", "is an address"),
+    ("embed {w}/model {w}/photos --out {w}/photos", "is a folder; give the name of a file"),
+    ("label {w}/pairs --kb {w}/kb --out {t}/l --rank 1 --world-size 2", "need --engine rank"),
+    ("label {w}/pairs --kb {w}/kb --out {t}/l --engine rank", "finds no rank"),
     ("tag {w}/model {w}/photos --kb {w}/kb --xmp --json", "Choose one of"),
     ("search {w}/index --type banana", "is of the type 'banana'"),
     ("index add {w}/index {w}/nowhere.parquet", "There is no file"),
@@ -238,6 +246,54 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(run, line, part):
     assert part in err
     assert err.startswith("openmofi: ")
     assert err.count("\n") == 1
+
+
+def test_what_comes_next_can_be_pasted(run, world, tmp_path):
+    place = tmp_path / "it's here; $HOME"
+    code, out, _ = run("index {w}/emb.parquet --out", str(place))
+    assert code == 0
+    [line] = [line for line in out.splitlines() if line.startswith("next: ")]
+    assert shlex.split(line.removeprefix("next: "))[:3] == ["openmofi", "search", str(place)]
+
+
+def test_an_interrupted_verb_says_what_to_type(run, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("openmofi.search.Index.build", interrupt)
+    code, _, err = run("index {w}/emb.parquet --out", "a b")
+    assert code == 130
+    line = err.splitlines()[-1]
+    assert line.startswith("next: openmofi index ")
+    assert shlex.split(line)[-1] == "a b"
+
+
+def test_no_address_becomes_a_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for verb in ("kb build {w}/fruit.csv", "embed {w}/model {w}/photos", "index {w}/emb.parquet"):
+        assert run(f"{verb} --out s3://bucket/x")[0] == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_id_that_two_pictures_share_is_asked_for(run, world, tmp_path):
+    for name in "AB":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").write_bytes(fruit.picture("lime", ord(name)))
+        assert run(f"embed {{w}}/model {{t}}/{name} --out {{t}}/{name}.parquet")[0] == 0
+    assert run("index {t}/A.parquet --out {t}/i")[0] == 0
+    assert run("index add {t}/i {t}/B.parquet --json")[0] == 0
+    code, _, err = run("index delete {t}/i --id a.jpg")
+    assert code == 1
+    assert f"row 0 ({tmp_path}/A a.jpg), row 1 ({tmp_path}/B a.jpg)" in err
+    code, out, _ = run("index delete {t}/i --row 1 --json")
+    assert (code, json.loads(out)["deleted"]) == (0, 1)
+    assert run("index delete {t}/i --id a.jpg")[0] == 0  # the other one is gone
+    assert len(search.Index.open(tmp_path / "i")) == 0
+
+
+def test_a_shell_learns_the_verbs(run):
+    assert "index" in app.generate_completion(shell="bash")
+    assert "--install-completion" in run("--help")[1]
 
 
 def test_no_mistake_above_harmed_what_was_there(world, run):
@@ -407,6 +463,10 @@ JSON_LINES = [
     "evaluate attack {w}/model --data {w}/photos/test.csv --out {t}/attacked --json",
     "evaluate oven {w}/oven.jsonl --truth {w}/oven.jsonl --json",
     "search {w}/index --text apple --json",
+    "index {w}/emb.parquet --out {t}/i --json",
+    "index export {w}/index --to parquet --out {t}/x.parquet --json",
+    "inspect {w}/i2e --json",
+    "info --json",
     "tag {w}/model {w}/photos/000.jpg --kb {w}/kb --json",
     "tag calibrate {w}/model --data {w}/photos/test.csv --kb {w}/kb --out {t}/c --json",
 ]

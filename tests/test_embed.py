@@ -8,7 +8,8 @@ import pytest
 import fruit
 from conftest import write_tar
 from openmofi import schema
-from openmofi.embed import embed, read_vectors
+from openmofi.embed import embed
+from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError
 from openmofi.model import load_model
 from openmofi.pairs import ImageReader
@@ -35,7 +36,8 @@ def test_each_row_holds_the_vector_of_its_own_picture(tmp_path, model, layout):
         if layout == "folder":
             (source / "captions.csv").unlink()
     embed(model, source, out=tmp_path / "e.parquet")
-    rows, vectors = read_vectors(tmp_path / "e.parquet")
+    found = read_embeddings(tmp_path / "e.parquet")
+    rows, vectors = found.rows, found.vectors
     expected = model.encode_images([fruit.picture(fruit.NAMES[i % 3], i) for i in range(6)])
     np.testing.assert_allclose(vectors, expected, atol=1e-3)
     reader = ImageReader(source)

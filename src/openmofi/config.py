@@ -134,14 +134,15 @@ class LabelSettings:
     """auto, cpu, cuda or cuda:N."""
     engine: Literal["local", "ray", "rank"] = "local"
     """local: processes on this machine; ray: a Ray cluster; rank: this process takes every
-    world-size-th shard, as in a Slurm array."""
+    world-size-th shard, as in a step or an array of Slurm."""
     workers: int | None = None
     """Processes of the local engine; the default is one per GPU, else one per CPU core. Tasks at
     a time of the ray engine; the default is what the cluster can hold."""
-    rank: int = 0
-    """This process's number under --engine rank."""
-    world_size: int = 1
-    """Number of processes under --engine rank."""
+    rank: int | None = None
+    """This process's number under --engine rank; the default is what srun, torchrun, mpirun or a
+    Slurm array gave it."""
+    world_size: int | None = None
+    """Number of processes under --engine rank; the default is the launcher's."""
     ray_address: str | None = None
     """Ray cluster to join, such as auto; the default is RAY_ADDRESS, else a cluster of its own on
     this machine."""
@@ -154,7 +155,7 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         _check_bounds(self, batch_size=(1, _ANY), background=(1, _ANY), workers=(1, _ANY))
-        _check_bounds(self, world_size=(1, _ANY), rank=(0, max(self.world_size - 1, 0)))
+        _check_bounds(self, world_size=(1, _ANY), rank=(0, (self.world_size or _ANY) - 1))
         _check_bounds(self, encoders=(0, _ANY), fail_if_error_rate=(0, 1))
 
 

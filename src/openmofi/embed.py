@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from openmofi import schema
 from openmofi.errors import InputError
+from openmofi.folders import local_file
 from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader, read_pairs, read_shard
 from openmofi.pairs.places import Root, open_root
@@ -24,7 +25,6 @@ from openmofi.progress import progress
 
 _CHUNK = 1024
 _PLACE = ("key", "shard", "path", "offset", "size")
-_REQUIRED = ("id", "shard", "path", "offset", "size", "caption", "entities", "vector")
 # A picture without a usable caption can be embedded all the same.
 _CAPTION_ERRORS = frozenset(
     {"no_caption", "caption_not_utf8", "caption_too_long", "bad_json", "too_many_fields"}
@@ -69,10 +69,10 @@ def embed(
     Raises:
         InputError: nothing can be read there.
     """
+    out = local_file(out)
     places = find_places(path)
-    _check_place(Path(out), Path(path), places)
+    _check_place(out, Path(path), places)
     encoder = load_model(model, device=device) if isinstance(model, (str, Path)) else model
-    out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     table_schema = schema.embeddings(encoder.dim).with_metadata(
         {
@@ -211,33 +211,3 @@ def _with_vectors(rows: pa.Table, vectors: np.ndarray, table_schema: pa.Schema) 
         if field.name not in rows.column_names:
             rows = rows.append_column(field, pa.nulls(len(rows), field.type))
     return rows.select(table_schema.names).cast(table_schema)
-
-
-def read_vectors(path: Path | str) -> tuple[pa.Table, np.ndarray]:
-    """Returns (the table without its vectors, float32 [n, dim]).
-
-    Columns of schema.embeddings that an older file lacks are null; further ones stay.
-
-    Raises:
-        InputError: it is not the output of `embed`, or empty.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {str(path)!r}; make it with `openmofi embed`.")
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{str(path)!r} is not a readable Parquet file: {error}.") from None
-    missing = [name for name in _REQUIRED if name not in table.column_names]
-    if missing:
-        raise InputError(
-            f"{str(path)!r} has no column {', '.join(missing)}; make it with `openmofi embed`."
-        )
-    if not len(table):
-        raise InputError(f"{str(path)!r} holds no vectors; make it with `openmofi embed`.")
-    for field in schema.embeddings(1):
-        if field.name not in table.column_names:
-            table = table.append_column(field, pa.nulls(len(table), field.type))
-    column = table["vector"].combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    return table.drop_columns(["vector"]), flat.reshape(len(table), -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,35 @@ from pathlib import Path
 from typing import IO
 
 from openmofi.errors import InputError
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How a URL begins, also one whose second stroke a Path has dropped."""
+
+
+def local_path(out: Path | str) -> Path:
+    """Returns where to write, on this machine.
+
+    Raises:
+        InputError: it is an address, such as s3://bucket/x.
+    """
+    if _ADDRESS.match(str(out)):
+        raise InputError(
+            f"--out {str(out)!r} is an address, but this is written to folders of this machine "
+            "only; give a local folder and copy it there afterwards, or mount the bucket."
+        )
+    return Path(out)
+
+
+def local_file(out: Path | str) -> Path:
+    """Returns which file to write, on this machine.
+
+    Raises:
+        InputError: it is an address, or a folder.
+    """
+    path = local_path(out)
+    if path.is_dir():
+        raise InputError(f"--out {str(out)!r} is a folder; give the name of a file in it.")
+    return path
 
 
 def check_replaceable(out: Path, is_ours: Callable[[Path], bool], what: str) -> None:

@@ -7,6 +7,8 @@ import shutil
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -16,8 +18,10 @@ import fruit
 from conftest import write_tar
 from openmofi.errors import InputError, SettingsError
 from openmofi.evaluate import evaluate, gpr1200
+from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.measure import BENCHMARKS
-from openmofi.kb import build_kb
+from openmofi.evaluate.prompts import class_prompts, entity_ids
+from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.model import load_model
 
 
@@ -116,6 +120,46 @@ def test_tagging_answers_with_the_entities_of_the_knowledge_base(tmp_path, model
     build_kb(fruit.write_catalogue(tmp_path), out=tmp_path / "kb")
     [scores] = evaluate(model, data={"d": _classes(tmp_path / "d")}, kb=tmp_path / "kb")
     assert 0 <= scores.metrics["tag_top1"] <= 1  # of four entities, plum among them
+
+
+def _numbered_table(folder, names):
+    """Writes pictures of red, green and lime with a ClassLabel, as Hugging Face datasets do."""
+    kinds = [number % 3 for number in range(12)]
+    cells = [{"bytes": fruit.picture(fruit.NAMES[k], i)} for i, k in enumerate(kinds)]
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    folder.mkdir()
+    table = pa.table({"image": cells, "label": kinds}).replace_schema_metadata(about)
+    pq.write_table(table, folder / "test.parquet")
+    return folder
+
+
+def test_the_datas_own_class_names_win_over_ids_that_look_like_its_numbers(tmp_path, model):
+    (tmp_path / "catalogue.jsonl").write_text(
+        "".join(
+            json.dumps({"id": identifier, "name": name, "description": told}) + "\n"
+            for identifier, name, told in [
+                ("0", "steam engine", "a machine"),
+                ("1", "Lime", "a sour fruit"),
+                ("7", "Red Apple", "a sweet fruit"),
+                ("8", "green apple", "of a kind"),
+                ("9", "green apple", "of another kind"),
+            ]
+        )
+    )
+    build_kb(tmp_path / "catalogue.jsonl", out=tmp_path / "kb")
+    names = ["red apple", "green apple", "lime"]
+    data = {"d": _numbered_table(tmp_path / "d", names)}
+    images, kb = open_labelled(tmp_path / "d"), KnowledgeBase.open(tmp_path / "kb")
+    assert entity_ids(images.classes, images, kb) == {"0": "7", "2": "1"}
+    assert entity_ids(images.classes, images, None) == {}
+    prompts = class_prompts(images.classes, images, kb, None)
+    assert prompts.names == ("red apple", "green apple", "lime")
+    assert prompts.descriptions == ("a sweet fruit", "", "a sour fruit")
+    [scores] = evaluate(model, data=data, kb=tmp_path / "kb")
+    assert scores.notes["prompts"].startswith("the data's names")
+    assert scores.notes["labels_not_in_kb"] == 1
+    assert scores.metrics["tag_unknown_entities"] == 1
 
 
 def test_labels_that_the_knowledge_base_lacks_are_said(tmp_path, model):
@@ -257,9 +301,6 @@ def test_numeric_classes_go_by_their_value(tmp_path, model):
             data = fruit.picture("red", 2 * number + index)
             (tmp_path / "d" / str(number) / f"{index}.jpg").write_bytes(data)
     (tmp_path / "names.txt").write_text("\n".join(f"name {n}" for n in range(12)))
-    from openmofi.evaluate.layouts import open_labelled
-    from openmofi.evaluate.prompts import class_prompts
-
     images = open_labelled(tmp_path / "d")
     assert images.classes == [str(n) for n in range(12)]
     prompts = class_prompts(images.classes, images, None, str(tmp_path / "names.txt"))
@@ -289,9 +330,6 @@ def test_names_are_given_to_the_labels_that_bear_them_whatever_their_order(tmp_p
     names.write_text("Red\nLime\nGREEN\n")
     (data / "red").rename(data / "Bengal")  # sorts before those in lower case
     names.write_text("lime\nbengal\ngreen\n")
-    from openmofi.evaluate.layouts import open_labelled
-    from openmofi.evaluate.prompts import class_prompts
-
     images = open_labelled(data)
     assert images.classes == ["Bengal", "green", "lime"]
     assert class_prompts(images.classes, images, None, str(names)).names == (

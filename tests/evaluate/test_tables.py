@@ -157,3 +157,23 @@ def test_folders_of_pictures_are_no_tables(tmp_path):
     fruit.write_listing(tmp_path)
     assert open_table(tmp_path) is None
     assert not is_table(tmp_path / "000.jpg")
+
+
+def test_pictures_may_be_files_that_a_table_names_as_label_reads_them(tmp_path):
+    (tmp_path / "d/pictures").mkdir(parents=True)
+    for number in range(4):
+        (tmp_path / f"d/pictures/{number}.jpg").write_bytes(fruit.picture("lime", number))
+    files = ["pictures/0.jpg", "pictures/1.jpg", str(tmp_path / "d/pictures/2.jpg"), "gone.jpg"]
+    pq.write_table(pa.table({"image_path": files, "label": [0, 1, 0, 1]}), tmp_path / "d/t.parquet")
+    found = open_table(tmp_path / "d")
+    reader = ImageReader(found.places.root)
+    rows = found.places.table.to_pylist()
+    assert [reader.read(row) for row in rows[:3]] == [fruit.picture("lime", i) for i in range(3)]
+    with pytest.raises(OSError, match="gone"):
+        reader.read(rows[3])
+    nested = {"image": files[:2], "caption": ["a", "b"]}
+    (tmp_path / "d/t.parquet").unlink()
+    (tmp_path / "d/test").mkdir()
+    pq.write_table(pa.table(nested), tmp_path / "d/test/t.parquet")
+    places = open_table(tmp_path / "d").places.table
+    assert places["path"].to_pylist() == ["test/pictures/0.jpg", "test/pictures/1.jpg"]

@@ -180,16 +180,21 @@ def _with_uids(folder, kind):
             row |= {"shard": "a/0.tar", "offset": 512, "path": ""}
         if kind == "rows":
             row |= {"shard": "a/0.parquet", "path": f"row:{5 - number}"}
+        if kind == "beside":
+            row |= {"shard": "", "path": f"a/{number}.jpg"}
     if kind == "rows":
         table = pa.table({"uid": UIDS[::-1]})
     (folder / "a").mkdir()
-    if kind != "key":
+    if kind == "beside":
+        for number, uid in enumerate(UIDS):
+            (folder / f"a/{number}.json").write_text(json.dumps({"uid": uid}))
+    elif kind != "key":
         pq.write_table(table, folder / "a/0.parquet")
     i2e = write_i2e(folder, rows[:4], rows[4:])
     return select(i2e, settings=BY_TEXT).out
 
 
-@pytest.mark.parametrize("kind", ["sidecar", "rows", "key"])
+@pytest.mark.parametrize("kind", ["sidecar", "rows", "key", "beside"])
 def test_datacomp_gets_the_sorted_uids(tmp_path, kind):
     summary = export(_with_uids(tmp_path, kind), out=tmp_path / "out", format="datacomp")
     uids = np.load(summary.out / "uids.npy")
@@ -201,6 +206,16 @@ def test_datacomp_needs_uids(selection, tmp_path):
     with pytest.raises(InputError, match="8 of 8 kept images have no uid of 32 hex digits"):
         export(selection, out=tmp_path / "out", format="datacomp")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("format", ["webdataset", "huggingface"])
+def test_what_was_exported_can_be_labelled_again(selection, tmp_path, format):
+    summary = export(selection, out=tmp_path / "out", format=format)
+    source = read_pairs(summary.out)
+    tables = [read_shard(source.root, shard).table for shard in source.shards]
+    rows = [row for table in tables for row in table.to_pylist()]
+    assert {row["error"] for row in rows} == {""}
+    assert len(rows) == summary.images
 
 
 # ---- mistakes --------------------------------------------------------------------------------

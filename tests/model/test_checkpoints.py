@@ -93,6 +93,7 @@ def test_a_text_alone_is_the_same_to_the_last_bit_in_any_company(any_model, rng)
     assert np.array_equal(any_model.encode_texts_alone([texts[i] for i in order]), expected[order])
     for i in (0, 70, 149):
         assert np.array_equal(any_model.encode_texts_alone([texts[i]])[0], expected[i])
+        assert np.array_equal(any_model.encode_texts_alone(texts[i])[0], expected[i])
     np.testing.assert_allclose(any_model.encode_texts(texts), expected, atol=1e-5)
     assert any_model.encode_texts_alone([]).shape == (0, any_model.dim)
 

@@ -1,7 +1,10 @@
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import fruit
 from conftest import jpeg
 from openmofi.errors import InputError
 from openmofi.pairs import ImageReader, read_pairs, read_shard
@@ -79,3 +82,51 @@ def test_a_picture_cut_off_since_is_an_error(tmp_path):
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(OSError, match="ends before"):
         ImageReader(source.root).read(rows[0])
+
+
+def _files_of_img2dataset(folder):
+    """Writes what img2dataset 1.47 leaves with --output_format files."""
+    for shard in range(2):
+        (folder / f"{shard:05d}").mkdir(parents=True)
+        rows = []
+        for number in range(3):
+            key = f"{shard:05d}{number:04d}"
+            about = {"uid": f"{shard * 3 + number:032x}", "url": f"https://x.org/{key}.jpg"}
+            about |= {"key": key, "caption": f"a lime {key}", "status": "success"}
+            place = folder / f"{shard:05d}" / key
+            place.with_suffix(".jpg").write_bytes(fruit.picture("lime", number))
+            place.with_suffix(".txt").write_text(about["caption"])
+            place.with_suffix(".json").write_text(json.dumps(about))
+            rows.append(about)
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{shard:05d}.parquet")
+        (folder / f"{shard:05d}_stats.json").write_text("{}")
+
+
+def test_img2datasets_files_are_read_with_captions_and_urls(tmp_path):
+    _files_of_img2dataset(tmp_path)
+    source = read_pairs(tmp_path)
+    assert [(shard.path, shard.kind) for shard in source.shards] == [
+        ("00000", "folder"),
+        ("00001", "folder"),
+    ]
+    for number, shard in enumerate(source.shards):
+        table = read_shard(source.root, shard).table
+        keys = [f"{number:05d}{i:04d}" for i in range(3)]
+        assert table["caption"].to_pylist() == [f"a lime {key}" for key in keys]
+        assert table["url"].to_pylist() == [f"https://x.org/{key}.jpg" for key in keys]
+        assert table["path"].to_pylist() == [f"{number:05d}/{key}.jpg" for key in keys]
+        reader = ImageReader(source.root)
+        assert reader.read(table.to_pylist()[1]) == fruit.picture("lime", 1)
+
+
+def test_a_json_beside_a_picture_may_hold_the_caption_or_be_damaged(tmp_path):
+    contents = {"a": '{"caption": "a lime", "url": "https://x.org"}', "b": "{", "c": "[1]"}
+    for name, text in contents.items():
+        (tmp_path / f"{name}.jpg").write_bytes(fruit.picture("lime"))
+        (tmp_path / f"{name}.json").write_text(text)
+    (tmp_path / "b.txt").write_text("a plum")
+    source = read_pairs(tmp_path)
+    table = read_shard(source.root, source.shards[0]).table
+    assert table["caption"].to_pylist() == ["a lime", "a plum", ""]
+    assert table["url"].to_pylist() == ["https://x.org", "", ""]
+    assert table["error"].to_pylist() == ["", "", "no_caption"]

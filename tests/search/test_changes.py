@@ -15,6 +15,7 @@ import pytest
 
 import fruit
 from indexed import clustered, make_index, write_embeddings
+from openmofi.config import IndexSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import build_kb
 from openmofi.search import Filter, Index, changes
@@ -314,3 +315,25 @@ def test_an_index_of_which_all_is_deleted_answers_nothing(index):
     assert (len(empty), empty.search(np.ones(DIM)), empty.entity_counts()) == (0, [], {})
     assert len(empty.entities) == 0
     assert empty.compact().search(np.ones(DIM)) == []
+
+
+_ON_A_FULL_DISK = """
+import resource, sys
+from openmofi.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may grow beyond it
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_index(tmp_path, vectors, kind):
+    source = write_embeddings(tmp_path / "e.parquet", vectors)
+    more = write_embeddings(tmp_path / "m.parquet", np.tile(vectors, (20, 1)))
+    index = Index.build(source, tmp_path / "i", IndexSettings(kind=kind))
+    for line in (["index", more, "--out", index.folder], ["index", "add", index.folder, more]):
+        code = [sys.executable, "-c", _ON_A_FULL_DISK, *map(str, line)]
+        ended = subprocess.run(code, capture_output=True, text=True)
+        assert ended.returncode == 1
+        assert ended.stderr.count("openmofi: The index cannot be written below") == 1
+        assert "Traceback" not in ended.stderr
+        assert len(Index.open(index.folder)) == len(vectors)

@@ -9,7 +9,8 @@ import fruit
 from indexed import write_embeddings
 from openmofi import folders
 from openmofi.config import IndexSettings
-from openmofi.embed import embed, read_vectors
+from openmofi.embed import embed
+from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError
 from openmofi.kb import build_kb
 from openmofi.model import load_model
@@ -44,7 +45,7 @@ def _brute(stored, query, rows, k):
 def test_the_nearest_are_those_of_brute_force(tmp_path, vectors, rng, kind):
     source = _embeddings(tmp_path / "e.parquet", vectors)
     index = Index.build(source, tmp_path / "i", IndexSettings(kind=kind))
-    stored = read_vectors(source)[1]
+    stored = read_embeddings(source).vectors
     for query in rng.standard_normal((20, DIM)).astype(np.float32):
         found = [hit.row for hit in index.search(query, k=5)]
         assert found == _brute(stored, query, range(300), 5)
@@ -54,7 +55,7 @@ def test_the_nearest_are_those_of_brute_force(tmp_path, vectors, rng, kind):
 def test_a_search_within_an_entity_is_exact_and_complete(tmp_path, vectors, entities, rng, kind):
     source = _embeddings(tmp_path / "e.parquet", vectors, entities)
     index = Index.build(source, tmp_path / "i", IndexSettings(kind=kind))
-    stored, query = read_vectors(source)[1], rng.standard_normal(DIM).astype(np.float32)
+    stored, query = read_embeddings(source).vectors, rng.standard_normal(DIM).astype(np.float32)
     for entity in ("red", "green", "lime", "plum"):
         rows = [i for i, names in enumerate(entities) if entity in names]
         assert index.rows_of(entity).tolist() == rows

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from openmofi.cli.app import Json, app
-from openmofi.cli.output import print_json, say_next
+from openmofi.cli.output import print_json, quoted, say_next
 
 
 @app.command
@@ -80,6 +80,6 @@ def adapt(
     if summary.note:
         print(summary.note)
     if summary.model is not None:
-        say_next(f"openmofi embed {summary.model} PICTURES --out embeddings.parquet")
+        say_next(f"openmofi embed {quoted(summary.model)} PICTURES --out embeddings.parquet")
     elif write_embeddings and embeddings.suffix != ".npy":
-        say_next(f"openmofi index {out}/embeddings.parquet --out index")
+        say_next(f"openmofi index {quoted(out / 'embeddings.parquet')} --out index")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from cyclopts import App, CycloptsError, Parameter
 
 from openmofi import __version__
 from openmofi.errors import OpenMOFIError
+from openmofi.folders import local_path
 
 app = App(
     name="openmofi",
@@ -21,6 +24,7 @@ app = App(
         "world."
     ),
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `main` says what to type next
 )
 kb_app = App(name="kb", help="Build a knowledge base, or look into one.")
 app.command(kb_app)
@@ -35,6 +39,8 @@ Flags = Parameter(name="*")
 """Spreads a settings dataclass into one flag per field."""
 Json = Parameter(name="--json")
 
+app.register_install_completion_command(add_to_startup=False)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake is one sentence and exit code 1.
@@ -44,10 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: what was typed after `openmofi`; the default is the process's own.
     """
+    typed = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        _check_out(typed)
+        app(typed, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
-        print("openmofi: interrupted; the same command continues where it can.", file=sys.stderr)
+        print("openmofi: interrupted; the same command goes on where it can", file=sys.stderr)
+        print(f"next: {shlex.join(['openmofi', *typed])}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader went away, as `| head` does
         sys.stderr.close()
@@ -58,6 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"openmofi: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_out(typed: Sequence[str]) -> None:
+    """Refuses an address to write to, before any verb begins its work."""
+    if list(typed[:2]) == ["index", "export"]:  # which writes to servers, too
+        return
+    for flag, value in pairwise([*typed, ""]):
+        if flag == "--out":
+            local_path(value)
+        elif flag.startswith("--out="):
+            local_path(flag.removeprefix("--out="))
 
 
 def _sentence(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from openmofi.cli.app import Json, evaluate_app
-from openmofi.cli.output import print_json, print_table, say_next
+from openmofi.cli.output import print_json, print_table, quoted, say_next
 from openmofi.errors import OpenMOFIError
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def evaluate(
     if out is not None:
         print(f"wrote {out}/scores.json, scores.csv, clip_benchmark/ and report.html")
     if model is not None:
-        say_next(f"openmofi embed {shlex.quote(model)} PICTURES --out embeddings.parquet")
+        say_next(f"openmofi embed {quoted(model)} PICTURES --out embeddings.parquet")
 
 
 def _parts(text: str) -> list[str]:
@@ -166,7 +165,7 @@ def evaluate_attack(
     lost = sum(summary.refused.values())
     dropped = f"; {lost:,} cannot be read" if lost else ""
     print(f"wrote {out} ({summary.images:,} images of {summary.classes:,} classes{dropped})")
-    say_next(f"openmofi evaluate {shlex.quote(model)} --data attacked={out}")
+    say_next(f"openmofi evaluate {quoted(model)} --data attacked={quoted(out)}")
 
 
 @evaluate_app.command(name="oven")

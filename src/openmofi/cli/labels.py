@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from openmofi.cli.app import Flags, Json, app
-from openmofi.cli.output import print_json, print_table, say_next, say_wrote
+from openmofi.cli.output import print_json, print_table, quoted, say_next, say_wrote
 from openmofi.config import LabelSettings
 from openmofi.errors import OpenMOFIError
 
@@ -114,7 +114,7 @@ def _say_labelled(out: Path, totals: RunTotals) -> None:
     if finished < totals.shards:
         print(f"{totals.shards - finished:,} of {totals.shards:,} shards are left to other ranks")
     if totals.done + totals.partial:
-        say_next(f"openmofi select {out}")
+        say_next(f"openmofi select {quoted(out)}")
 
 
 def _say_troubled(out: Path, troubled: Sequence[tuple[str, str, str]]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from openmofi.cli.app import Json, evaluate_app
-from openmofi.cli.output import print_json, print_table, say_next
+from openmofi.cli.output import print_json, print_table, quoted, say_next
 from openmofi.errors import OpenMOFIError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def evaluate_linking(
         _say(result)
     if path is not None:
         print(f"wrote {path} ({len(results)} datasets)")
-    say_next(f'openmofi link "A CAPTION" --kb {kb} --all-candidates')
+    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --all-candidates')
 
 
 def open_encoder(knowledge: Any, model: str | None) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from openmofi.cli.app import Flags, Json, app, kb_app
 from openmofi.cli.linking import open_detector, open_encoder
-from openmofi.cli.output import print_json, print_table, say_next
+from openmofi.cli.output import print_json, print_table, quoted, say_next
 from openmofi.config import LinkSettings
 
 if TYPE_CHECKING:
@@ -70,12 +69,12 @@ def link(
     if not found:
         print("This caption hardly means anything that the knowledge base knows.")
         if not all_candidates:
-            say_next(f"openmofi link {shlex.quote(text)} --kb {kb} --all-candidates")
+            say_next(f"openmofi link {quoted(text)} --kb {quoted(kb)} --all-candidates")
         return
     _print_caption(text, found)
     _print_terms(knowledge, found)
     if not all_candidates:
-        say_next(f"openmofi link {shlex.quote(text)} --kb {kb} --all-candidates")
+        say_next(f"openmofi link {quoted(text)} --kb {quoted(kb)} --all-candidates")
 
 
 def _colours(found: list[dict[str, Any]]) -> dict[int, str]:
@@ -148,7 +147,7 @@ def kb_count(
     )
     rows = [(n.name, f"{n.seen:,}", f"{n.linkability:.2f}") for n in names]
     print_table(("most frequent", "seen", "linkability"), rows)
-    say_next(f'openmofi link "A CAPTION" --kb {kb}')
+    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)}')
 
 
 def _captions(paths: list[Path]) -> Iterator[list[str]]:
@@ -208,4 +207,4 @@ def kb_fit(
         f"wrote {out} (fitted on {fit.mentions:,} mentions, {fit.nil:,} of them without a right "
         f"candidate; mean log likelihood {fit.before:.3f} -> {fit.after:.3f})"
     )
-    say_next(f'openmofi link "A CAPTION" --kb {kb} --weights {out}')
+    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --weights {quoted(out)}')

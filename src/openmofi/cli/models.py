@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from openmofi.cli.app import Json, app
-from openmofi.cli.output import print_json, say_next, say_wrote
+from openmofi.cli.output import print_json, quoted, say_next, say_wrote
 
 
 @app.command
@@ -69,7 +69,7 @@ def train(
         print(f"{summary.unreadable} times a picture could not be read and another stood in for it")
     if summary.skipped:
         print(f"{summary.skipped} steps were skipped, since their gradient was not finite")
-    say_next(f"openmofi evaluate {out}/model --data NAME=PATH")
+    say_next(f"openmofi evaluate {quoted(out / 'model')} --data NAME=PATH")
 
 
 @app.command
@@ -106,4 +106,4 @@ def embed(
         print_json(summary)
         return
     say_wrote(out, summary.rows, summary.refused, "vectors")
-    say_next(f"openmofi index {out} --out index")
+    say_next(f"openmofi index {quoted(out)} --out index")

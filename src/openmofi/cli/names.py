@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from openmofi.cli.app import Flags, Json, kb_app
-from openmofi.cli.output import brief, print_json, print_table, say_next, say_wrote
+from openmofi.cli.output import brief, print_json, print_table, quoted, say_next, say_wrote
 from openmofi.config import KBSettings
 
 
@@ -53,7 +53,7 @@ def kb_build(
         if still := counts["still_entities"]:
             rest += f", {still:,} are of ids that are entities still"
         print(f"note: {kind}: {counts['resolved']:,} of {counts['lines']:,} lines used, {rest}")
-    say_next(f"openmofi kb query NAME --kb {out}")
+    say_next(f"openmofi kb query NAME --kb {quoted(out)}")
 
 
 @kb_app.command(name="query")
@@ -96,7 +96,7 @@ def kb_query(
         return
     rows = [(c.id, c.label, f"{c.prior:.3f}", c.description) for c in found]
     print_table(("id", "label", "prior", "description"), rows)
-    say_next(f"openmofi kb show {found[0].id} --kb {kb}")
+    say_next(f"openmofi kb show {found[0].id} --kb {quoted(kb)}")
 
 
 @kb_app.command(name="show")
@@ -156,7 +156,7 @@ def kb_stats(
         return
     rows = [(name.replace("_", " "), _told(value)) for name, value in asdict(stats).items()]
     print_table(("", str(kb)), rows)
-    say_next(f'openmofi link "A CAPTION" --kb {kb}')
+    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)}')
 
 
 def _told(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
@@ -58,6 +59,12 @@ def say_wrote(out: Path, rows: int, dropped: dict[str, int], unit: str) -> None:
     print(f"wrote {out} ({rows:,} {unit}{lost})")
 
 
+def quoted(value: str | Path) -> str:
+    """Returns a path or a text as a shell takes it back as one word, which is no flag."""
+    text = str(value)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
 def say_next(command: str) -> None:
-    """Says what to type next."""
+    """Says what to type next; paths in it are to be `quoted`."""
     print(f"next: {command}")

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from openmofi.cli.app import Json, app
-from openmofi.cli.output import print_json, say_next
+from openmofi.cli.output import print_json, quoted, say_next
 
 
 @app.command
@@ -73,4 +73,4 @@ def reinforce(
     )
     changes = [*(set_ or []), f"loss.teachers=[{out}]"]
     again = " ".join(f"--set {shlex.quote(change)}" for change in changes)
-    say_next(f"openmofi train {recipe} --data {data} --out run {again}")
+    say_next(f"openmofi train {quoted(recipe)} --data {quoted(data)} --out run {again}")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from openmofi.cli.app import Flags, Json, app, index_app
-from openmofi.cli.output import brief, print_json, print_table, say_next
+from openmofi.cli.output import brief, print_json, print_table, quoted, say_next
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    from openmofi.search import Term
+    import numpy as np
 
+    from openmofi.search import Index, Term
+
+_SHOWN = 10
 _KINDS: dict[str, Literal["text", "image", "entity"]] = {
     "text": "text",
     "image": "image",
@@ -30,8 +33,9 @@ def index(
     out: Path,
     kb: Path | None = None,
     settings: Annotated[IndexSettings, Flags] = IndexSettings(),
+    as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Build a vector index from embeddings.
+    """Build a vector index from embeddings, whoever made them.
 
     Example: openmofi index photos.parquet --out index
 
@@ -41,22 +45,28 @@ def index(
     Parameters
     ----------
     source
-        Output of `openmofi embed`.
+        Output of `openmofi embed`, or vectors of another maker: Parquet or Feather with a column
+        `vector` (and `id`), .npy, or the folder of clip-retrieval or autofaiss.
     out
         Directory to write; an existing index is replaced at the end.
     kb
         Knowledge base with the names and types of entities; the default is the one of the
         selection that was embedded.
+    as_json
+        Print what was written as JSON.
     """
     from openmofi.search import Index
 
     built = Index.build(source, out, settings, kb=kb)
+    if as_json:
+        print_json(_facts(built))
+        return
     print(f"wrote {out} ({len(built):,} vectors, {built.meta['kind']})")
-    say_next(f'openmofi search {out} --text "…"')
+    say_next(f'openmofi search {quoted(out)} --text "…"')
 
 
 @index_app.command
-def add(index: Path, source: Path, /) -> None:
+def add(index: Path, source: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
     """Add embeddings to an index; it is not built anew.
 
     Example: openmofi index add index more.parquet
@@ -68,15 +78,20 @@ def add(index: Path, source: Path, /) -> None:
     index
         Output of `openmofi index`.
     source
-        Output of `openmofi embed`, by the same model.
+        As for `openmofi index`, by the same model.
+    as_json
+        Print what was written as JSON.
     """
     from openmofi.search import Index
 
     before = Index.open(index)
     after = before.add(source)
+    if as_json:
+        print_json(_facts(after))
+        return
     print(f"wrote {index} ({len(after):,} vectors, {len(before):,} before)")
     if after.meta["map"]:
-        say_next(f"openmofi index map {index}")
+        say_next(f"openmofi index map {quoted(index)}")
 
 
 @index_app.command
@@ -85,8 +100,10 @@ def delete(
     /,
     *,
     id: list[str] | None = None,
+    row: list[int] | None = None,
     entity: list[str] | None = None,
     source: list[str] | None = None,
+    as_json: Annotated[bool, Json] = False,
 ) -> None:
     """Delete pictures from an index; it is not built anew.
 
@@ -97,21 +114,32 @@ def delete(
     index
         Output of `openmofi index`.
     id
-        Ids of pictures, as `openmofi search` prints them. Repeatable.
+        Ids of pictures, as `openmofi search` prints them. Repeatable. An id that several pictures
+        share is refused, with their rows.
+    row
+        Rows of pictures, as `openmofi search --json` prints them. Repeatable.
     entity
         Ids or names of entities: all their pictures. Repeatable.
     source
         Hosts or shards: all their pictures. Repeatable.
+    as_json
+        Print what was written as JSON.
     """
     import numpy as np
 
     from openmofi.search import Filter, Index, Searcher
 
-    if not (id or entity or source):
-        raise SettingsError("Say what to delete: --id, --entity or --source.")
+    if not (id or row or entity or source):
+        raise SettingsError("Say what to delete: --id, --row, --entity or --source.")
     opened = Index.open(index)
     named = tuple(map(Searcher(opened).entity, entity or ()))
-    wanted = opened.rows_with_ids(id or [])
+    wanted = np.zeros(opened.num_rows, bool)
+    for number in row or ():
+        if not 0 <= number < opened.num_rows:
+            raise InputError(f"{str(index)!r} has no row {number}.")
+        wanted[number] = True
+    for identifier in id or ():
+        wanted[_only_row(opened, identifier)] = True
     for given in (Filter(entities=named), Filter(sources=tuple(source or ()))):
         if given:
             wanted |= opened.passing(given)
@@ -119,25 +147,68 @@ def delete(
     if not len(rows):
         raise InputError(f"{str(index)!r} has no such picture.")
     after = opened.delete(rows)
+    if as_json:
+        print_json(_facts(after) | {"deleted": len(rows)})
+        return
     print(f"wrote {index} ({len(after):,} vectors, {len(rows):,} deleted)")
     if len(after) < 0.7 * after.num_rows:
-        say_next(f"openmofi index compact {index}")
+        say_next(f"openmofi index compact {quoted(index)}")
+
+
+def _facts(index: Index) -> dict[str, Any]:
+    """Returns what is to be known of an index that was written."""
+    kept = ("rows", "dim", "kind", "model")
+    return {"out": index.folder, "vectors": len(index)} | {n: index.meta[n] for n in kept}
+
+
+def _only_row(index: Index, identifier: str) -> np.ndarray:
+    """Returns the row of an id, if there is one.
+
+    Raises:
+        InputError: several pictures have it.
+    """
+    rows = index.rows_with_id(identifier)
+    if len(rows) > 1:
+        hits = index.hits(rows[:_SHOWN])
+        places = [f"row {h.row} ({index.root_of(h.row)} {h.path or h.shard})" for h in hits]
+        raise InputError(
+            f"{len(rows):,} pictures have the id {identifier!r}: {', '.join(places)}"
+            f"{', …' if len(rows) > _SHOWN else ''}; give --row in place of --id."
+        )
+    return rows
 
 
 @index_app.command
-def compact(index: Path, /) -> None:
+def compact(index: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
     """Write an index anew, without what was deleted; rows are numbered anew.
 
     Example: openmofi index compact index
+
+    Parameters
+    ----------
+    index
+        Output of `openmofi index`.
+    as_json
+        Print what was written as JSON.
     """
     from openmofi.search import Index
 
     after = Index.open(index).compact()
+    if as_json:
+        print_json(_facts(after))
+        return
     print(f"wrote {index} ({len(after):,} vectors, {after.meta['kind']})")
 
 
 @index_app.command(name="map")
-def map_index(index: Path, /, *, seed: int = 0, threads: int = 2) -> None:
+def map_index(
+    index: Path,
+    /,
+    *,
+    seed: int = 0,
+    threads: int = 2,
+    as_json: Annotated[bool, Json] = False,
+) -> None:
     """Lay all pictures of an index out on a map, near ones side by side (t-SNE).
 
     Example: openmofi index map index
@@ -150,13 +221,18 @@ def map_index(index: Path, /, *, seed: int = 0, threads: int = 2) -> None:
         Of the layout.
     threads
         How many to use.
+    as_json
+        Print what was written as JSON.
     """
     from openmofi.search import Index
     from openmofi.search.layout import make_map
 
     after = make_map(Index.open(index), seed=seed, threads=threads)
+    if as_json:
+        print_json(_facts(after) | {"map": str(index / after.meta["map"])})
+        return
     print(f"wrote {index}/{after.meta['map']} ({len(after):,} points)")
-    say_next(f"openmofi serve {index}")
+    say_next(f"openmofi serve {quoted(index)}")
 
 
 @index_app.command
@@ -167,6 +243,7 @@ def export(
     to: Literal["parquet", "lance", "qdrant"],
     out: str,
     name: str = "openmofi",
+    as_json: Annotated[bool, Json] = False,
 ) -> None:
     """Write the vectors, labels and captions of an index for other systems.
 
@@ -182,11 +259,16 @@ def export(
         The file, the directory, or http://SERVER:6333.
     name
         Of the table or collection.
+    as_json
+        Print what was written as JSON.
     """
     from openmofi.search import Index
     from openmofi.search.exports import export_index
 
     rows = export_index(Index.open(index), out, to=to, name=name)
+    if as_json:
+        print_json({"out": out, "vectors": rows})
+        return
     print(f"wrote {out} ({rows:,} vectors)")
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from openmofi.cli.app import Flags, Json, app
-from openmofi.cli.output import print_json, say_next, say_wrote
+from openmofi.cli.output import print_json, quoted, say_next, say_wrote
 from openmofi.config import SelectSettings
 
 if TYPE_CHECKING:
     from openmofi.select.select import SelectSummary
 
 _THEN = {
-    "webdataset": "webdataset.WebDataset('{out}/00000.tar')",
-    "huggingface": "datasets.load_dataset('{out}')",
-    "datacomp": "resharder.py --subset-file {out}/uids.npy",
+    "webdataset": "webdataset.WebDataset({first!r})",
+    "huggingface": "datasets.load_dataset({folder!r})",
+    "datacomp": "resharder.py --subset-file {uids}",
 }
 
 
@@ -51,7 +51,7 @@ def select(
     say_wrote(summary.out, summary.kept, summary.refused, "images")
     print(f"{summary.labels:,} labels of {summary.classes:,} entities")
     _say_notes(summary, settings)
-    say_next(f"openmofi inspect {i2e} --name {name}")
+    say_next(f"openmofi inspect {quoted(i2e)} --name {quoted(name)}")
 
 
 def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:
@@ -86,7 +86,13 @@ def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:
 
 @app.command
 def inspect(
-    i2e: Path, /, *, name: str = "default", out: Path | None = None, images: int = 60
+    i2e: Path,
+    /,
+    *,
+    name: str = "default",
+    out: Path | None = None,
+    images: int = 60,
+    as_json: Annotated[bool, Json] = False,
 ) -> None:
     """Write one HTML page that shows what was kept, what was refused, and why.
 
@@ -102,12 +108,17 @@ def inspect(
         HTML file to write; the default lies beside the selection.
     images
         Pictures per section.
+    as_json
+        Print where the page is as JSON.
     """
     from openmofi.select.report import inspect as run_inspect
 
     page = run_inspect(i2e, name=name, out=out, images=images)
+    if as_json:
+        print_json({"page": page})
+        return
     print(f"wrote {page}")
-    say_next(f"openmofi train RECIPE --data {i2e}/select/{name} --out run")
+    say_next(f"openmofi train RECIPE --data {quoted(i2e / 'select' / name)} --out run")
 
 
 @app.command
@@ -154,4 +165,5 @@ def export(
         return
     unit = "uids" if format == "datacomp" else "images"
     say_wrote(summary.out, summary.images, summary.unreadable, unit)
-    say_next(_THEN[format].format(out=out))
+    uids = quoted(out / "uids.npy")
+    say_next(_THEN[format].format(folder=str(out), first=str(out / "00000.tar"), uids=uids))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from openmofi.cli.app import Json, tag_app
-from openmofi.cli.output import brief, print_json, print_table, say_next, say_wrote
+from openmofi.cli.output import brief, print_json, print_table, quoted, say_next, say_wrote
 from openmofi.errors import InputError, OpenMOFIError, SettingsError
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def calibrate(
         [(f"{r['error_rate']:g}", f"{r['least_score']:.3f}", f"{r['answered']:.1%}") for r in rows],
     )
     print(f"wrote {place} ({len(found.score):,} pictures, {found.right.mean():.1%} right)")
-    say_next(f"openmofi tag {shlex.quote(model)} PICTURES --kb {kb} --error-rate 0.05")
+    say_next(f"openmofi tag {quoted(model)} PICTURES --kb {quoted(kb)} --error-rate 0.05")
 
 
 def _say_tagged(out: Path, counts: Counter[str], *, skipped: int) -> None:

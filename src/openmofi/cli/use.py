@@ -45,10 +45,15 @@ def demo(
 
 
 @app.command
-def info() -> None:
+def info(*, as_json: Annotated[bool, Json] = False) -> None:
     """Print versions and what this machine offers.
 
     Example: openmofi info
+
+    Parameters
+    ----------
+    as_json
+        Print it as JSON.
     """
     import importlib.metadata as metadata
     import platform
@@ -61,4 +66,7 @@ def info() -> None:
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     rows.append(("GPU", ", ".join(gpus) or "none"))
+    if as_json:
+        print_json(dict(rows))
+        return
     print_table(("", ""), rows)

@@ -29,6 +29,7 @@ from openmofi.embed import embed
 from openmofi.errors import MismatchError, OpenMOFIError
 from openmofi.evaluate import evaluate
 from openmofi.evaluate.metrics import label_scores
+from openmofi.folders import local_path
 from openmofi.kb import build_kb
 from openmofi.label import label
 from openmofi.search import Index, Tagger
@@ -87,7 +88,7 @@ def run_demo(out: Path | str, *, size: SizeName = "short", seed: int = 1) -> dic
         MismatchError: `out` holds a demo of another size or seed.
     """
     check_seed(seed)
-    story = Story(Path(out), size, seed)
+    story = Story(local_path(out), size, seed)
     story.run()
     return story.results
 

@@ -11,6 +11,7 @@ from openmofi.evaluate.metrics import nearest
 from openmofi.evaluate.prompts import class_prompts
 from openmofi.evaluate.typographic import chosen_words, write_attacks
 from openmofi.evaluate.vectors import ModelVectors
+from openmofi.folders import local_path
 from openmofi.kb import KnowledgeBase
 
 
@@ -48,7 +49,7 @@ def attack(
     Raises:
         InputError: the data is no labelled images, or has one class, or the folder is in use.
     """
-    out = Path(out)
+    out = local_path(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{str(out)!r} is not empty; choose a new folder for --out.")
     if seed is not None and seed < 0:

@@ -17,6 +17,7 @@ from openmofi.evaluate.measure import (
 )
 from openmofi.evaluate.results import Scores, is_share, write_results
 from openmofi.evaluate.vectors import FileVectors, ModelVectors, Vectors
+from openmofi.folders import local_path
 from openmofi.kb import KnowledgeBase
 from openmofi.model import MofiModel
 
@@ -60,7 +61,7 @@ def evaluate(
     if not data:
         raise InputError("Nothing to evaluate on; pass --data NAME=PATH.")
     wanted = _wanted(benchmarks, kb, class_names)
-    if out is not None and Path(out).exists() and not Path(out).is_dir():
+    if out is not None and local_path(out).exists() and not Path(out).is_dir():
         raise InputError(f"--out {str(out)!r} is a file; expected a folder.")
     opened = {name: open_all(name, path) for name, path in data.items()}
     for parts in opened.values():

@@ -6,7 +6,7 @@
     attacks.csv; label=.._text=..; SCAM's table    typographic attacks
     *.parquet, or a saved Hugging Face dataset     labels or captions by their column
     .csv / .jsonl                                  the same, with a column that names the files
-    0_a.jpg, 0_b.jpg, ... 1199_j.jpg               GPR1200
+    0_a.jpg, 0_b.jpg, ... 1199_j.jpg               GPR1200, if there are some 12,000
     class/picture.jpg                              a folder per class, also below train/ and test/
 
 A folder that holds several of these at once, such as VTAB's nineteen "wds" folders, is all of them.
@@ -35,7 +35,7 @@ from openmofi.evaluate.data import (
     file_places,
     in_order,
 )
-from openmofi.evaluate.gpr1200 import class_order
+from openmofi.evaluate.gpr1200 import NUM_CLASSES, PER_CLASS, class_order
 from openmofi.evaluate.revisited import RevisitedImages, is_revisited, open_revisited
 from openmofi.evaluate.tables import is_table, open_table
 from openmofi.evaluate.wds import is_wds, open_wds
@@ -45,6 +45,7 @@ from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 Dataset = LabelledImages | CaptionedImages | AttackedImages | RevisitedImages
 
+_GPR1200 = NUM_CLASSES * PER_CLASS
 _NUMBERED = re.compile(r"\d+_")
 _SPLITS = ("train", *TEST_SPLITS)
 
@@ -186,10 +187,16 @@ def _row(path: Path, line: Line, columns: tuple[str, str]) -> list[str]:
 
 
 def _open_gpr1200(path: Path) -> LabelledImages | None:
-    """Opens GPR1200's folder of images, or its parent; None where names do not begin by numbers."""
+    """Opens GPR1200's folder of images, or its parent; None where there are far from 12,000.
+
+    Raises:
+        InputError: a few are missing, or too many.
+    """
     root = path / "images" if (path / "images").is_dir() else path
     files = sorted(entry.name for entry in root.iterdir() if _is_shown(entry))
-    if not files or 2 * sum(bool(_NUMBERED.match(name)) for name in files) < len(files):
+    if abs(len(files) - _GPR1200) > _GPR1200 // 10:
+        return None
+    if 2 * sum(bool(_NUMBERED.match(name)) for name in files) < len(files):
         return None
     ordered = [files[row] for row in class_order(files)]
     labels = tuple(name.split("_")[0] for name in ordered)

@@ -21,7 +21,7 @@ from openmofi.evaluate.layouts import Dataset
 from openmofi.evaluate.metrics import nearest
 from openmofi.evaluate.probe import fit_probe, probe_scores
 from openmofi.evaluate.probe_solvers import solver_on
-from openmofi.evaluate.prompts import class_prompts
+from openmofi.evaluate.prompts import class_prompts, entity_ids
 from openmofi.evaluate.recall import recall
 from openmofi.evaluate.results import Scores
 from openmofi.evaluate.retrieval import retrieval
@@ -106,7 +106,8 @@ def _labelled(source: Vectors, name: str, dataset: LabelledImages, wanted: Wante
             attack = typographic(source, dataset, encoded, texts=texts, names=prompts.names)
             parts.append(attack)
     if "tagging" in wanted.benchmarks and isinstance(source, ModelVectors):
-        shown = [dataset.labels[row] for row in encoded.rows]
+        entities = entity_ids(classes, dataset, wanted.kb)
+        shown = [entities.get(dataset.labels[row], "") for row in encoded.rows]
         parts.append(_tagging(source, name, encoded, shown, wanted))
     if "probe" in wanted.benchmarks and gallery:
         parts.append(_probe(source, encoded, labels, gallery, notes))

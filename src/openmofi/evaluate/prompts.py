@@ -102,21 +102,48 @@ def _read_names(path: Path) -> tuple[Sequence[str], Sequence[str]]:
 def _of_knowledge(
     classes: list[str], images: LabelledImages, plain: Prompts, kb: KnowledgeBase
 ) -> Prompts:
-    """Returns the knowledge base's names and descriptions; for others what the data says."""
-    names, descriptions, unknown = [], [], 0
-    for label, name in zip(classes, plain.names, strict=True):
-        row = kb.row_of(label)
-        unknown += row is None
-        names.append(name if row is None else kb.texts.label[row].as_py())
-        descriptions.append("" if row is None else kb.texts.description[row].as_py())
-    if unknown == len(classes) and not images.class_names:
+    """Returns names and descriptions; the data's own names, where it has some, stay."""
+    entities = entity_ids(classes, images, kb)
+    unknown = len(classes) - len(entities)
+    if not entities and not images.class_names:
         raise InputError(
             f"The knowledge base knows none of the {unknown:,} labels, such as {classes[0]!r}; "
             "expected labels that are its ids."
         )
-    if unknown == len(classes):
+    if not entities:
         return replace(plain, notes=plain.notes | {"labels_not_in_kb": unknown})
-    notes: dict[str, Any] = {"prompts": "the knowledge base's names and descriptions"}
+    names, descriptions = [], []
+    for label, name in zip(classes, plain.names, strict=True):
+        row = kb.row_of(entities[label]) if label in entities else None
+        own = row is None or images.class_names
+        names.append(name if own else kb.texts.label[row].as_py())
+        descriptions.append("" if row is None else kb.texts.description[row].as_py())
+    whose = "the data's names, matched with" if images.class_names else "the knowledge base's names"
+    told = "the knowledge base's descriptions" if images.class_names else "and descriptions"
+    notes: dict[str, Any] = {"prompts": f"{whose} {told}"}
     if unknown:
         notes["labels_not_in_kb"] = unknown
     return Prompts(tuple(names), tuple(descriptions), images.templates, notes)
+
+
+def entity_ids(
+    classes: Sequence[str], images: LabelledImages, kb: KnowledgeBase | None
+) -> dict[str, str]:
+    """Returns {label: id of its entity}, without the labels that have none.
+
+    Where the data names its classes, its labels are numbers of them, though ids of a catalogue may
+    look alike: the entity is the one of that name, if only one has it. Otherwise a label is an id;
+    without a knowledge base, nobody knows better.
+    """
+    if not images.class_names:
+        return {label: label for label in classes if kb is None or kb.row_of(label) is not None}
+    if kb is None:
+        return {}
+    found = {label: _entity_named(images.class_names[label], label, kb) for label in classes}
+    return {label: entity for label, entity in found.items() if entity is not None}
+
+
+def _entity_named(name: str, label: str, kb: KnowledgeBase) -> str | None:
+    """Returns the only entity with the name as its label; of several the one whose id is given."""
+    same = [c.id for c in kb.query(name) if _plain(c.label) == _plain(name)]
+    return label if label in same else same[0] if len(same) == 1 else None

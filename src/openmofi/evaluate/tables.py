@@ -27,7 +27,13 @@ from openmofi.evaluate.data import (
 )
 from openmofi.pairs.arrow import SPLITS, STATE, dataset_files, open_arrow
 from openmofi.pairs.names import is_hidden
-from openmofi.pairs.rows import IMAGE_COLUMNS, pick_column
+from openmofi.pairs.rows import (
+    IMAGE_COLUMNS,
+    PATH_COLUMNS,
+    pick_column,
+    picture_columns,
+    picture_paths,
+)
 
 CAPTION_COLUMNS = ("caption", "captions", "sentences", "text", "texts")
 _SPLIT = re.compile(rf"(train|{'|'.join(TEST_SPLITS)})([-_.]|$)", re.IGNORECASE)
@@ -59,7 +65,13 @@ class Table:
         shards = [file.relative_to(self.root).as_posix() for file in self.files]
         rows = np.concatenate([np.arange(count) for count in counts])
         shard = np.repeat(np.array(shards, dtype=object), counts)
-        paths = [f"row:{row}" for row in rows]
+        image, file = picture_columns(self.schema())
+        if image is None and file is not None:
+            parts = zip(self.files, shards, strict=True)
+            columns = (picture_paths(_read(part, [file])[file], name) for part, name in parts)
+            paths = [path for column in columns for path in column.to_pylist()]
+        else:
+            paths = [f"row:{row}" for row in rows]
         keys = [f"{Path(s).stem}-{row:09d}" for s, row in zip(shard, rows, strict=True)]
         columns = {
             "key": pa.array(keys, pa.string()),
@@ -98,11 +110,15 @@ def open_table(path: Path | str) -> LabelledImages | CaptionedImages | None:
     table, schema = splits[name], splits[name].schema()
     label = pick_column(schema.names, LABEL_COLUMNS)
     caption = pick_column(schema.names, CAPTION_COLUMNS)
-    if pick_column(schema.names, IMAGE_COLUMNS) is None or not (label or caption):
+    if not any(picture_columns(schema)) or not (label or caption):
+        expected = {"pictures": IMAGE_COLUMNS, "their files": PATH_COLUMNS}
+        expected |= {"labels": LABEL_COLUMNS, "captions": CAPTION_COLUMNS}
+        pictures, files, labels, captions = (
+            f"{what} ({' | '.join(names)})" for what, names in expected.items()
+        )
         raise InputError(
-            f"{str(path)!r} has the columns {', '.join(schema.names)}; expected pictures "
-            f"({' | '.join(IMAGE_COLUMNS)}) and labels ({' | '.join(LABEL_COLUMNS)}) or captions "
-            f"({' | '.join(CAPTION_COLUMNS)})."
+            f"{str(path)!r} has the columns {', '.join(schema.names)}; expected {pictures} or "
+            f"{files}, and {labels} or {captions}."
         )
     if label is None:
         return CaptionedImages(table.places(), _captions(table, str(caption)))

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from openmofi.embed import Places, read_vectors
+from openmofi.embed import Places
+from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError
 from openmofi.evaluate.cache import VectorCache, content_key, model_folder
 from openmofi.model import MofiModel, load_model
@@ -160,7 +161,7 @@ class FileVectors:
         if len(files) == 1 and self.path.suffix == ".npy":
             self._vectors = _unit_rows(_read_npy(self.path), self.path)
             return
-        tables, parts = zip(*(read_vectors(file) for file in files), strict=True)
+        tables, parts = zip(*map(_placed_vectors, files), strict=True)
         models = {_stated(file, "model") for file in files}
         if len(models) > 1 or len({part.shape[1] for part in parts}) > 1:
             raise InputError(
@@ -286,6 +287,21 @@ def _unit_rows(vectors: np.ndarray, path: Path) -> np.ndarray:
             "are zero; make the file again."
         )
     return vectors / norms
+
+
+def _placed_vectors(file: Path) -> tuple[pa.Table, np.ndarray]:
+    """Returns rows that say where their pictures lie, and their vectors.
+
+    Raises:
+        InputError: they do not say it, or there are none.
+    """
+    found = read_embeddings(file)
+    if found.rows["shard"].null_count == len(found.rows):
+        raise InputError(
+            f"{str(file)!r} does not say where its pictures lie; make it with `openmofi embed`, or "
+            "give a .npy with the vectors in the order of the data."
+        )
+    return found.rows, found.vectors
 
 
 def _stated(path: Path, name: str) -> str:

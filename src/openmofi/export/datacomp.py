@@ -2,11 +2,13 @@
 
 DataComp (https://github.com/mlfoundations/datacomp) wants a sorted .npy of dtype u8,u8: the two
 halves of each 128-bit uid. The uids come from the column `uid` of the tars' Parquet sidecars or of
-the Parquet shards themselves; else a key that is such a uid counts.
+the Parquet shards themselves, or from the .json beside a picture; else a key that is such a uid
+counts.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from collections.abc import Callable
@@ -20,6 +22,7 @@ import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
 from openmofi.export.samples import Selected
+from openmofi.pairs.folder import record_beside
 from openmofi.pairs.places import Root, open_root
 
 _UID = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
@@ -68,6 +71,8 @@ def _lookup(root: str) -> Callable[[dict[str, Any]], str | None]:
         by_row, by_key = uids(row["shard"])
         if row["path"].startswith("row:") and by_row:
             found = by_row[int(row["path"][4:])]
+        elif not row["shard"] and isinstance(place, Path):
+            found = record_beside(place, os.fsencode(row["path"])).get("uid")
         else:
             found = by_key.get(row["key"])
         text = str(row["key"] if found is None else found)

@@ -22,7 +22,7 @@ from openmofi.export.datacomp import write_datacomp
 from openmofi.export.huggingface import write_huggingface
 from openmofi.export.samples import Selected
 from openmofi.export.webdataset import write_webdataset
-from openmofi.folders import check_replaceable, new_folder
+from openmofi.folders import check_replaceable, local_path, new_folder
 
 Format = Literal["webdataset", "huggingface", "datacomp"]
 
@@ -70,7 +70,7 @@ def export(
         raise SettingsError(
             f"--format cannot be {format!r}; expected webdataset, huggingface or datacomp."
         )
-    selected, out = Selected(Path(selection)), Path(out)
+    selected, out = Selected(Path(selection)), local_path(out)
     check_replaceable(out, _is_export, "an export")
     about = Description(out.name, license, url or out.resolve().as_uri(), selected.card)
     with new_folder(out) as partial:

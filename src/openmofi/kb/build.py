@@ -20,7 +20,7 @@ from typing import Any
 from openmofi import __version__
 from openmofi.config import KBSettings, as_dict
 from openmofi.errors import InputError
-from openmofi.folders import check_replaceable, new_folder
+from openmofi.folders import check_replaceable, local_path, new_folder
 from openmofi.kb.format import FORMAT, FORMAT_VERSION
 from openmofi.kb.hashing import HASH_VERSION
 from openmofi.kb.merge.links import Links
@@ -69,11 +69,10 @@ def build_kb(
             the settings is wrong, `out` is something else than a knowledge base, or another build
             is writing it.
     """
-    settings = settings or KBSettings()
+    out, settings = local_path(out), settings or KBSettings()
     paths = [Path(sources)] if isinstance(sources, (str, Path)) else [Path(s) for s in sources]
     opened = [open_source(path, settings) for path in paths]
     links = Links(settings)
-    out = Path(out)
     check_replaceable(out, _is_kb, "a knowledge base")
     with open_work(out, [source.path for source in opened], settings) as work:
         seconds = {}

@@ -16,6 +16,7 @@ from typing import Any
 import openmofi
 from openmofi.config import LabelSettings, as_dict
 from openmofi.errors import InputError, SettingsError
+from openmofi.folders import local_path
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BACKGROUND_FILE, write_background
 from openmofi.label.encoder import default_workers, model_digest, start_encoders
@@ -25,6 +26,7 @@ from openmofi.pairs import Input, read_pairs
 from openmofi.schema import LABELS_VERSION
 from openmofi.shards import RunTotals, freeze_plan, run_shards
 from openmofi.shards.job import Engine, parse_retry
+from openmofi.shards.ranks import Rank, choose_rank
 
 _PLACEMENT = (
     *("workers", "engine", "rank", "world_size", "device", "batch_size"),
@@ -59,7 +61,8 @@ def label(
         TooManyErrors: more pairs were refused than `settings` allows.
     """
     settings = settings or LabelSettings()
-    out, kb, name = Path(out), Path(kb), None if model is None else str(model)
+    rank = _rank(settings)
+    out, kb, name = local_path(out), Path(kb), None if model is None else str(model)
     _check_settings(settings, name)
     found = read_pairs(source)
     _check_place(out, str(source), found)
@@ -75,15 +78,14 @@ def label(
             first = make_labeller()
             calls = {"draws": first.background_draws, "sample": first.background_sample}
             write_background(out, found.shards, settings.background, **calls)
-        ranked = settings.engine == "rank"
         return run_shards(
             make_labeller,
             found.shards,
             out=out,
             engine=engine,
             workers=workers,
-            rank=settings.rank if ranked else 0,
-            world_size=settings.world_size if ranked else 1,
+            rank=rank.number,
+            world_size=rank.size,
             retry=settings.retry,
             fail_if_error_rate=settings.fail_if_error_rate,
         )
@@ -110,6 +112,14 @@ def _engine(job: Job) -> Iterator[tuple[Engine, int, Any]]:
             options = {"device": settings.device, "precision": settings.precision}
             remote = start_encoders(job.model, **options, count=count)
         yield "ray", workers, partial(ShardLabeller, job, workers=workers, encoder=remote)
+
+
+def _rank(settings: LabelSettings) -> Rank:
+    if settings.engine == "rank":
+        return choose_rank(settings.rank, settings.world_size, os.environ)
+    if settings.rank is not None or settings.world_size is not None:
+        raise SettingsError("--rank and --world-size need --engine rank.")
+    return Rank(0, 1, "alone")
 
 
 def _check_settings(settings: LabelSettings, model: str | None) -> None:

@@ -137,9 +137,16 @@ class MofiModel:
         return pooled(self.network.get_text_features(**inputs))
 
     @torch.inference_mode()
-    def encode_images(self, images: Sequence[Picture]) -> Float[np.ndarray, "n dim"]:
-        """Returns L2-normalised float32 vectors of pictures (paths, bytes, arrays or PIL)."""
+    def encode_images(self, images: Picture | Sequence[Picture]) -> Float[np.ndarray, "n dim"]:
+        """Returns L2-normalised float32 vectors of pictures (paths, bytes, arrays or PIL).
+
+        A single picture is a list of one.
+        """
         self.network.eval()
+        one = not isinstance(images, Sequence | np.ndarray) or isinstance(images, str | bytes)
+        if one or (isinstance(images, np.ndarray) and images.ndim < 4):
+            images = [cast("Picture", images)]
+        images = cast("Sequence[Picture]", images)
         parts = []
         for start in range(0, len(images), ENCODE_BATCH):
             inputs = self.transform(images[start : start + ENCODE_BATCH]).to(self.device)
@@ -160,9 +167,10 @@ class MofiModel:
             return _unit(self.image_features(self.transform.normalise(batch)))
 
     @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
-        """Returns L2-normalised float32 vectors of texts."""
+    def encode_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n dim"]:
+        """Returns L2-normalised float32 vectors of texts; a single text is a list of one."""
         self.network.eval()
+        texts = [texts] if isinstance(texts, str) else texts
         parts = []
         for start in range(0, len(texts), ENCODE_BATCH):
             with self._forward():
@@ -170,13 +178,14 @@ class MofiModel:
         return _stack(parts, self.dim)
 
     @torch.inference_mode()
-    def encode_texts_alone(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
+    def encode_texts_alone(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n dim"]:
         """Returns vectors of texts that do not depend on the other texts, to the last bit.
 
         A text's last bits change with the shape of its batch. So all batches have 64 rows, and a
         length that follows from each text's own.
         """
         self.network.eval()
+        texts = [texts] if isinstance(texts, str) else texts
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for length, rows in self._by_length(texts).items():
             for start in range(0, len(rows), _ALONE_BATCH):

@@ -87,7 +87,10 @@ def _found(path: Path, name: str) -> Found:
 def _choose(root: Root, found: list[Found]) -> list[Shard]:
     """Returns the shards of a folder: of the first kind of which there is one."""
     for suffix in (".tar", ".parquet"):
-        files = [file for file in found if file.path.endswith(suffix)]
+        files = [file for file in found if file.path.endswith(suffix) and not _is_ours(file, found)]
+        folders = _folders_beside(root, found, files)
+        if folders:
+            return [_shard(folder, "folder") for folder in folders]
         if files:
             return [_shard(_known(root, file), suffix[1:]) for file in files]
     files = _arrow_files(root, found)
@@ -101,6 +104,21 @@ def _choose(root: Root, found: list[Found]) -> list[Shard]:
         whole = Found(".", 0, 0) if isinstance(root, Remote) else _found(root, ".")
         return [_shard(whole, "folder")]
     return []
+
+
+def _is_ours(file: Found, found: list[Found]) -> bool:
+    """Says whether a file is the list of entities of a dataset that `openmofi export` wrote."""
+    card = PurePosixPath(file.path).with_name("card.json")
+    return _name(file) == "vocabulary.parquet" and any(f.path == str(card) for f in found)
+
+
+def _folders_beside(root: Root, found: list[Found], tables: list[Found]) -> list[Found]:
+    """Returns the folders 00000/ of img2dataset's format `files`, each beside its 00000.parquet."""
+    stems = {file.path.removesuffix(".parquet"): file for file in tables}
+    with_pictures = {file.path.rpartition("/")[0] for file in found if is_image(file.path)}
+    if isinstance(root, Remote) or not tables or not stems.keys() <= with_pictures:
+        return []
+    return [_found(root / stem, stem) for stem in stems]
 
 
 def _arrow_files(root: Root, found: list[Found]) -> list[Found]:

@@ -1,17 +1,23 @@
-"""Images as files: with a CSV / JSONL of captions, or a .txt beside each -> schema.PAIRS."""
+"""Images as files: with a CSV / JSONL of captions, or a .txt or .json beside each -> schema.PAIRS.
+
+img2dataset's format `files` has both: the .txt holds the caption, the .json also url and uid.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.errors import InputError
+from openmofi.pairs.caption import caption_of
 from openmofi.pairs.columns import check_captions, pairs_table, raw_texts
 from openmofi.pairs.listing import LISTING_SUFFIXES, Line, iterate_listing
 from openmofi.pairs.names import is_hidden, is_image, unread_reason
@@ -51,9 +57,13 @@ def read_folder(
     raw_files = [file or b"" for file in entries["file"].to_pylist()]
     files = [file.decode("utf-8", "replace") for file in raw_files]
     found, folder, prefix = entries["caption"], path.parent, PurePosixPath(name).parent
+    urls = None
     if path.is_dir():
         folder, prefix = path, PurePosixPath(name)
-        found = pa.array([_text_beside(path, file) for file in raw_files], pa.binary())
+        records = [record_beside(path, file) for file in raw_files]
+        urls = pa.array([str(record.get("url") or "") for record in records], pa.string())
+        texts = zip(raw_files, records, strict=True)
+        found = pa.array([_text_beside(path, *about) for about in texts], pa.binary())
     captions, errors = check_captions(raw_texts(found))
     if check_files:
         there = pa.array([_is_file(folder, file) for file in files], pa.bool_())
@@ -67,7 +77,7 @@ def read_folder(
     paths = [_inside(prefix, file) for file in files]
     numbers = entries["number"].to_pylist()
     keys = [key or f"line {number}" for key, number in zip(paths, numbers, strict=True)]
-    columns = {"caption": captions, "error": errors}
+    columns = {"caption": captions, "error": errors, "url": urls}
     return pairs_table(key=pa.array(keys), shard="", path=pa.array(paths), **columns)
 
 
@@ -132,11 +142,30 @@ def _rows(lines: list[Line], file: str | None, caption: str | None) -> Iterator[
         }
 
 
-def _text_beside(folder: Path, file: bytes) -> bytes | None:
+def _text_beside(folder: Path, file: bytes, record: dict[str, Any]) -> bytes | None:
+    """Returns the caption of a picture: of its .txt, else of the record in its .json."""
+    text = _read_beside(folder, file, b".txt")
+    if text is None and record:
+        found = caption_of(record)
+        text = found.encode("utf-8", "surrogatepass") if isinstance(found, str) else found
+    return text
+
+
+def record_beside(folder: Path, file: bytes) -> dict[str, Any]:
+    """Returns what the .json beside a picture says; nothing if there is none, or it is damaged."""
+    raw = _read_beside(folder, file, b".json")
+    try:
+        record = json.loads(raw) if raw else {}
+    except (ValueError, RecursionError):
+        record = {}
+    return record if isinstance(record, dict) else {}
+
+
+def _read_beside(folder: Path, file: bytes, suffix: bytes) -> bytes | None:
     stem, _ = os.path.splitext(os.path.join(os.fsencode(folder), file))
     try:
-        with open(stem + b".txt", "rb") as text:
-            return text.read()
+        with open(stem + suffix, "rb") as beside:
+            return beside.read()
     except (FileNotFoundError, IsADirectoryError):
         return None
 

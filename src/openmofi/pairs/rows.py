@@ -29,6 +29,26 @@ def pick_column(names: list[str], wanted: tuple[str, ...]) -> str | None:
     return next((name for name in wanted if name in names), None)
 
 
+def picture_columns(schema: pa.Schema) -> tuple[str | None, str | None]:
+    """Returns the columns of (encoded pictures, names of files); at most one of them is there."""
+    image, file = (pick_column(schema.names, names) for names in (IMAGE_COLUMNS, PATH_COLUMNS))
+    if image is not None and schema.field(image).type in (pa.string(), pa.large_string()):
+        return None, image  # names of files under a name that promises bytes
+    return image, None if image else file
+
+
+def picture_paths(files: pa.ChunkedArray, name: str) -> pa.Array:
+    """Returns where files lie below the input's root.
+
+    Args:
+        files: names, relative to the table's folder, or absolute; null where there is none.
+        name: of the table, relative to the root.
+    """
+    folder = "" if (at := str(PurePosixPath(name).parent)) == "." else f"{at}/"
+    names = plain_texts(files.cast(pa.large_string()), len(files))
+    return pc.if_else(pc.starts_with(names, "/"), names, prefixed(folder, names))
+
+
 class RowColumns:
     """Which columns of a table are read as what."""
 
@@ -42,11 +62,8 @@ class RowColumns:
         self.caption = pick_column(names, CAPTION_COLUMNS)
         self.key = pick_column(names, KEY_COLUMNS)
         self.url = "url" if "url" in names else None
-        image, file = pick_column(names, IMAGE_COLUMNS), pick_column(names, PATH_COLUMNS)
-        if image is not None and schema.field(image).type in (pa.string(), pa.large_string()):
-            image, file = None, image  # names of files under a name that promises bytes
-        self.image, self.file = image, None if image else file
-        if self.caption is None or (image is None and file is None):
+        self.image, self.file = picture_columns(schema)
+        if self.caption is None or not (self.image or self.file):
             raise InputError(
                 f"{str(path)!r} has the columns {', '.join(names)}; expected a caption "
                 f"({' | '.join(CAPTION_COLUMNS)}) and an image ({' | '.join(IMAGE_COLUMNS)}) or a "
@@ -65,12 +82,8 @@ class RowColumns:
         if self.file is None:
             path = _counted("row:", start, len(table))
         else:
-            folder = "" if (at := str(PurePosixPath(name).parent)) == "." else f"{at}/"
-            files = table[self.file].cast(pa.large_string())
-            errors = pc.if_else(pc.is_null(files), "image_missing", errors)
-            names = plain_texts(files, len(table))
-            inside = prefixed(folder, names)
-            path = pc.if_else(pc.starts_with(names, "/"), names, inside)
+            errors = pc.if_else(pc.is_null(table[self.file]), "image_missing", errors)
+            path = picture_paths(table[self.file], name)
         return pairs_table(
             key=self._keys(table, name, start),
             shard=name,

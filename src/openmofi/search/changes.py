@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float
 
 from openmofi.config import IndexSettings
-from openmofi.embed import read_vectors
+from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError, MismatchError
 from openmofi.folders import check_replaceable, lock_file, new_folder
 from openmofi.search.index import FORMAT_VERSION, Index, is_index
@@ -36,7 +36,7 @@ _LEAST_TAIL = 10_000
 
 
 def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | str | None) -> None:
-    """Writes an index of the output of `embed`; see `Index.build`."""
+    """Writes an index of vectors; see `Index.build`."""
     check_replaceable(out, is_index, "an index")
     rows, vectors = _read(source)
     described = describe(rows, kb)
@@ -65,7 +65,7 @@ def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | 
 
 
 def add(index: Index, source: Path | str) -> None:
-    """Adds the output of `embed` as a part; see `Index.add`."""
+    """Adds vectors as a part; see `Index.add`."""
     rows, vectors = _read(source)
     described = describe(rows, index.meta["kb"] or None)
     _check_fits(index, source, vectors.shape[1], described.model)
@@ -157,12 +157,15 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _read(source: Path | str) -> tuple[pa.Table, np.ndarray]:
-    """Returns the rows and vectors of an embeddings file; of a picture that comes twice the last.
+    """Returns rows and their vectors; of a picture that comes twice the last.
 
     Raises:
-        InputError: it is none, or holds numbers that are none.
+        InputError: there are none, or some hold numbers that are none.
     """
-    rows, vectors = read_vectors(source)
+    found = read_embeddings(source)
+    rows, vectors = found.rows, found.vectors
+    for reason, count in found.refused.items():
+        print(f"left out {count:,} rows: {reason}", file=sys.stderr)
     if not np.isfinite(vectors).all():
         raise InputError(f"{str(source)!r} holds vectors that are not finite; embed it again.")
     places = _places(rows).combine_chunks().dictionary_encode().indices

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
+from openmofi.folders import local_path
 from openmofi.progress import track
 from openmofi.search.index import Index
 
 _BATCH = 1000
-_COLUMNS = ("id", "shard", "path", "caption", "url", "source", "entities", "label_scores")
+_COLUMNS = (
+    *("id", "shard", "path", "offset", "size", "caption", "url", "source", "entities"),
+    "label_scores",
+)
 Target = Literal["parquet", "lance", "qdrant"]
 
 
@@ -58,18 +61,31 @@ def _batches(index: Index) -> Iterator[pa.Table]:
 
 
 def _to_parquet(index: Index, out: str, name: str) -> None:
-    path = Path(out)
+    path = local_path(out)
     if path.exists():
         raise InputError(f"{out!r} exists; give --out a new file, or delete it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    writer = None
+    writer, about = None, _about(index)
     for table in _batches(index):
-        writer = writer or pq.ParquetWriter(partial, table.schema)
-        writer.write_table(table)
+        writer = writer or pq.ParquetWriter(partial, table.schema.with_metadata(about))
+        writer.write_table(table.replace_schema_metadata(about))
     if writer is not None:
         writer.close()
         partial.replace(path)
+
+
+def _about(index: Index) -> dict[str, str]:
+    """Returns what `openmofi index` reads: the model, and where the pictures lie, if in one place.
+
+    Of several places none can be told, for a row says only where it lies in its own.
+    """
+    origins = {origin for part in index.parts for origin in part.origins}
+    about = {"openmofi.model": index.meta["model"]}
+    if len(origins) == 1:
+        [origin] = origins
+        about |= {"openmofi.root": origin.root, "openmofi.selection": origin.selection}
+    return about
 
 
 def _to_lance(index: Index, out: str, name: str) -> None:

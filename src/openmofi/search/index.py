@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, MismatchError
+from openmofi.folders import local_path
 from openmofi.search.filters import Filter
 from openmofi.search.labels import Labels, Types
 from openmofi.search.part import Part
@@ -74,21 +75,21 @@ class Index:
         *,
         kb: Path | str | None = None,
     ) -> Index:
-        """Builds an index from the output of `embed`; an old one is replaced at the end.
+        """Builds an index of vectors; an old one is replaced at the end.
 
         Args:
-            source: the Parquet file.
+            source: output of `embed`, or vectors of another maker (see `openmofi.embeddings`).
             out: directory to write.
             settings: how to find the near ones.
             kb: knowledge base with the names and types of entities; the default is the one of the
                 selection that was embedded.
 
         Raises:
-            InputError: the source is not such an output, or holds no row.
+            InputError: the source holds no vectors.
         """
         from openmofi.search import changes
 
-        changes.build(source, Path(out), settings or IndexSettings(), kb=kb)
+        changes.build(source, local_path(out), settings or IndexSettings(), kb=kb)
         return Index.open(out)
 
     @staticmethod
@@ -256,9 +257,9 @@ class Index:
         rows = self.labels.rows_of(entity)
         return rows if self._deleted is None else rows[~self._deleted[rows]]
 
-    def rows_with_ids(self, ids: Sequence[str]) -> np.ndarray:
-        """Returns whether each row has one of some ids."""
-        return pc.is_in(self.rows["id"], value_set=pa.array(ids, pa.string())).to_numpy()
+    def rows_with_id(self, wanted: str) -> np.ndarray:
+        """Returns the rows of an id, which pictures of several folders may share."""
+        return np.flatnonzero(pc.equal(self.rows["id"], wanted).to_numpy() & self.live)
 
     def entity_counts(self) -> dict[str, int]:
         """Returns entity id -> images, most images first."""

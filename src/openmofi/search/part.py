@@ -28,6 +28,7 @@ from jaxtyping import Float
 
 from openmofi.config import IndexSettings
 from openmofi.pairs import ImageReader
+from openmofi.shards import OutputError
 
 GRAPH, LISTS = "graph.faiss", "lists.faiss"
 
@@ -127,11 +128,18 @@ def _write(folder: Path, stored: Any, graph: Any, lists: Any) -> None:
     import faiss
 
     folder.mkdir()
-    faiss.write_index(stored, str(folder / "vectors.faiss"))
-    if graph is not None:
-        faiss.write_index(graph, str(folder / GRAPH), faiss.IO_FLAG_SKIP_STORAGE)
-    if lists is not None:
-        faiss.write_index(lists, str(folder / LISTS))
+    try:
+        faiss.write_index(stored, str(folder / "vectors.faiss"))
+        if graph is not None:
+            faiss.write_index(graph, str(folder / GRAPH), faiss.IO_FLAG_SKIP_STORAGE)
+        if lists is not None:
+            faiss.write_index(lists, str(folder / LISTS))
+    except RuntimeError as error:  # faiss' own, for a full disk, too
+        why = str(error).strip().rsplit("\n", 1)[-1].rsplit(": ", 1)[-1]
+        raise OutputError(
+            f"The index cannot be written below {str(folder.parent)!r} ({why}); make room there, "
+            "and give the same command again."
+        ) from None
 
 
 def _write_tables(folder: Path, rows: pa.Table, entities: pa.Table, origins: list[Origin]) -> None:

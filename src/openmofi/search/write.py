@@ -18,6 +18,8 @@ from openmofi.search.part import Origin, Part, add_to, write_part
 
 __all__ = ["Described", "describe", "kind_for", "merge_parts", "prepare_rows", "write_part"]
 
+_HOST = r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@)?(?P<host>\[[^\]/?#]*\]|[^/?#:\[\]]+)"
+"""The host of a URL, behind a user's name and before a port: RFC 3986, section 3.2."""
 _EXACT_BELOW = 100_000
 _LISTS_FROM = 2_000_000
 
@@ -61,7 +63,7 @@ def prepare_rows(rows: pa.Table, described: Described) -> tuple[pa.Table, pa.Tab
         InputError: the knowledge base is not where it was.
     """
     url = rows["url"].cast(pa.string()).combine_chunks()
-    host = pc.struct_field(pc.extract_regex(url, r"^[A-Za-z]+://(?P<host>[^/:?#]+)"), "host")
+    host = pc.utf8_lower(pc.struct_field(pc.extract_regex(url, _HOST), "host"))
     rows = _with_sound_labels(rows)
     columns = {name: rows[name] for name in INDEX_ROWS.names if name in rows.column_names}
     columns["source"] = pc.coalesce(host, rows["shard"].combine_chunks())

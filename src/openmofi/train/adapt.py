@@ -20,7 +20,7 @@ import numpy as np
 
 from openmofi.config import AdaptSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError
-from openmofi.folders import check_replaceable, new_folder
+from openmofi.folders import check_replaceable, local_path, new_folder
 from openmofi.model import MofiModel, load_model
 from openmofi.progress import Progress, progress
 from openmofi.train.adapt_data import Cached, read_cached, read_labels, read_texts
@@ -127,7 +127,7 @@ def adapt(
         InputError: a file is missing or empty, or does not fit the others.
         MismatchError: the encoder has another width than the vectors.
     """
-    out = Path(out)
+    out = local_path(out)
     check_replaceable(out, is_ours, "the output of `openmofi adapt`")
     chosen: AdaptSettings = override(settings or AdaptSettings(), dict(changes or {}))
     cached = read_cached(embeddings)

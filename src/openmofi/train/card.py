@@ -18,11 +18,11 @@ def model_card(
     measured = "".join(f"- {name}: {value:.4f}\n" for name, value in scores.items())
     return f"""---
 library_name: transformers
-tags: [openmofi, image-feature-extraction, zero-shot-image-classification]
+{_tags(settings)}
 ---
 # {settings.model.init or settings.model.preset}, trained with OpenMOFI {openmofi.__version__}
 
-A dual encoder (images and texts into one space of {model.dim} dimensions), trained for
+{_what(settings, model.dim)}, trained for
 {settings.steps} steps of {settings.batch_size} on {len(data)} images of
 {len(data.entity_ids)} entities. Load it with `openmofi.model.load_model(path)`, or with
 `transformers.AutoModel` and `AutoTokenizer`; `preprocessor_config.json` says how pictures enter.
@@ -32,3 +32,23 @@ A dual encoder (images and texts into one space of {model.dim} dimensions), trai
 ```yaml
 {recipe}```
 """
+
+
+def _tags(settings: TrainSettings) -> str:
+    """Returns the tags of the hub; only who compared pictures with texts classifies by words."""
+    zero_shot = ", zero-shot-image-classification" if settings.loss.contrastive > 0 else ""
+    return f"tags: [openmofi, image-feature-extraction{zero_shot}]"
+
+
+def _what(settings: TrainSettings, dim: int) -> str:
+    if settings.loss.contrastive > 0:
+        return f"A dual encoder (images and texts into one space of {dim} dimensions)"
+    if settings.model.init:
+        return (
+            f"An encoder of images into a space of {dim} dimensions (the texts, which stayed as "
+            "they were, may fit them less than before)"
+        )
+    return (
+        f"An encoder of images into a space of {dim} dimensions, which tells entities by its class "
+        "rows; its text tower is untrained, so it is no zero-shot classifier"
+    )

@@ -23,7 +23,7 @@ from torch import Tensor
 import openmofi
 from openmofi.config import TrainSettings, override
 from openmofi.errors import InputError, MismatchError
-from openmofi.folders import new_folder
+from openmofi.folders import local_path, new_folder
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.open_clip import is_open_clip
 from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
@@ -100,7 +100,7 @@ def train(
     """
     settings = recipe if isinstance(recipe, TrainSettings) else read_recipe(recipe)
     settings = override(settings, changes or {})
-    started, out = time.monotonic(), Path(out)
+    started, out = time.monotonic(), local_path(out)
     with join_world(settings.device) as world:
         everything = open_train_data(data)
         images, held_out = everything.split(settings.evaluation.holdout, seed=settings.seed)

@@ -31,6 +31,7 @@ from jaxtyping import Float, UInt8
 import openmofi
 from openmofi.config import AugmentSettings, TrainSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
+from openmofi.folders import local_path
 from openmofi.label.encoder import model_digest
 from openmofi.model import MofiModel, load_model
 from openmofi.model.mofi import ENCODE_BATCH
@@ -89,7 +90,7 @@ def reinforce(
     Raises:
         OpenMOFIError: a mistake in the recipe or the data, or `out` belongs to something else.
     """
-    started, out = time.monotonic(), Path(out)
+    started, out = time.monotonic(), local_path(out)
     if augmentations < 1:
         raise SettingsError(f"--augmentations cannot be {augmentations}; expected at least 1.")
     settings = recipe if isinstance(recipe, TrainSettings) else read_recipe(recipe)

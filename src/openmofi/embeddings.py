@@ -1,0 +1,270 @@
+"""Vectors of any maker -> rows of schema.embeddings and float32 [n, dim].
+
+What `openmofi embed` and `index export` write; Parquet or Feather files with a column of vectors,
+as pandas, polars and DuckDB write them; .npy files, alone, beside a Parquet file of their rows, or
+in the folders of clip-retrieval (img_emb/, metadata/), autofaiss and embedding-reader.
+
+A row without a vector costs that row, and no other one its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from openmofi import schema
+from openmofi.errors import InputError
+
+_VECTORS = (
+    *("vector", "embedding", "embeddings", "emb", "image_embedding", "image_emb", "img_emb"),
+    *("clip_embedding", "feature", "features", "values"),
+)
+"""Names of a column of vectors, the likeliest first."""
+_ALSO = {
+    "id": ("key", "uid", "image_id", "image_path", "path", "file_name", "filename", "url"),
+    "path": ("image_path", "file_name", "filename"),
+    "caption": ("text", "title"),
+}
+"""Names that other makers give to columns of schema.embeddings."""
+_NUMPY_FOLDERS = ("img_emb", "embeddings", "text_emb")
+_TABLES = (".parquet", ".feather", ".arrow")
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Rows, their vectors, and how many rows had none, by reason."""
+
+    rows: pa.Table
+    """schema.embeddings without `vector`, null where nothing is known; further columns stay."""
+    vectors: Float[np.ndarray, "n dim"]
+    refused: dict[str, int]
+
+
+def read_embeddings(path: Path | str) -> Embeddings:
+    """Returns the vectors of a file, or of a folder of files in the order of their numbers.
+
+    Rows of files that name no id are numbered from 0 over all files.
+
+    Raises:
+        InputError: there is nothing of the kind, or the vectors differ in length.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"There is no file {str(path)!r}; make it with `openmofi embed`.")
+    tables, vectors, refused, begin = [], [], Counter(), 0
+    for file, beside in _files(path):
+        rows, found, lost = _read_file(file, beside, begin)
+        if vectors and found.shape[1] != vectors[0].shape[1]:
+            raise InputError(
+                f"{str(file)!r} holds vectors of {found.shape[1]} numbers, the files before it of "
+                f"{vectors[0].shape[1]}."
+            )
+        tables.append(rows)
+        vectors.append(found)
+        refused["no_vector"] += lost
+        begin += len(rows) + lost
+    if not any(map(len, tables)):
+        raise InputError(f"{str(path)!r} holds no vectors; make it with `openmofi embed`.")
+    rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+    return Embeddings(rows, np.concatenate(vectors), dict(+refused))
+
+
+def _files(path: Path) -> list[tuple[Path, Path | None]]:
+    """Returns the files with vectors, each with the Parquet file of its rows, if there is one."""
+    if path.is_file():
+        beside = path.with_suffix(".parquet")
+        return [(path, beside if path.suffix == ".npy" and beside.is_file() else None)]
+    folder = next((path / name for name in _NUMPY_FOLDERS if (path / name).is_dir()), path)
+    arrays = _sorted(folder, ".npy")
+    if not arrays:
+        tables = _sorted(path, *_TABLES)
+        if not tables:
+            raise InputError(
+                f"{str(path)!r} holds no vectors: expected .npy, .parquet or .feather files, or "
+                "clip-retrieval's img_emb and metadata (of a faiss index, give the vectors that "
+                "it was built from)."
+            )
+        return [(table, None) for table in tables]
+    beside = path if folder != path else path.parent
+    places = [beside / "metadata"] * (folder.name in _NUMPY_FOLDERS)
+    for place in [*places, path / "metadata", folder]:
+        metadata = _sorted(place, ".parquet")
+        if len(metadata) == len(arrays):
+            return list(zip(arrays, metadata, strict=True))
+        if metadata:
+            raise InputError(
+                f"{str(folder)!r} holds {len(arrays)} .npy files, but {str(place)!r} "
+                f"{len(metadata)} Parquet files; expected one for each."
+            )
+    return [(array, None) for array in arrays]
+
+
+def _sorted(folder: Path, *suffixes: str) -> list[Path]:
+    """Returns a folder's files by the numbers in their names: part_2 before part_10."""
+    if not folder.is_dir():
+        return []
+    files = [f for f in folder.iterdir() if f.suffix in suffixes and not f.name.startswith(".")]
+    return sorted(files, key=lambda f: [int(d) if d else s for s, d in _runs(f.name)])
+
+
+def _runs(name: str) -> list[tuple[str, str]]:
+    return re.findall(r"(\D+)|(\d+)", name)
+
+
+def _read_file(file: Path, beside: Path | None, begin: int) -> tuple[pa.Table, np.ndarray, int]:
+    """Returns (rows, their vectors, how many rows have none)."""
+    if file.suffix == ".npy":
+        vectors = _read_npy(file)
+        table = _read_table(beside) if beside else pa.table({"id": _numbers(len(vectors), begin)})
+        if len(table) != len(vectors):
+            raise InputError(
+                f"{str(file)!r} holds {len(vectors):,} vectors, but {str(beside)!r} "
+                f"{len(table):,} rows; expected one for each."
+            )
+        return _as_rows(table, begin), vectors, 0
+    table = _read_table(file)
+    name = _vector_column(file, table)
+    vectors, has_vector = _vectors(file, name, table[name])
+    rows = _as_rows(table.drop_columns([name]), begin)
+    return rows.filter(pa.array(has_vector)), vectors, int((~has_vector).sum())
+
+
+def _read_npy(file: Path) -> np.ndarray:
+    try:
+        found = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{str(file)!r} is not a readable .npy file: {error}.") from None
+    if found.ndim != 2 or found.dtype.kind not in "fiu":
+        raise InputError(
+            f"{str(file)!r} holds {found.dtype} of shape {found.shape}; expected numbers of shape "
+            "(vectors, dim)."
+        )
+    return np.asarray(found, np.float32)
+
+
+def _read_table(file: Path) -> pa.Table:
+    try:
+        if file.suffix in (".feather", ".arrow"):
+            return feather.read_table(file)
+        return pq.ParquetFile(file).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{str(file)!r} is not a readable Parquet file: {error}.") from None
+
+
+def _vector_column(file: Path, table: pa.Table) -> str:
+    """Returns the name of the column of vectors: the likeliest name, else the only possible one."""
+    by_name = {name.lower(): name for name in reversed(table.column_names)}
+    named = [by_name[name] for name in _VECTORS if name in by_name]
+    possible = [name for name in table.column_names if _item_type(table.schema.field(name).type)]
+    found = [name for name in named if name in possible] or possible[:2]
+    if len(found) == 1 or (found and found[0] in named):
+        return found[0]
+    if named:
+        what = table.schema.field(named[0]).type
+        raise InputError(
+            f"{str(file)!r} has a column {named[0]!r} of {what}; expected a list of numbers in "
+            "each row."
+        )
+    why = f"several columns may be vectors ({', '.join(possible)})" if possible else (
+        "no column holds vectors"
+    )  # fmt: skip
+    raise InputError(
+        f"In {str(file)!r} {why}; name it `vector`: a list of numbers in each row. "
+        "`openmofi embed` makes such files of pictures."
+    )
+
+
+def _item_type(kind: pa.DataType) -> pa.DataType | None:
+    """Returns the type of the numbers of a list, or None of anything else."""
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(is_list(kind) for is_list in lists):
+        return None
+    number = pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    return kind.value_type if number else None
+
+
+def _vectors(file: Path, name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (float32 [n, dim] of the rows with vectors, bool [rows]: which ones have one)."""
+    parts, masks, dim, begin = [], [], None, 0
+    for chunk in column.chunks:
+        chunk = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+        whole = _whole(chunk)
+        lists = chunk.filter(pa.array(whole))
+        lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+        if dim is None and len(lengths):
+            dim = int(lengths[0])
+        for wrong in np.flatnonzero(lengths != dim)[:1]:
+            row = begin + int(np.flatnonzero(whole)[wrong])
+            raise InputError(
+                f"{str(file)!r} holds vectors of unequal length: row {row:,} of {name!r} has "
+                f"{lengths[wrong]} numbers, the first one {dim}."
+            )
+        flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        parts.append(flat.reshape(len(lists), dim or 0))
+        masks.append(whole)
+        begin += len(chunk)
+    if dim is None:
+        return np.zeros((0, 0), np.float32), np.zeros(begin, bool)
+    if not dim:
+        raise InputError(f"The vectors of {str(file)!r} are empty.")
+    return np.concatenate([part for part in parts if part.size]), np.concatenate(masks)
+
+
+def _whole(lists: pa.Array) -> np.ndarray:
+    """Returns for each list whether it is there and none of its numbers is missing."""
+    whole = lists.is_valid().to_numpy(zero_copy_only=False)
+    present = lists.filter(pa.array(whole))
+    if present.flatten().null_count:
+        missing = pc.list_parent_indices(present).filter(present.flatten().is_null())
+        places = np.flatnonzero(whole)[missing.unique().to_numpy(zero_copy_only=False)]
+        whole = whole.copy()
+        whole[places] = False
+    return whole
+
+
+def _numbers(count: int, begin: int) -> pa.Array:
+    return pa.array(np.arange(begin, begin + count)).cast(pa.string())
+
+
+def _as_rows(table: pa.Table, begin: int) -> pa.Table:
+    """Returns the columns of schema.embeddings, as far as the table has them, and its others."""
+    for field in schema.embeddings(1):
+        if field.name == "vector":
+            continue
+        names = [field.name, *_ALSO.get(field.name, ())]
+        columns = list(_cast(table, names, field.type))
+        column = columns[0] if columns else pa.nulls(len(table), field.type)
+        if field.name == "entities" and column.null_count:
+            column = pa.chunked_array([[names or [] for names in column.to_pylist()]], field.type)
+        if field.name == "id" and column.null_count:
+            column = pc.coalesce(column, _numbers(len(table), begin))
+        if field.name in table.column_names:
+            place = table.column_names.index(field.name)
+            table = table.set_column(place, field.name, column)
+        else:
+            table = table.append_column(field.name, column)
+    return table
+
+
+def _cast(table: pa.Table, names: Sequence[str], kind: pa.DataType) -> Iterator[pa.ChunkedArray]:
+    """Yields the columns of these names that can be read as the type."""
+    for name in names:
+        if name not in table.column_names:
+            continue
+        column = table[name]
+        try:
+            yield column.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            if kind == pa.string():  # such as a UUID
+                yield pa.chunked_array([[v if v is None else str(v) for v in column.to_pylist()]])
