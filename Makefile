@@ -14,8 +14,7 @@ RUN_STAMP := $(VENV)/.installed-to-run
 export OMP_NUM_THREADS ?= 2
 TEST_THREADS := OMP_NUM_THREADS=1
 # A file's tests in one process, for they share what is slow to make; in the order of conftest.py.
-# On two cores a third process works while others wait: for a browser, a kill, a process to start.
-SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo story test quick browser check format clean clean-cache
 
@@ -26,10 +25,10 @@ story: $(RUN_STAMP)
 	$(BIN)/openmofi demo --out story --size full
 
 test: $(STAMP)
-	$(TEST_THREADS) $(BIN)/python -m pytest $(SPREAD) --durations 20
+	$(TEST_THREADS) $(BIN)/python -m pytest $(TWO) --durations 20
 
 quick: $(STAMP)
-	$(TEST_THREADS) $(BIN)/python -m pytest $(SPREAD) -m "not slow" --ignore tests/serve/browser
+	$(TEST_THREADS) $(BIN)/python -m pytest $(TWO) -m "not slow" --ignore tests/serve/browser
 
 browser:
 	command -v chromium || command -v chromium-browser || command -v google-chrome \
