@@ -146,6 +146,8 @@ def test_folders_of_parts_are_numbered_through(tmp_path, vectors):
         found = read_embeddings(tmp_path / place)
         assert found.rows["id"].to_pylist() == [str(i) for i in range(COUNT)]
         assert found.vectors == pytest.approx(vectors)
+    np.save(tmp_path / "npy/last.npy", np.ones((1, DIM)))
+    assert read_embeddings(tmp_path / "npy").vectors[:-1] == pytest.approx(vectors)
     np.save(tmp_path / "npy/3.npy", np.ones((2, DIM + 1)))
     with pytest.raises(InputError, match=r"vectors of 5 numbers, the files before it of 4"):
         read_embeddings(tmp_path / "npy")

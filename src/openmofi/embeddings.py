@@ -9,6 +9,7 @@ A row without a vector costs that row, and no other one its place.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -114,11 +115,13 @@ def _sorted(folder: Path, *suffixes: str) -> list[Path]:
     if not folder.is_dir():
         return []
     files = [f for f in folder.iterdir() if f.suffix in suffixes and not f.name.startswith(".")]
-    return sorted(files, key=lambda f: [int(d) if d else s for s, d in _runs(f.name)])
+    return sorted(files, key=lambda file: _numbers_as_such(file.name))
 
 
-def _runs(name: str) -> list[tuple[str, str]]:
-    return re.findall(r"(\D+)|(\d+)", name)
+def _numbers_as_such(name: str) -> list[tuple[float, str]]:
+    """Returns what sorts names by the numbers in them: a number before a text."""
+    runs = re.findall(r"(\d+)|(\D+)", name)
+    return [(int(digits), "") if digits else (math.inf, text) for digits, text in runs]
 
 
 def _read_file(file: Path, beside: Path | None, begin: int) -> tuple[pa.Table, np.ndarray, int]:
