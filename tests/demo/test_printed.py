@@ -19,6 +19,8 @@ from openmofi.demo.world import draw_world
 from openmofi.errors import SettingsError
 from openmofi.label.text_regions import TextRegions
 
+pytestmark = pytest.mark.slow
+
 SEED = 7
 
 

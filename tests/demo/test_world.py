@@ -17,6 +17,8 @@ from openmofi.pairs.find import read_pairs
 from openmofi.pairs.read import read_shard
 from records import read_dump
 
+pytestmark = pytest.mark.slow
+
 
 def digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -212,6 +212,7 @@ def test_every_score_of_a_report_is_in_its_page_with_its_pictures(tmp_path, mode
     assert json.loads((out / "scores.json").read_text())[0]["metrics"] == scores.metrics
 
 
+@pytest.mark.slow
 def test_a_report_of_unreadable_pictures_still_stands(gpr, tmp_path, rng):
     np.save(tmp_path / "e.npy", rng.standard_normal((12_000, 8)).astype(np.float32))
     evaluate(data={"g": gpr}, embeddings=tmp_path / "e.npy", out=tmp_path / "out")

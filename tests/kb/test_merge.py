@@ -14,6 +14,8 @@ from openmofi.kb.text import canonical
 from records import read_dump
 from wikidata import content, item, write_dump
 
+pytestmark = pytest.mark.slow
+
 
 def things(draw_number: int) -> st.SearchStrategy[list[dict]]:
     """Items of a few ids and names, so that many are equal."""
@@ -86,7 +88,6 @@ def large(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_little_memory_gives_the_same_through_the_disk(tmp_path, large, monkeypatch):
     build_kb(large, out=tmp_path / "much")
     monkeypatch.setattr(sorting, "MEMORY", "48MB")

@@ -16,6 +16,8 @@ from openmofi.kb.read import chunks, lines, work
 from openmofi.kb.read.parts import PartFiles
 from wikidata import content, item, write_dump
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dump(tmp_path, monkeypatch) -> Path:

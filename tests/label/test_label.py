@@ -25,6 +25,8 @@ from openmofi.model import load_model
 from openmofi.schema import LABELS
 from openmofi.shards import commits, committed_files
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = LabelSettings(background=16, batch_size=5, workers=1, keep_embeddings=True)
 
 
@@ -214,7 +216,6 @@ def test_labels_do_not_depend_on_what_was_labelled_before(tmp_path, many, nano_d
     assert _digests(tmp_path / "one") == _digests(tmp_path / "two")
 
 
-@pytest.mark.slow
 def test_two_workers_write_the_same_bytes_as_one(tmp_path, many, nano_dir):
     for workers in (1, 2):
         settings = replace(SETTINGS, workers=workers)

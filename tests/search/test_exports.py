@@ -9,6 +9,8 @@ from openmofi.errors import InputError
 from openmofi.search import Index
 from openmofi.search.exports import export_index
 
+pytestmark = pytest.mark.slow
+
 COUNT = 2300  # three batches
 
 

@@ -15,6 +15,8 @@ from openmofi.errors import InputError
 from openmofi.serve import serve
 from orchard import write_orchard
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import sys, time
 from openmofi.serve import serve

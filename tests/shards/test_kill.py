@@ -28,6 +28,8 @@ from openmofi.shards import (
 )
 from openmofi.shards.events import read_events
 
+pytestmark = pytest.mark.slow
+
 _SCRIPT = Path(killable.__file__)
 
 
@@ -51,7 +53,6 @@ def _rows(out):
     return [pq.read_table(path)["n"].to_pylist() for path in committed_files(out)]
 
 
-@pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path):
     killable.run(tmp_path / "whole", workers=1)
     rng, out, killed = random.Random(0), tmp_path / "killed", 0

@@ -10,6 +10,8 @@ from openmofi.model import load_model
 from openmofi.train import train
 from selected import losses, tiny, write_selected
 
+pytestmark = pytest.mark.slow
+
 KINDS = ["clip", "siglip", "siglip2", "mobilenet", "bert"]
 
 

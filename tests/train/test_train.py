@@ -17,6 +17,8 @@ from openmofi.model import load_model
 from openmofi.train import train
 from openmofi.train.recipe import read_recipe
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "loss": {"supervised": 0, "text": ["caption"], "mask_same_entity": False},
     "model": {"image_size": 32, "vocab_size": 300},
