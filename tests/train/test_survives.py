@@ -25,7 +25,10 @@ from openmofi.train.recipe import alone_in
 from selected import losses, tiny, write_selected
 
 ALONE = World(0, 1, torch.device("cpu"))
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:torch.distributed is disabled"),
+]
 
 
 @pytest.fixture
@@ -61,7 +64,6 @@ def _assert_same_bits(one, other):
     assert losses(one) == losses(other)
 
 
-@pytest.mark.slow
 def test_kills_at_random_steps_leave_no_trace(data, tmp_path):
     settings = {"steps": 60, "checkpoint_every": 4, "ema": 0.9, "keep_checkpoints": 2}
     train(tiny(**settings), data=data, out=tmp_path / "whole")
@@ -247,7 +249,6 @@ def test_another_vocabulary_is_refused_and_nothing_is_touched(data, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.slow
 def test_torchrun_trains_with_two_processes_and_sigterm_saves(data, tmp_path):
     run = tmp_path / "run"
     settings = tiny(steps=3000, checkpoint_every=3000)

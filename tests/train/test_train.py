@@ -71,6 +71,17 @@ def test_a_resumed_run_equals_an_undisturbed_one(pairs, tmp_path):
     assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")[2:]
 
 
+def test_a_line_of_the_log_is_the_mean_of_its_steps(pairs, tmp_path):
+    train(_settings(), data=pairs, out=tmp_path / "each")
+    train(_settings(log_every=2), data=pairs, out=tmp_path / "two")
+    each = [loss for _, loss in _losses(tmp_path / "each")]
+    means = [(2, (each[0] + each[1]) / 2), (4, (each[2] + each[3]) / 2)]
+    assert _losses(tmp_path / "two") == [
+        (step, pytest.approx(loss, abs=2e-5)) for step, loss in means
+    ]
+    assert each[0] != pytest.approx(each[1], abs=1e-3)
+
+
 def test_resuming_a_finished_run_changes_nothing(pairs, tmp_path):
     first = train(_settings(), data=pairs, out=tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run/model").iterdir()}
