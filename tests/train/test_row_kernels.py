@@ -1,12 +1,9 @@
 """The GPU kernels against the torch code, in Triton's interpreter, which needs no GPU."""
 
-import os
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when a kernel is defined
 pytest.importorskip("triton", reason="Triton, which comes with torch for GPUs, is not installed")
 
 from openmofi.config import HeadSettings
