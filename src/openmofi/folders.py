@@ -19,17 +19,22 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """How a URL begins, also one whose second stroke a Path has dropped."""
 
 
-def local_path(out: Path | str) -> Path:
-    """Returns where to write, on this machine.
+def check_local(out: Path | str) -> None:
+    """Refuses to write to an address, such as s3://bucket/x.
 
     Raises:
-        InputError: it is an address, such as s3://bucket/x.
+        InputError: it is one.
     """
     if _ADDRESS.match(str(out)):
         raise InputError(
             f"--out {str(out)!r} is an address, but this is written to folders of this machine "
             "only; give a local folder and copy it there afterwards, or mount the bucket."
         )
+
+
+def local_path(out: Path | str) -> Path:
+    """Returns where to write, after `check_local`."""
+    check_local(out)
     return Path(out)
 
 

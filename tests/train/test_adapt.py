@@ -150,6 +150,8 @@ def test_the_folded_checkpoint_gives_what_the_maps_give(tmp_path, nano_dir, enco
     pixels = np.random.default_rng(5).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
     expected = apply_map(encoder.encode_pixels(pixels), _tensor(_map(tmp_path)))
     np.testing.assert_allclose(adapted.encode_pixels(pixels), expected, atol=1e-5)
+    card = (tmp_path / "run/model/README.md").read_text()
+    assert "zero-shot" not in card  # the pictures were moved, and no text was looked at
 
 
 def test_texts_are_mapped_with_the_text_map(tmp_path, nano_dir, encoder):
@@ -165,6 +167,8 @@ def test_texts_are_mapped_with_the_text_map(tmp_path, nano_dir, encoder):
     expected = apply_map(encoder.encode_texts(["flag of georgia"]), _tensor(text_map))
     found = load_model(tmp_path / "run" / "model", device="cpu").encode_texts(["flag of georgia"])
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    card = (tmp_path / "run/model/README.md").read_text()
+    assert "zero-shot-image-classification" in card.splitlines()[2]
 
 
 def _tensor(array):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Json, app
+from openmofi.cli.app import Json, Out, app
 from openmofi.cli.output import print_json, quoted, say_next
 
 
@@ -16,7 +16,7 @@ def adapt(
     *,
     embeddings: Path,
     labels: Path | None = None,
-    out: Path,
+    out: Annotated[Path, Out],
     model: str | None = None,
     texts: Path | None = None,
     kb: Path | None = None,

@@ -6,13 +6,12 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 
 from cyclopts import App, CycloptsError, Parameter
 
 from openmofi import __version__
 from openmofi.errors import OpenMOFIError
-from openmofi.folders import local_path
+from openmofi.folders import check_local
 
 app = App(
     name="openmofi",
@@ -38,6 +37,8 @@ app.command(tag_app)
 Flags = Parameter(name="*")
 """Spreads a settings dataclass into one flag per field."""
 Json = Parameter(name="--json")
+Out = Parameter(validator=lambda _, value: None if value is None else check_local(value))
+"""Where a verb writes: on this machine, or it is refused before any work."""
 
 app.register_install_completion_command(add_to_startup=False)
 
@@ -52,7 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     typed = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _check_out(typed)
         app(typed, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         print("openmofi: interrupted; the same command goes on where it can", file=sys.stderr)
@@ -67,17 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"openmofi: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
-
-
-def _check_out(typed: Sequence[str]) -> None:
-    """Refuses an address to write to, before any verb begins its work."""
-    if list(typed[:2]) == ["index", "export"]:  # which writes to servers, too
-        return
-    for flag, value in pairwise([*typed, ""]):
-        if flag == "--out":
-            local_path(value)
-        elif flag.startswith("--out="):
-            local_path(flag.removeprefix("--out="))
 
 
 def _sentence(error: Exception) -> str:

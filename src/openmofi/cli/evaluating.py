@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Json, evaluate_app
+from openmofi.cli.app import Json, Out, evaluate_app
 from openmofi.cli.output import print_json, print_table, quoted, say_next
 from openmofi.errors import OpenMOFIError
 
@@ -26,7 +26,7 @@ def evaluate(
     kb: Path | None = None,
     benchmarks: str | None = None,
     class_names: str | None = None,
-    out: Path | None = None,
+    out: Annotated[Path | None, Out] = None,
     cache: Annotated[bool, Parameter(negative="--no-cache")] = True,
     device: str = "auto",
     as_json: Annotated[bool, Json] = False,
@@ -124,7 +124,7 @@ def evaluate_attack(
     /,
     *,
     data: Path,
-    out: Path,
+    out: Annotated[Path, Out],
     kb: Path | None = None,
     class_names: str | None = None,
     seed: int | None = None,

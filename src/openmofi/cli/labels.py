@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from openmofi.cli.app import Flags, Json, app
+from openmofi.cli.app import Flags, Json, Out, app
 from openmofi.cli.output import print_json, print_table, quoted, say_next, say_wrote
 from openmofi.config import LabelSettings
 from openmofi.errors import OpenMOFIError
@@ -26,7 +26,7 @@ def label(
     *,
     kb: Path,
     model: str | None = None,
-    out: Path,
+    out: Annotated[Path, Out],
     settings: Annotated[LabelSettings, Flags] = LabelSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from openmofi.cli.app import Json, evaluate_app
+from openmofi.cli.app import Json, Out, evaluate_app
 from openmofi.cli.output import print_json, print_table, quoted, say_next
 from openmofi.errors import OpenMOFIError
 
@@ -19,7 +19,7 @@ def evaluate_linking(
     *,
     kb: Path,
     data: list[Path],
-    out: Path | None = None,
+    out: Annotated[Path | None, Out] = None,
     model: str | None = None,
     detector: str = "gazetteer",
     as_json: Annotated[bool, Json] = False,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from openmofi.cli.app import Flags, Json, app, kb_app
+from openmofi.cli.app import Flags, Json, Out, app, kb_app
 from openmofi.cli.linking import open_detector, open_encoder
 from openmofi.cli.output import print_json, print_table, quoted, say_next
 from openmofi.config import LinkSettings
@@ -166,7 +166,7 @@ def kb_fit(
     data: list[Path],
     /,
     *,
-    out: Path,
+    out: Annotated[Path, Out],
     kb: Path = Path("kb"),
     model: str | None = None,
     as_json: Annotated[bool, Json] = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Json, app
+from openmofi.cli.app import Json, Out, app
 from openmofi.cli.output import print_json, quoted, say_next, say_wrote
 
 
@@ -18,7 +18,7 @@ def train(
     /,
     *,
     data: Path,
-    out: Path,
+    out: Annotated[Path, Out],
     resume: bool = False,
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Annotated[bool, Json] = False,
@@ -78,7 +78,7 @@ def embed(
     path: Path,
     /,
     *,
-    out: Path,
+    out: Annotated[Path, Out],
     device: str = "auto",
     as_json: Annotated[bool, Json] = False,
 ) -> None:

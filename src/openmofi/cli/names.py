@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Flags, Json, kb_app
+from openmofi.cli.app import Flags, Json, Out, kb_app
 from openmofi.cli.output import brief, print_json, print_table, quoted, say_next, say_wrote
 from openmofi.config import KBSettings
 
@@ -18,7 +18,7 @@ def kb_build(
     sources: Annotated[list[Path], Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    out: Path,
+    out: Annotated[Path, Out],
     settings: Annotated[KBSettings, Flags] = KBSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:

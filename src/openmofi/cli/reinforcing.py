@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Json, app
+from openmofi.cli.app import Json, Out, app
 from openmofi.cli.output import print_json, quoted, say_next
 
 
@@ -19,7 +19,7 @@ def reinforce(
     *,
     data: Path,
     recipe: Path,
-    out: Path,
+    out: Annotated[Path, Out],
     augmentations: int = 5,
     device: str = "auto",
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,

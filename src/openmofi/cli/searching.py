@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from openmofi.cli.app import Flags, Json, app, index_app
+from openmofi.cli.app import Flags, Json, Out, app, index_app
 from openmofi.cli.output import brief, print_json, print_table, quoted, say_next
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, SettingsError
@@ -30,7 +30,7 @@ def index(
     source: Path,
     /,
     *,
-    out: Path,
+    out: Annotated[Path, Out],
     kb: Path | None = None,
     settings: Annotated[IndexSettings, Flags] = IndexSettings(),
     as_json: Annotated[bool, Json] = False,

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from openmofi.cli.app import Flags, Json, app
+from openmofi.cli.app import Flags, Json, Out, app
 from openmofi.cli.output import print_json, quoted, say_next, say_wrote
 from openmofi.config import SelectSettings
 
@@ -90,7 +90,7 @@ def inspect(
     /,
     *,
     name: str = "default",
-    out: Path | None = None,
+    out: Annotated[Path | None, Out] = None,
     images: int = 60,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -126,7 +126,7 @@ def export(
     selection: Path,
     /,
     *,
-    out: Path,
+    out: Annotated[Path, Out],
     format: Literal["webdataset", "huggingface", "datacomp"] = "webdataset",
     shard_size: int = 10_000,
     license: str = "unknown",

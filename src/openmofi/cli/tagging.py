@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Json, tag_app
+from openmofi.cli.app import Json, Out, tag_app
 from openmofi.cli.output import brief, print_json, print_table, quoted, say_next, say_wrote
 from openmofi.errors import InputError, OpenMOFIError, SettingsError
 
@@ -29,7 +29,7 @@ def tag(
     error_rate: float | None = None,
     unknown: float = 0.0,
     calibration: Path | None = None,
-    out: Path | None = None,
+    out: Annotated[Path | None, Out] = None,
     xmp: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -98,7 +98,7 @@ def calibrate(
     data: Path,
     kb: Path,
     index: Path | None = None,
-    out: Path | None = None,
+    out: Annotated[Path | None, Out] = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
     """Learn from labelled pictures how sure a model must be, for any error rate asked for later.

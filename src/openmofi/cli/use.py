@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from openmofi import __version__
-from openmofi.cli.app import Json, app
+from openmofi.cli.app import Json, Out, app
 from openmofi.cli.output import print_json, print_table
 
 
 @app.command
 def demo(
     *,
-    out: Path = Path("demo"),
+    out: Annotated[Path, Out] = Path("demo"),
     size: Literal["small", "short", "full"] = "short",
     seed: int = 1,
     as_json: Annotated[bool, Json] = False,

@@ -80,8 +80,7 @@ def choose_rank(rank: int | None, world_size: int | None, environ: Mapping[str, 
 
 
 def _array_task(environ: Mapping[str, str]) -> Rank | None:
-    names = ("ID", "COUNT", "MIN", "MAX")
-    names = [f"SLURM_ARRAY_TASK_{name}" for name in names]
+    names = [f"SLURM_ARRAY_TASK_{part}" for part in ("ID", "COUNT", "MIN", "MAX")]
     if not all(environ.get(name) for name in names):
         return None
     task, count, first, last = (_number(environ, name) for name in names)

@@ -164,7 +164,10 @@ def adapt(
         write_maps(folder, fit, ids)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
         if encoder is not None:
-            write_model(folder / "model", encoder, fit.maps, summary, _name(cached, model))
+            compared = chosen.contrastive > 0 and bool(texts or kb)
+            zero_shot = compared or not choice.adapted
+            about = summary, _name(cached, model)
+            write_model(folder / "model", encoder, fit.maps, *about, zero_shot=zero_shot)
         if write_embeddings:
             write_mapped(folder, cached, fit.maps, summary.model)
     return summary

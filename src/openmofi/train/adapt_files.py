@@ -16,6 +16,7 @@ import openmofi
 from openmofi.config import AdaptSettings, as_dict
 from openmofi.model import MofiModel, save_model
 from openmofi.train.adapt_data import Cached
+from openmofi.train.card import card_tags
 from openmofi.train.entity_head import save_head
 from openmofi.train.folding import TOLERANCE, folded, largest_difference
 from openmofi.train.linear_maps import Fit, Maps, apply_map
@@ -83,16 +84,31 @@ def write_maps(folder: Path, fit: Fit, ids: list[str]) -> None:
 
 
 def write_model(
-    folder: Path, encoder: MofiModel, maps: Maps, summary: AdaptSummary, name: str
+    folder: Path,
+    encoder: MofiModel,
+    maps: Maps,
+    summary: AdaptSummary,
+    name: str,
+    *,
+    zero_shot: bool,
 ) -> None:
-    """Writes the encoder with the maps folded in, once it is sure to give what they give."""
+    """Writes the encoder with the maps folded in, once it is sure to give what they give.
+
+    Args:
+        folder: the model's.
+        encoder: without the maps.
+        maps: to fold in.
+        summary: for the card.
+        name: of the encoder.
+        zero_shot: whether the maps leave pictures and texts comparable, which the card then claims.
+    """
     difference = largest_difference(encoder, maps)
     assert difference <= TOLERANCE, f"folded output differs by {difference:.1e}"
     with folded(encoder, maps) as adapted:
-        save_model(adapted, folder, card=_model_card(summary, name))
+        save_model(adapted, folder, card=_model_card(summary, name, zero_shot))
 
 
-def _model_card(summary: AdaptSummary, name: str) -> str:
+def _model_card(summary: AdaptSummary, name: str, zero_shot: bool) -> str:
     scores = "".join(
         f"| {part} | {before:.4f} | {summary.after[part]:.4f} |\n"
         for part, before in summary.before.items()
@@ -100,7 +116,7 @@ def _model_card(summary: AdaptSummary, name: str) -> str:
     what = "adapted" if summary.adapted else "as it was"
     return f"""---
 library_name: transformers
-tags: [openmofi, image-feature-extraction, zero-shot-image-classification]
+{card_tags(zero_shot=zero_shot)}
 ---
 # {Path(name).name or name}, {what}, by OpenMOFI {openmofi.__version__}
 

@@ -18,7 +18,7 @@ def model_card(
     measured = "".join(f"- {name}: {value:.4f}\n" for name, value in scores.items())
     return f"""---
 library_name: transformers
-{_tags(settings)}
+{card_tags(zero_shot=settings.loss.contrastive > 0)}
 ---
 # {settings.model.init or settings.model.preset}, trained with OpenMOFI {openmofi.__version__}
 
@@ -34,10 +34,10 @@ library_name: transformers
 """
 
 
-def _tags(settings: TrainSettings) -> str:
-    """Returns the tags of the hub; only who compared pictures with texts classifies by words."""
-    zero_shot = ", zero-shot-image-classification" if settings.loss.contrastive > 0 else ""
-    return f"tags: [openmofi, image-feature-extraction{zero_shot}]"
+def card_tags(*, zero_shot: bool) -> str:
+    """Returns the hub's tags; only who compared pictures with texts classifies by words."""
+    more = ", zero-shot-image-classification" if zero_shot else ""
+    return f"tags: [openmofi, image-feature-extraction{more}]"
 
 
 def _what(settings: TrainSettings, dim: int) -> str:
