@@ -33,6 +33,7 @@ def call(tmp_path):
     return ["reinforce", str(teacher), *places, *out, "--set", "augment.crop=0.5"]
 
 
+@pytest.mark.slow
 def test_what_it_names_next_trains_a_student(call, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert _run(*call) == 0

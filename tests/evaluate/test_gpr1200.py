@@ -48,6 +48,7 @@ def test_the_query_is_one_of_its_positives(rng):
     assert 0.1 < scores["all"] < 0.11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [np.float16, np.float64])
 def test_other_precisions_score_the_same(rng, kind):
     embeddings = _clustered(rng, 0.8).astype(np.float16)
@@ -55,6 +56,7 @@ def test_other_precisions_score_the_same(rng, kind):
     assert gpr1200.mean_average_precision(embeddings.astype(kind)) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_rows_lengths(rng):
     embeddings = _clustered(rng, 0.8)
     expected = gpr1200.mean_average_precision(embeddings)

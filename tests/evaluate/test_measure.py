@@ -52,6 +52,7 @@ def gpr(tmp_path_factory):
     return _gpr1200(tmp_path_factory.mktemp("gpr") / "images")
 
 
+@pytest.mark.slow
 def test_gpr1200_is_recognised_and_scored_in_class_order(gpr, tmp_path, rng):
     vectors = rng.standard_normal((12_000, 16)).astype(np.float32)
     np.save(tmp_path / "e.npy", vectors)
@@ -74,6 +75,7 @@ def test_gpr1200_with_a_picture_missing_or_too_many_is_refused(gpr, tmp_path):
         evaluate(data={"g": gpr}, embeddings=tmp_path / "e.npy")
 
 
+@pytest.mark.slow
 def test_pictures_of_gpr1200_that_cannot_be_read_are_no_lower_score(gpr, model):
     with pytest.raises(InputError, match=r"12,000 pictures of 'g' cannot be used \(corrupt_image"):
         evaluate(model, data={"g": gpr})

@@ -105,6 +105,7 @@ def test_every_line_is_an_entity_or_a_counted_refusal(pieces, preset):
     assert len(records) == len(lines)
 
 
+@pytest.mark.slow
 @given(st.lists(PIECES, max_size=6), st.integers(0, 400))
 def test_a_file_cut_anywhere_is_read_up_to_there(tmp_path_factory, pieces, kept):
     path = tmp_path_factory.mktemp("cut") / "d.json.gz"

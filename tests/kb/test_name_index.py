@@ -49,6 +49,7 @@ def test_substrings_hash_like_strings():
     assert inside[0] == hash_text(hasher, "new york")[0]
 
 
+@pytest.mark.slow
 @given(st.sets(st.text("abc ", min_size=1).map(str.strip).filter(bool), min_size=1), st.data())
 def test_every_name_is_found_and_no_other(tmp_path_factory, names, data):
     index = index_of({name: [(i, 1.0)] for i, name in enumerate(names)}, folder(tmp_path_factory))

@@ -46,6 +46,7 @@ COMPRESSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", COMPRESSED)
 def test_every_compression_reads_the_same(tmp_path, suffix):
     items = [item(f"Q{i}", f"name {i}") for i in range(1, 40_000)]
@@ -53,6 +54,7 @@ def test_every_compression_reads_the_same(tmp_path, suffix):
     assert [record.id for record in records] == [i["id"] for i in items]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".json.gz", ".json.bz2", ".json.zst"])
 def test_a_truncated_file_keeps_what_was_readable(tmp_path, suffix):
     whole = dump_bytes(*(item(f"Q{i}", f"{i * i * 7919}") for i in range(1, 60_000)))

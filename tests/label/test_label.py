@@ -176,7 +176,7 @@ def test_a_damaged_shard_fails_alone_and_is_read_once_it_is_mended(tmp_path, kb,
         pq.write_table(table, tmp_path / f"in/{name}.parquet")
     whole = (tmp_path / "in/b.parquet").read_bytes()
     (tmp_path / "in/b.parquet").write_bytes(whole[:200])
-    arguments = {"kb": kb, "model": str(nano_dir), "out": tmp_path / "o"}
+    arguments = {"kb": kb, "model": str(nano_dir), "out": tmp_path / "o", "settings": SETTINGS}
     first = label(tmp_path / "in", **arguments)
     assert (first.done, first.failed, first.rows) == (1, 1, 1)
     assert "not a readable Parquet file" in next(iter(first.reasons))
@@ -293,5 +293,6 @@ def test_shards_of_one_name_in_different_folders_are_both_labelled(tmp_path, kb,
         (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
         members = {"1.jpg": fruit.picture("red"), "1.txt": b"apple"}
         write_tar(tmp_path / "in" / folder / name, members)
-    totals = label(tmp_path / "in", kb=kb, model=str(nano_dir), out=tmp_path / "o")
+    arguments = {"model": str(nano_dir), "out": tmp_path / "o", "settings": SETTINGS}
+    totals = label(tmp_path / "in", kb=kb, **arguments)
     assert (totals.shards, totals.done, totals.rows) == (2, 2, 2)

@@ -21,6 +21,7 @@ from openmofi.cli import main
 from openmofi.kb import build_kb
 from openmofi.shards import commits, committed_files
 
+pytestmark = pytest.mark.slow
 NUM_SHARDS, PER_SHARD = 40, 60
 LABEL = [sys.executable, "-m", "openmofi", "label"]
 
@@ -89,9 +90,9 @@ def _digests(out):
 # ---- kill -9 -----------------------------------------------------------------------------------
 
 
-def _start(forty, kb, out):
+def _start(forty, kb, out, workers=2):
     # its own process group, so that workers are killed and stopped with it
-    command = [*LABEL, forty, "--kb", kb, "--out", out, "--workers", "2"]
+    command = [*LABEL, forty, "--kb", kb, "--out", out, "--workers", str(workers)]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
@@ -129,13 +130,12 @@ def _forget(out, names):
 
 def _killed_at_random(forty, kb, out, rng):
     """Kills a job at a random moment of its work; says whether it was still running."""
-    job = _start(forty, kb, out)
+    job = _start(forty, kb, out, workers=rng.randint(1, 2))
     _wait_for_records(job, out, rng.randrange(6))
     time.sleep(rng.uniform(0, 0.05))
     return _kill(job)
 
 
-@pytest.mark.slow
 def test_after_twenty_kills_the_labels_are_those_of_an_undisturbed_job(tmp_path, forty, kb):
     whole, out, rng, killed = tmp_path / "whole", tmp_path / "killed", random.Random(0), 0
     assert _start(forty, kb, whole).wait() == 0
@@ -393,7 +393,6 @@ def _peak_megabytes(folder, kb, shards):
     return int(done.stdout.split("peak ")[1]) / 1024
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peaks are read from /proc")
 def test_memory_does_not_grow_with_the_number_of_shards(tmp_path, kb):
     peaks = {}

@@ -59,6 +59,7 @@ def _labels(i2e, name):
     return {row[name]: row["entities"] for row in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "name"), [(_write_tars, "key"), (_write_table, "caption")])
 def test_shuffled_pairs_get_the_same_labels_and_selection(tmp_path, kb, nano_dir, write, name):
     pairs, found = [_pair(i) for i in range(COUNT)], []

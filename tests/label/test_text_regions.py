@@ -56,6 +56,7 @@ def covered(boxes, cells=256):
     return inside.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [14, 24, 40])
 @pytest.mark.parametrize(
     ("colour", "edge"), [("white", "black"), ("black", "white"), ("red", "red"), ("yellow", "navy")]
@@ -88,6 +89,7 @@ def real_photo(shared, name):
     return decode_picture(path)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (64, 64), (500, 300)])
 def test_a_plain_picture_has_no_text(finder, size):
     assert finder.find(blank(*size)) == Regions(0.0, [])

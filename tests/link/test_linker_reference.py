@@ -319,6 +319,7 @@ def keys_of(name: str) -> set[str]:
     return {" ".join(token.text for token in tokens), signed(tokens)}
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @example(captions=[".x."], max_words=1)
 @example(captions=["who's+", "who's++ x", "who's&b", "who's$a", "who's.b"], max_words=4)

@@ -37,6 +37,7 @@ def _unit(output):
     return torch.nn.functional.normalize(output.pooler_output, dim=-1).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(45, 31), (30, 47), (16, 16), (9, 12)])
 def test_a_picture_gets_the_vector_that_plain_transformers_gives(folders, kind, size):
@@ -86,6 +87,7 @@ def any_model(request, folders, nano_dir):
     return load_model(folders.get(request.param, nano_dir))
 
 
+@pytest.mark.slow
 def test_a_text_alone_is_the_same_to_the_last_bit_in_any_company(any_model, rng):
     texts = [" ".join(rng.choice(tiny_models.WORDS[2:10], size=1 + i % 9)) for i in range(150)]
     expected = any_model.encode_texts_alone(texts)

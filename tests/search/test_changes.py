@@ -325,6 +325,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_index(tmp_path, vectors, kind):
     source = write_embeddings(tmp_path / "e.parquet", vectors)

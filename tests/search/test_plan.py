@@ -36,6 +36,7 @@ def _recall(index, vectors, queries, passing, k=10):
     return np.mean(shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.001, 0.01, 0.1, 0.3, 0.6, 0.9, 1.0])
 def test_recall_holds_at_every_selectivity(index, world, share):
     passing = np.random.default_rng(2).random(COUNT) < share

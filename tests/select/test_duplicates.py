@@ -72,6 +72,7 @@ def test_equal_keys_lead_to_their_first(keys):
     assert first_equal(high, low).tolist() == [keys.index(key) for key in keys]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 3, 5])
 def test_every_scheme_gives_the_same_answer_on_many_hashes(rng, monkeypatch, bits):
     hashes = rng.integers(0, 2**64, 3000, dtype=np.uint64)

@@ -114,6 +114,7 @@ def _distance(found):
     return np.hypot(np.hypot(*ratios), found.nil_z - shipped.nil_z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [1.5, 4.0])
 def test_the_more_there_is_to_learn_from_the_further_the_weights_go(rng, gain):
     world = _world(rng, mentions=20_000, gain=gain)

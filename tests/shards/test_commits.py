@@ -39,6 +39,7 @@ def _run(out, function=_double, **more):
     return run_shards(partial(_make, function), SHARDS, out=out, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_shard_gets_one_commit_with_its_status(tmp_path, workers):
     totals = _run(tmp_path, workers=workers)
@@ -100,6 +101,7 @@ _KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_and_loses_nothing(tmp_path):
     script = tmp_path / "job.py"
     script.write_text(textwrap.dedent(_KILLED))

@@ -18,6 +18,8 @@ from openmofi.model.class_rows import load_head_rows
 from openmofi.train.adapt import adapt
 from openmofi.train.linear_maps import apply_map
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"steps": 60, "evaluate_every": 20, "batch_size": 128}
 
 

@@ -199,6 +199,7 @@ def both(request, tmp_path):
     return tmp_path / "run", hand, [hand.step(batch) for batch in batches]
 
 
+@pytest.mark.slow
 def test_a_run_logs_and_learns_what_the_same_steps_by_hand_do(both):
     run, hand, lines = both
     logged = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())

@@ -30,6 +30,7 @@ def test_all_permutations_of_a_handful_are_as_likely(total):
     assert chi_squared <= freedom + 5 * (2 * freedom) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("total", [30, 1024, 1025, 5000])
 def test_two_places_go_anywhere_alike(total):
     keys = [random_key(8, Purpose.ORDER, n) for n in range(1600)]

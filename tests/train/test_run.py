@@ -20,6 +20,8 @@ from openmofi.train.texts import TextMix
 from selected import losses, tiny, write_selected
 from waiting import RefuseToWait
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def data(tmp_path):

@@ -21,6 +21,8 @@ from openmofi.train.teacher import IMAGES, TEXTS, Teacher, check_teachers, teach
 from openmofi.train.texts import TextMix
 from selected import losses, tiny, write_selected
 
+pytestmark = pytest.mark.slow
+
 module = sys.modules["openmofi.train.reinforce"]  # its name is also the function's
 
 FILES = ["images.npy", "captions.npy", "names.npy", "descriptions.npy", "card.json"]

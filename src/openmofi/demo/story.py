@@ -71,7 +71,7 @@ class Size:
 
 SIZES: dict[SizeName, Size] = {
     "small": Size(
-        RECIPES, 200, 32, min_images=2, background=64, false_label_rate=0.2, image_size=32
+        RECIPES, 120, 32, min_images=2, background=64, false_label_rate=0.2, image_size=32
     ),
     "short": Size(
         ("clip", "multitask"), 320, 128, min_images=5, background=512, false_label_rate=0.03
