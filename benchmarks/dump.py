@@ -28,8 +28,8 @@ from typing import Any
 from isal import igzip
 
 from openmofi.config import KBSettings
+from openmofi.files.lines import read_lines
 from openmofi.kb.read.decode import LineDecoder
-from openmofi.kb.read.lines import read_lines
 from openmofi.kb.read.records import EntityRecord
 
 ROUNDS = 7

@@ -136,7 +136,7 @@ def bare(tars: Path, kb: Path, out: Path) -> int:
 
 def in_colour(tars: Path, kb: Path, out: Path) -> int:
     import openmofi.label.shard_labeller as module
-    from openmofi.pictures import look
+    from openmofi.images.look import look
 
     module.look = lambda data, transform, keep_image: look(data, transform, keep_image=True)
     try:

@@ -24,12 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openmofi.arrays.hashing import Hasher
+from openmofi.arrays.strings import string_buffers
 from openmofi.config import LinkSettings
-from openmofi.kb.hashing import Hasher
 from openmofi.kb.index import NameIndex
 from openmofi.kb.index_builder import IndexBuilder
 from openmofi.kb.spelling import SMALL
-from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import Tokens, tokenise
 from openmofi.link.mentions import Mentions, find_mentions
 

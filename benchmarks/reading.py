@@ -29,10 +29,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from openmofi.images.decode import decode_picture
+from openmofi.images.look import Picture, look
 from openmofi.pairs import open_shard, read_pairs, read_shard
-from openmofi.pairs.decode import decode_picture
 from openmofi.pairs.tar import scan_tar
-from openmofi.pictures import Picture, look
 
 SIDES = (64, 96, 128)
 

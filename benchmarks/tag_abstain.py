@@ -19,7 +19,7 @@ import numpy as np
 
 from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.vectors import ModelVectors
-from openmofi.folders import cache_folder
+from openmofi.files.folders import cache_folder
 from openmofi.search import Tagger
 from openmofi.search.abstain import Calibration
 

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from openmofi import schema
 from openmofi.errors import InputError
-from openmofi.folders import local_file
+from openmofi.files.folders import local_file
+from openmofi.files.remote import Root, open_root
+from openmofi.images.look import decode
 from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader, read_pairs, read_shard
-from openmofi.pairs.places import Root, open_root
-from openmofi.pictures import decode
 from openmofi.progress import progress
 
 _CHUNK = 1024
@@ -191,7 +191,7 @@ def encode_places(
         chunk = table.slice(start, _CHUNK)
         pixels, good, refused = [], [], Counter()
         for i, row in enumerate(chunk.select(["shard", "path", "offset", "size"]).to_pylist()):
-            decoded = decode(reader, row, encoder.transform)
+            decoded = decode(reader.read, row, encoder.transform)
             if isinstance(decoded, str):
                 refused[decoded] += 1
             else:

@@ -118,7 +118,7 @@ LABELS = pa.schema(
         ("text_boxes", pa.list_(pa.list_(pa.float32()))),
         # Null where the picture was not opened: its caption names nothing.
         ("sha256", pa.binary(32)),  # of the encoded bytes
-        ("phash", pa.uint64()),  # perceptual hash, see pictures.py
+        ("phash", pa.uint64()),  # perceptual hash, see images/look.py
         ("entities", pa.list_(SCORED_ENTITY)),
     ]
 )

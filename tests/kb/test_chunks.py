@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openmofi.config import KBSettings
+from openmofi.files.lines import Blocks
 from openmofi.kb.read import chunks as cutting
 from openmofi.kb.read.chunks import read_chunks
 from openmofi.kb.read.decode import LineDecoder
-from openmofi.kb.read.lines import Blocks
 from openmofi.kb.read.parts import make_part
 from openmofi.kb.read.records import EntityRecord
 from records import read_dump
@@ -27,7 +27,7 @@ def cut(path: Path, **start: int) -> list[cutting.Chunk]:
 def small(monkeypatch):
     """Chunks of some lines, read in small blocks."""
     monkeypatch.setattr(cutting, "CHUNK_BYTES", 100)
-    monkeypatch.setattr("openmofi.kb.read.lines.BLOCK_BYTES", 37)
+    monkeypatch.setattr("openmofi.files.lines.BLOCK_BYTES", 37)
 
 
 @pytest.mark.usefixtures("small")

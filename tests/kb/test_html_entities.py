@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openmofi.arrays.strings import string_buffers
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.kb.entities import expand_entities
-from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import canonical, tokenise
 from openmofi.link import Linker
 

@@ -5,9 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openmofi import folders, progress
+from openmofi import progress
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.files import folders
 from openmofi.kb import KnowledgeBase, build, build_kb
 from openmofi.kb.merge import merge
 from openmofi.schema import ENTITIES, NAMES

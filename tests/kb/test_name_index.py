@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openmofi.kb.hashing import Hasher, _mix_int
+from openmofi.arrays.hashing import Hasher, _mix_int
 from openmofi.kb.index import NameIndex, hash_text, lengths_after
 from openmofi.kb.index_builder import HashCollision, IndexBuilder
 from openmofi.kb.spelling import CAPITALS, LARGE, SMALL, spellings

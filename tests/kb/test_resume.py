@@ -11,8 +11,9 @@ import pytest
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.files import lines
 from openmofi.kb import KnowledgeBase, build_kb
-from openmofi.kb.read import chunks, decode, into_parts, lines, pool
+from openmofi.kb.read import chunks, decode, into_parts, pool
 from wikidata import content, item, write_dump
 
 # Ends itself, as by kill -9, after some commits.
@@ -20,7 +21,8 @@ KILLED = """
 import os, signal, sys
 from openmofi.config import KBSettings
 from openmofi.kb import build_kb
-from openmofi.kb.read import chunks, into_parts, lines, parts
+from openmofi.files import lines
+from openmofi.kb.read import chunks, into_parts, parts
 lines.BLOCK_BYTES, chunks.CHUNK_BYTES, into_parts.COMMIT_SECONDS = 3000, 5000, 0.0
 commit, left = parts.PartFiles.commit, [int(sys.argv[3])]
 def commit_or_die(self, **arguments):
@@ -36,7 +38,8 @@ if __name__ == "__main__":
 KILLED_LATE = """
 import os, signal, sys
 from openmofi.kb import build, build_kb
-from openmofi.kb.read import chunks, lines
+from openmofi.files import lines
+from openmofi.kb.read import chunks
 lines.BLOCK_BYTES, chunks.CHUNK_BYTES = 3000, 5000
 build._write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import pytest
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.files import lines
 from openmofi.kb import KnowledgeBase, build, build_kb
-from openmofi.kb.read import chunks, lines, work
+from openmofi.kb.read import chunks, work
 from openmofi.kb.read.parts import PartFiles
 from wikidata import content, item, write_dump
 

@@ -16,10 +16,10 @@ from openmofi.demo.entities import by_id
 from openmofi.demo.flags import draw_flag
 from openmofi.demo.photograph import photograph
 from openmofi.errors import InputError
+from openmofi.images.decode import decode_picture
 from openmofi.kb import build_kb
 from openmofi.label import label
 from openmofi.label.text_regions import Regions, TextRegions
-from openmofi.pairs.decode import decode_picture
 from openmofi.shards import committed_files
 
 SETTINGS = LabelSettings(workers=1, text_regions=True)

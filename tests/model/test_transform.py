@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from conftest import jpeg
+from openmofi.images.decode import decode_picture, read_picture
 from openmofi.model.transform import Transform, from_processor_config, to_processor_config
-from openmofi.pairs.decode import decode_picture, read_picture
 
 
 def _noise(width, height):

@@ -11,10 +11,10 @@ import pytest
 
 from conftest import jpeg, write_tar
 from openmofi.errors import InputError
+from openmofi.files.wide import wide_encoding
 from openmofi.kb import build_kb
 from openmofi.pairs import read_captions, read_pairs, read_shard
 from openmofi.pairs.caption import CAPTION_COLUMNS, check_caption, text_of
-from openmofi.wide import wide_encoding
 
 FOUND = {
     "text": ("an apple", "an apple"),

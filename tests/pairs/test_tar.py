@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import jpeg, write_tar
+from openmofi.files.hidden import is_hidden
 from openmofi.pairs import ImageReader, read_pairs, read_shard
-from openmofi.pairs.names import is_hidden
 from openmofi.pairs.tar import scan_tar
 from openmofi.pairs.tar_samples import IMAGE, JSON, TXT, extensions, group
 

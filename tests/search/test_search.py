@@ -7,11 +7,11 @@ import pytest
 
 import fruit
 from indexed import write_embeddings
-from openmofi import folders
 from openmofi.config import IndexSettings
 from openmofi.embed import embed
 from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError
+from openmofi.files import folders
 from openmofi.kb import build_kb
 from openmofi.model import load_model
 from openmofi.search import Index, Tagger, search, tag

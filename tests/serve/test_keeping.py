@@ -9,7 +9,7 @@ import fruit
 from openmofi.errors import InputError
 from openmofi.search import Searcher
 from openmofi.serve.metrics import Metrics
-from openmofi.serve.thumbnails import Side, ThumbnailCache
+from openmofi.serve.thumbnail_cache import Side, ThumbnailCache
 from orchard import client_of, together, write_orchard
 
 

@@ -134,7 +134,7 @@ def test_an_error_that_nobody_foresaw_is_the_upload_s_own(client, monkeypatch):
     def fail(*_):
         raise TypeError("odd")
 
-    monkeypatch.setattr("openmofi.pictures.decode_picture", fail)
+    monkeypatch.setattr("openmofi.images.look.decode_picture", fail)
     answer = client.post("/api/uploads", content=fruit.picture("lime"), headers=JPEG)
     assert (answer.status_code, code_of(answer)) == (400, "corrupt_image")
     assert "(TypeError)" in answer.text

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import AdaptSettings
 from openmofi.errors import InputError
-from openmofi.random_keys import Purpose, random_key
 from openmofi.train.adapt_score import HeldOutScore, at_most, harms, is_better, score, split
 from openmofi.train.linear_maps import (
     EntityTexts,

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openmofi.arrays.random_keys import mix_integers
 from openmofi.config import HeadSettings
 from openmofi.errors import SettingsError
-from openmofi.random_keys import mix_integers
 from openmofi.train import class_sampling
 from openmofi.train.class_sampling import (
     ClassSampler,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openmofi.random_keys import Purpose, random_key
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.train.order import Order, balanced_order, permute, uniform
 
 

@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from openmofi import __version__
 from openmofi.errors import OpenMOFIError
-from openmofi.folders import check_local
+from openmofi.files.folders import check_local
 
 app = App(
     name="openmofi",

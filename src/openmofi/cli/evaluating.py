@@ -70,7 +70,7 @@ def evaluate(
     """
     from openmofi.evaluate import evaluate as run_evaluate
     from openmofi.evaluate.results import records
-    from openmofi.folders import cache_folder
+    from openmofi.files.folders import cache_folder
 
     scores = run_evaluate(
         model,

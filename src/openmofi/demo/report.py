@@ -17,10 +17,10 @@ from openmofi.embed import encode_places
 from openmofi.evaluate.data import LabelledImages
 from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.metrics import nearest
+from openmofi.images.thumbnails import thumbnail
 from openmofi.kb import KnowledgeBase
 from openmofi.model import load_model
 from openmofi.pairs import ImageReader
-from openmofi.thumbnails import thumbnail
 
 _COLOURS = {
     "clip": "#c7702e",
@@ -134,7 +134,7 @@ def _shown(
     entity = kb.row_of(world.labels[row])
     assert entity is not None
     return {
-        "url": thumbnail(reader, place, side=72),
+        "url": thumbnail(reader.read, place, side=72),
         "label": kb.texts.label[entity].as_py(),
         "id": world.labels[row],
         "right": world.labels[row] == world.labels[query],

@@ -29,7 +29,7 @@ from openmofi.embed import embed
 from openmofi.errors import MismatchError, OpenMOFIError
 from openmofi.evaluate import evaluate
 from openmofi.evaluate.metrics import label_scores
-from openmofi.folders import local_path
+from openmofi.files.folders import local_path
 from openmofi.kb import build_kb
 from openmofi.label import label
 from openmofi.search import Index, Tagger

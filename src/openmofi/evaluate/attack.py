@@ -11,7 +11,7 @@ from openmofi.evaluate.metrics import nearest
 from openmofi.evaluate.prompts import class_prompts
 from openmofi.evaluate.typographic import chosen_words, write_attacks
 from openmofi.evaluate.vectors import ModelVectors
-from openmofi.folders import local_path
+from openmofi.files.folders import local_path
 from openmofi.kb import KnowledgeBase
 
 

@@ -24,8 +24,8 @@ from openmofi.evaluate.zeroshot import (
     benchmark_texts,
     template_vectors,
 )
+from openmofi.images.formats import is_image
 from openmofi.pairs.listing import read_listing
-from openmofi.pairs.names import is_image
 
 LISTING = "attacks.csv"
 _SCAM_COLUMNS = ("object_label", "attack_word", "type")

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 import openmofi
+from openmofi.images.look import Box
 from openmofi.label.encoder import model_digest
 from openmofi.model import MofiModel
-from openmofi.pictures import Box
 
 _KEY_BYTES = 16
 _CHECK_BYTES = 8

@@ -17,7 +17,7 @@ from openmofi.evaluate.measure import (
 )
 from openmofi.evaluate.results import Scores, is_share, write_results
 from openmofi.evaluate.vectors import FileVectors, ModelVectors, Vectors
-from openmofi.folders import local_path
+from openmofi.files.folders import local_path
 from openmofi.kb import KnowledgeBase
 from openmofi.model import MofiModel
 

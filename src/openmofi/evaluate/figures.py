@@ -19,8 +19,8 @@ from openmofi.evaluate.data import CaptionedImages, LabelledImages
 from openmofi.evaluate.measure import Measured
 from openmofi.evaluate.metrics import average_precisions, nearest
 from openmofi.evaluate.revisited import RevisitedImages
+from openmofi.images.thumbnails import thumbnail
 from openmofi.pairs import ImageReader
-from openmofi.thumbnails import thumbnail
 
 _MOST_IMAGES, _MOST_POINTS = 20_000, 1_500
 _QUERIES, _WORST, _NEIGHBOURS, _TEXTS = 10, 8, 6, 3
@@ -69,7 +69,7 @@ class Album:
         """Returns what the page says of a picture; kind: right, wrong, junk or nothing."""
         if row not in self._urls:
             place = self._table.take(pa.array([row])).to_pylist()[0]
-            self._urls[row] = thumbnail(self._reader, place, side=88)
+            self._urls[row] = thumbnail(self._reader.read, place, side=88)
         return {"url": self._urls[row], "name": name, "kind": kind}
 
 

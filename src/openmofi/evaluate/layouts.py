@@ -39,8 +39,9 @@ from openmofi.evaluate.gpr1200 import NUM_CLASSES, PER_CLASS, class_order
 from openmofi.evaluate.revisited import RevisitedImages, is_revisited, open_revisited
 from openmofi.evaluate.tables import is_table, open_table
 from openmofi.evaluate.wds import is_wds, open_wds
+from openmofi.files.hidden import is_hidden
+from openmofi.images.formats import is_image
 from openmofi.pairs.listing import Line, read_listing
-from openmofi.pairs.names import is_hidden, is_image
 from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 Dataset = LabelledImages | CaptionedImages | AttackedImages | RevisitedImages

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from openmofi.errors import InputError
-from openmofi.kb.read.lines import TruncatedFile, read_lines
+from openmofi.files.lines import TruncatedFile, read_lines
 from openmofi.kb.titles import plain_title
 
 Format = Literal["melbench", "elevant", "zelda", "oven"]

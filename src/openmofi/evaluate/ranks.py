@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from openmofi.kb.compiled import compiled
+from openmofi.arrays.compiled import compiled
 
 _FEW = 100
 """Up to so many scores, comparing with each beats a search among them (processors with AVX)."""

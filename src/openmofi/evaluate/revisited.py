@@ -26,7 +26,7 @@ from openmofi.errors import InputError
 from openmofi.evaluate.data import file_places
 from openmofi.evaluate.ground_truth import GroundTruth, QueryTruth, read_ground_truth
 from openmofi.evaluate.ranks import count_before, ranks_without_junk, trapezoid_precision
-from openmofi.pairs.names import is_hidden
+from openmofi.files.hidden import is_hidden
 
 NAMES = ("roxford5k", "rparis6k")
 LEVELS = {

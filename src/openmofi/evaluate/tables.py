@@ -25,8 +25,8 @@ from openmofi.evaluate.data import (
     CaptionedImages,
     LabelledImages,
 )
+from openmofi.files.hidden import is_hidden
 from openmofi.pairs.arrow import SPLITS, STATE, dataset_files, open_arrow
-from openmofi.pairs.names import is_hidden
 from openmofi.pairs.rows import (
     IMAGE_COLUMNS,
     PATH_COLUMNS,

@@ -23,8 +23,8 @@ from openmofi.errors import InputError
 from openmofi.evaluate.data import LabelledImages
 from openmofi.evaluate.metrics import nearest
 from openmofi.evaluate.vectors import Encoded, ModelVectors
+from openmofi.images.decode import read_picture
 from openmofi.pairs import ImageReader
-from openmofi.pairs.decode import read_picture
 from openmofi.progress import track
 
 _PLACE = 1 / 8

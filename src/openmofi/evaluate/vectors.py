@@ -22,9 +22,9 @@ from openmofi.embed import Places
 from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError
 from openmofi.evaluate.cache import VectorCache, content_key, model_folder
+from openmofi.images.look import Box, decode_bytes, fetch
 from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader
-from openmofi.pictures import Box, decode_bytes, fetch
 from openmofi.progress import progress
 
 _BATCH = 256

@@ -17,8 +17,8 @@ from openmofi.embed import Places, find_places
 from openmofi.errors import InputError
 from openmofi.evaluate.data import CaptionedImages, LabelledImages
 from openmofi.evaluate.zeroshot import benchmarks
+from openmofi.files.hidden import is_hidden
 from openmofi.pairs.caption import plain_name
-from openmofi.pairs.names import is_hidden
 from openmofi.pairs.tar import scan_tar
 
 _NAMES, _TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"

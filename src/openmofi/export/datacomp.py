@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
 from openmofi.export.samples import Selected
+from openmofi.files.remote import Root, open_root
 from openmofi.pairs.folder import record_beside
-from openmofi.pairs.places import Root, open_root
 
 _UID = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
 _KEYS = ("key", "id")

@@ -22,7 +22,7 @@ from openmofi.export.datacomp import write_datacomp
 from openmofi.export.huggingface import write_huggingface
 from openmofi.export.samples import Selected
 from openmofi.export.webdataset import write_webdataset
-from openmofi.folders import check_replaceable, local_path, new_folder
+from openmofi.files.folders import check_replaceable, local_path, new_folder
 
 Format = Literal["webdataset", "huggingface", "datacomp"]
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
+from openmofi.images.decode import read_header, refusal
+from openmofi.images.look import fetch
 from openmofi.pairs import ImageReader
-from openmofi.pairs.decode import read_header, refusal
-from openmofi.pictures import fetch
 from openmofi.progress import progress
 
 ABOUT = pa.schema(

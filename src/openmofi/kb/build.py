@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from openmofi import __version__
+from openmofi.arrays.hashing import HASH_VERSION
 from openmofi.config import KBSettings, as_dict
 from openmofi.errors import InputError
-from openmofi.folders import check_replaceable, local_path, new_folder
+from openmofi.files.folders import check_replaceable, local_path, new_folder
 from openmofi.kb.format import FORMAT, FORMAT_VERSION
-from openmofi.kb.hashing import HASH_VERSION
 from openmofi.kb.merge.links import Links
 from openmofi.kb.merge.merge import Merged, merge
 from openmofi.kb.read.decode import SEVERAL

@@ -19,7 +19,7 @@ from html.entities import html5
 
 import numpy as np
 
-from openmofi.kb.compiled import compiled
+from openmofi.arrays.compiled import compiled
 
 _AMPERSAND = 38
 _ENTITY = re.compile(

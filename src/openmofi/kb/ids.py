@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmofi.kb.arrays import open_array
-from openmofi.kb.compiled import compiled
-from openmofi.kb.strings import open_strings, string_buffers, write_strings
+from openmofi.arrays.compiled import compiled
+from openmofi.arrays.mapped import open_array
+from openmofi.arrays.strings import open_strings, string_buffers, write_strings
 
 
 class Ids:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openmofi.kb.arrays import open_array
-from openmofi.kb.compiled import compiled
-from openmofi.kb.hashing import Hasher
+from openmofi.arrays.compiled import compiled
+from openmofi.arrays.hashing import Hasher
+from openmofi.arrays.mapped import open_array
 from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
 
 MAX_CANDIDATES = 30

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmofi.kb.arrays import one_chunk, raw_to_npy
-from openmofi.kb.hashing import Hasher
+from openmofi.arrays.hashing import Hasher
+from openmofi.arrays.mapped import one_chunk, raw_to_npy
 from openmofi.kb.index import (
     LENGTH_BITS,
     LISTED,

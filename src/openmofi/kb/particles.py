@@ -13,8 +13,8 @@ import unicodedata
 
 import numpy as np
 
+from openmofi.arrays.compiled import compiled
 from openmofi.kb.codepoints import DIGIT, LETTER, MARK, PARTICLE
-from openmofi.kb.compiled import compiled
 
 _ANY, _CONSONANT, _VOWEL, _VOWEL_OR_L = range(4)
 _PARTICLES = {

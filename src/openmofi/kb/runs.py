@@ -13,7 +13,7 @@ Elsewhere only a dictionary could tell: 京都 is found in 東京都, unless 東
 
 import numpy as np
 
-from openmofi.kb.compiled import compiled
+from openmofi.arrays.compiled import compiled
 
 _LONG, _REPEATED = 0x30FC, 0x3005  # ー and 々
 # Of hiragana: what never begins a word; what mostly begins, and what mostly ends, the word around.

@@ -11,6 +11,7 @@ caption's place in the data they are its `text`.
 
 import numpy as np
 
+from openmofi.arrays.compiled import compiled
 from openmofi.kb.codepoints import (
     AMPERSAND,
     APOSTROPHE,
@@ -30,7 +31,6 @@ from openmofi.kb.codepoints import (
     UNSEEN,
     UPPER,
 )
-from openmofi.kb.compiled import compiled
 from openmofi.kb.particles import is_hangul, mark_particles
 from openmofi.kb.runs import goes_on
 

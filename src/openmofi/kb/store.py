@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openmofi.arrays.hashing import HASH_VERSION, Hasher
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb.format import FORMAT, FORMAT_VERSION
-from openmofi.kb.hashing import HASH_VERSION, Hasher
 from openmofi.kb.ids import Ids
 from openmofi.kb.index import MAX_CANDIDATES, NameIndex
 from openmofi.kb.names import NameTable

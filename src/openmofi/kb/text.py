@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from openmofi.arrays.mapped import one_chunk
+from openmofi.arrays.strings import string_buffers
 from openmofi.errors import InputError
 from openmofi.kb import scan
-from openmofi.kb.arrays import one_chunk
 from openmofi.kb.codepoints import TABLE
 from openmofi.kb.entities import Expansion, expand_entities
-from openmofi.kb.strings import string_buffers
 
 CANONICAL_VERSION = 2
 """Stored with every knowledge base; raise it whenever a rule changes."""

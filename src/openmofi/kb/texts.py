@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmofi.kb.arrays import one_chunk
+from openmofi.arrays.mapped import one_chunk
+from openmofi.arrays.strings import open_strings, write_strings
 from openmofi.kb.ids import Ids
-from openmofi.kb.strings import open_strings, write_strings
 
 
 class Texts:

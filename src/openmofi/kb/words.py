@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from openmofi.kb.arrays import open_array
-from openmofi.kb.hashing import Hasher
+from openmofi.arrays.hashing import Hasher
+from openmofi.arrays.mapped import open_array
 from openmofi.kb.text import Captions, tokenise
 from openmofi.kb.texts import Texts
 

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, UInt64
 
+from openmofi.arrays.random_keys import Purpose, mix_words, random_key
 from openmofi.errors import InputError, MismatchError
 from openmofi.progress import track
-from openmofi.random_keys import Purpose, mix_words, random_key
 from openmofi.shards import Shard
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import Any
 import openmofi
 from openmofi.config import LabelSettings, as_dict
 from openmofi.errors import InputError, SettingsError
-from openmofi.folders import local_path
+from openmofi.files.folders import local_path
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BACKGROUND_FILE, write_background
 from openmofi.label.encoder import default_workers, model_digest, start_encoders

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from openmofi.arrays.random_keys import Purpose, mix_words, random_key
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import Background
 from openmofi.label.entity_vectors import EntityVectors
 from openmofi.label.score import MISMATCHED, ScoreWeights, joint_score, mention_starts
 from openmofi.label.seen import Seen
-from openmofi.random_keys import Purpose, mix_words, random_key
 
 _BLOCK = 1024
 """Mentions at a time."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from openmofi.images.look import Picture
 from openmofi.label.text_regions import Regions
-from openmofi.pictures import Picture
 from openmofi.schema import LABELS, SCORED_ENTITY
 
 _FROM_LINKER = ("start", "end", "surface", "prior", "context", "coherence", "type", "linkability")

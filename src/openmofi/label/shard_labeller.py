@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from openmofi.config import LabelSettings
 from openmofi.errors import InputError
+from openmofi.images.look import Picture, fetch, look
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import Sample, draw, read_background
 from openmofi.label.encoder import Encoder, cores, load_encoder
@@ -28,7 +29,6 @@ from openmofi.label.seen import Seen, labels_table
 from openmofi.label.text_regions import Regions, TextRegions
 from openmofi.link import Linker, WordEncoder
 from openmofi.pairs import ShardView, count_errors, open_shard, read_shard
-from openmofi.pictures import Picture, fetch, look
 from openmofi.shards import Shard, ShardResult, tick, worker_number
 
 Looked = tuple[Picture | str, Regions | None]

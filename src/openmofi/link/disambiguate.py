@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from openmofi.kb.compiled import compiled
+from openmofi.arrays.compiled import compiled
 from openmofi.kb.index import Candidates
 from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
 from openmofi.link.mentions import Mentions

@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openmofi.arrays.mapped import open_array
+from openmofi.arrays.strings import string_buffers
 from openmofi.config import LinkSettings
-from openmofi.folders import new_folder
-from openmofi.kb.arrays import open_array
+from openmofi.files.folders import new_folder
 from openmofi.kb.store import LINKABILITY, KnowledgeBase
-from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import Captions, as_text, tokenise
 from openmofi.link.mentions import Mentions, find_mentions
 from openmofi.link.words_or_names import WordsOrNames

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from openmofi.arrays.strings import slices, string_buffers
 from openmofi.config import LinkSettings
 from openmofi.errors import InputError
 from openmofi.kb.index import Candidates
 from openmofi.kb.store import KnowledgeBase
-from openmofi.kb.strings import slices, string_buffers
 from openmofi.kb.text import Captions, as_text, tokenise
 from openmofi.link.detectors import MentionDetector, combine
 from openmofi.link.disambiguate import (

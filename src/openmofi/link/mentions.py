@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
+from openmofi.arrays.compiled import compiled
+from openmofi.arrays.hashing import Hasher, mix_one
+from openmofi.arrays.strings import string_buffers
 from openmofi.config import LinkSettings
-from openmofi.kb.compiled import compiled
-from openmofi.kb.hashing import Hasher, mix_one
 from openmofi.kb.index import (
     LENGTH_BITS,
     NameIndex,
@@ -21,7 +22,6 @@ from openmofi.kb.index import (
     lengths_after_two,
 )
 from openmofi.kb.scan import CASELESS, LOWERCASE, ONE_CAPITAL, UPPERCASE
-from openmofi.kb.strings import string_buffers
 from openmofi.kb.text import Tokens
 
 # Scripts that make every character a token have about this many of them in a word.

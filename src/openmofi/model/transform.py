@@ -18,15 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from openmofi.errors import InputError
-from openmofi.pairs.decode import Source as Picture
-from openmofi.pairs.decode import read_picture
+from openmofi.images.decode import Source as Picture
+from openmofi.images.decode import read_picture
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _LONGEST_ASPECT = {"pillow": 16, "mofi": 200}
 """Beyond it, what lies far from the middle is cut off before resizing. `mofi` is kept to the last
-bit, and cutting moves its sampling points, so only for pictures that pictures.py refuses."""
+bit, and cutting moves its sampling points, so only for pictures that images/look.py refuses."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from openmofi.wide import wide_encoding
+from openmofi.files.wide import wide_encoding
 
 CAPTION_COLUMNS = ("caption", "text", "TEXT", "txt", "captions", "alt", "title")
 """Under which names captions are found, the first that is there."""

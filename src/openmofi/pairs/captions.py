@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from openmofi.errors import InputError
-from openmofi.kb.read.lines import TruncatedFile, content_suffix, read_lines
+from openmofi.files.lines import TruncatedFile, content_suffix, read_lines
 from openmofi.pairs.find import read_pairs
 from openmofi.pairs.read import read_shard
 

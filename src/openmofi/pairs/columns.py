@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmofi.kb.arrays import one_chunk
-from openmofi.kb.strings import string_buffers
+from openmofi.arrays.mapped import one_chunk
+from openmofi.arrays.strings import string_buffers
 from openmofi.pairs.caption import MAX_CHARS, check_caption, text_of
 from openmofi.schema import PAIRS
 

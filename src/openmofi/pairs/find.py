@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from openmofi.errors import InputError
+from openmofi.files.hidden import is_hidden
+from openmofi.files.remote import Found, Remote, Root, open_root
+from openmofi.images.formats import is_image
 from openmofi.pairs.arrow import INDICES, SPLITS, STATE, batch_ends, dataset_files, indices_error
 from openmofi.pairs.folder import LISTING_NAMES, count_entries
-from openmofi.pairs.names import is_hidden, is_image
 from openmofi.pairs.parquet import row_group_ends
-from openmofi.pairs.places import Found, Remote, Root, open_root
 from openmofi.shards import Shard
 
 ACCEPTED = (

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.errors import InputError
+from openmofi.files.hidden import is_hidden
+from openmofi.images.formats import is_image, unread_reason
 from openmofi.pairs.caption import caption_of
 from openmofi.pairs.columns import check_captions, pairs_table, raw_texts
 from openmofi.pairs.listing import LISTING_SUFFIXES, Line, iterate_listing
-from openmofi.pairs.names import is_hidden, is_image, unread_reason
 from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 LISTING_NAMES = tuple(f"{s}{x}" for s in ("captions", "metadata") for x in LISTING_SUFFIXES)

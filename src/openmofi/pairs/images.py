@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from openmofi.files.remote import Remote, Root, open_root
 from openmofi.pairs.arrow import ArrowImages
 from openmofi.pairs.parquet import ParquetImages
-from openmofi.pairs.places import Remote, Root, open_root
 
 _MAX_OPEN = 256
 _MAX_TABLES = 8

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openmofi.files.wide import refuse_wide
+from openmofi.images.formats import is_image
 from openmofi.pairs.caption import CAPTION_COLUMNS, text_of
-from openmofi.pairs.names import is_image
 from openmofi.pairs.rows import PATH_COLUMNS, pick_column
-from openmofi.wide import refuse_wide
 
 LISTING_SUFFIXES = (".csv", ".jsonl")
 

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
+from openmofi.files.remote import Remote, Root, open_root
+from openmofi.images.formats import is_image
 from openmofi.pairs.arrow import read_arrow
 from openmofi.pairs.folder import read_folder
 from openmofi.pairs.images import ImageReader
-from openmofi.pairs.names import is_image
 from openmofi.pairs.parquet import read_parquet
-from openmofi.pairs.places import Remote, Root, open_root
 from openmofi.pairs.tar_shard import read_tar
 from openmofi.shards import Shard
 

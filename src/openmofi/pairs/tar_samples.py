@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from openmofi.kb.compiled import compiled
-from openmofi.pairs.names import readable_suffixes, unread_suffixes
+from openmofi.arrays.compiled import compiled
+from openmofi.images.formats import readable_suffixes, unread_suffixes
 
 IMAGE, UNREAD, TXT, JSON, NUM_SLOTS = range(5)
 """What a sample's files are; any other extension is told from these only by its hash."""

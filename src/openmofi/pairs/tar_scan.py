@@ -7,7 +7,7 @@ webdataset's own writer puts before every file. POSIX.1-2017, pax: "ustar Interc
 
 import numpy as np
 
-from openmofi.kb.compiled import compiled
+from openmofi.arrays.compiled import compiled
 
 BLOCK = 512
 # Why the walk stopped.

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openmofi.kb.strings import slices
+from openmofi.arrays.strings import slices
+from openmofi.images.formats import unread_reason
 from openmofi.pairs.caption import CAPTION_COLUMNS, caption_of, check_caption
 from openmofi.pairs.columns import check_captions, pairs_table, plain_texts, raw_texts, repeated
-from openmofi.pairs.names import unread_reason
 from openmofi.pairs.rows import pick_column
 from openmofi.pairs.tar import Members, scan_tar
 from openmofi.pairs.tar_samples import IMAGE, JSON, TXT, UNREAD, extensions, group

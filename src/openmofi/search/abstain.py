@@ -168,7 +168,7 @@ def measure(tagger: Tagger, data: Path | str) -> Calibration:
     """
     from openmofi.evaluate.layouts import open_labelled
     from openmofi.evaluate.vectors import ModelVectors
-    from openmofi.folders import cache_folder
+    from openmofi.files.folders import cache_folder
 
     images = open_labelled(data)
     if not {*images.labels} & {*tagger.ids}:

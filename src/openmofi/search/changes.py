@@ -24,7 +24,7 @@ from jaxtyping import Float
 from openmofi.config import IndexSettings
 from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError, MismatchError
-from openmofi.folders import check_replaceable, lock_file, new_folder
+from openmofi.files.folders import check_replaceable, lock_file, new_folder
 from openmofi.search.index import FORMAT_VERSION, Index, is_index
 from openmofi.search.part import write_part
 from openmofi.search.write import describe, kind_for, merge_parts, prepare_rows

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
-from openmofi.folders import local_path
+from openmofi.files.folders import local_path
 from openmofi.progress import track
 from openmofi.search.index import Index
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, MismatchError
-from openmofi.folders import local_path
+from openmofi.files.folders import local_path
 from openmofi.search.filters import Filter
 from openmofi.search.labels import Labels, Types
 from openmofi.search.part import Part

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.progress import progress
-from openmofi.random_keys import Purpose, random_key
 from openmofi.search.changes import set_map
 from openmofi.search.index import Index
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from PIL import Image
 
 from openmofi.errors import InputError, SettingsError
+from openmofi.images.decode import read_picture
 from openmofi.kb import KnowledgeBase
-from openmofi.pairs.decode import read_picture
 from openmofi.search.filters import Filter
 from openmofi.search.index import Hit, Index
 

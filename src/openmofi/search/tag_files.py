@@ -20,8 +20,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from openmofi.errors import InputError
-from openmofi.pairs.names import is_hidden, is_image, unread_reason
-from openmofi.pictures import decode_bytes, fetch
+from openmofi.files.hidden import is_hidden
+from openmofi.images.formats import is_image, unread_reason
+from openmofi.images.look import decode_bytes, fetch
 from openmofi.progress import progress
 from openmofi.search.tag import Answer, Tagger
 from openmofi.search.xmp import write_sidecar

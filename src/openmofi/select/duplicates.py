@@ -19,7 +19,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from openmofi.kb.compiled import compiled
+from openmofi.arrays.compiled import compiled
 
 _SAMPLE = 16_384
 _MAX_BYTES = 2_000_000_000

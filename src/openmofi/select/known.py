@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from openmofi.errors import InputError
+from openmofi.images.look import fetch, look
 from openmofi.pairs import ImageReader, read_pairs, read_shard
-from openmofi.pictures import fetch, look
 from openmofi.progress import track
 
 _PLACE = ("key", "shard", "offset", "size", "path")

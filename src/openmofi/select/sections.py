@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openmofi.images.look import fetch, look
+from openmofi.images.thumbnails import thumbnail
 from openmofi.pairs import ImageReader
-from openmofi.pictures import fetch, look
 from openmofi.select.choose import choose
 from openmofi.select.selection import Selection
-from openmofi.thumbnails import thumbnail
 
 _PER_ENTITY = 6
 _SHOWN_CANDIDATES = 6
@@ -48,7 +48,7 @@ class Album:
             return {"url": "", "why": row.get("error") or "no_image"}
         root = root or self.selection.card["input"]
         reader = self._readers.setdefault(root, ImageReader(root))
-        url = thumbnail(reader, row, side=_SIDE)
+        url = thumbnail(reader.read, row, side=_SIDE)
         return {"url": url, "why": "" if url else row.get("error") or _why(reader, row)}
 
     def candidates(self, entities: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

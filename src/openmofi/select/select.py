@@ -28,7 +28,7 @@ import numpy as np
 import openmofi
 from openmofi.config import SelectSettings, as_dict
 from openmofi.errors import InputError, SettingsError
-from openmofi.folders import new_folder
+from openmofi.files.folders import new_folder
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights, load_weights
 from openmofi.select import steps

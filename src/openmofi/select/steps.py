@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from openmofi.arrays.compiled import compiled
+from openmofi.arrays.random_keys import Purpose, mix_words, random_key
 from openmofi.errors import InputError
-from openmofi.kb.compiled import compiled
-from openmofi.random_keys import Purpose, mix_words, random_key
 from openmofi.select.funnel import Funnel
 
 

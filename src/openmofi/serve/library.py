@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from openmofi.errors import InputError
+from openmofi.files.remote import open_root
+from openmofi.images.look import fetch
 from openmofi.kb import KnowledgeBase
-from openmofi.pairs.places import open_root
-from openmofi.pictures import fetch
 from openmofi.search import Hit, Index, Searcher
 from openmofi.serve import replies
 from openmofi.serve.refusal import Refusal

@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 
 from openmofi.config import ServeSettings
 from openmofi.errors import InputError, OpenMOFIError
-from openmofi.folders import cache_folder
+from openmofi.files.folders import cache_folder
 from openmofi.search import Index
 from openmofi.select.selection import Selection
 from openmofi.serve.encoding import Encoder
@@ -26,7 +26,7 @@ from openmofi.serve.metrics import Metrics
 from openmofi.serve.names import EntityNames
 from openmofi.serve.neighbours import EntityMeans
 from openmofi.serve.refusal import Refusal
-from openmofi.serve.thumbnails import ThumbnailCache
+from openmofi.serve.thumbnail_cache import ThumbnailCache
 from openmofi.serve.uploads import READ_AT_ONCE, Uploads
 from openmofi.serve.verdicts import Verdicts
 

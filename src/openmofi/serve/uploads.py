@@ -17,9 +17,9 @@ from anyio import fail_after
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from openmofi.pictures import decode_bytes
+from openmofi.images.look import decode_bytes
 from openmofi.serve.refusal import Refusal
-from openmofi.serve.thumbnails import Side, make_thumbnail
+from openmofi.serve.thumbnail_cache import Side, make_thumbnail
 
 if TYPE_CHECKING:
     from openmofi.model.transform import Transform
@@ -96,7 +96,7 @@ def decode_upload(data: bytes, transform: Transform) -> Decoded:
 
 
 def refuse_picture(reason: str) -> Refusal:
-    """Returns the refusal for a reason of `openmofi.pictures`."""
+    """Returns the refusal for a reason of `openmofi.images.look`."""
     status, message = REASONS.get(reason, REASONS["corrupt_image"])
     # The code is of a closed set; an error that nobody foresaw is told in the sentence.
     known = reason if reason in REASONS else "corrupt_image"

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openmofi.images.look import fetch
 from openmofi.pairs import ImageReader
-from openmofi.pictures import fetch
 from openmofi.select.selection import Selection
 
 _STEP = 7919

@@ -20,7 +20,7 @@ import numpy as np
 
 from openmofi.config import AdaptSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError
-from openmofi.folders import check_replaceable, local_path, new_folder
+from openmofi.files.folders import check_replaceable, local_path, new_folder
 from openmofi.model import MofiModel, load_model
 from openmofi.progress import Progress, progress
 from openmofi.train.adapt_data import Cached, read_cached, read_labels, read_texts

@@ -14,9 +14,9 @@ from hashlib import blake2b
 import numpy as np
 from jaxtyping import Float, Int
 
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.errors import InputError
 from openmofi.evaluate.metrics import average_precisions
-from openmofi.random_keys import Purpose, random_key
 
 MOST_SCORED = 5000
 """Held-out vectors that are scored at most."""

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from openmofi.arrays.random_keys import GOLDEN, MIX1, MIX2, Purpose, mix_integers, random_key
 from openmofi.config import HeadSettings
 from openmofi.errors import SettingsError
-from openmofi.random_keys import GOLDEN, MIX1, MIX2, Purpose, mix_integers, random_key
 
 _ROUNDS = 20
 _FEW = 1024

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.errors import InputError
+from openmofi.files.remote import Root, open_root
 from openmofi.pairs import read_pairs, read_shard
-from openmofi.pairs.places import Root, open_root
-from openmofi.random_keys import Purpose, random_key
 from openmofi.train.order import permute
 
 _COLUMNS = ["shard", "offset", "size", "path", "caption"]

@@ -18,9 +18,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional as F
 
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import HeadSettings
 from openmofi.errors import InputError, MismatchError
-from openmofi.random_keys import Purpose, random_key
 from openmofi.train import row_optim
 from openmofi.train.class_sampling import ClassSampler, present_classes
 from openmofi.train.collectives import gather, num_ranks, rank_of, row_ranges

@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float, Float16, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import AdaptSettings, HeadSettings
-from openmofi.random_keys import Purpose, random_key
 from openmofi.train.entity_head import EntityHead
 
 _NUM_SAMPLED = 2048

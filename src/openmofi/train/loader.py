@@ -18,11 +18,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.errors import InputError, OpenMOFIError
+from openmofi.images.look import decode
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
-from openmofi.pictures import decode
-from openmofi.random_keys import Purpose, random_key
 from openmofi.train.augment import NUM_DRAWS
 from openmofi.train.data import TrainData
 from openmofi.train.order import Order, uniform
@@ -212,7 +212,7 @@ class BatchMaker(Dataset):
             return self._cache[row]
         place = {"shard": self._shards[row].as_py(), "path": self._paths[row].as_py()}
         place |= {"offset": int(self._offsets[row]), "size": int(self._sizes[row])}
-        decoded = decode(self._reader, place, self.transform)
+        decoded = decode(self._reader.read, place, self.transform)
         pixels = None if isinstance(decoded, str) else decoded[0]
         if self._cache is not None and pixels is not None:
             self._cache[row] = pixels

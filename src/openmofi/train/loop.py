@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 
 import openmofi
+from openmofi.arrays.random_keys import DRAWS_VERSION, Purpose, random_key
 from openmofi.config import TrainSettings, override
 from openmofi.errors import InputError, MismatchError
-from openmofi.folders import local_path, new_folder
+from openmofi.files.folders import local_path, new_folder
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.open_clip import is_open_clip
 from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
 from openmofi.model.tokenizer import special_tokens, train_tokenizer
 from openmofi.model.transform import Transform
 from openmofi.progress import progress
-from openmofi.random_keys import DRAWS_VERSION, Purpose, random_key
 from openmofi.train import towers as holding
 from openmofi.train.card import model_card
 from openmofi.train.checkpoints import Checkpoints

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from openmofi.random_keys import Purpose, random_key
+from openmofi.arrays.random_keys import Purpose, random_key
 
 _FEW = 1024
 """Up to so many places a permutation is drawn as a table; the network mixes a handful unevenly."""

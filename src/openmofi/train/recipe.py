@@ -15,7 +15,7 @@ import yaml
 import openmofi
 from openmofi.config import TrainSettings, as_dict, override
 from openmofi.errors import InputError, MismatchError, SettingsError
-from openmofi.folders import lock_file
+from openmofi.files.folders import lock_file
 from openmofi.train.data import TrainData
 
 _FREE_TO_CHANGE = frozenset(

@@ -29,16 +29,16 @@ import torch
 from jaxtyping import Float, UInt8
 
 import openmofi
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import AugmentSettings, TrainSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
-from openmofi.folders import local_path
+from openmofi.files.folders import local_path
+from openmofi.images.look import decode
 from openmofi.label.encoder import model_digest
 from openmofi.model import MofiModel, load_model
 from openmofi.model.mofi import ENCODE_BATCH
 from openmofi.pairs import ImageReader
-from openmofi.pictures import decode
 from openmofi.progress import progress
-from openmofi.random_keys import Purpose, random_key
 from openmofi.train.augment import augment
 from openmofi.train.data import TrainData, open_train_data
 from openmofi.train.recipe import read_recipe
@@ -265,7 +265,7 @@ def _decoded(
     places = images.table.select(["shard", "path", "offset", "size"])
 
     def pixels(place: dict[str, Any]) -> np.ndarray | str:
-        found = decode(reader, place, model.transform)
+        found = decode(reader.read, place, model.transform)
         return found if isinstance(found, str) else found[0]
 
     ahead: list[Future] = []

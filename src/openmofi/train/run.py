@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.distributed.checkpoint import state_dict as dcp_state
 from torch.nn import functional as F
 
+from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import OptimSettings, TrainSettings
 from openmofi.errors import OpenMOFIError
 from openmofi.model import MofiModel
-from openmofi.random_keys import Purpose, random_key
 from openmofi.train import towers as holding
 from openmofi.train.augment import augment
 from openmofi.train.batch_statistics import BatchStatistics

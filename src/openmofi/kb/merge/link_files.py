@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.errors import InputError
-from openmofi.kb.read.lines import TruncatedFile, read_lines
+from openmofi.files.lines import TruncatedFile, read_lines
 from openmofi.kb.text import canonical, canonical_batch
 
 REMOVE = "-"

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openmofi.arrays.mapped import one_chunk
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.arrays import one_chunk
 from openmofi.kb.merge.link_files import (
     ANCHORS,
     REDIRECTS,

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openmofi.arrays.hashing import Hasher
+from openmofi.arrays.mapped import one_chunk
+from openmofi.arrays.strings import string_buffers
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.arrays import one_chunk
-from openmofi.kb.hashing import Hasher
 from openmofi.kb.ids import Ids, write_ids
 from openmofi.kb.index_builder import HashCollision, IndexBuilder, IndexSummary
 from openmofi.kb.merge.entity_table import write_entities
@@ -29,7 +30,6 @@ from openmofi.kb.merge.name_table import write_names
 from openmofi.kb.merge.ranking import rank
 from openmofi.kb.merge.sorting import Database
 from openmofi.kb.read.parts import PartFiles
-from openmofi.kb.strings import string_buffers
 from openmofi.kb.texts import write_texts
 from openmofi.kb.words import write_word_counts
 from openmofi.progress import progress

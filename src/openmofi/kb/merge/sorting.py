@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openmofi.kb.arrays import one_chunk
+from openmofi.arrays.mapped import one_chunk
 
 MEMORY = "400MB"
 """What DuckDB may take; it exceeds this somewhat."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.files.lines import TruncatedFile, read_lines
 from openmofi.kb.read.csv_rows import read_rows
-from openmofi.kb.read.lines import TruncatedFile, read_lines
 from openmofi.kb.read.records import REJECT_CHARS, EntityRecord, Records, Rejection
 
 _TYPE_COLUMNS = ("type", "types", "coarse", "category")

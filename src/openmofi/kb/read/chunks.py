@@ -7,7 +7,7 @@ and the place where it ends, from which a killed build goes on.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from openmofi.kb.read.lines import Blocks, Damage, TruncatedFile
+from openmofi.files.lines import Blocks, Damage, TruncatedFile
 
 CHUNK_BYTES = 16 << 20
 # A line longer than this is cut, so that a file without line ends cannot fill the memory. The

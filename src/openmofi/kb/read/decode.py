@@ -17,7 +17,7 @@ from typing import Any, Union
 import msgspec
 
 from openmofi.config import KBSettings
-from openmofi.kb.read.lines import TRAILING, Damage
+from openmofi.files.lines import TRAILING, Damage
 from openmofi.kb.read.presets import refusal_by_sites, refusal_by_types, wikipedias
 from openmofi.kb.read.records import EntityRecord, Rejection, beginning
 from openmofi.kb.titles import plain_title

@@ -12,9 +12,9 @@ from itertools import chain, islice
 from pathlib import Path
 
 from openmofi.config import KBSettings
+from openmofi.files.lines import STDIN, Blocks
 from openmofi.kb.read import chunks as cutting
 from openmofi.kb.read.decode import LineDecoder
-from openmofi.kb.read.lines import STDIN, Blocks
 from openmofi.kb.read.parts import PartFiles, make_part
 from openmofi.kb.read.pool import decode_chunks, num_workers
 from openmofi.kb.read.records import Records

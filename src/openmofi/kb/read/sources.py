@@ -11,9 +11,9 @@ from pathlib import Path
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.files.lines import STDIN, content_suffix
 from openmofi.kb.read.catalogue import find_id_column, read_catalogue, read_header
 from openmofi.kb.read.into_parts import read_catalogue_parts, read_dump_parts
-from openmofi.kb.read.lines import STDIN, content_suffix
 from openmofi.kb.read.parts import PartFiles
 from openmofi.kb.read.records import Records
 from openmofi.kb.read.structured import json_columns, parquet_columns, read_json_lines, read_parquet

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.files.lines import TruncatedFile, read_lines
 from openmofi.kb.read.catalogue import find_id_column, record_of, require_column
-from openmofi.kb.read.lines import TruncatedFile, read_lines
 from openmofi.kb.read.records import EntityRecord, Records, Rejection, beginning
 
 _BATCH_ROWS = 1 << 13

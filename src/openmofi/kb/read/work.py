@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from openmofi.config import KBSettings
-from openmofi.folders import lock_file
+from openmofi.files.folders import lock_file
+from openmofi.files.lines import STDIN
 from openmofi.kb.read import chunks
-from openmofi.kb.read.lines import STDIN
 from openmofi.kb.read.parts import PARTS_VERSION, PartFiles
 from openmofi.kb.text import CANONICAL_VERSION
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
-from openmofi.pictures import look
+from openmofi.images.look import look
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.replies import ImageView
 from openmofi.serve.requests import Row
 from openmofi.serve.served import Now
-from openmofi.serve.thumbnails import Side
+from openmofi.serve.thumbnail_cache import Side
 from openmofi.serve.uploads import refuse_picture
 
 router = APIRouter(tags=["images"])

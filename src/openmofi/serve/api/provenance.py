@@ -12,7 +12,7 @@ from openmofi.serve.provenance import describe
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.requests import DEEPEST, Row
 from openmofi.serve.served import Now, Served
-from openmofi.serve.thumbnails import Side
+from openmofi.serve.thumbnail_cache import Side
 from openmofi.serve.uploads import refuse_picture
 from openmofi.serve.verdicts import Verdict, Verdicts
 

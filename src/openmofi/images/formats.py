@@ -1,9 +1,7 @@
 """What the names of files say: an image that can be read here, one that cannot, or nothing for us.
 
 Readable is what Pillow reads, so that a new version of it needs no change here; HEIC needs the
-extra `heif`. Images of other kinds are counted with a reason where they lie. Hidden files, whose
-name or folder begins with a dot, and __MACOSX, where macOS keeps what its own disks know of files,
-are no input.
+extra `heif`. Images of other kinds are counted with a reason where they lie.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ _RAW = (
     *(".iiq", ".k25", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf"),
     *(".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 )
-_FOREIGN = "__MACOSX"
 
 
 @lru_cache(maxsize=1)
@@ -74,12 +71,3 @@ def unread_reason(name: str) -> str:
     if suffix not in unread_suffixes():
         return ""
     return "needs_extra_heif" if suffix in _HEIF else "unsupported_image"
-
-
-def is_hidden(name: str) -> bool:
-    """Says whether a path, relative to what the user named, leads to or through a hidden name."""
-    return any(_is_hidden(part) for part in name.split("/"))
-
-
-def _is_hidden(part: str) -> bool:
-    return part == _FOREIGN or (part[:1] == "." and part not in (".", ".."))

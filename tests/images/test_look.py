@@ -9,11 +9,11 @@ from PIL import Image
 
 import fruit
 from conftest import jpeg
+from openmofi.images.look import Picture, decode, look
+from openmofi.images.phash import distance
+from openmofi.images.thumbnails import thumbnail
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
-from openmofi.pairs.phash import distance
-from openmofi.pictures import Picture, decode, look
-from openmofi.thumbnails import thumbnail
 
 ROW = {"shard": "", "offset": -1, "size": 0, "path": "a.jpg"}
 
@@ -46,7 +46,7 @@ def test_look_and_decode_give_the_same_pixels(tmp_path, size):
     (tmp_path / "a.jpg").write_bytes(_photo(size))
     for keep_image in (False, True):
         seen = look(_photo(size), Transform(32), keep_image=keep_image)
-        pixels, own_size = decode(ImageReader(tmp_path), ROW, Transform(32))
+        pixels, own_size = decode(ImageReader(tmp_path).read, ROW, Transform(32))
         assert own_size == seen.size == size
         assert np.array_equal(seen.pixels, pixels)
 
@@ -79,8 +79,9 @@ def test_of_an_animation_the_first_frame_counts():
 
 
 def test_a_vanished_picture_is_missing(tmp_path):
-    assert decode(ImageReader(tmp_path), ROW, Transform(8)) == "image_missing"
-    assert decode(ImageReader(tmp_path), ROW | {"path": "a\0b"}, Transform(8)) == "image_missing"
+    read = ImageReader(tmp_path).read
+    assert decode(read, ROW, Transform(8)) == "image_missing"
+    assert decode(read, ROW | {"path": "a\0b"}, Transform(8)) == "image_missing"
 
 
 @pytest.mark.parametrize("error", [KeyError, TypeError, ZeroDivisionError, MemoryError])
@@ -90,15 +91,15 @@ def test_an_error_that_nobody_foresaw_costs_one_row(tmp_path, monkeypatch, error
 
     (tmp_path / "a.jpg").write_bytes(jpeg())
     reader = ImageReader(tmp_path)
-    for module in ("pictures", "thumbnails"):
-        monkeypatch.setattr(f"openmofi.{module}.decode_picture", fail)
+    for module in ("look", "thumbnails"):
+        monkeypatch.setattr(f"openmofi.images.{module}.decode_picture", fail)
     assert look(fruit.GOOD["cmyk"], None) == error.__name__
-    assert decode(reader, ROW, Transform(8)) == error.__name__
-    assert thumbnail(reader, ROW) == ""
+    assert decode(reader.read, ROW, Transform(8)) == error.__name__
+    assert thumbnail(reader.read, ROW) == ""
     monkeypatch.setattr(reader, "read", fail)
-    assert decode(reader, ROW, Transform(8)) == error.__name__
+    assert decode(reader.read, ROW, Transform(8)) == error.__name__
 
 
 def test_looking_at_pictures_needs_no_torch():
-    code = "import sys, openmofi.pictures, openmofi.pairs; sys.exit('torch' in sys.modules)"
+    code = "import sys, openmofi.images.look, openmofi.pairs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

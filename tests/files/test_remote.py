@@ -14,8 +14,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 import fruit
 from conftest import jpeg, write_tar
 from openmofi.errors import InputError
+from openmofi.files.remote import Remote, open_root
 from openmofi.pairs import ImageReader, open_shard, read_pairs, read_shard
-from openmofi.pairs.places import Remote, open_root
 
 
 def _tars(folder):

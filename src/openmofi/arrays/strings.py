@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from openmofi.kb.arrays import open_array, raw_to_npy
-from openmofi.kb.compiled import compiled
+from openmofi.arrays.compiled import compiled
+from openmofi.arrays.mapped import open_array, raw_to_npy
 
 
 def write_strings(folder: Path, batches: Iterable[pa.Array]) -> None:

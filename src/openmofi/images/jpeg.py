@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from openmofi.pairs.orientation import exif_orientation, is_sideways, upright, xmp_orientation
+from openmofi.images.orientation import exif_orientation, is_sideways, upright, xmp_orientation
 
 _START_OF_FRAME = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _START_OF_SCAN = 0xDA

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from openmofi.random_keys import Purpose, mix_integers, mix_words, random_key
+from openmofi.arrays.random_keys import Purpose, mix_integers, mix_words, random_key
 
 
 def test_no_two_lists_of_numbers_share_a_key():

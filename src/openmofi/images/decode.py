@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from openmofi.pairs.jpeg import bare_jpeg, plain_jpeg
-from openmofi.pairs.levels import Samples, is_deep, samples_of, scale_hole, shallow
-from openmofi.pairs.names import formats, has_heif
-from openmofi.pairs.orientation import (
+from openmofi.images.formats import formats, has_heif
+from openmofi.images.jpeg import bare_jpeg, plain_jpeg
+from openmofi.images.levels import Samples, is_deep, samples_of, scale_hole, shallow
+from openmofi.images.orientation import (
     bare_avif,
     exif_orientation,
     is_sideways,

@@ -14,19 +14,15 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from openmofi.errors import OpenMOFIError
-from openmofi.pairs import ImageReader
-from openmofi.pairs.decode import decode_picture, refusal
-from openmofi.pairs.jpeg import plain_jpeg
-from openmofi.pairs.phash import HASH_SIDE, perceptual_hash
-
-if TYPE_CHECKING:
-    from openmofi.model.transform import Transform
+from openmofi.images.decode import decode_picture, refusal
+from openmofi.images.jpeg import plain_jpeg
+from openmofi.images.phash import HASH_SIDE, perceptual_hash
 
 # Beyond it, a picture whose shorter side is brought to 224 pixels would fill the memory.
 _MAX_ASPECT = 200
@@ -35,6 +31,19 @@ _TEXT_SIDE = 736
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge, in pixels."""
+
+
+class Fitting(Protocol):
+    """Brings a decoded picture to an encoder's size, as `openmofi.model.transform` does."""
+
+    @property
+    def draft_size(self) -> int | None:
+        """Side that JPEG may be decoded for; None where every pixel counts."""
+        ...
+
+    def fit(self, image: Image.Image) -> np.ndarray:
+        """Returns uint8 [size, size, 3]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Picture:
     sha256: bytes
     """Of the encoded bytes."""
     phash: int | None
-    """Perceptual hash, see pairs/phash.py; None: too flat to have one. It may differ by 2 bits
+    """Perceptual hash, see images/phash.py; None: too flat to have one. It may differ by 2 bits
     with and without pixels, for small pictures are decoded in grey where nobody wants colours."""
     pixels: np.ndarray | None = None
     """uint8 [size, size, 3] at an encoder's size; None without a transform."""
@@ -54,7 +63,7 @@ class Picture:
     """RGB, for who looks for text; None unless asked for."""
 
 
-def look(data: bytes, transform: Transform | None, *, keep_image: bool = False) -> Picture | str:
+def look(data: bytes, transform: Fitting | None, *, keep_image: bool = False) -> Picture | str:
     """Returns what is seen of a picture, or the reason for which it is refused.
 
     Args:
@@ -68,16 +77,16 @@ def look(data: bytes, transform: Transform | None, *, keep_image: bool = False) 
 
 
 def decode(
-    reader: ImageReader, row: dict[str, Any], transform: Transform
+    read: Callable[..., bytes], row: dict[str, Any], transform: Fitting
 ) -> tuple[np.ndarray, tuple[int, int]] | str:
     """Returns (pixels uint8 [size, size, 3], the picture's own (width, height)), or a reason.
 
     Args:
-        reader: of the input that the row is from.
-        row: columns shard, offset, size and path.
+        read: reads the encoded bytes, such as `ImageReader.read`.
+        row: what it is told.
         transform: brings the picture to the encoder's size.
     """
-    data = fetch(reader.read, row)
+    data = fetch(read, row)
     return data if isinstance(data, str) else _refusing(_pixels, data, transform)
 
 
@@ -101,7 +110,7 @@ def fetch(read: Callable[..., bytes], *place: Any) -> bytes | str:
         return type(error).__name__
 
 
-def decode_bytes(data: bytes, transform: Transform, *, crop: Box | None = None) -> np.ndarray | str:
+def decode_bytes(data: bytes, transform: Fitting, *, crop: Box | None = None) -> np.ndarray | str:
     """Returns pixels uint8 [size, size, 3], or the reason for which there are none.
 
     Args:
@@ -129,12 +138,12 @@ def _refusing(step: Any, data: bytes, *rest: Any) -> Any:
         return refusal(error)
 
 
-def _pixels(data: bytes, transform: Transform) -> tuple[np.ndarray, tuple[int, int]] | str:
+def _pixels(data: bytes, transform: Fitting) -> tuple[np.ndarray, tuple[int, int]] | str:
     image, size = decode_picture(data, transform.draft_size)
     return "image_too_narrow" if _is_needle(size) else (transform.fit(image), size)
 
 
-def _cropped_pixels(data: bytes, transform: Transform, crop: Box) -> np.ndarray | str:
+def _cropped_pixels(data: bytes, transform: Fitting, crop: Box) -> np.ndarray | str:
     part = decode_picture(data)[0].crop(crop)
     return "image_too_narrow" if _is_needle(part.size) else transform.fit(part)
 
@@ -155,7 +164,7 @@ def _look_in_grey(data: bytes) -> Picture | str:
     return Picture(size, hashlib.sha256(data).digest(), perceptual_hash(image))
 
 
-def _look_in_colour(data: bytes, transform: Transform | None, keep_image: bool) -> Picture | str:
+def _look_in_colour(data: bytes, transform: Fitting | None, keep_image: bool) -> Picture | str:
     side = transform.draft_size if transform else _TEXT_SIDE // 2
     image, size = decode_picture(data, side)
     if _is_needle(size):

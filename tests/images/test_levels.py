@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openmofi.pairs.decode import decode_picture, read_picture, to_rgb
+from openmofi.images.decode import decode_picture, read_picture, to_rgb
 
 HALVES = np.repeat([[20_000, 45_000]], 4, 0).repeat(8, 1)
 """Two grey levels of 16 bits, left and right; of 255 they are 78 and 175."""

@@ -1,4 +1,4 @@
-"""Pictures of any size -> small WebPs, kept on the disk.
+"""Thumbnails, kept on the disk.
 
     CACHE/thumbnails/ab/abcdef….webp    named by a hash of the picture's place and of the side
 
@@ -8,48 +8,19 @@ cache folder.
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from enum import IntEnum
 from hashlib import blake2b
 from pathlib import Path
 
-from PIL import Image
-
-from openmofi.pictures import look
+from openmofi.images.thumbnails import Side, make_thumbnail
 from openmofi.serve.metrics import Metrics
 
-
-class Side(IntEnum):
-    """Longest side of a thumbnail, in pixels."""
-
-    SMALL = 128
-    MEDIUM = 256
-    LARGE = 512
-
-
-_QUALITY = 80
 _AFTER_CLEARING = 0.8
 """Share of the limit that is left."""
-
-
-def make_thumbnail(data: bytes, side: Side) -> tuple[bytes, tuple[int, int]] | str:
-    """Returns (a WebP no larger than `side`, the picture's own width and height), or a reason.
-
-    Reasons are those of `openmofi.pictures`.
-    """
-    seen = look(data, None, keep_image=True)
-    if isinstance(seen, str):
-        return seen
-    assert seen.image is not None
-    seen.image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    seen.image.save(buffer, "WEBP", quality=_QUALITY, method=2)
-    return buffer.getvalue(), seen.size
 
 
 class ThumbnailCache:

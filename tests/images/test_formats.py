@@ -9,9 +9,10 @@ from conftest import jpeg, write_tar
 from openmofi.embed import find_places
 from openmofi.errors import InputError
 from openmofi.evaluate import layouts
+from openmofi.files.hidden import is_hidden
+from openmofi.images.decode import decode_picture, refusal
+from openmofi.images.formats import is_image, unread_reason
 from openmofi.pairs import read_pairs, read_shard
-from openmofi.pairs.decode import decode_picture, refusal
-from openmofi.pairs.names import is_hidden, is_image, unread_reason
 from openmofi.search.tag_files import find_pictures
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from openmofi.errors import InputError
-from openmofi.pairs.names import is_hidden
+from openmofi.files.hidden import is_hidden
 
 # pathlib makes s3:/bucket of s3://bucket, so that one slash counts, too.
 _URL = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.:-]+):/{1,3}(?P<rest>.*)", re.DOTALL)

@@ -1,6 +1,6 @@
 import numba
 
-from openmofi.kb import compiled as module
+from openmofi.arrays import compiled as module
 
 
 def test_functions_are_compiled_without_a_place_for_the_cache(monkeypatch):

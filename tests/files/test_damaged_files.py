@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openmofi.kb.read import lines as reading
-from openmofi.kb.read.lines import Blocks, Damage, TruncatedFile, read_lines
+from openmofi.files import lines as reading
+from openmofi.files.lines import Blocks, Damage, TruncatedFile, read_lines
 
 LINES = [f"{random.Random(i).random()} line {i}".encode() for i in range(20_000)]
 CONTENT = b"\n".join(LINES)

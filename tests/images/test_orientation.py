@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from exif import ORIENTATION, SEEN, UPRIGHT, directory, jpeg, segment, short
-from openmofi.pairs.decode import decode_picture
-from openmofi.pairs.orientation import exif_orientation
-from openmofi.pictures import look
+from openmofi.images.decode import decode_picture
+from openmofi.images.look import look
+from openmofi.images.orientation import exif_orientation
 
 TURNED = (ORIENTATION, 3, 1, short(6))
 ODD = {

@@ -9,7 +9,7 @@ the finaliser.
 import numpy as np
 import pyarrow as pa
 
-from openmofi.kb.compiled import compiled
+from openmofi.arrays.compiled import compiled
 
 HASH_VERSION = 1
 """Stored with every knowledge base; raise it whenever a hash changes."""

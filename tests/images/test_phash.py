@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from openmofi.pairs.phash import HASH_SIDE, distance, perceptual_hash
+from openmofi.images.phash import HASH_SIDE, distance, perceptual_hash
 
 
 def _slow_hash(image):

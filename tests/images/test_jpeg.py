@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from openmofi.pairs.decode import decode_picture, refusal
-from openmofi.pairs.jpeg import plain_jpeg
+from openmofi.images.decode import decode_picture, refusal
+from openmofi.images.jpeg import plain_jpeg
 
 
 def _encoded(mode="RGB", size=(150, 97), **options):

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openmofi.kb.read.compressed import DAMAGE, SUFFIXES, TrailingGarbage, decompressor
-from openmofi.wide import refuse_wide
+from openmofi.files.compressed import DAMAGE, SUFFIXES, TrailingGarbage, decompressor
+from openmofi.files.wide import refuse_wide
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20

@@ -1,0 +1,1 @@
+"""The ground floor of arrays: compiled functions, string buffers, hashes and random keys."""

@@ -1,0 +1,1 @@
+"""The ground floor of files: compressed, remote and hidden ones, and folders that appear whole."""

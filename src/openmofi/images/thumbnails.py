@@ -1,0 +1,60 @@
+"""Images of any size -> small ones: WebPs for the server, data URLs inside HTML pages."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+from PIL import Image
+
+from openmofi.errors import OpenMOFIError
+from openmofi.images.decode import decode_picture
+from openmofi.images.look import look
+
+_WEBP_QUALITY, _JPEG_QUALITY = 80, 85
+
+
+class Side(IntEnum):
+    """Longest side of a thumbnail, in pixels."""
+
+    SMALL = 128
+    MEDIUM = 256
+    LARGE = 512
+
+
+def make_thumbnail(data: bytes, side: Side) -> tuple[bytes, tuple[int, int]] | str:
+    """Returns (a WebP no larger than `side`, the picture's own width and height), or a reason.
+
+    Reasons are those of `openmofi.images.look`.
+    """
+    seen = look(data, None, keep_image=True)
+    if isinstance(seen, str):
+        return seen
+    assert seen.image is not None
+    seen.image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    seen.image.save(buffer, "WEBP", quality=_WEBP_QUALITY, method=2)
+    return buffer.getvalue(), seen.size
+
+
+def thumbnail(read: Callable[..., bytes], row: dict[str, Any], *, side: int = 96) -> str:
+    """Returns a data URL no larger than `side` pixels, or "" if the image cannot be read.
+
+    Args:
+        read: reads the encoded bytes, such as `ImageReader.read`.
+        row: what it is told.
+        side: longest side, in pixels.
+    """
+    try:
+        small, _ = decode_picture(read(row), side)
+    except OpenMOFIError:
+        raise
+    except Exception:  # who shows the page says why, see select/sections.py
+        return ""
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
