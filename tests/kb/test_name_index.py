@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openmofi.arrays.hashing import Hasher, _mix_int
+from openmofi.arrays.hashing import Hasher
+from openmofi.arrays.splitmix64 import finalise_int
 from openmofi.kb.index import NameIndex, hash_text, lengths_after
 from openmofi.kb.index_builder import HashCollision, IndexBuilder
 from openmofi.kb.spelling import CAPITALS, LARGE, SMALL, spellings
@@ -15,8 +16,8 @@ from openmofi.schema import NAMES
 
 def slow_hash(seed: int, data: bytes) -> int:
     """The definition in hashing.py, byte by byte."""
-    base = (_mix_int((seed + 1) * 0x9E3779B97F4A7C15 % 2**64) & ~7) | 5
-    return _mix_int(sum(byte * pow(base, i, 2**64) for i, byte in enumerate(data)) % 2**64)
+    base = (finalise_int((seed + 1) * 0x9E3779B97F4A7C15 % 2**64) & ~7) | 5
+    return finalise_int(sum(byte * pow(base, i, 2**64) for i, byte in enumerate(data)) % 2**64)
 
 
 def index_of(names: dict[str, list[tuple[int, float]]], folder: Path, size: int = 3) -> NameIndex:

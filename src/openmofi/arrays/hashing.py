@@ -1,6 +1,6 @@
 """A 64-bit hash of names that is our own, so that an index on disk outlives library versions.
 
-H(bytes) = mix(sum of byte[j] * BASE^j mod 2^64), with splitmix64's finaliser as mix. One
+H(bytes) = mix(sum of byte[j] * BASE^j mod 2^64), with SplitMix64's finaliser as mix. One
 cumulative sum over a buffer gives the hashes of all its substrings: (S[end] - S[start]) *
 BASE^-start. So every n-gram of a batch of captions costs one subtraction, one multiplication and
 the finaliser.
@@ -9,38 +9,12 @@ the finaliser.
 import numpy as np
 import pyarrow as pa
 
-from openmofi.arrays.compiled import compiled
+from openmofi.arrays.splitmix64 import GOLDEN, finalise, finalise_int
 
 HASH_VERSION = 1
 """Stored with every knowledge base; raise it whenever a hash changes."""
 
 _MODULUS = 2**64
-_GOLDEN = 0x9E3779B97F4A7C15
-
-
-def _mix_int(value: int) -> int:
-    """Splitmix64's finaliser (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195)."""
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) % _MODULUS
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) % _MODULUS
-    return value ^ (value >> 31)
-
-
-def mix(values: np.ndarray) -> np.ndarray:
-    """Applies the finaliser to an array of uint64, in place."""
-    values ^= values >> np.uint64(30)
-    values *= np.uint64(0xBF58476D1CE4E5B9)
-    values ^= values >> np.uint64(27)
-    values *= np.uint64(0x94D049BB133111EB)
-    values ^= values >> np.uint64(31)
-    return values
-
-
-@compiled
-def mix_one(value):
-    """Applies the finaliser to one number; compiled."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 class Hasher:
@@ -49,7 +23,7 @@ class Hasher:
     def __init__(self, seed: int):
         self.seed = seed
         # 5 mod 8 gives a base the longest possible period, 2^62.
-        base = (_mix_int((seed + 1) * _GOLDEN % _MODULUS) & ~7) | 5
+        base = (finalise_int((seed + 1) * GOLDEN % _MODULUS) & ~7) | 5
         self._base, self._inverse = base, pow(base, -1, _MODULUS)
         self._powers = self._inverse_powers = np.ones(1, np.uint64)
 
@@ -68,7 +42,7 @@ class Hasher:
     def spans(self, buffer: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Returns the hashes of buffer[start:end]."""
         sums = self.prefix_sums(buffer)
-        return mix((sums[end] - sums[start]) * self._inverse_powers[start])
+        return finalise((sums[end] - sums[start]) * self._inverse_powers[start])
 
     def strings(self, strings: pa.StringArray) -> np.ndarray:
         """Returns the hash of every string."""

@@ -11,11 +11,10 @@ from enum import IntEnum
 
 import numpy as np
 
+from openmofi.arrays.splitmix64 import GOLDEN, MASK64, MIX2, finalise, finalise_int
+
 DRAWS_VERSION = 2
 """Kept with every checkpoint; raise it whenever the same seed begins to draw something else."""
-GOLDEN, MIX1, MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-"""SplitMix64's constants."""
-_MASK64 = (1 << 64) - 1
 
 
 class Purpose(IntEnum):
@@ -49,16 +48,13 @@ def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:
 def mix_integers(*numbers: int) -> int:
     """Returns 64 bits that depend on all the numbers, of any size and sign.
 
-    SplitMix64's finaliser (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195) after each
-    word. A number's words begin with their count and its sign, so none is read as another.
+    SplitMix64's finaliser after each word. A number's words begin with their count and its sign, so
+    none is read as another.
     """
     state = 0
     for number in numbers:
         for word in _words(operator.index(number)):
-            state = (state + word * MIX2 + GOLDEN) & _MASK64
-            state = ((state ^ (state >> 30)) * MIX1) & _MASK64
-            state = ((state ^ (state >> 27)) * MIX2) & _MASK64
-            state ^= state >> 31
+            state = finalise_int((state + word * MIX2 + GOLDEN) & MASK64)
     return state
 
 
@@ -79,16 +75,13 @@ def mix_words(state: int | np.ndarray, words: np.ndarray) -> np.ndarray:
 def _round(state: np.ndarray, word: np.ndarray) -> np.ndarray:
     """Returns the states after one word; uint64 wraps as the mask does."""
     with np.errstate(over="ignore"):
-        state = state + word * np.uint64(MIX2) + np.uint64(GOLDEN)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(MIX1)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(MIX2)
-    return state ^ (state >> np.uint64(31))
+        return finalise(np.array(state + word * np.uint64(MIX2) + np.uint64(GOLDEN)))
 
 
 def _words(number: int) -> list[int]:
     """Returns (count and sign), then 64 bits at a time of the absolute value, lowest first."""
     left, words = abs(number), []
     while left:
-        words.append(left & _MASK64)
+        words.append(left & MASK64)
         left >>= 64
     return [2 * len(words) + (number < 0), *words]

@@ -19,6 +19,7 @@ import numpy as np
 from openmofi.arrays.compiled import compiled
 from openmofi.arrays.hashing import Hasher
 from openmofi.arrays.mapped import open_array
+from openmofi.arrays.runs import run_lengths, run_starts
 from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
 
 MAX_CANDIDATES = 30
@@ -132,8 +133,8 @@ class Candidates:
     def only(self, kept: np.ndarray) -> "Candidates":
         """Returns some of the candidates, ranked anew; `item` keeps its numbers."""
         item, prior = self.item[kept], self.prior[kept]
-        begin = np.flatnonzero(np.diff(item, prepend=-1))
-        sizes = np.diff(np.append(begin, len(item)))
+        begin = run_starts(item)
+        sizes = run_lengths(begin, len(item))
         total = np.repeat(np.add.reduceat(prior, begin) if len(begin) else prior, sizes)
         return Candidates(
             item=item,

@@ -32,7 +32,7 @@ from openmofi.kb.codepoints import (
     UPPER,
 )
 from openmofi.kb.particles import is_hangul, mark_particles
-from openmofi.kb.runs import goes_on
+from openmofi.kb.unspaced import goes_on
 
 _PAD = 2  # the rules look at most that far to either side
 _REPLACEMENT = 0xFFFD

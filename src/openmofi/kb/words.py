@@ -10,6 +10,7 @@ import numpy as np
 
 from openmofi.arrays.hashing import Hasher
 from openmofi.arrays.mapped import open_array
+from openmofi.arrays.runs import begins_run
 from openmofi.kb.text import Captions, tokenise
 from openmofi.kb.texts import Texts
 
@@ -43,8 +44,7 @@ def distinct_words(texts: Captions, hasher: Hasher) -> tuple[np.ndarray, np.ndar
     hashes = hasher.spans(tokens.buffer, tokens.start, tokens.end)
     order = np.lexsort((hashes, tokens.row))
     row, word = tokens.row[order], hashes[order]
-    first = np.ones(len(row), bool)
-    first[1:] = (row[1:] != row[:-1]) | (word[1:] != word[:-1])
+    first = begins_run(row, word)
     return row[first], word[first]
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from openmofi.arrays.random_keys import Purpose, mix_words, random_key
+from openmofi.arrays.runs import run_numbers, run_starts
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import Background
 from openmofi.label.entity_vectors import EntityVectors
-from openmofi.label.score import MISMATCHED, ScoreWeights, joint_score, mention_starts
+from openmofi.label.score import MISMATCHED, ScoreWeights, joint_score
 from openmofi.label.seen import Seen
 
 _BLOCK = 1024
@@ -38,7 +39,7 @@ class PictureScorer:
         if not len(candidates):
             return unseen(candidates)
         place = candidates["place"].to_numpy()
-        mention = _mentions(place, candidates["start"].to_numpy())
+        mention = run_numbers(place, candidates["start"].to_numpy())
         rows = self.kb.rows_of(candidates["id"].to_pylist())
         entity, entity_of = np.unique(rows, return_inverse=True)
         texts = self.entities.of(entity)
@@ -46,7 +47,7 @@ class PictureScorer:
         mean, spread = self.background.moments(texts, ids)[entity_of].T
         clip = (seen.vectors[place] * texts[entity_of]).sum(1)
         clip_z = (clip - mean) / spread
-        starts = mention_starts(mention)
+        starts = run_starts(mention)
         others = self._others(seen.words[place[starts]], ids, entity_of, starts)[mention]
         cosines = (texts @ self.background.images.T)[entity_of[:, None], others]
         clip_z_other = (cosines - mean[:, None]) / spread[:, None]
@@ -90,9 +91,3 @@ def unseen(candidates: pa.Table) -> dict[str, np.ndarray]:
     nothing = np.full((len(candidates), MISMATCHED), np.nan, dtype=np.float32)
     terms = {"clip": nothing[:, 0], "clip_z": nothing[:, 0], "clip_z_other": nothing}
     return terms | {"score": candidates["score"].to_numpy()}
-
-
-def _mentions(place: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Returns the number of each candidate's mention, from 0."""
-    changed = (place[1:] != place[:-1]) | (start[1:] != start[:-1])
-    return np.r_[0, np.cumsum(changed)]

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from openmofi.arrays.runs import run_starts
 from openmofi.errors import InputError
 
 MISMATCHED = 4
@@ -75,15 +76,10 @@ def joint_score(
     """
     if not len(mention):
         return np.zeros(0, dtype=np.float32)
-    starts = mention_starts(mention)
+    starts = run_starts(mention)
     logits = weights.text * np.log(np.maximum(text_score, LEAST_TEXT)) + weights.clip_z * clip_z
     nil = weights.clip_z * weights.nil_z
     peak = np.maximum(np.maximum.reduceat(logits, starts), nil)
     exponentials = np.exp(logits - peak[mention])
     total = np.add.reduceat(exponentials, starts) + np.exp(nil - peak)
     return (exponentials / total[mention]).astype(np.float32)
-
-
-def mention_starts(mention: Int[np.ndarray, " c"]) -> Int[np.ndarray, " m"]:
-    """Returns where each mention's candidates begin."""
-    return np.flatnonzero(np.r_[True, mention[1:] != mention[:-1]][: len(mention)])

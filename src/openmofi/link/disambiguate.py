@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from openmofi.arrays.compiled import compiled
+from openmofi.arrays.runs import repeat_runs
 from openmofi.kb.index import Candidates
 from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
 from openmofi.link.mentions import Mentions
@@ -188,7 +189,7 @@ def _relative(log_prior: np.ndarray, rank: np.ndarray) -> np.ndarray:
     """Subtracts that of the mention's most probable entity: or ambiguity would speak for NIL."""
     begin = np.flatnonzero(rank == 0)
     most = np.maximum.reduceat(log_prior, begin) if len(begin) else log_prior
-    return log_prior - np.repeat(most, np.diff(np.append(begin, len(rank))))
+    return log_prior - repeat_runs(most, begin, len(rank))
 
 
 def _log_odds(probability: np.ndarray) -> np.ndarray:

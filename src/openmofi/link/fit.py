@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from openmofi.arrays.runs import repeat_runs
 from openmofi.errors import InputError
 from openmofi.kb.text import Captions
 from openmofi.link.disambiguate import evidence_of
@@ -132,7 +133,7 @@ def _of_mentions(reduce: np.ufunc, offered: pa.Table, values: np.ndarray) -> np.
     begin = np.flatnonzero(offered["rank"].to_numpy() == 0)
     if not len(begin):
         return values
-    return np.repeat(reduce.reduceat(values, begin), np.diff(np.append(begin, len(values))))
+    return repeat_runs(reduce.reduceat(values, begin), begin, len(values))
 
 
 def fit_link_weights(
@@ -236,9 +237,7 @@ class _Likelihood:
         self._right = np.concatenate([group.right for group in groups])
         begins = zip(groups, offsets, strict=True)
         self._begin = np.concatenate([group.begin + at for group, at in begins])
-        self._mention = np.repeat(
-            np.arange(sum(counts)), np.diff(np.append(self._begin, len(self._right)))
-        )
+        self._mention = repeat_runs(np.arange(sum(counts)), self._begin, len(self._right))
         self._share = np.repeat([1 / (n * len(groups)) for n in counts], counts)
         self._complete = np.repeat([group.complete for group in groups], counts)
         self._group = np.repeat(np.arange(len(groups)), counts)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from openmofi.arrays.runs import repeat_runs
 from openmofi.arrays.strings import slices, string_buffers
 from openmofi.config import LinkSettings
 from openmofi.errors import InputError
@@ -226,7 +227,7 @@ class Linker:
         probable = score[begin] >= least
         if not all_candidates:
             return begin[probable]
-        return np.flatnonzero(np.repeat(probable, np.diff(np.append(begin, len(score)))))
+        return np.flatnonzero(repeat_runs(probable, begin, len(score)))
 
     def _terms(
         self, captions: pa.LargeStringArray, mentions: Mentions, candidates: Candidates

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from openmofi.arrays.compiled import compiled
-from openmofi.arrays.hashing import Hasher, mix_one
+from openmofi.arrays.hashing import Hasher
+from openmofi.arrays.splitmix64 import finalise_one
 from openmofi.arrays.strings import string_buffers
 from openmofi.config import LinkSettings
 from openmofi.kb.index import (
@@ -249,7 +250,7 @@ def _possible_lengths(low, high, start, end, sums, backward, arrays, lengths):
 @compiled
 def _hash(begin, stop, origin, sums, backward):
     """Returns the hash of a span of the buffer, see hashing.py."""
-    return mix_one((sums[stop - origin] - sums[begin - origin]) * backward[begin - origin])
+    return finalise_one((sums[stop - origin] - sums[begin - origin]) * backward[begin - origin])
 
 
 @compiled

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openmofi.arrays.runs import begins_run, repeat_runs, run_starts
 from openmofi.label.score import LEAST_TEXT, MISMATCHED, ScoreWeights
 
 _TERMS = {"joint": ("text_score",), "text-first": ("text_score",), "caption-match": ("prior",)}
@@ -61,7 +62,7 @@ def read_mentions(path: Path, order: str) -> Candidates:
     names = ("id", "start", "clip_z", "clip_z_other", *_TERMS[order])
     row, flat = read_candidates(path, names)
     number = {name: _floats(flat.field(name)) for name in ("start", "clip_z", *_TERMS[order])}
-    begins = mention_begins(row, number["start"])
+    begins = run_starts(row, number["start"])
     other = _other_floats(flat.field("clip_z_other"))
     if len(row):
         unknown = np.logical_or.reduceat(np.isnan(other), begins)
@@ -163,21 +164,12 @@ def _other_floats(values: pa.Array) -> np.ndarray:
     return found
 
 
-def mention_begins(row: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Returns the first candidate of each mention."""
-    if not len(row):
-        return np.zeros(0, np.int64)
-    changed = (row[1:] != row[:-1]) | (start[1:] != start[:-1])
-    return np.flatnonzero(np.r_[True, changed])
-
-
 def best_of_each(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
     """Returns the index of the largest value of each run; the first one on a tie."""
     if not len(values):
         return np.zeros(0, np.int64)
     known = np.where(np.isnan(values), -np.inf, values)
-    lengths = np.diff(np.r_[begins, len(values)])
-    highest = np.repeat(np.maximum.reduceat(known, begins), lengths)
+    highest = repeat_runs(np.maximum.reduceat(known, begins), begins, len(values))
     largest = np.flatnonzero(known == highest)
     run = np.searchsorted(begins, largest, "right")
-    return largest[np.r_[True, run[1:] != run[:-1]]]
+    return largest[begins_run(run)]

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openmofi.arrays.runs import run_starts
 from openmofi.kb import KnowledgeBase
 from openmofi.progress import track
 from openmofi.schema import DUPLICATES, KEEP, REFUSED, SELECTED_SHARDS, VOCABULARY
@@ -100,7 +101,7 @@ def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
 def _kept_rows(
     table: pa.Table, row: np.ndarray, classes: np.ndarray, scores: np.ndarray
 ) -> pa.Table:
-    begins = np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) if len(row) else row
+    begins = run_starts(row)
     offsets = pa.array(np.r_[begins, len(row)], pa.int32())
     rows = pa.array(row[begins], pa.int64())
     taken = table.take(rows)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openmofi.arrays.runs import run_starts
 from openmofi.select.duplicates import distance, first_equal, near_duplicates, near_known
 from openmofi.select.funnel import Funnel
 from openmofi.select.known import KnownPictures
@@ -33,7 +34,8 @@ class Repeats:
 
 def refuse_known(funnel: Funnel, known: KnownPictures, bits: int) -> list[Repeats]:
     """Refuses pictures that repeat one of the known ones: evaluation_duplicate."""
-    pictures, image = funnel.chosen.pictures, _distinct(funnel.labels.image)
+    pictures, image = funnel.chosen.pictures, funnel.labels.image
+    image = image[run_starts(image)]
     of = np.full(len(image), -1, np.int64)
     hashed = np.flatnonzero(pictures.has_phash[image])
     usable = np.flatnonzero(known.has_phash)
@@ -48,11 +50,6 @@ def refuse_known(funnel: Funnel, known: KnownPictures, bits: int) -> list[Repeat
     bits_apart = np.where(both, distance(pictures.phash[image], known.phash[of]), 0)
     funnel.refuse_images(image, "evaluation_duplicate")
     return [Repeats("evaluation_duplicate", image, of, bits_apart)]
-
-
-def _distinct(image: np.ndarray) -> np.ndarray:
-    """Returns ascending numbers, each once."""
-    return image[np.r_[True, image[1:] != image[:-1]]] if len(image) else image
 
 
 def _same_bytes(known: np.ndarray, digests: np.ndarray) -> np.ndarray:
@@ -86,7 +83,7 @@ def refuse_repeated(funnel: Funnel, bits: int | None) -> list[Repeats]:
 def _surest_first(funnel: Funnel) -> np.ndarray:
     """Returns the images that are in, by falling score of their surest label, then by bytes."""
     image, score = funnel.labels.image, funnel.labels.score
-    first = np.flatnonzero(np.r_[True, image[1:] != image[:-1]]) if len(image) else image
+    first = run_starts(image)
     digests = funnel.chosen.pictures.digest[image[first], 0]
     return image[first][np.lexsort((digests, -score[first]))]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openmofi.arrays.runs import run_numbers
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights, joint_score, load_weights
@@ -104,7 +105,7 @@ class Selection:
         if weights and row["entities"] and row["entities"][0]["clip_z"] is not None:
             names = ("text_score", "clip_z", "start")
             text, clip_z, start = (np.array([e[n] for e in row["entities"]]) for n in names)
-            mention = np.r_[0, np.cumsum(start[1:] != start[:-1])]
+            mention = run_numbers(start)
             scores = joint_score(text, clip_z, mention, ScoreWeights(**weights)).tolist()
             for entity, score in zip(row["entities"], scores, strict=True):
                 entity["score"] = score

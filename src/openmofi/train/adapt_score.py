@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from openmofi.arrays.random_keys import Purpose, random_key
+from openmofi.arrays.runs import repeat_runs, run_starts
 from openmofi.errors import InputError
 from openmofi.evaluate.metrics import average_precisions
 
@@ -91,8 +92,8 @@ def split(targets: Int[np.ndarray, " n"], ids: Sequence[str], *, share: float, s
     is_unseen, is_known = np.isin(targets, unseen), np.zeros(len(targets), bool)
     rows = np.flatnonzero(np.isin(targets, halved))
     rows = rows[np.argsort(targets[rows], kind="stable")]
-    starts = np.flatnonzero(np.diff(targets[rows], prepend=-1))
-    within = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+    starts = run_starts(targets[rows])
+    within = np.arange(len(rows)) - repeat_runs(starts, starts, len(rows))
     is_known[rows[within % 2 == 1]] = True
     return Split(*(np.flatnonzero(p) for p in (~(is_unseen | is_known), is_known, is_unseen)))
 

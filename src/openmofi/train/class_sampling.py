@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from openmofi.arrays.random_keys import GOLDEN, MIX1, MIX2, Purpose, mix_integers, random_key
+from openmofi.arrays.random_keys import Purpose, mix_integers, random_key
+from openmofi.arrays.splitmix64 import GOLDEN, MIX1, MIX2
 from openmofi.config import HeadSettings
 from openmofi.errors import SettingsError
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from openmofi.arrays.random_keys import Purpose, random_key
+from openmofi.arrays.splitmix64 import GOLDEN, finalise
 
 _FEW = 1024
 """Up to so many places a permutation is drawn as a table; the network mixes a handful unevenly."""
@@ -44,12 +45,8 @@ def permute(
 
 
 def _mix(values: np.ndarray, key: int) -> np.ndarray:
-    """Returns splitmix64 of values and key."""
-    with np.errstate(over="ignore"):
-        mixed = values + np.uint64((key * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return mixed ^ (mixed >> np.uint64(31))
+    """Returns 64 bits that depend on each value and the key."""
+    return finalise(values + np.uint64((key * GOLDEN + 0x632BE59BD9B4E019) % 2**64))
 
 
 def uniform(index: Int[np.ndarray, " n"], *, columns: int, key: int) -> Float[np.ndarray, "n c"]:

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openmofi.arrays.runs import repeat_runs, run_starts
 from openmofi.config import KBSettings
 from openmofi.kb.merge.ranking import Ranking
 from openmofi.kb.merge.sorting import Database, TableWriter, whole_groups
@@ -143,11 +144,9 @@ class _Combiner:
         self._min_count = settings.anchor_min_count
 
     def __call__(self, table: pa.Table, name_starts: np.ndarray) -> pa.Table:
-        name = np.repeat(np.arange(len(name_starts)), np.diff(np.append(name_starts, len(table))))
+        name = repeat_runs(np.arange(len(name_starts)), name_starts, len(table))
         entity = table["entity"].to_numpy()
-        new = np.ones(len(table), bool)
-        new[1:] = (name[1:] != name[:-1]) | (entity[1:] != entity[:-1])
-        starts = np.flatnonzero(new)
+        starts = run_starts(name, entity)
         count = np.add.reduceat(table["count"].to_numpy(), starts)
         p = np.maximum.reduceat(table["p"].to_numpy(), starts)
         kind = table["kind"].to_numpy()[starts]
