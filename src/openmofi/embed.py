@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 
 from openmofi import schema
 from openmofi.errors import InputError
-from openmofi.files.folders import local_file
+from openmofi.files.folders import local_file, replace_file
 from openmofi.files.remote import Root, open_root
 from openmofi.images.look import decode
 from openmofi.model import MofiModel, load_model
@@ -81,15 +80,11 @@ def embed(
             "openmofi.selection": str(places.selection.resolve()) if places.selection else "",
         }
     )
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        rows, unreadable = _write_vectors(encoder, places, temporary, table_schema)
+    with replace_file(out) as partial:
+        rows, unreadable = _write_vectors(encoder, places, partial, table_schema)
         refused = Counter(places.refused) + unreadable
         if not rows:
             raise _nothing_read(path, refused)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return EmbedSummary(out, rows, encoder.dim, dict(refused))
 
 

@@ -8,7 +8,6 @@ A finished stage leaves a line in stages.json; an interrupted demo goes on with 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from openmofi.embed import embed
 from openmofi.errors import MismatchError, OpenMOFIError
 from openmofi.evaluate import evaluate
 from openmofi.evaluate.metrics import label_scores
-from openmofi.files.folders import local_path
+from openmofi.files.folders import local_path, replace_file
 from openmofi.kb import build_kb
 from openmofi.label import label
 from openmofi.search import Index, Tagger
@@ -239,9 +238,8 @@ def _labels_of(selection: Path) -> set[tuple[str, str]]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    with replace_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def print_results(results: dict[str, Any], out: Path) -> None:

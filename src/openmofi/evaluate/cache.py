@@ -23,6 +23,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 import openmofi
+from openmofi.files.folders import replace_file
 from openmofi.images.look import Box
 from openmofi.label.encoder import model_digest
 from openmofi.model import MofiModel
@@ -80,9 +81,8 @@ class VectorCache:
         named = [key + _check(key, vector) for key, vector in zip(keys, vectors, strict=True)]
         rows = np.frombuffer(b"".join(named), np.uint8).reshape(len(keys), -1)
         for kind, array in (("vectors", vectors), ("keys", rows)):
-            temporary = self.folder / f".{name}.{kind}.npy"
-            np.save(temporary, array)
-            temporary.replace(self.folder / f"{name}.{kind}.npy")
+            with replace_file(self.folder / f"{name}.{kind}.npy") as partial:
+                np.save(partial, array)
         self._open(self.folder / f"{name}.keys.npy")
 
     def _open(self, path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import openmofi
+from openmofi.files.folders import replace_file
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,5 @@ def write_results(out: Path, scores: Sequence[Scores]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replace_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")

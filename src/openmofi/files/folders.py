@@ -1,4 +1,8 @@
-"""Folders that appear whole or not at all, and who may write to them."""
+"""Files and folders that appear whole or not at all, and who may write to them.
+
+What gets its name here has reached the disk before: a kill, a full disk or a power cut leaves the
+old content or the new one, and perhaps something hidden beside it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,11 +72,39 @@ def check_replaceable(out: Path, is_ours: Callable[[Path], bool], what: str) -> 
 
 
 @contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yields where to write a file; without an error in between it becomes `path`.
+
+    Several processes may do so at once: the last one stands.
+    """
+    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Returns once a file's content, or the names in a folder, have reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # of folders, some network file systems know no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Yields a folder to fill; without an error in between it appears as `out` at the end.
 
-    A kill leaves the old folder or the new one, and perhaps `.<name>.partial`, which the next
-    attempt removes. A symbolic link stays, and what it leads to is replaced.
+    `.<name>.partial`, which a kill leaves, is removed by the next attempt. A symbolic link stays,
+    and what it leads to is replaced.
     """
     out = Path(os.path.realpath(out))
     partial = out.with_name(f".{out.name}.partial")
@@ -79,7 +112,12 @@ def new_folder(out: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
+        for place, _, names in os.walk(partial):
+            for path in (*(Path(place, name) for name in names), Path(place)):
+                if path.exists():  # not a link to nowhere
+                    sync(path)
         _publish(partial, out)
+        sync(out.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

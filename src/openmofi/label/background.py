@@ -7,7 +7,6 @@ in another order or in other shards give the same background. It is stored besid
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from jaxtyping import Bool, Float, UInt64
 
 from openmofi.arrays.random_keys import Purpose, mix_words, random_key
 from openmofi.errors import InputError, MismatchError
+from openmofi.files.folders import replace_file
 from openmofi.progress import track
 from openmofi.shards import Shard
 
@@ -159,9 +159,8 @@ def _write(out: Path, parts: list[Sample]) -> None:
     images, words = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "words")
     )
-    temporary = out / f".{uuid.uuid4().hex[:8]}.npz"  # other ranks may be at it, too
-    np.savez(temporary, images=images[order], offered=names[order], words=words[order])
-    temporary.replace(out / BACKGROUND_FILE)
+    with replace_file(out / BACKGROUND_FILE) as partial:
+        np.savez(partial, images=images[order], offered=names[order], words=words[order])
 
 
 def read_background(out: Path) -> Background:

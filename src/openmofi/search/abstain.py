@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from openmofi.errors import InputError, SettingsError
+from openmofi.files.folders import replace_file
 
 if TYPE_CHECKING:
     from openmofi.search.tag import Tagger
@@ -102,9 +103,8 @@ class Calibration:
     def write(self, path: Path) -> None:
         """Writes a Parquet file with a row per picture."""
         table = pa.table([self.score, self.right, self.unknown_score], schema=_SCHEMA)
-        partial = path.with_name(f".{path.name}.partial")
-        pq.write_table(table, partial)
-        partial.replace(path)
+        with replace_file(path) as partial:
+            pq.write_table(table, partial)
 
     def threshold(self, error_rate: float, *, unknown: float = 0.0) -> float:
         """Returns the least score to answer at; infinity where no score is good enough.

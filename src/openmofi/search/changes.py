@@ -24,7 +24,7 @@ from jaxtyping import Float
 from openmofi.config import IndexSettings
 from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError, MismatchError
-from openmofi.files.folders import check_replaceable, lock_file, new_folder
+from openmofi.files.folders import check_replaceable, lock_file, new_folder, replace_file
 from openmofi.search.index import FORMAT_VERSION, Index, is_index
 from openmofi.search.part import write_part
 from openmofi.search.write import describe, kind_for, merge_parts, prepare_rows
@@ -138,8 +138,8 @@ def _changing(index: Index) -> Iterator[dict[str, Any]]:
         meta = dict(index.meta)
         yield meta
         meta["generation"] += 1
-        _write_meta(index.folder / ".meta.json", meta)
-        (index.folder / ".meta.json").replace(index.folder / "meta.json")
+        with replace_file(index.folder / "meta.json") as partial:
+            _write_meta(partial, meta)
         _remove_unnamed(index.folder, meta)
 
 

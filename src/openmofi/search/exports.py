@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
-from openmofi.files.folders import local_path
+from openmofi.files.folders import local_path, replace_file
 from openmofi.progress import track
 from openmofi.search.index import Index
 
@@ -65,14 +66,14 @@ def _to_parquet(index: Index, out: str, name: str) -> None:
     if path.exists():
         raise InputError(f"{out!r} exists; give --out a new file, or delete it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    writer, about = None, _about(index)
-    for table in _batches(index):
-        writer = writer or pq.ParquetWriter(partial, table.schema.with_metadata(about))
-        writer.write_table(table.replace_schema_metadata(about))
-    if writer is not None:
-        writer.close()
-        partial.replace(path)
+    tables, about = _batches(index), _about(index)
+    first = next(tables, None)
+    if first is None:
+        return
+    schema = first.schema.with_metadata(about)
+    with replace_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.replace_schema_metadata(about))
 
 
 def _about(index: Index) -> dict[str, str]:

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from openmofi.errors import InputError
+from openmofi.files.folders import replace_file
 from openmofi.files.hidden import is_hidden
 from openmofi.images.formats import is_image, unread_reason
 from openmofi.images.look import decode_bytes, fetch
@@ -154,9 +155,8 @@ def _continue(out: Path) -> set[str]:
     except (ValueError, KeyError, TypeError, csv.Error):
         raise InputError(f"{str(out)!r} holds something else; give --out a new file.") from None
     if whole != text:
-        partial = out.with_name(f".{out.name}.partial")
-        partial.write_bytes(whole.encode(errors="surrogateescape"))
-        partial.replace(out)
+        with replace_file(out) as partial:
+            partial.write_bytes(whole.encode(errors="surrogateescape"))
     return done
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openmofi.errors import InputError
+from openmofi.files.folders import replace_file
 from openmofi.search.tag import Tag
 
 _NAMES = {
@@ -53,9 +54,9 @@ def write_sidecar(path: Path, tags: Sequence[Tag]) -> None:
     _add(rdf, "openmofi:subject", own)
     _add_terms(rdf, tags)
     ET.indent(root)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(before + ET.tostring(root, encoding="unicode") + after, encoding="utf-8")
-    partial.replace(path)
+    text = before + ET.tostring(root, encoding="unicode") + after
+    with replace_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _new() -> ET.Element:

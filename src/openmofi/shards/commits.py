@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError, OpenMOFIError
+from openmofi.files.folders import replace_file, sync
 
 
 class OutputError(OpenMOFIError):
@@ -108,16 +109,10 @@ def write_attempt(result: ShardResult, shard: str, out: Path, seconds: float) ->
 
 def write_parquet(table: pa.Table, path: Path) -> str:
     """Writes durably and returns the file's sha256."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        with temporary.open("rb+") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
+    with replace_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+        with partial.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish(commit: Commit, out: Path, *, retry: frozenset[str] = frozenset()) -> Commit:
@@ -135,15 +130,14 @@ def publish(commit: Commit, out: Path, *, retry: frozenset[str] = frozenset()) -
     with _stop_if_unwritable(out):
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
-            with temporary.open("w") as file:
-                json.dump(asdict(commit), file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
+            temporary.write_text(json.dumps(asdict(commit), indent=1))
+            sync(temporary)
             standing = _link(temporary, path)
             if standing is not None and _gives_way(standing, commit, retry):
                 os.replace(temporary, path)
                 _remove_files(standing, out)
                 standing = None
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     if standing is not None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import MismatchError
+from openmofi.files.folders import replace_file
 from openmofi.shards.commits import statuses, write_parquet
 
 
@@ -119,9 +118,8 @@ def _changed(before: pa.Table, after: pa.Table) -> set[str]:
 def _freeze_run(out: Path, run: dict[str, Any]) -> None:
     path = out / "run.json"
     if not path.is_file():
-        temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
-        temporary.write_text(json.dumps(run, indent=2, sort_keys=True) + "\n")
-        os.replace(temporary, path)
+        with replace_file(path) as partial:
+            partial.write_text(json.dumps(run, indent=2, sort_keys=True) + "\n")
         return
     before = json.loads(path.read_text())
     for key in sorted(before.keys() | run.keys()):

@@ -7,7 +7,6 @@ another number of processes than wrote them. `run.json` inside says which step a
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 from openmofi.errors import InputError, MismatchError, OpenMOFIError
+from openmofi.files.folders import replace_file
 from openmofi.train.distributed import World
 
 _CARD = "run.json"
@@ -91,9 +91,8 @@ class Checkpoints:
         if final.exists():
             shutil.rmtree(final)
         self._partial(step).rename(final)
-        pointer = self.folder / ".latest.tmp"
-        pointer.write_text(final.name + "\n")
-        os.replace(pointer, self.folder / "latest")
+        with replace_file(self.folder / "latest") as pointer:
+            pointer.write_text(final.name + "\n")
         steps = self._steps()
         place = steps.index(final)
         # Those beyond are of a run that was taken up again before them.

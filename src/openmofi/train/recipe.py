@@ -15,7 +15,7 @@ import yaml
 import openmofi
 from openmofi.config import TrainSettings, as_dict, override
 from openmofi.errors import InputError, MismatchError, SettingsError
-from openmofi.files.folders import lock_file
+from openmofi.files.folders import lock_file, replace_file
 from openmofi.train.data import TrainData
 
 _FREE_TO_CHANGE = frozenset(
@@ -146,9 +146,8 @@ def check_place(out: Path, settings: TrainSettings, *, resume: bool) -> None:
 def write_config(out: Path, settings: TrainSettings, data: Path) -> None:
     """Writes what a run was asked for, all defaults filled in."""
     resolved = {**as_dict(settings), "data": str(data)}
-    partial = out / ".config.yaml.tmp"
-    partial.write_text(yaml.safe_dump(resolved, sort_keys=False))
-    partial.replace(out / "config.yaml")
+    with replace_file(out / "config.yaml") as partial:
+        partial.write_text(yaml.safe_dump(resolved, sort_keys=False))
 
 
 _locks: set[IO[bytes]] = set()

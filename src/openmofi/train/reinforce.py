@@ -15,7 +15,6 @@ command goes on there. card.json comes last: without it nothing is read.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,7 @@ import openmofi
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import AugmentSettings, TrainSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
-from openmofi.files.folders import local_path
+from openmofi.files.folders import local_path, replace_file
 from openmofi.images.look import decode
 from openmofi.label.encoder import model_digest
 from openmofi.model import MofiModel, load_model
@@ -189,12 +188,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file that is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w") as file:
-        json.dump(content, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replace_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2))
 
 
 def _encode_texts(model: MofiModel, texts: Sequence[str], name: str, done: _Done) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from openmofi.files.folders import replace_file
 from openmofi.kb.read.records import EntityRecord, Records, Rejection
 from openmofi.kb.text import canonical_batch
 
@@ -224,13 +225,8 @@ class PartFiles:
             self.done.sizes[name] = os.fstat(file.fileno()).st_size
         self.done.content_end, self.done.next_line = content_end, next_line
         self.done.finished = finished
-        partial = self._done_path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self.done), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._done_path)
-        _sync_folder(self.folder)
+        with replace_file(self._done_path) as partial:
+            partial.write_text(json.dumps(asdict(self.done)), encoding="utf-8")
 
     def is_whole(self) -> bool:
         """Says whether the files hold what was committed, neither less nor anything else."""
@@ -280,12 +276,3 @@ class PartFiles:
         with pa.OSFile(str(self.folder / name)) as file:
             while file.tell() < self.done.sizes[name]:
                 yield pa.ipc.open_stream(file, options=options)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a renaming inside a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
