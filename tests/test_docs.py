@@ -318,10 +318,12 @@ def test_every_public_package_has_a_reference_page(package):
         ] == []
 
 
-def test_every_folder_is_on_the_map_of_the_house():
+def test_every_folder_and_file_is_on_the_map_of_the_house():
     page = (ROOT / "docs" / "index.md").read_text().split("## Map of the house")[1]
-    folders = [p.parent.name for p in PACKAGES if p.parent.parent == ROOT / "src" / "openmofi"]
-    assert [name for name in folders if f"`{name}/`" not in page] == []
+    source = ROOT / "src" / "openmofi"
+    folders = [f"{path.parent.name}/" for path in PACKAGES if path.parent.parent == source]
+    files = [path.name for path in source.glob("*.py") if not path.name.startswith("_")]
+    assert [name for name in folders + files if f"`{name}`" not in page] == []
 
 
 # ---- recipes ------------------------------------------------------------------------------------
