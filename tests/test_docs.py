@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -234,6 +235,95 @@ def test_exported_names_exist(package):
     module = importlib.import_module(".".join(parts))
     exported = getattr(module, "__all__", [])
     assert [name for name in exported if not hasattr(module, name)] == []
+
+
+# ---- the site -----------------------------------------------------------------------------------
+
+
+def load_hook():
+    """Returns docs/outside.py, the hook of the site, which needs no mkdocs until it is called."""
+    spec = importlib.util.spec_from_file_location("outside", ROOT / "docs" / "outside.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    return hook
+
+
+HOOK = load_hook()
+
+
+def navigation(entry=None) -> list[str]:
+    """Returns the pages of the site in the order of mkdocs.yml."""
+    if entry is None:
+        entry = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    if isinstance(entry, str):
+        return [entry]
+    within = entry.values() if isinstance(entry, dict) else entry
+    return [page for item in within for page in navigation(item)]
+
+
+def exported(package: Path) -> list[str]:
+    """Returns `__all__` of a package, read and not imported."""
+    for node in ast.parse(package.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+PUBLIC_PACKAGES = [path for path in PACKAGES if exported(path)]
+
+
+def test_every_page_is_in_the_navigation_once():
+    docs = ROOT / "docs"
+    pages = [str(path.relative_to(docs)) for path in docs.glob("**/*.md")]
+    joining = [there for there in HOOK.OUTSIDE.values() if there.endswith(".md")]
+    assert sorted(navigation()) == sorted(pages + joining)
+
+
+def test_what_the_site_links_to_lies_on_the_site():
+    pages = [
+        page for page in MARKDOWN if page.name in HOOK.OUTSIDE or page.is_relative_to(ROOT / "docs")
+    ]
+    targets = {link for page in pages for link in links(page) if not link.startswith("docs/")}
+    assert targets - set(HOOK.OUTSIDE) == set()
+
+
+@pytest.mark.parametrize(
+    ("place", "link", "on_the_site"),
+    [
+        ("labels.md", "log.md#two", "log.md#two"),
+        ("labels.md", "../README.md", "readme.md"),
+        ("readme.md", "docs/labels.md#one", "labels.md#one"),
+        ("readme.md", "docs/flow.svg", "flow.svg"),
+        ("readme.md", "LICENSE", "LICENSE.txt"),
+        ("reference/kb.md", "../formats.md", "../formats.md"),
+        ("reference/kb.md", "../../runs/tiny.sh", "../runs/tiny.sh"),
+        ("labels.md", "https://example.org/README.md", "https://example.org/README.md"),
+    ],
+)
+def test_links_of_a_code_host_hold_on_the_site(place, link, on_the_site):
+    assert HOOK.for_the_site(f"see [it]({link})", place) == f"see [it]({on_the_site})"
+
+
+@pytest.mark.parametrize("package", PUBLIC_PACKAGES, ids=lambda path: path.parent.name)
+def test_every_public_package_has_a_reference_page(package):
+    name = ".".join(package.parent.relative_to(ROOT / "src").parts)
+    page = ROOT / "docs" / "reference" / f"{name.removeprefix('openmofi.')}.md"
+    shown = re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+    assert shown[0] == name
+    # griffe takes a name for the module of that name, so such a function is shown by itself.
+    hidden = [n for n in exported(package) if (package.parent / f"{n}.py").exists()]
+    if name != "openmofi.cli":  # it exports its modules, which are documented by --help
+        assert [
+            n for n in hidden if not any(f"{s}.".startswith(f"{name}.{n}.") for s in shown)
+        ] == []
+
+
+def test_every_folder_and_file_is_on_the_map_of_the_house():
+    page = (ROOT / "docs" / "index.md").read_text().split("## Map of the house")[1]
+    source = ROOT / "src" / "openmofi"
+    folders = [f"{path.parent.name}/" for path in PACKAGES if path.parent.parent == source]
+    files = [path.name for path in source.glob("*.py") if not path.name.startswith("_")]
+    assert [name for name in folders + files if f"`{name}`" not in page] == []
 
 
 # ---- recipes ------------------------------------------------------------------------------------
