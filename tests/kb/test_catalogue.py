@@ -5,7 +5,7 @@ import pytest
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.kb.read import csv_rows
+from openmofi.files import tables
 from openmofi.kb.read.catalogue import read_catalogue
 
 
@@ -80,7 +80,7 @@ def test_fields_may_be_long_but_not_endless(tmp_path, monkeypatch):
     aliases = "|".join(f"alias {i}" for i in range(20_000))
     (record,) = read(tmp_path, f"id,name,aliases\n1,x,{aliases}\n")
     assert (len(record.names), csv.field_size_limit()) == (20_001, before)
-    monkeypatch.setattr(csv_rows, "_MAX_FIELD_CHARS", 1000)
+    monkeypatch.setattr(tables, "_MAX_FIELD_CHARS", 1000)
     bad, good = read(tmp_path, f"id,name\n1,{aliases}\n2,tea\n")
     assert (bad.reason, len(bad.text) < 300, good.label) == ("field_too_long", True, "tea")
 

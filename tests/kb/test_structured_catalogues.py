@@ -9,7 +9,7 @@ import pytest
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase, build_kb
-from openmofi.kb.read.structured import read_json_lines, read_parquet
+from openmofi.kb.read.catalogue import read_catalogue
 
 ROWS = [
     {"id": "1", "name": "Oat Milk", "aliases": ["Oatly", "oat drink"], "types": ["Milk", "Vegan"]},
@@ -70,12 +70,12 @@ def test_every_form_of_a_catalogue_gives_the_same(tmp_path):
 )
 def test_a_refused_line_has_a_reason_and_a_number(tmp_path, row, reason):
     path = json_lines(tmp_path, {"id": 7, "name": "good"}, row)
-    good, bad = read_json_lines(path, KBSettings())
+    good, bad = read_catalogue(path, KBSettings())
     assert (good.id, bad.reason, bad.line, bool(bad.text)) == ("7", reason, 2, True)
 
 
 def test_aliases_may_be_text_with_bars(tmp_path):
-    (record,) = read_json_lines(
+    (record,) = read_catalogue(
         json_lines(tmp_path, {"id": 1, "name": "a", "aliases": "b|c"}), KBSettings()
     )
     assert [name for name, _, _ in record.names] == ["a", "b", "c"]
@@ -83,7 +83,7 @@ def test_aliases_may_be_text_with_bars(tmp_path):
 
 def test_parquet_rows_are_refused_one_by_one(tmp_path):
     path = parquet(tmp_path, [{"sku_id": 1, "name": "a"}, {"sku_id": None, "name": "b"}])
-    good, bad = read_parquet(path, KBSettings())
+    good, bad = read_catalogue(path, KBSettings())
     assert (good.id, bad.reason, bad.line) == ("1", "no_id", 2)
 
 
@@ -107,5 +107,5 @@ def test_a_useless_catalogue_is_explained(tmp_path, name, content, message):
 @pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz"])
 def test_a_byte_order_mark_costs_no_entity(tmp_path, name):
     first = b"\xef\xbb\xbf" + json.dumps(ROWS[0]).encode()
-    records = read_json_lines(json_lines(tmp_path, first, ROWS[1], name=name), KBSettings())
+    records = read_catalogue(json_lines(tmp_path, first, ROWS[1], name=name), KBSettings())
     assert [record.id for record in records] == ["1", "2"]

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from openmofi.errors import InputError
-from openmofi.files.lines import TruncatedFile, read_lines
+from openmofi.files.tables import read_json_lines
 from openmofi.kb.titles import plain_title
 
 Format = Literal["melbench", "elevant", "zelda", "oven"]
@@ -157,26 +157,11 @@ def read_linking(path: Path | str) -> LinkingData:
 
 
 def _json_lines(path: Path, refused: Counter[str]) -> Iterator[dict[str, Any]]:
-    try:
-        for _, line in read_lines(path):
-            if line.strip():
-                yield from _decoded(line, refused)
-    except TruncatedFile:
-        refused["truncated_file"] += 1
-
-
-def _decoded(line: bytes, refused: Counter[str]) -> Iterator[dict[str, Any]]:
-    try:
-        value = msgspec.json.decode(line)
-    except UnicodeDecodeError:
-        refused["not_utf8"] += 1
-    except (msgspec.DecodeError, RecursionError):
-        refused["bad_json"] += 1
-    else:
-        if isinstance(value, dict):
-            yield value
+    for row in read_json_lines(path):
+        if row.error:
+            refused["wrong_fields" if row.error == "bad_structure" else row.error] += 1
         else:
-            refused["wrong_fields"] += 1
+            yield row.fields
 
 
 _KEYS: dict[Format, tuple[str, ...]] = {

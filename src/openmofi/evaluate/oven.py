@@ -9,7 +9,6 @@ shares, where the authors' are rounded percentages; they leave questions without
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from openmofi.errors import InputError
+from openmofi.files.tables import read_json_lines
 
 _ANSWER_KEYS = ("pred_entity_id", "prediction")
 _ID = re.compile(r"Q[0-9]+")
@@ -160,14 +160,8 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not files:
         raise InputError(f"The folder {str(path)!r} holds no .jsonl file; pass one that does.")
     for file in files:
-        for number, line in enumerate(file.read_bytes().splitlines(), 1):
-            if not line.strip():
-                continue
-            where = f"{file.name}, line {number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
+        for row in read_json_lines(file):
+            where = f"{file.name}, line {row.line}"
+            if row.error:
                 raise InputError(f"{where} is not a JSON object; mend or remove it.")
-            yield where, row
+            yield where, row.fields

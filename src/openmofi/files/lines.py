@@ -127,8 +127,8 @@ def content_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields the number, from 1, and the content of every line, without its line end.
+def read_lines(path: Path, *, keep_ends: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Yields the number, from 1, and the content of every line, without its line end or with it.
 
     Raises:
         TruncatedFile: the file is cut off or damaged; raised after the last whole line.
@@ -145,7 +145,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     rest = [lines[-1]]
                     for line in complete:
                         number += 1
-                        yield number, line.rstrip(b"\r")
+                        yield number, line + b"\n" if keep_ends else line.rstrip(b"\r")
         except TruncatedFile as error:
             if error.damage.reason == TRAILING and any(rest):
                 yield number + 1, b"".join(rest)

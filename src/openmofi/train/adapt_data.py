@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
+from openmofi.files.tables import read_csv, read_header
 from openmofi.kb import KnowledgeBase
 from openmofi.pairs.rows import pick_column
 
@@ -201,14 +202,15 @@ def read_table(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    with path.open(encoding="utf-8-sig") as file:
-        head = file.readline()
-    delimiter = max(",\t;", key=head.count)
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    names = [name.strip().strip('"') for name in head.rstrip("\r\n").split(delimiter)]
-    # As text, or the id 007 would become 7.
-    convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    return pyarrow.csv.read_csv(path, parse_options=parse, convert_options=convert)
+    """Returns all columns as text, or the id 007 would become 7."""
+    columns: dict[str, list[str]] = {name: [] for name in read_header(path)[0]}
+    for row in read_csv(path):
+        if row.error or len(row.fields) < len(columns):
+            why = row.error or f"{len(row.fields)} of {len(columns)} values"
+            raise InputError(f"{str(path)!r} is not a readable table: {why} in line {row.line}.")
+        for name, value in row.fields.items():
+            columns[name].append(value)
+    return pa.table(columns)
 
 
 def _lists(column: pa.ChunkedArray) -> list[list[str]]:

@@ -1,22 +1,26 @@
-"""Reads a user's own catalogue: a CSV or TSV file with one entity a line.
+"""Reads a user's own catalogue, with one entity a row: CSV, TSV, JSON lines or Parquet.
 
-In: a column of ids and `name`; optional `aliases` (separated by |), `description`, `weight`,
-`image` and a column of types (`type`, `types`, `coarse` or `category`). Out: an EntityRecord per
-usable line, a Rejection for the others. `structured.py` reads the same from JSONL and Parquet.
+In: a column of ids and `name`; optional `aliases` (a list, or text with | between them),
+`description`, `weight`, `image` and a column of types (`type`, `types`, `coarse` or `category`).
+Out: an EntityRecord per usable row, a Rejection for the others.
 """
 
-import csv
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
-from openmofi.files.lines import TruncatedFile, read_lines
-from openmofi.kb.read.csv_rows import read_rows
-from openmofi.kb.read.records import REJECT_CHARS, EntityRecord, Records, Rejection
+from openmofi.files.lines import content_suffix
+from openmofi.files.tables import JSON_LINES, SHOWN_CHARS, Row, read_header, read_rows
+from openmofi.kb.read.records import EntityRecord, Records, Rejection
 
+CATALOGUE_SUFFIXES = (".csv", ".tsv", JSON_LINES, ".parquet")
+_BATCH_ROWS = 1 << 13
 _TYPE_COLUMNS = ("type", "types", "coarse", "category")
 _LANGUAGE = "und"  # ISO 639-2: undetermined
 MAX_WEIGHT = 1e30
@@ -24,55 +28,78 @@ MAX_WEIGHT = 1e30
 
 
 def read_catalogue(path: Path, settings: KBSettings) -> Records:
-    """Yields an EntityRecord or a Rejection for every line of a catalogue.
+    """Yields an EntityRecord or a Rejection for every row of a catalogue.
 
-    Reasons: not_utf8, bad_csv (an unclosed quote), too_many_fields (an unquoted delimiter),
-    field_too_long, no_id, no_name, bad_weight (not a number, negative or huge), truncated_file,
-    trailing_garbage.
-
-    Raises:
-        InputError: the header lacks the id or the name column, or the file is empty.
-    """
-    columns, delimiter = read_header(path)
-    id_column = find_id_column(path, columns, settings.id_column)
-    require_column("name", columns, path)
-    refused: list[Rejection] = []
-    for row in read_rows(_decoded(path, refused), delimiter):
-        yield from refused
-        refused.clear()
-        if isinstance(row, Rejection):
-            yield row
-        elif row.line > 1 and any(row.values[len(columns) :]):
-            text = delimiter.join(row.values)[:REJECT_CHARS]
-            yield Rejection("too_many_fields", row.line, text)
-        elif row.line > 1 and any(row.values):
-            fields = dict(zip(columns, row.values, strict=False))
-            yield record_of(fields, row.line, id_column)
-    yield from refused
-
-
-def read_header(path: Path) -> tuple[list[str], str]:
-    """Returns the column names and the delimiter of a catalogue.
+    Reasons: those of `openmofi.files.tables.Row`; bad_structure (also a list where text belongs),
+    no_id, no_name, bad_weight (not a number, negative or huge), truncated_file.
 
     Raises:
-        InputError: the file is damaged, empty or not UTF-8.
+        InputError: the id or the name column is missing, or the file is empty or of another kind.
     """
+    id_column = find_id_column(path, column_names(path), settings.id_column)
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else read_rows(path)
+    for row in rows:
+        if row.error:
+            yield Rejection(row.error, row.line, row.text)
+        elif any(row.fields.values()):
+            yield record_of(row.fields, row.line, id_column)
+
+
+def column_names(path: Path) -> list[str]:
+    """Returns the columns of a catalogue; of JSON lines, those of its first object.
+
+    Raises:
+        InputError: there is no column of names, or the file is damaged, empty or of another kind.
+    """
+    if path.suffix == ".parquet":
+        columns = _parquet_columns(path)
+    elif content_suffix(path) == JSON_LINES:
+        columns = _json_columns(path)
+    else:
+        columns, _ = read_header(path)
+        if not any(columns):
+            raise InputError(
+                f"{path} is empty, but a catalogue starts with a line of column names."
+            )
+    if "name" not in columns:
+        raise _missing("name", columns, path, "; rename one of them to it")
+    return columns
+
+
+def _json_columns(path: Path) -> list[str]:
+    damage = ""
+    for row in read_rows(path):
+        if not row.error:
+            return list(row.fields)
+        damage = row.text if row.error in ("truncated_file", "trailing_garbage") else ""
+    if damage:
+        raise InputError(f"{path} is damaged ({damage}); expected a complete file.")
+    raise InputError(
+        f"{path} has no JSON object, but a catalogue in JSON lines has one a line, such as "
+        '{"id": "1", "name": "Oat Milk", "aliases": ["oat drink"]}.'
+    )
+
+
+def _parquet_columns(path: Path) -> list[str]:
     try:
-        first = next((line for _, line in read_lines(path)), b"")
-    except TruncatedFile as error:
-        raise InputError(f"{path} is damaged ({error}); expected a complete file.") from None
-    try:
-        header = first.decode("utf-8-sig")
-    except UnicodeDecodeError:
+        return pq.read_schema(path).names
+    except pa.ArrowException as error:
+        reason = str(error).strip().rstrip(".")
         raise InputError(
-            f"The first line of {path} is not UTF-8, but a catalogue must be; convert it, "
-            f"for example with: iconv -f latin1 -t utf-8 {path} > utf8.csv"
+            f"{path} is no Parquet file ({reason}); expected a complete one."
         ) from None
-    if not header.strip():
-        raise InputError(f"{path} is empty, but a catalogue starts with a line of column names.")
-    delimiter = max(",\t;", key=header.count)
-    columns = next(csv.reader([header], delimiter=delimiter))
-    return [column.strip() for column in columns], delimiter
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH_ROWS):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Row(number, fields)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        yield Row(number + 1, {}, "truncated_file", str(error) or "the file breaks off")
 
 
 def find_id_column(path: Path, columns: list[str], wanted: str) -> str:
@@ -89,35 +116,11 @@ def find_id_column(path: Path, columns: list[str], wanted: str) -> str:
     raise _missing(wanted, columns, path, "; name the column of ids with --id-column")
 
 
-def require_column(wanted: str, columns: list[str], path: Path) -> None:
-    """Checks that a catalogue has a column.
-
-    Raises:
-        InputError: it has not.
-    """
-    if wanted not in columns:
-        raise _missing(wanted, columns, path, "; rename one of them to it")
-
-
 def _missing(wanted: str, columns: list[str], path: Path, advice: str) -> InputError:
     close = get_close_matches(wanted, columns, 1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     found = ", ".join(columns)
     return InputError(f"{path} has no column {wanted!r}{hint}, only: {found}{advice}.")
-
-
-def _decoded(path: Path, refused: list[Rejection]) -> Iterator[tuple[int, str]]:
-    """Yields the lines that are UTF-8 with their numbers, and notes the others."""
-    number = 0
-    try:
-        for number, line in read_lines(path):
-            try:
-                yield number, line.decode() + "\n"
-            except UnicodeDecodeError:
-                text = line.decode(errors="replace")[:REJECT_CHARS]
-                refused.append(Rejection("not_utf8", number, text))
-    except TruncatedFile as error:
-        refused.append(Rejection(error.damage.reason, number, error.damage.message))
 
 
 def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityRecord | Rejection:
@@ -143,7 +146,7 @@ def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityR
         except TypeError:
             reason = "bad_structure"
     text = ",".join("" if value is None else str(value) for value in fields.values())
-    return Rejection(reason, number, text[:REJECT_CHARS] or "(empty)")
+    return Rejection(reason, number, text[:SHOWN_CHARS] or "(empty)")
 
 
 def _record(
@@ -167,7 +170,7 @@ def _text(value: Any) -> str:
     """Returns text and numbers as text; other things have none."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
-    return str(value).strip()
+    return str(value).replace("\r\n", "\n").strip()
 
 
 def _items(value: Any) -> list[str]:

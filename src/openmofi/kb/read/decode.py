@@ -18,8 +18,9 @@ import msgspec
 
 from openmofi.config import KBSettings
 from openmofi.files.lines import TRAILING, Damage
+from openmofi.files.tables import beginning
 from openmofi.kb.read.presets import refusal_by_sites, refusal_by_types, wikipedias
-from openmofi.kb.read.records import EntityRecord, Rejection, beginning
+from openmofi.kb.read.records import EntityRecord, Rejection
 from openmofi.kb.titles import plain_title
 
 

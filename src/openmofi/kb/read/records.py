@@ -37,11 +37,3 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 
 
 Records = Iterator[EntityRecord | Rejection]
-
-# Characters of a refused line that are kept for inspection.
-REJECT_CHARS = 200
-
-
-def beginning(line: bytes) -> str:
-    """Returns the beginning of a refused line as text, whatever its bytes."""
-    return line[: 4 * REJECT_CHARS].decode(errors="replace")[:REJECT_CHARS]

@@ -5,35 +5,20 @@ before hours of reading.
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.files.lines import STDIN, content_suffix
-from openmofi.kb.read.catalogue import find_id_column, read_catalogue, read_header
+from openmofi.kb.read.catalogue import (
+    CATALOGUE_SUFFIXES,
+    column_names,
+    find_id_column,
+    read_catalogue,
+)
 from openmofi.kb.read.into_parts import read_catalogue_parts, read_dump_parts
 from openmofi.kb.read.parts import PartFiles
-from openmofi.kb.read.records import Records
-from openmofi.kb.read.structured import json_columns, parquet_columns, read_json_lines, read_parquet
-
-
-@dataclass(frozen=True)
-class _CatalogueForm:
-    """A file format of catalogues."""
-
-    read: Callable[[Path, KBSettings], Records]
-    columns: Callable[[Path], list[str]]
-
-
-_CSV = _CatalogueForm(read_catalogue, lambda path: read_header(path)[0])
-_CATALOGUES = {
-    ".csv": _CSV,
-    ".tsv": _CSV,
-    ".jsonl": _CatalogueForm(read_json_lines, json_columns),
-    ".parquet": _CatalogueForm(read_parquet, parquet_columns),
-}
 
 
 @dataclass(frozen=True)
@@ -64,8 +49,7 @@ class Source:
         if self.kind == "dump":
             read_dump_parts(self.path, files, settings)
         else:
-            records = _CATALOGUES[content_suffix(self.path)].read(self.path, settings)
-            read_catalogue_parts(self.path, records, files)
+            read_catalogue_parts(self.path, read_catalogue(self.path, settings), files)
         self.num_entities = files.done.num_entities
         self.rejected = dict(files.done.refused)
 
@@ -97,11 +81,11 @@ def open_source(path: Path, settings: KBSettings) -> Source:
     suffix = content_suffix(path)
     if suffix == ".json":
         return Source(path, "dump")
-    if suffix not in _CATALOGUES:
+    if suffix not in CATALOGUE_SUFFIXES:
         raise InputError(
             f"{path} ends in {path.suffix!r}; expected .json (also .gz, .bz2, .zst) for a "
             "Wikidata dump, or .csv, .tsv, .jsonl or .parquet for a catalogue."
         )
-    id_column = find_id_column(path, _CATALOGUES[suffix].columns(path), settings.id_column)
+    id_column = find_id_column(path, column_names(path), settings.id_column)
     note = "" if id_column == settings.id_column else f"took the column {id_column!r} for ids"
     return Source(path, "catalogue", note)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from openmofi.files.tables import beginning
 from openmofi.kb.read.chunks import Chunk
 from openmofi.kb.read.decode import LineDecoder
-from openmofi.kb.read.records import Records, Rejection, beginning
+from openmofi.kb.read.records import Records, Rejection
 
 # The largest entities are below 10 MB.
 _MAX_WHOLE_FILE_BYTES = 1 << 28
