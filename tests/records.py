@@ -8,12 +8,13 @@ from unittest.mock import patch
 from openmofi.config import KBSettings
 from openmofi.kb.read import into_parts, pool
 from openmofi.kb.read.parts import Part, PartFiles, make_part
-from openmofi.kb.read.records import EntityRecord, Records, Rejection
+from openmofi.kb.read.records import EntityRecord, Records
+from openmofi.refused import Refused
 
 
-def read_dump(path: Path, settings: KBSettings) -> list[EntityRecord | Rejection]:
+def read_dump(path: Path, settings: KBSettings) -> list[EntityRecord | Refused]:
     """All records of a dump, in its order, on their way into part files."""
-    found: list[EntityRecord | Rejection] = []
+    found: list[EntityRecord | Refused] = []
 
     def noting(records: Records, limit: int | None = None) -> Part:
         here = list(records)

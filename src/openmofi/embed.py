@@ -21,6 +21,7 @@ from openmofi.images.look import decode
 from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader, read_pairs, read_shard
 from openmofi.progress import progress
+from openmofi.refused import Refused
 
 _CHUNK = 1024
 _PLACE = ("key", "shard", "path", "offset", "size")
@@ -187,8 +188,8 @@ def encode_places(
         pixels, good, refused = [], [], Counter()
         for i, row in enumerate(chunk.select(["shard", "path", "offset", "size"]).to_pylist()):
             decoded = decode(reader.read, row, encoder.transform)
-            if isinstance(decoded, str):
-                refused[decoded] += 1
+            if isinstance(decoded, Refused):
+                refused[decoded.reason] += 1
             else:
                 pixels.append(decoded[0])
                 good.append(i)

@@ -10,7 +10,7 @@ from openmofi.embed import find_places
 from openmofi.errors import InputError
 from openmofi.evaluate import layouts
 from openmofi.files.hidden import is_hidden
-from openmofi.images.decode import decode_picture, refusal
+from openmofi.images.decode import decode_picture, refuse
 from openmofi.images.formats import is_image, unread_reason
 from openmofi.pairs import read_pairs, read_shard
 from openmofi.search.tag_files import find_pictures
@@ -72,7 +72,7 @@ def test_a_readable_image_of_a_key_counts_before_another(tmp_path):
 def test_the_extra_for_heic_is_named(monkeypatch):
     with pytest.raises(OSError, match=r"openmofi\[heif\]") as caught:
         decode_picture(HEIC)
-    assert refusal(caught.value) == "needs_extra_heif"
+    assert refuse(caught.value).reason == "needs_extra_heif"
 
 
 def test_films_and_measurements_are_no_images():

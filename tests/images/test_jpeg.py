@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from openmofi.images.decode import decode_picture, refusal
+from openmofi.images.decode import decode_picture, refuse
 from openmofi.images.jpeg import plain_jpeg
 
 
@@ -65,7 +65,7 @@ def test_damage_is_an_error_and_never_a_crash(name, at, patch):
     try:
         image, size = decode_picture(data, 32)
     except Exception as error:
-        reason, image, size = refusal(error), None, (1, 1)
+        reason, image, size = refuse(error).reason, None, (1, 1)
     else:
         reason = ""
     assert reason in ("", "corrupt_image")

@@ -14,6 +14,7 @@ from openmofi.images.phash import distance
 from openmofi.images.thumbnails import thumbnail
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
+from openmofi.refused import Refused
 
 ROW = {"shard": "", "offset": -1, "size": 0, "path": "a.jpg"}
 
@@ -29,7 +30,7 @@ def _photo(size, kind="JPEG"):
 @pytest.mark.parametrize("transform", [None, Transform(32)])
 def test_each_kind_of_damage_has_its_reason(name, transform):
     data, reason = fruit.BAD[name]
-    assert look(data, transform) == reason
+    assert look(data, transform) == Refused(reason)
 
 
 @pytest.mark.parametrize("name", fruit.GOOD)
@@ -80,8 +81,8 @@ def test_of_an_animation_the_first_frame_counts():
 
 def test_a_vanished_picture_is_missing(tmp_path):
     read = ImageReader(tmp_path).read
-    assert decode(read, ROW, Transform(8)) == "image_missing"
-    assert decode(read, ROW | {"path": "a\0b"}, Transform(8)) == "image_missing"
+    assert decode(read, ROW, Transform(8)) == Refused("image_missing")
+    assert decode(read, ROW | {"path": "a\0b"}, Transform(8)) == Refused("image_missing")
 
 
 @pytest.mark.parametrize("error", [KeyError, TypeError, ZeroDivisionError, MemoryError])
@@ -93,11 +94,11 @@ def test_an_error_that_nobody_foresaw_costs_one_row(tmp_path, monkeypatch, error
     reader = ImageReader(tmp_path)
     for module in ("look", "thumbnails"):
         monkeypatch.setattr(f"openmofi.images.{module}.decode_picture", fail)
-    assert look(fruit.GOOD["cmyk"], None) == error.__name__
-    assert decode(reader.read, ROW, Transform(8)) == error.__name__
+    assert look(fruit.GOOD["cmyk"], None) == Refused(error.__name__)
+    assert decode(reader.read, ROW, Transform(8)) == Refused(error.__name__)
     assert thumbnail(reader.read, ROW) == ""
     monkeypatch.setattr(reader, "read", fail)
-    assert decode(reader.read, ROW, Transform(8)) == error.__name__
+    assert decode(reader.read, ROW, Transform(8)) == Refused(error.__name__)
 
 
 def test_looking_at_pictures_needs_no_torch():

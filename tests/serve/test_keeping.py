@@ -7,6 +7,7 @@ import pytest
 
 import fruit
 from openmofi.errors import InputError
+from openmofi.refused import Refused
 from openmofi.search import Searcher
 from openmofi.serve.metrics import Metrics
 from openmofi.serve.thumbnail_cache import Side, ThumbnailCache
@@ -66,7 +67,7 @@ def test_a_disk_that_cannot_be_written_costs_time_only(tmp_path):
 
 def test_a_reason_is_not_kept(tmp_path):
     cache = ThumbnailCache(tmp_path, 2**20, Metrics())
-    assert cache.get((0,), Side.SMALL, lambda: b"nothing") == "corrupt_image"
+    assert cache.get((0,), Side.SMALL, lambda: b"nothing") == Refused("corrupt_image")
     assert cache.get((0,), Side.SMALL, _picture)[:4] == b"RIFF"
 
 

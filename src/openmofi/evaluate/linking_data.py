@@ -158,8 +158,9 @@ def read_linking(path: Path | str) -> LinkingData:
 
 def _json_lines(path: Path, refused: Counter[str]) -> Iterator[dict[str, Any]]:
     for row in read_json_lines(path):
-        if row.error:
-            refused["wrong_fields" if row.error == "bad_structure" else row.error] += 1
+        if row.refused:
+            reason = row.refused.reason
+            refused["wrong_fields" if reason == "bad_structure" else reason] += 1
         else:
             yield row.fields
 

@@ -162,6 +162,6 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for file in files:
         for row in read_json_lines(file):
             where = f"{file.name}, line {row.line}"
-            if row.error:
+            if row.refused:
                 raise InputError(f"{where} is not a JSON object; mend or remove it.")
             yield where, row.fields

@@ -26,6 +26,7 @@ from openmofi.images.look import Box, decode_bytes, fetch
 from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader
 from openmofi.progress import progress
+from openmofi.refused import Refused
 
 _BATCH = 256
 _STORE_EVERY = 4096
@@ -74,7 +75,7 @@ class ModelVectors:
         return self._encode(((data, None) for data in pictures), total=total, title=title)
 
     def _encode(
-        self, contents: Iterable[tuple[bytes | str, Box | None]], *, total: int, title: str
+        self, contents: Iterable[tuple[bytes | Refused, Box | None]], *, total: int, title: str
     ) -> Encoded:
         parts, rows, refused = [np.zeros((0, self.model.dim), np.float32)], [], Counter()
         contents, start = iter(contents), 0
@@ -89,15 +90,15 @@ class ModelVectors:
         return Encoded(np.concatenate(parts), np.array(rows, dtype=np.int64), dict(refused))
 
     def _encode_batch(
-        self, batch: Sequence[tuple[bytes | str, Box | None]], refused: Counter[str]
+        self, batch: Sequence[tuple[bytes | Refused, Box | None]], refused: Counter[str]
     ) -> tuple[list[int], Float[np.ndarray, "n dim"]]:
         """Returns (positions of the readable pictures, their vectors); counts the others."""
         vectors: dict[int, np.ndarray] = {}
         keys: dict[int, bytes] = {}
         pixels: dict[int, np.ndarray] = {}
         for i, (data, crop) in enumerate(batch):
-            if isinstance(data, str):
-                refused[data] += 1
+            if isinstance(data, Refused):
+                refused[data.reason] += 1
                 continue
             keys[i] = content_key(data, crop) if self._cache else b""
             known = self._cache.get(keys[i]) if self._cache else None
@@ -105,8 +106,8 @@ class ModelVectors:
                 vectors[i] = known
                 continue
             decoded = decode_bytes(data, self.model.transform, crop=crop)
-            if isinstance(decoded, str):
-                refused[decoded] += 1
+            if isinstance(decoded, Refused):
+                refused[decoded.reason] += 1
             else:
                 pixels[i] = decoded
         if pixels:
@@ -129,8 +130,8 @@ class ModelVectors:
             self._fresh = []
 
 
-def _contents(places: Places) -> Iterator[tuple[bytes | str, Box | None]]:
-    """Yields each image's bytes, or the reason why there are none, and the part that counts."""
+def _contents(places: Places) -> Iterator[tuple[bytes | Refused, Box | None]]:
+    """Yields each image's bytes, or why there are none, and the part that counts."""
     reader = ImageReader(places.root)
     wanted = ("shard", "path", "offset", "size", "crop")
     names = [name for name in wanted if name in places.table.schema.names]

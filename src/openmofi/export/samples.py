@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.errors import InputError
-from openmofi.images.decode import read_header, refusal
+from openmofi.images.decode import read_header, refuse
 from openmofi.images.look import fetch
 from openmofi.pairs import ImageReader
 from openmofi.progress import progress
+from openmofi.refused import Refused
 
 ABOUT = pa.schema(
     [
@@ -114,8 +115,8 @@ class Selected:
             for row in self.rows():
                 bar.advance()
                 found = _read(reader, row)
-                if isinstance(found, str):
-                    self.unreadable[found] += 1
+                if isinstance(found, Refused):
+                    self.unreadable[found.reason] += 1
                     continue
                 yield Sample(
                     f"{number:09d}",
@@ -132,15 +133,15 @@ class Selected:
                 number += 1
 
 
-def _read(reader: ImageReader, row: dict[str, Any]) -> tuple[bytes, str, int, int] | str:
-    """Returns (bytes, extension, width, height), or the reason why there is no picture."""
+def _read(reader: ImageReader, row: dict[str, Any]) -> tuple[bytes, str, int, int] | Refused:
+    """Returns (bytes, extension, width, height), or why there is no picture."""
     data = fetch(reader.read, row)
-    if isinstance(data, str):
+    if isinstance(data, Refused):
         return data
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on metadata
             kind, (width, height) = read_header(data)
     except Exception as error:
-        return refusal(error)
+        return refuse(error)
     return data, _EXTENSIONS.get(kind, kind.lower()), width, height

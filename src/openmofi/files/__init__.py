@@ -1,1 +1,1 @@
-"""The ground floor of files: compressed, remote, hidden; lines, tables, folders that appear whole."""
+"""The ground floor of files: compressed or remote, lines, tables, folders that appear whole."""

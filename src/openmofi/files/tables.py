@@ -21,6 +21,7 @@ import msgspec
 
 from openmofi.errors import InputError
 from openmofi.files.lines import TruncatedFile, content_suffix, read_lines
+from openmofi.refused import Refused
 
 JSON_LINES = ".jsonl"
 SHOWN_CHARS = 200
@@ -39,13 +40,11 @@ class Row(NamedTuple):
     """Number of its first line, from 1."""
     fields: dict[str, Any]
     """Values by column; empty where none could be told."""
-    error: str = ""
-    """Why it is refused. bad_csv: a quote is not closed, or followed by more than the delimiter;
+    refused: Refused | None = None
+    """Why it is left out. bad_csv: a quote is not closed, or followed by more than the delimiter;
     too_many_fields: perhaps an unquoted delimiter; field_too_long: more than 16 million characters;
     not_utf8; bad_json; bad_structure: JSON, but no object; truncated_file, trailing_garbage: the
     file is damaged behind the rows before."""
-    text: str = ""
-    """The beginning of a refused row."""
 
 
 def read_rows(
@@ -76,6 +75,10 @@ def as_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
+def _damaged(line: int, error: TruncatedFile) -> Refused:
+    return Refused(error.damage.reason, line, error.damage.message)
+
+
 def beginning(line: bytes) -> str:
     """Returns the beginning of a refused line as text, whatever its bytes."""
     return line[: 4 * SHOWN_CHARS].decode(errors="replace")[:SHOWN_CHARS]
@@ -92,7 +95,8 @@ def read_json_lines(path: Path, *, strict: bool = True) -> Iterator[Row]:
             if line.strip():
                 yield _json_row(number, line, strict=strict)
     except TruncatedFile as error:
-        yield Row(number + 1, {}, error.damage.reason, error.damage.message)
+        refused = _damaged(number + 1, error)
+        yield Row(refused.line, {}, refused)
 
 
 def _json_row(number: int, line: bytes, *, strict: bool) -> Row:
@@ -111,7 +115,9 @@ def _json_row(number: int, line: bytes, *, strict: bool) -> Row:
             error = "bad_json"
     if not error and not isinstance(fields, dict):
         error = "bad_structure"
-    return Row(number, {}, error, beginning(line)) if error else Row(number, fields)
+    if error:
+        return Row(number, {}, Refused(error, number, beginning(line)))
+    return Row(number, fields)
 
 
 # ---- CSV ---------------------------------------------------------------------------------------
@@ -123,7 +129,7 @@ def read_header(path: Path, *, strict: bool = True) -> tuple[list[str], str]:
     Raises:
         InputError: the file is damaged or, where that is strict, its first line is not UTF-8.
     """
-    damage: list[Row] = []
+    damage: list[Refused] = []
     first = next(_text_lines(path, damage), _Line(1, "", True))
     if damage:
         raise InputError(f"{path} is damaged ({damage[0].text}); expected a complete file.")
@@ -141,7 +147,7 @@ def read_csv(
 ) -> Iterator[Row]:
     """Yields the rows of a CSV file, whatever its name; see `read_rows`."""
     columns, delimiter = read_header(path, strict=strict)
-    damage: list[Row] = []
+    damage: list[Refused] = []
     source = _Lines(_text_lines(path, damage))
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     next(source, None)
@@ -163,7 +169,8 @@ def read_csv(
         if is_row and any(is_row(_values_of(line.text, delimiter)[0]) for line in rest):
             error, note = "bad_csv", "its quotes hold another row"
         if error:
-            yield Row(first.number, {}, error, f"{first.text.strip()[:SHOWN_CHARS]} ({note})")
+            text = f"{first.text.strip()[:SHOWN_CHARS]} ({note})"
+            yield Row(first.number, {}, Refused(error, first.number, text))
             source.give_back()
             continue
         if strict and not all(line.is_utf8 for line in source.taken):
@@ -171,9 +178,12 @@ def read_csv(
         elif any(values[len(columns) :]):
             error = "too_many_fields"
         if values:
-            text = beginning(as_bytes(first.text)) if error else ""
-            yield Row(first.number, dict(zip(columns, values, strict=False)), error, text)
-    yield from damage
+            fields, refused = dict(zip(columns, values, strict=False)), None
+            if error:
+                refused = Refused(error, first.number, beginning(as_bytes(first.text)))
+            yield Row(first.number, fields, refused)
+    for refused in damage:
+        yield Row(refused.line, {}, refused)
 
 
 class _Line(NamedTuple):
@@ -183,7 +193,7 @@ class _Line(NamedTuple):
     is_utf8: bool
 
 
-def _text_lines(path: Path, damage: list[Row]) -> Iterator[_Line]:
+def _text_lines(path: Path, damage: list[Refused]) -> Iterator[_Line]:
     """Yields the lines of a file, also of an old Macintosh, and notes where it breaks off."""
     number = 0
     try:
@@ -195,7 +205,7 @@ def _text_lines(path: Path, damage: list[Row]) -> Iterator[_Line]:
                 except UnicodeDecodeError:
                     yield _Line(number, line.decode("utf-8", "surrogateescape"), False)
     except TruncatedFile as error:
-        damage.append(Row(number + 1, {}, error.damage.reason, error.damage.message))
+        damage.append(_damaged(number + 1, error))
 
 
 class _EndlessRow(Exception):

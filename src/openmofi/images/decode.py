@@ -23,6 +23,7 @@ from openmofi.images.orientation import (
     upright,
     xmp_orientation,
 )
+from openmofi.refused import Refused
 
 Source = Image.Image | np.ndarray | bytes | str | Path
 
@@ -94,16 +95,16 @@ def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
         return image.format or "", image.size
 
 
-def refusal(error: Exception) -> str:
-    """Returns the reason for which an image is refused that could not be decoded.
+def refuse(error: Exception) -> Refused:
+    """Returns why an image is refused that could not be decoded.
 
     image_too_large, corrupt_image, needs_extra_heif, or, of an error that nobody foresaw, its type.
     """
     if isinstance(error, _TOO_LARGE):
-        return "image_too_large"
+        return Refused("image_too_large")
     if isinstance(error, NeedsHeifError):
-        return "needs_extra_heif"
-    return "corrupt_image" if isinstance(error, _DAMAGED) else type(error).__name__
+        return Refused("needs_extra_heif")
+    return Refused("corrupt_image" if isinstance(error, _DAMAGED) else type(error).__name__)
 
 
 class NeedsHeifError(OSError):

@@ -20,9 +20,10 @@ import numpy as np
 from PIL import Image
 
 from openmofi.errors import OpenMOFIError
-from openmofi.images.decode import decode_picture, refusal
+from openmofi.images.decode import decode_picture, refuse
 from openmofi.images.jpeg import plain_jpeg
 from openmofi.images.phash import HASH_SIDE, perceptual_hash
+from openmofi.refused import Refused
 
 # Beyond it, a picture whose shorter side is brought to 224 pixels would fill the memory.
 _MAX_ASPECT = 200
@@ -63,8 +64,8 @@ class Picture:
     """RGB, for who looks for text; None unless asked for."""
 
 
-def look(data: bytes, transform: Fitting | None, *, keep_image: bool = False) -> Picture | str:
-    """Returns what is seen of a picture, or the reason for which it is refused.
+def look(data: bytes, transform: Fitting | None, *, keep_image: bool = False) -> Picture | Refused:
+    """Returns what is seen of a picture, or why it is refused.
 
     Args:
         data: the encoded bytes.
@@ -78,8 +79,8 @@ def look(data: bytes, transform: Fitting | None, *, keep_image: bool = False) ->
 
 def decode(
     read: Callable[..., bytes], row: dict[str, Any], transform: Fitting
-) -> tuple[np.ndarray, tuple[int, int]] | str:
-    """Returns (pixels uint8 [size, size, 3], the picture's own (width, height)), or a reason.
+) -> tuple[np.ndarray, tuple[int, int]] | Refused:
+    """Returns (pixels uint8 [size, size, 3], the picture's own (width, height)), or why not.
 
     Args:
         read: reads the encoded bytes, such as `ImageReader.read`.
@@ -87,11 +88,11 @@ def decode(
         transform: brings the picture to the encoder's size.
     """
     data = fetch(read, row)
-    return data if isinstance(data, str) else _refusing(_pixels, data, transform)
+    return data if isinstance(data, Refused) else _refusing(_pixels, data, transform)
 
 
-def fetch(read: Callable[..., bytes], *place: Any) -> bytes | str:
-    """Returns an image's encoded bytes, or the reason why there are none.
+def fetch(read: Callable[..., bytes], *place: Any) -> bytes | Refused:
+    """Returns an image's encoded bytes, or why there are none.
 
     Args:
         read: reads them, such as `ImageReader.read`.
@@ -105,13 +106,15 @@ def fetch(read: Callable[..., bytes], *place: Any) -> bytes | str:
     except OpenMOFIError:
         raise
     except (OSError, ValueError):  # a path with a zero byte is a ValueError
-        return "image_missing"
+        return Refused("image_missing")
     except Exception as error:
-        return type(error).__name__
+        return Refused(type(error).__name__)
 
 
-def decode_bytes(data: bytes, transform: Fitting, *, crop: Box | None = None) -> np.ndarray | str:
-    """Returns pixels uint8 [size, size, 3], or the reason for which there are none.
+def decode_bytes(
+    data: bytes, transform: Fitting, *, crop: Box | None = None
+) -> np.ndarray | Refused:
+    """Returns pixels uint8 [size, size, 3], or why there are none.
 
     Args:
         data: the encoded bytes.
@@ -121,11 +124,11 @@ def decode_bytes(data: bytes, transform: Fitting, *, crop: Box | None = None) ->
     if crop is not None:
         return _refusing(_cropped_pixels, data, transform, crop)
     decoded = _refusing(_pixels, data, transform)
-    return decoded if isinstance(decoded, str) else decoded[0]
+    return decoded if isinstance(decoded, Refused) else decoded[0]
 
 
 def _refusing(step: Any, data: bytes, *rest: Any) -> Any:
-    """Returns what a step makes of the bytes, or the reason for which it cannot."""
+    """Returns what a step makes of the bytes, or why it cannot."""
     try:
         if plain_jpeg(data) is not None:
             return step(data, *rest)
@@ -135,24 +138,24 @@ def _refusing(step: Any, data: bytes, *rest: Any) -> Any:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return step(data, *rest)
     except Exception as error:
-        return refusal(error)
+        return refuse(error)
 
 
-def _pixels(data: bytes, transform: Fitting) -> tuple[np.ndarray, tuple[int, int]] | str:
+def _pixels(data: bytes, transform: Fitting) -> tuple[np.ndarray, tuple[int, int]] | Refused:
     image, size = decode_picture(data, transform.draft_size)
-    return "image_too_narrow" if _is_needle(size) else (transform.fit(image), size)
+    return Refused("image_too_narrow") if _is_needle(size) else (transform.fit(image), size)
 
 
-def _cropped_pixels(data: bytes, transform: Fitting, crop: Box) -> np.ndarray | str:
+def _cropped_pixels(data: bytes, transform: Fitting, crop: Box) -> np.ndarray | Refused:
     part = decode_picture(data)[0].crop(crop)
-    return "image_too_narrow" if _is_needle(part.size) else transform.fit(part)
+    return Refused("image_too_narrow") if _is_needle(part.size) else transform.fit(part)
 
 
 def _is_needle(size: tuple[int, int]) -> bool:
     return max(size) > _MAX_ASPECT * min(size)
 
 
-def _look_in_grey(data: bytes) -> Picture | str:
+def _look_in_grey(data: bytes) -> Picture | Refused:
     plain = plain_jpeg(data)
     if plain is None:
         image, size = decode_picture(data)
@@ -160,15 +163,15 @@ def _look_in_grey(data: bytes) -> Picture | str:
         size = plain.size
         image = plain.decode(data, scale=plain.scale_for(2 * HASH_SIDE), grey=True)
     if _is_needle(size):
-        return "image_too_narrow"
+        return Refused("image_too_narrow")
     return Picture(size, hashlib.sha256(data).digest(), perceptual_hash(image))
 
 
-def _look_in_colour(data: bytes, transform: Fitting | None, keep_image: bool) -> Picture | str:
+def _look_in_colour(data: bytes, transform: Fitting | None, keep_image: bool) -> Picture | Refused:
     side = transform.draft_size if transform else _TEXT_SIDE // 2
     image, size = decode_picture(data, side)
     if _is_needle(size):
-        return "image_too_narrow"
+        return Refused("image_too_narrow")
     pixels = transform.fit(image) if transform else None
     hashed = perceptual_hash(image)
     if keep_image and max(image.size) < min(_TEXT_SIDE, max(size)):

@@ -13,6 +13,7 @@ from PIL import Image
 from openmofi.errors import OpenMOFIError
 from openmofi.images.decode import decode_picture
 from openmofi.images.look import look
+from openmofi.refused import Refused
 
 _WEBP_QUALITY, _JPEG_QUALITY = 80, 85
 
@@ -25,13 +26,13 @@ class Side(IntEnum):
     LARGE = 512
 
 
-def make_thumbnail(data: bytes, side: Side) -> tuple[bytes, tuple[int, int]] | str:
-    """Returns (a WebP no larger than `side`, the picture's own width and height), or a reason.
+def make_thumbnail(data: bytes, side: Side) -> tuple[bytes, tuple[int, int]] | Refused:
+    """Returns (a WebP no larger than `side`, the picture's own width and height), or why not.
 
     Reasons are those of `openmofi.images.look`.
     """
     seen = look(data, None, keep_image=True)
-    if isinstance(seen, str):
+    if isinstance(seen, Refused):
         return seen
     assert seen.image is not None
     seen.image.thumbnail((side, side), Image.Resampling.LANCZOS)

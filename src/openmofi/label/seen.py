@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from openmofi.images.look import Picture
 from openmofi.label.text_regions import Regions
+from openmofi.refused import Refused
 from openmofi.schema import LABELS, SCORED_ENTITY
 
 _FROM_LINKER = ("start", "end", "surface", "prior", "context", "coherence", "type", "linkability")
@@ -23,10 +24,10 @@ class Seen:
             for name in ("width", "height", "text_area", "text_boxes", "sha256", "phash")
         }
 
-    def note(self, place: int, picture: Picture | str, regions: Regions | None) -> None:
+    def note(self, place: int, picture: Picture | Refused, regions: Regions | None) -> None:
         """Keeps what the table says of a picture and its text, or why it was refused."""
-        if isinstance(picture, str):
-            self.error[place] = picture
+        if isinstance(picture, Refused):
+            self.error[place] = picture.reason
             return
         columns = self._pictures
         columns["width"][place], columns["height"][place] = picture.size

@@ -29,9 +29,10 @@ from openmofi.label.seen import Seen, labels_table
 from openmofi.label.text_regions import Regions, TextRegions
 from openmofi.link import Linker, WordEncoder
 from openmofi.pairs import ShardView, count_errors, open_shard, read_shard
+from openmofi.refused import Refused
 from openmofi.shards import Shard, ShardResult, tick, worker_number
 
-Looked = tuple[Picture | str, Regions | None]
+Looked = tuple[Picture | Refused, Regions | None]
 
 _DECODE_THREADS = 8
 """Threads that decode for one GPU, where there are so many cores."""
@@ -161,18 +162,18 @@ class ShardLabeller:
                 yield [future.result() for future in futures]
 
     def _picture(self, view: ShardView, row: int) -> Looked:
-        """Returns (the picture, or the reason against it; the text in it)."""
+        """Returns (the picture, or why it is refused; the text in it)."""
         data = fetch(view.read, row)
-        if isinstance(data, str):
+        if isinstance(data, Refused):
             return data, None
         transform = self.encoder.transform if self.encoder else None
         found = look(data, transform, keep_image=self._finder is not None)
-        if self._finder is None or isinstance(found, str) or found.image is None:
+        if self._finder is None or isinstance(found, Refused) or found.image is None:
             return found, None
         try:
             return replace(found, image=None), self._finder.find(found.image)
         except Exception as error:  # the image costs its own row, whatever the detector says of it
-            return type(error).__name__, None
+            return Refused(type(error).__name__), None
 
     def _terms(self, candidates: pa.Table, seen: Seen) -> dict[str, np.ndarray]:
         """Returns the picture's terms of each candidate, and the score."""

@@ -47,7 +47,8 @@ def iterate_listing(path: Path) -> Iterator[Line]:
         return len(values) > max(place, 1) and is_image(values[place])
 
     for row in read_rows(path, strict=False, is_row=names_an_image):
-        error = "bad_json" if row.error == "bad_structure" else row.error
+        error = row.refused.reason if row.refused else ""
+        error = "bad_json" if error == "bad_structure" else error
         yield Line(row.line, dict(_fields(row.fields)), error)
 
 

@@ -25,6 +25,7 @@ from openmofi.files.hidden import is_hidden
 from openmofi.images.formats import is_image, unread_reason
 from openmofi.images.look import decode_bytes, fetch
 from openmofi.progress import progress
+from openmofi.refused import Refused
 from openmofi.search.tag import Answer, Tagger
 from openmofi.search.xmp import write_sidecar
 
@@ -74,11 +75,13 @@ def tag_all(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Iterator[Tagged
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
             decoded = [_decode(tagger, path) for path in batch]
-            good = [pixels for pixels in decoded if not isinstance(pixels, str)]
+            good = [pixels for pixels in decoded if not isinstance(pixels, Refused)]
             answers = iter(ask(tagger.model.encode_pixels(np.stack(good))) if good else ())
             for path, pixels in zip(batch, decoded, strict=True):
-                failed = isinstance(pixels, str)
-                yield Tagged(path, None if failed else next(answers), pixels if failed else "")
+                if isinstance(pixels, Refused):
+                    yield Tagged(path, None, pixels.reason)
+                else:
+                    yield Tagged(path, next(answers))
             bar.advance(len(batch))
 
 
@@ -128,11 +131,11 @@ def plain(item: Tagged) -> dict[str, Any]:
     return {"image": str(item.image), **asdict(item.answer)}
 
 
-def _decode(tagger: Tagger, path: Path) -> np.ndarray | str:
+def _decode(tagger: Tagger, path: Path) -> np.ndarray | Refused:
     if reason := unread_reason(path.name):
-        return reason
+        return Refused(reason)
     data = fetch(path.read_bytes)
-    return data if isinstance(data, str) else decode_bytes(data, tagger.model.transform)
+    return data if isinstance(data, Refused) else decode_bytes(data, tagger.model.transform)
 
 
 def _outcome(item: Tagged) -> str:

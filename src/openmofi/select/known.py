@@ -15,6 +15,7 @@ from openmofi.errors import InputError
 from openmofi.images.look import fetch, look
 from openmofi.pairs import ImageReader, read_pairs, read_shard
 from openmofi.progress import track
+from openmofi.refused import Refused
 
 _PLACE = ("key", "shard", "offset", "size", "path")
 
@@ -73,10 +74,10 @@ def _pictures_of(source: str) -> Iterable[tuple[dict[str, Any], bytes]]:
                 continue  # a caption without a picture
             place = {"root": str(found.root), **row}
             data = fetch(reader.read, row)
-            yield place, b"" if isinstance(data, str) else data
+            yield place, b"" if isinstance(data, Refused) else data
 
 
 def _looked_at(data: bytes) -> Any:
     """Returns the picture's hashes, or None where it cannot be read."""
     seen = look(data, None)
-    return None if isinstance(seen, str) else seen
+    return None if isinstance(seen, Refused) else seen

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from openmofi.images.look import fetch, look
 from openmofi.images.thumbnails import thumbnail
 from openmofi.pairs import ImageReader
+from openmofi.refused import Refused
 from openmofi.select.choose import choose
 from openmofi.select.selection import Selection
 
@@ -68,8 +69,8 @@ class Album:
 def _why(reader: ImageReader, row: dict[str, Any]) -> str:
     """Returns the reason for which a picture cannot be drawn."""
     data = fetch(reader.read, row)
-    seen = data if isinstance(data, str) else look(data, None)
-    return seen if isinstance(seen, str) else "cannot_be_drawn"
+    seen = data if isinstance(data, Refused) else look(data, None)
+    return seen.reason if isinstance(seen, Refused) else "cannot_be_drawn"
 
 
 def _surety(candidate: dict[str, Any]) -> float:

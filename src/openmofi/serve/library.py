@@ -21,6 +21,7 @@ from openmofi.errors import InputError
 from openmofi.files.remote import open_root
 from openmofi.images.look import fetch
 from openmofi.kb import KnowledgeBase
+from openmofi.refused import Refused
 from openmofi.search import Hit, Index, Searcher
 from openmofi.serve import replies
 from openmofi.serve.refusal import Refusal
@@ -103,7 +104,7 @@ class Library:
             Refusal: it cannot be read.
         """
         found = fetch(self.index.read_picture, row)
-        if isinstance(found, str):
+        if isinstance(found, Refused):
             raise refuse_picture(found)
         return found
 

@@ -17,6 +17,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from openmofi.images.thumbnails import Side, make_thumbnail
+from openmofi.refused import Refused
 from openmofi.serve.metrics import Metrics
 
 _AFTER_CLEARING = 0.8
@@ -31,8 +32,8 @@ class ThumbnailCache:
         self._bytes: int | None = None
         self._lock = threading.Lock()
 
-    def get(self, place: tuple, side: Side, read: Callable[[], bytes]) -> bytes | str:
-        """Returns the thumbnail of a picture, or the reason why there is none.
+    def get(self, place: tuple, side: Side, read: Callable[[], bytes]) -> bytes | Refused:
+        """Returns the thumbnail of a picture, or why there is none.
 
         Args:
             place: tells the picture from all others.
@@ -48,7 +49,7 @@ class ThumbnailCache:
         except OSError:
             self._metrics.thumbnails.labels("no").inc()
         made = make_thumbnail(read(), side)
-        if isinstance(made, str):
+        if isinstance(made, Refused):
             return made
         self._write(path, made[0])
         return made[0]

@@ -18,6 +18,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from openmofi.images.look import decode_bytes
+from openmofi.refused import Refused
 from openmofi.serve.refusal import Refusal
 from openmofi.serve.thumbnail_cache import Side, make_thumbnail
 
@@ -86,17 +87,18 @@ def decode_upload(data: bytes, transform: Transform) -> Decoded:
         Refusal: it is none, or too large.
     """
     made = make_thumbnail(data, Side.MEDIUM)
-    if isinstance(made, str):
+    if isinstance(made, Refused):
         raise refuse_picture(made)
     pixels = decode_bytes(data, transform)
-    if isinstance(pixels, str):
+    if isinstance(pixels, Refused):
         raise refuse_picture(pixels)
     thumbnail, size = made
     return Decoded(hashlib.sha256(data).hexdigest()[:32], size, thumbnail, pixels)
 
 
-def refuse_picture(reason: str) -> Refusal:
-    """Returns the refusal for a reason of `openmofi.images.look`."""
+def refuse_picture(refused: Refused) -> Refusal:
+    """Returns the answer for what `openmofi.images.look` refused."""
+    reason = refused.reason
     status, message = REASONS.get(reason, REASONS["corrupt_image"])
     # The code is of a closed set; an error that nobody foresaw is told in the sentence.
     known = reason if reason in REASONS else "corrupt_image"

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from openmofi.images.look import fetch
 from openmofi.pairs import ImageReader
+from openmofi.refused import Refused
 from openmofi.select.selection import Selection
 
 _STEP = 7919
@@ -84,10 +85,10 @@ class Verdicts:
         """Rows of refused.parquet."""
         return pq.read_metadata(self.selection.folder / "refused.parquet").num_rows
 
-    def picture(self, labels: dict[str, Any]) -> bytes | str:
-        """Returns the encoded picture of a row of the labels, or the reason why there is none."""
+    def picture(self, labels: dict[str, Any]) -> bytes | Refused:
+        """Returns the encoded picture of a row of the labels, or why there is none."""
         if labels["offset"] < 0 and not labels["path"]:
-            return "no_image"
+            return Refused("no_image")
         return fetch(self._reader.read, labels)
 
     @cached_property

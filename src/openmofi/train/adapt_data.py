@@ -205,8 +205,9 @@ def _read_csv(path: Path) -> pa.Table:
     """Returns all columns as text, or the id 007 would become 7."""
     columns: dict[str, list[str]] = {name: [] for name in read_header(path)[0]}
     for row in read_csv(path):
-        if row.error or len(row.fields) < len(columns):
-            why = row.error or f"{len(row.fields)} of {len(columns)} values"
+        if row.refused or len(row.fields) < len(columns):
+            few = f"{len(row.fields)} of {len(columns)} values"
+            why = row.refused.reason if row.refused else few
             raise InputError(f"{str(path)!r} is not a readable table: {why} in line {row.line}.")
         for name, value in row.fields.items():
             columns[name].append(value)

@@ -23,6 +23,7 @@ from openmofi.errors import InputError, OpenMOFIError
 from openmofi.images.look import decode
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
+from openmofi.refused import Refused
 from openmofi.train.augment import NUM_DRAWS
 from openmofi.train.data import TrainData
 from openmofi.train.order import Order, uniform
@@ -213,7 +214,7 @@ class BatchMaker(Dataset):
         place = {"shard": self._shards[row].as_py(), "path": self._paths[row].as_py()}
         place |= {"offset": int(self._offsets[row]), "size": int(self._sizes[row])}
         decoded = decode(self._reader.read, place, self.transform)
-        pixels = None if isinstance(decoded, str) else decoded[0]
+        pixels = None if isinstance(decoded, Refused) else decoded[0]
         if self._cache is not None and pixels is not None:
             self._cache[row] = pixels
         return pixels

@@ -38,6 +38,7 @@ from openmofi.model import MofiModel, load_model
 from openmofi.model.mofi import ENCODE_BATCH
 from openmofi.pairs import ImageReader
 from openmofi.progress import progress
+from openmofi.refused import Refused
 from openmofi.train.augment import augment
 from openmofi.train.data import TrainData, open_train_data
 from openmofi.train.recipe import read_recipe
@@ -240,10 +241,10 @@ def _encode_images(
         def encode(start: int, stop: int) -> np.ndarray:
             vectors = np.zeros((stop - start, *shape[1:]), dtype=np.float32)
             decoded = next(chunks)
-            good = np.array([i for i, p in enumerate(decoded) if not isinstance(p, str)], int)
-            done.unreadable.update(reason for reason in decoded if isinstance(reason, str))
+            good = np.array([i for i, p in enumerate(decoded) if not isinstance(p, Refused)], int)
+            done.unreadable.update(p.reason for p in decoded if isinstance(p, Refused))
             if len(good):
-                pixels = np.stack([p for p in decoded if not isinstance(p, str)])
+                pixels = np.stack([p for p in decoded if not isinstance(p, Refused)])
                 seen = _each_augmentation(model, pixels, start + good, card, settings.augment)
                 for number, augmented in enumerate(seen):
                     vectors[good, number] = model.encode_pixels(augmented)
@@ -254,14 +255,14 @@ def _encode_images(
 
 def _decoded(
     images: TrainData, model: MofiModel, pool: ThreadPoolExecutor, *, first: int
-) -> Iterator[list[UInt8[np.ndarray, "size size 3"] | str]]:
-    """Yields pictures, or the reasons why not, chunk by chunk and one chunk ahead."""
+) -> Iterator[list[UInt8[np.ndarray, "size size 3"] | Refused]]:
+    """Yields pictures, or why not, chunk by chunk and one chunk ahead."""
     reader = ImageReader(images.root)
     places = images.table.select(["shard", "path", "offset", "size"])
 
-    def pixels(place: dict[str, Any]) -> np.ndarray | str:
+    def pixels(place: dict[str, Any]) -> np.ndarray | Refused:
         found = decode(reader.read, place, model.transform)
-        return found if isinstance(found, str) else found[0]
+        return found if isinstance(found, Refused) else found[0]
 
     ahead: list[Future] = []
     for start in range(first, len(images), _CHUNK):

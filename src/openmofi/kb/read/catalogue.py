@@ -2,7 +2,7 @@
 
 In: a column of ids and `name`; optional `aliases` (a list, or text with | between them),
 `description`, `weight`, `image` and a column of types (`type`, `types`, `coarse` or `category`).
-Out: an EntityRecord per usable row, a Rejection for the others.
+Out: an EntityRecord per usable row, a Refused for the others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,8 @@ from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.files.lines import content_suffix
 from openmofi.files.tables import JSON_LINES, SHOWN_CHARS, Row, read_header, read_rows
-from openmofi.kb.read.records import EntityRecord, Records, Rejection
+from openmofi.kb.read.records import EntityRecord, Records
+from openmofi.refused import Refused
 
 CATALOGUE_SUFFIXES = (".csv", ".tsv", JSON_LINES, ".parquet")
 _BATCH_ROWS = 1 << 13
@@ -28,7 +29,7 @@ MAX_WEIGHT = 1e30
 
 
 def read_catalogue(path: Path, settings: KBSettings) -> Records:
-    """Yields an EntityRecord or a Rejection for every row of a catalogue.
+    """Yields an EntityRecord or a Refused for every row of a catalogue.
 
     Reasons: those of `openmofi.files.tables.Row`; bad_structure (also a list where text belongs),
     no_id, no_name, bad_weight (not a number, negative or huge), truncated_file.
@@ -39,8 +40,8 @@ def read_catalogue(path: Path, settings: KBSettings) -> Records:
     id_column = find_id_column(path, column_names(path), settings.id_column)
     rows = _parquet_rows(path) if path.suffix == ".parquet" else read_rows(path)
     for row in rows:
-        if row.error:
-            yield Rejection(row.error, row.line, row.text)
+        if row.refused:
+            yield row.refused
         elif any(row.fields.values()):
             yield record_of(row.fields, row.line, id_column)
 
@@ -69,9 +70,10 @@ def column_names(path: Path) -> list[str]:
 def _json_columns(path: Path) -> list[str]:
     damage = ""
     for row in read_rows(path):
-        if not row.error:
+        if not row.refused:
             return list(row.fields)
-        damage = row.text if row.error in ("truncated_file", "trailing_garbage") else ""
+        is_damage = row.refused.reason in ("truncated_file", "trailing_garbage")
+        damage = row.refused.text if is_damage else ""
     if damage:
         raise InputError(f"{path} is damaged ({damage}); expected a complete file.")
     raise InputError(
@@ -99,7 +101,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                     number += 1
                     yield Row(number, fields)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        yield Row(number + 1, {}, "truncated_file", str(error) or "the file breaks off")
+        message = str(error) or "the file breaks off"
+        yield Row(number + 1, {}, Refused("truncated_file", number + 1, message))
 
 
 def find_id_column(path: Path, columns: list[str], wanted: str) -> str:
@@ -123,7 +126,7 @@ def _missing(wanted: str, columns: list[str], path: Path, advice: str) -> InputE
     return InputError(f"{path} has no column {wanted!r}{hint}, only: {found}{advice}.")
 
 
-def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityRecord | Rejection:
+def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityRecord | Refused:
     """Returns the entity that a row describes, or why it describes none.
 
     Args:
@@ -146,7 +149,7 @@ def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityR
         except TypeError:
             reason = "bad_structure"
     text = ",".join("" if value is None else str(value) for value in fields.values())
-    return Rejection(reason, number, text[:SHOWN_CHARS] or "(empty)")
+    return Refused(reason, number, text[:SHOWN_CHARS] or "(empty)")
 
 
 def _record(

@@ -1,6 +1,6 @@
 """Turns lines of a Wikidata dump into EntityRecords, or says why they give none.
 
-In: one entity's JSON as bytes. Out: an EntityRecord or a Rejection. Only the needed fields are
+In: one entity's JSON as bytes. Out: an EntityRecord or a Refused. Only the needed fields are
 decoded: msgspec skips the rest without making objects, at about 1 GB/s.
 
 Traps met in real dumps: an empty map is written []; old dumps give P31 without "id"; statements may
@@ -20,8 +20,9 @@ from openmofi.config import KBSettings
 from openmofi.files.lines import TRAILING, Damage
 from openmofi.files.tables import beginning
 from openmofi.kb.read.presets import refusal_by_sites, refusal_by_types, wikipedias
-from openmofi.kb.read.records import EntityRecord, Rejection
+from openmofi.kb.read.records import EntityRecord
 from openmofi.kb.titles import plain_title
+from openmofi.refused import Refused
 
 
 class _Term(msgspec.Struct, gc=False):
@@ -117,7 +118,7 @@ class LineDecoder:
 
     def lines(
         self, data: bytes, first_line: int, damage: Damage | None = None
-    ) -> Iterator[EntityRecord | Rejection]:
+    ) -> Iterator[EntityRecord | Refused]:
         """Yields what every line gives; brackets and blank lines give nothing.
 
         Args:
@@ -139,29 +140,28 @@ class LineDecoder:
             if is_whole or isinstance(found, EntityRecord):
                 yield found
         if damage is not None:
-            yield Rejection(damage.reason, number, damage.message)
+            yield Refused(damage.reason, number, damage.message)
 
-    def item(self, content: bytes | memoryview, number: int) -> EntityRecord | Rejection:
+    def item(self, content: bytes | memoryview, number: int) -> EntityRecord | Refused:
         """Returns what the JSON of one entity, in line `number`, gives."""
         item = self._decoded(content)
-        if isinstance(item, str):
-            return Rejection(item, number, beginning(bytes(content[:_SHOWN_BYTES])))
-        if not item.id:
-            return Rejection("no_id", number, beginning(bytes(content[:_SHOWN_BYTES])))
+        if isinstance(item, Refused) or not item.id:
+            reason = item.reason if isinstance(item, Refused) else "no_id"
+            return Refused(reason, number, beginning(bytes(content[:_SHOWN_BYTES])))
         if item.type == "property" or item.id.startswith("P"):
-            return Rejection("property_not_item", number, "")
+            return Refused("property_not_item", number)
         if item.type != "item" and (item.type or not item.id.startswith("Q")):
-            return Rejection("not_an_item", number, "")
+            return Refused("not_an_item", number)
         sites = item.sitelinks if isinstance(item.sitelinks, dict) else {}
         if reason := refusal_by_sites(sites, self._preset, self._sites):
-            return Rejection(reason, number, "")
+            return Refused(reason, number)
         claims = item.claims if isinstance(item.claims, dict) else {}
         types = _items(claims.get("P31"))
         if reason := refusal_by_types(types, self._preset):
-            return Rejection(reason, number, "")
+            return Refused(reason, number)
         enwiki = _title(sites.get("enwiki"))
         if not (names := self._names(item, enwiki)):
-            return Rejection("no_name", number, "")
+            return Refused("no_name", number)
         return EntityRecord(
             id=item.id,
             label=next(iter(names)),
@@ -178,24 +178,24 @@ class LineDecoder:
         )
 
     def _decoded(self, content: bytes | memoryview) -> Any:
-        """Returns the decoded item, or the reason why there is none."""
+        """Returns the decoded item, or why there is none."""
         try:
             return self._decode(content)
         except msgspec.ValidationError:
             return self._decoded_leniently(content)
         except (msgspec.DecodeError, RecursionError) as error:
-            return SEVERAL if _goes_on(content, str(error)) else "bad_json"
+            return Refused(SEVERAL if _goes_on(content, str(error)) else "bad_json")
         except UnicodeDecodeError:
-            return "not_utf8"
+            return Refused("not_utf8")
 
     def _decoded_leniently(self, content: bytes | memoryview) -> Any:
         """Keeps the names of an item whose statements have unexpected types."""
         try:
             item = _decoder(self._languages, with_claims=False).decode(content)
         except (msgspec.DecodeError, RecursionError):
-            return "bad_structure"
+            return Refused("bad_structure")
         except UnicodeDecodeError:
-            return "not_utf8"
+            return Refused("not_utf8")
         item.claims = None
         return item
 

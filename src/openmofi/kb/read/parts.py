@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.files.folders import replace_file
-from openmofi.kb.read.records import EntityRecord, Records, Rejection
+from openmofi.kb.read.records import EntityRecord, Records
 from openmofi.kb.text import canonical_batch
+from openmofi.refused import Refused
 
 PARTS_VERSION = 2
 """Raise it when the readers or the files change: work of older versions is then not continued."""
@@ -70,7 +71,7 @@ class Part:
     """Names without a single letter or digit, such as emoji."""
     refused: Counter[str]
     """Lines that gave no entity, by reason."""
-    rejects: list[Rejection]
+    rejects: list[Refused]
     """Those of them that are written down."""
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from openmofi.refused import Refused
+
 
 class EntityRecord(msgspec.Struct, frozen=True, gc=False):
     """One entity as its source describes it."""
@@ -25,15 +27,4 @@ class EntityRecord(msgspec.Struct, frozen=True, gc=False):
     """Sitelinks, or the catalogue's weight; None: the source does not say."""
 
 
-class Rejection(msgspec.Struct, frozen=True, gc=False):
-    """One line that gave no entity."""
-
-    reason: str
-    """Snake_case."""
-    line: int
-    text: str
-    """The beginning of the line, which is written down; empty where the line is sound but not asked
-    for: a whole Wikidata dump has 80 million of those, and they are only counted."""
-
-
-Records = Iterator[EntityRecord | Rejection]
+Records = Iterator[EntityRecord | Refused]

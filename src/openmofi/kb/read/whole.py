@@ -1,7 +1,7 @@
 """Reads files that hold one entity on many lines, as Special:EntityData gives them.
 
 In: the chunks of a pretty-printed entity, or of {"entities": {id: entity}}. Out: an EntityRecord or
-a Rejection for each. The lines of a dump go through `decode.py`.
+a Refused for each. The lines of a dump go through `decode.py`.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,8 @@ import msgspec
 from openmofi.files.tables import beginning
 from openmofi.kb.read.chunks import Chunk
 from openmofi.kb.read.decode import LineDecoder
-from openmofi.kb.read.records import Records, Rejection
+from openmofi.kb.read.records import Records
+from openmofi.refused import Refused
 
 # The largest entities are below 10 MB.
 _MAX_WHOLE_FILE_BYTES = 1 << 28
@@ -36,10 +37,10 @@ def read_whole(first: Chunk, rest: Iterable[Chunk], decoder: LineDecoder) -> Rec
     try:
         whole = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        yield Rejection("bad_json", 1, beginning(bytes(raw[:_PEEK_BYTES])))
+        yield Refused("bad_json", 1, beginning(bytes(raw[:_PEEK_BYTES])))
         return
     if not isinstance(whole, dict):
-        yield Rejection("bad_structure", 1, beginning(bytes(raw[:_PEEK_BYTES])))
+        yield Refused("bad_structure", 1, beginning(bytes(raw[:_PEEK_BYTES])))
         return
     entities = whole.get("entities", {"": whole})
     entities = entities.values() if isinstance(entities, dict) else [entities]

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from openmofi.images.look import look
+from openmofi.refused import Refused
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.replies import ImageView
 from openmofi.serve.requests import Row
@@ -44,8 +45,8 @@ def image(row: RowInPath, served: Now) -> ImageView:
     try:
         seen = look(library.picture(row), None)
     except Refusal:  # its label can be explained all the same
-        seen = "image_missing"
-    width, height = (None, None) if isinstance(seen, str) else seen.size
+        seen = Refused("image_missing")
+    width, height = (None, None) if isinstance(seen, Refused) else seen.size
     return ImageView(**dict(hit), width=width, height=height)
 
 
@@ -91,7 +92,7 @@ def image_thumbnail(
     if if_none_match == etag:
         return Response(status_code=304, headers=headers)
     found = served.thumbnails.get(library.place(row), side, lambda: library.picture(row))
-    if isinstance(found, str):
+    if isinstance(found, Refused):
         raise refuse_picture(found)
     return Response(found, media_type="image/webp", headers=headers)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
+from openmofi.refused import Refused
 from openmofi.serve import reasons
 from openmofi.serve.api.images import RowInPath, picture_response
 from openmofi.serve.provenance import describe
@@ -61,11 +62,11 @@ def refused_thumbnail(
     """Returns a small WebP of a refused picture, where there is one."""
     verdicts, verdict = _refused(served, number)
     data = verdicts.picture(verdict.labels)
-    if isinstance(data, str):
+    if isinstance(data, Refused):
         raise refuse_picture(data)
     place = (verdicts.selection.card["input"], *verdict.place)
     found = served.thumbnails.get(place, side, lambda: data)
-    if isinstance(found, str):
+    if isinstance(found, Refused):
         raise refuse_picture(found)
     return Response(found, media_type="image/webp")
 
