@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from openmofi.demo.entities import WORLD, Entity
-from openmofi.search import Tagger
+from openmofi.tag import Tagger
 
 _LANGUAGES = {"IE", "AR"}
 

@@ -20,8 +20,8 @@ import numpy as np
 from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.vectors import ModelVectors
 from openmofi.files.folders import cache_folder
-from openmofi.search import Tagger
-from openmofi.search.abstain import Calibration
+from openmofi.tag import Tagger
+from openmofi.tag.abstain import Calibration
 
 RATES = (0.01, 0.02, 0.05, 0.1)
 

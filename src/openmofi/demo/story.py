@@ -31,12 +31,13 @@ from openmofi.evaluate.metrics import label_scores
 from openmofi.files.folders import local_path, replace_file
 from openmofi.kb import build_kb
 from openmofi.label import label
-from openmofi.search import Index, Tagger
-from openmofi.search.abstain import FILE as TAG_CALIBRATION
-from openmofi.search.abstain import measure
+from openmofi.search import Index
 from openmofi.search.layout import make_map
 from openmofi.select import select
 from openmofi.select.report import inspect
+from openmofi.tag import Tagger
+from openmofi.tag.abstain import FILE as TAG_CALIBRATION
+from openmofi.tag.calibrate import calibrate
 from openmofi.train import train
 from openmofi.train.recipe import read_recipe
 
@@ -174,7 +175,7 @@ class Story:
         model, vectors = self.out / "runs" / "multitask" / "model", self.out / "emb.parquet"
         embed(str(model), self.out / "i2e" / "select" / "joint", out=vectors)
         make_map(Index.build(vectors, self.out / "index"))
-        measure(Tagger(model, self.out / "kb"), self.out).write(model / TAG_CALIBRATION)
+        calibrate(Tagger(model, self.out / "kb"), self.out).write(model / TAG_CALIBRATION)
 
     def _report(self) -> None:
         from openmofi.demo.report import write_report

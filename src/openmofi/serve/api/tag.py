@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from fastapi import APIRouter
 
-from openmofi.search import Tag, Tagger
-from openmofi.search.tag import Answer
 from openmofi.serve import replies
 from openmofi.serve.library import Library
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.requests import TagQuestion, TagUpload
 from openmofi.serve.served import Now
+from openmofi.tag import Tag, Tagger
+from openmofi.tag.tagger import Answer
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel

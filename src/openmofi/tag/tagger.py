@@ -13,9 +13,9 @@ from jaxtyping import Float
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
-from openmofi.search.abstain import FILE, Calibration
 from openmofi.search.index import Hit, Index
 from openmofi.search.query import encode_image
+from openmofi.tag.abstain import FILE, Calibration
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
