@@ -1,6 +1,7 @@
-"""How the modules hang together: none imports itself, by way of whichever others."""
+"""How the modules hang together: no imports in circles, and no two classes of one name."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ EXCEPTED = {
     ("openmofi.train.head_files", "openmofi.train.entity_head"),
 }
 """(module, what it may import although that leads back to it); this list only gets shorter."""
+
+SHARED = {
+    "Examples": {"openmofi.link.fit", "openmofi.train.linear_maps"},
+    "Found": {"openmofi.files.remote", "openmofi.search.query"},
+}
+"""Names of classes that modules still share; this list only gets shorter."""
 
 
 def read_modules(source: Path) -> dict[str, ast.Module]:
@@ -80,6 +87,16 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return sorted(sorted(group) for group in groups)
 
 
+def shared_names(modules: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """Returns the names that several classes bear, and the modules these are in."""
+    places = defaultdict(list)
+    for module, tree in modules.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(module)
+    return {name: {*found} for name, found in places.items() if len(found) > 1}
+
+
 MODULES = read_modules(SOURCE)
 GRAPH = import_graph(MODULES)
 
@@ -133,3 +150,14 @@ def test_a_package_may_show_what_lies_in_it():
         "openmofi.b.leaf": "import numpy",
     }
     assert circles(import_graph({name: ast.parse(text) for name, text in sources.items()})) == []
+
+
+def test_no_two_classes_have_one_name():
+    assert shared_names(MODULES) == SHARED
+
+
+def test_classes_of_one_name_are_found_inside_functions_and_in_one_module():
+    sources = {"a": "class One: ...", "b": "class Two: ...\ndef f():\n    class One: ...\n"}
+    sources |= {"c": "class Three: ...\nclass Three: ..."}
+    found = shared_names({name: ast.parse(text) for name, text in sources.items()})
+    assert found == {"One": {"a", "b"}, "Three": {"c"}}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from indexed import unit
 from openmofi.errors import InputError, SettingsError
-from openmofi.tag.abstain import Calibration
+from openmofi.tag.abstain import TagCalibration
 
 cases = st.lists(
     st.tuples(st.integers(0, 20), st.booleans(), st.integers(0, 20)), min_size=1, max_size=40
@@ -16,7 +16,7 @@ cases = st.lists(
 
 def _calibration(rows):
     score, right, unknown = zip(*rows, strict=True)
-    return Calibration(
+    return TagCalibration(
         np.array(score, np.float32) / 20, np.array(right), np.array(unknown, np.float32) / 20
     )
 
@@ -45,7 +45,7 @@ def test_the_rate_asked_for_holds_on_other_pictures(rate, unknown):
     def draw(count):
         score = rng.random(count).astype(np.float32)
         strange = (0.8 * rng.random(count)).astype(np.float32)
-        return Calibration(score, rng.random(count) < 0.5 + 0.5 * score**0.2, strange)
+        return TagCalibration(score, rng.random(count) < 0.5 + 0.5 * score**0.2, strange)
 
     least = draw(4000).threshold(rate, unknown=unknown)
     fresh = draw(100_000)
@@ -58,7 +58,7 @@ def test_the_rate_asked_for_holds_on_other_pictures(rate, unknown):
 def test_probabilities_rise_with_the_score_and_fall_with_strangers():
     rng = np.random.default_rng(4)
     score = rng.random(2000).astype(np.float32)
-    found = Calibration(score, rng.random(2000) < score, score / 2)
+    found = TagCalibration(score, rng.random(2000) < score, score / 2)
     grid = np.linspace(0, 1, 30)
     sure, with_strangers = found.probability(grid), found.probability(grid, unknown=0.5)
     assert (np.diff(sure) >= 0).all()
@@ -68,7 +68,7 @@ def test_probabilities_rise_with_the_score_and_fall_with_strangers():
 
 def test_measuring_hides_the_true_entity_to_see_what_strangers_score(rng):
     entities = unit(rng.standard_normal((5, 8)))
-    found = Calibration.measure(entities[[0, 3, 4]], ["a", "d", "?"], entities, [*"abcde"])
+    found = TagCalibration.measure(entities[[0, 3, 4]], ["a", "d", "?"], entities, [*"abcde"])
     assert found.right.tolist() == [True, True, False]
     others = entities @ entities.T - 2 * np.eye(5)
     assert found.score == pytest.approx([1, 1, 1], abs=1e-5)
@@ -78,12 +78,12 @@ def test_measuring_hides_the_true_entity_to_see_what_strangers_score(rng):
 def test_a_calibration_comes_back_from_its_file(tmp_path):
     found = _calibration([(3, True, 1), (5, False, 2)])
     found.write(tmp_path / "c.parquet")
-    again = Calibration.read(tmp_path / "c.parquet")
+    again = TagCalibration.read(tmp_path / "c.parquet")
     assert again.score.tolist() == found.score.tolist()
     assert again.right.tolist() == [True, False]
     (tmp_path / "c.parquet").write_bytes(b"other")
     with pytest.raises(InputError, match="is not a calibration"):
-        Calibration.read(tmp_path / "c.parquet")
+        TagCalibration.read(tmp_path / "c.parquet")
 
 
 @pytest.mark.parametrize(("rate", "unknown"), [(0, 0), (1, 0), (0.1, 1), (0.1, -0.1)])

@@ -16,7 +16,7 @@ from openmofi.kb import build_kb
 from openmofi.model import load_model
 from openmofi.search import Index
 from openmofi.tag import Tagger, tag
-from openmofi.tag.abstain import Calibration
+from openmofi.tag.abstain import TagCalibration
 from openmofi.tag.calibrate import calibrate
 from openmofi.tag.files import find_pictures, tag_all, write_sidecars, write_tags
 
@@ -132,7 +132,7 @@ def test_nothing_is_said_below_the_threshold(tagger):
     scores = [answer.tags[0].score for answer in tagger.answer(vectors)]
     middle = sorted(scores)[3]
     sure = np.array([middle] * 99 + [middle - 1], np.float32)
-    calibration = Calibration(sure, np.array([True] * 99 + [False]), sure - 1)
+    calibration = TagCalibration(sure, np.array([True] * 99 + [False]), sure - 1)
     answers = tagger.answer(vectors, calibration=calibration, error_rate=0.01)
     assert [answer.abstains for answer in answers] == [score < middle for score in scores]
     assert all("For an error rate of 0.01, the best scores" in a.reason for a in answers)
@@ -220,7 +220,7 @@ def test_names_with_odd_characters_come_back(shop, tagger, tmp_path, suffix):
 
 def test_a_picture_of_which_nothing_is_said_gets_no_sidecar(shop, tagger, tmp_path):
     pictures = _pictures(shop, tmp_path, count=2)
-    silent = Calibration(np.ones(9, np.float32), np.zeros(9, bool), np.ones(9, np.float32))
+    silent = TagCalibration(np.ones(9, np.float32), np.zeros(9, bool), np.ones(9, np.float32))
     for rate, expected in ((0.1, 0), (None, 2)):
         write_sidecars(
             tagger,

@@ -65,13 +65,13 @@ def tag(
         Print JSON.
     """
     from openmofi.tag import Tagger, files
-    from openmofi.tag.abstain import Calibration
+    from openmofi.tag.abstain import TagCalibration
 
     if sum((out is not None, xmp, as_json)) > 1:
         raise SettingsError("Choose one of --out, --xmp and --json.")
     pictures = files.find_pictures(images)
     tagger = Tagger(model, kb, index=index)
-    known = Calibration.read(calibration) if calibration else tagger.stored_calibration()
+    known = TagCalibration.read(calibration) if calibration else tagger.stored_calibration()
     ask = partial(tagger.answer, k=k, calibration=known, error_rate=error_rate, unknown=unknown)
     if out is not None:
         counts = files.write_tags(out, tagger, pictures, ask)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.search.labels import Labels, Types
-from openmofi.search.part import Part
+from openmofi.search.part import IndexPart
 
 FORMAT_VERSION = 2
 _TRIES = 20
@@ -33,7 +33,7 @@ class Snapshot:
         self.folder, self.meta, self._stamp = folder, meta, stamp
         self.settings = IndexSettings(**meta["settings"])
         breadth = self.settings.ef_search
-        self.parts = [Part(folder / name, ef_search=breadth) for name in meta["parts"]]
+        self.parts = [IndexPart(folder / name, ef_search=breadth) for name in meta["parts"]]
         self._begins = np.cumsum([0, *map(len, self.parts)])
         self.num_rows = int(self._begins[-1])
         self._deleted: np.ndarray | None = None
@@ -82,11 +82,11 @@ class Snapshot:
         """Whether each row is still there."""
         return np.ones(self.num_rows, bool) if self._deleted is None else ~self._deleted
 
-    def begins(self) -> Iterator[tuple[int, Part]]:
+    def begins(self) -> Iterator[tuple[int, IndexPart]]:
         """Yields the first row of each part, and the part."""
         yield from zip(self._begins[:-1].tolist(), self.parts, strict=True)
 
-    def by_part(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Part, np.ndarray]]:
+    def by_part(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, IndexPart, np.ndarray]]:
         """Yields (which of the rows, their part, their numbers in it).
 
         Raises:

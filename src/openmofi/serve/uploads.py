@@ -52,7 +52,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedUpload:
     """A picture before it is encoded."""
 
     id: str
@@ -79,7 +79,7 @@ async def read_upload(request: Request) -> bytes:
         raise Refusal(400, "upload_cut_off", "The picture ended before its end.") from None
 
 
-def decode_upload(data: bytes, transform: Transform) -> Decoded:
+def decode_upload(data: bytes, transform: Transform) -> DecodedUpload:
     """Decodes a picture.
 
     Raises:
@@ -92,7 +92,7 @@ def decode_upload(data: bytes, transform: Transform) -> Decoded:
     if isinstance(pixels, str):
         raise refuse_picture(pixels)
     thumbnail, size = made
-    return Decoded(hashlib.sha256(data).hexdigest()[:32], size, thumbnail, pixels)
+    return DecodedUpload(hashlib.sha256(data).hexdigest()[:32], size, thumbnail, pixels)
 
 
 def refuse_picture(reason: str) -> Refusal:

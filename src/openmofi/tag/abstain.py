@@ -30,7 +30,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Calibration:
+class TagCalibration:
     """How labelled pictures scored; one element per picture."""
 
     score: Float[np.ndarray, " n"]
@@ -46,7 +46,7 @@ class Calibration:
         labels: list[str],
         entities: Float[np.ndarray, "entities dim"],
         ids: list[str],
-    ) -> Calibration:
+    ) -> TagCalibration:
         """Compares pictures of known labels with all entities.
 
         Args:
@@ -75,10 +75,10 @@ class Calibration:
             known = np.flatnonzero(truth[part] >= 0)
             similarity[known, truth[part][known]] = -np.inf
             unknown.append(similarity.max(1))
-        return Calibration(*map(np.concatenate, (score, right, unknown)))
+        return TagCalibration(*map(np.concatenate, (score, right, unknown)))
 
     @staticmethod
-    def read(path: Path) -> Calibration:
+    def read(path: Path) -> TagCalibration:
         """Reads what `write` wrote.
 
         Raises:
@@ -94,7 +94,7 @@ class Calibration:
             raise InputError(
                 f"{str(path)!r} is not a calibration; make it with `openmofi tag calibrate`."
             ) from None
-        return Calibration(*(table[name].to_numpy() for name in _SCHEMA.names))
+        return TagCalibration(*(table[name].to_numpy() for name in _SCHEMA.names))
 
     def write(self, path: Path) -> None:
         """Writes a Parquet file with a row per picture."""

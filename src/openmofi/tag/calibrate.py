@@ -8,11 +8,11 @@ from openmofi.errors import InputError
 from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.vectors import ModelVectors
 from openmofi.files.folders import cache_folder
-from openmofi.tag.abstain import Calibration
+from openmofi.tag.abstain import TagCalibration
 from openmofi.tag.tagger import Tagger
 
 
-def calibrate(tagger: Tagger, data: Path | str) -> Calibration:
+def calibrate(tagger: Tagger, data: Path | str) -> TagCalibration:
     """Tags labelled pictures, and compares with what they show.
 
     Args:
@@ -34,4 +34,4 @@ def calibrate(tagger: Tagger, data: Path | str) -> Calibration:
         images.places, "calibrate"
     )
     labels = [images.labels[row] for row in encoded.rows.tolist()]
-    return Calibration.measure(encoded.vectors, labels, tagger.vectors, tagger.ids)
+    return TagCalibration.measure(encoded.vectors, labels, tagger.vectors, tagger.ids)

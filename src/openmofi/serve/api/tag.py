@@ -65,7 +65,7 @@ def _view(library: Library, tag: Tag) -> replies.TagView:
         description=tag.description,
         score=tag.score,
         probability=tag.probability,
-        evidence=replies.Evidence(
+        evidence=replies.EvidenceView(
             class_score=evidence.class_score,
             text_score=evidence.text_score,
             prior=evidence.prior,
