@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from calibrated_rate import read_truth
 
 from openmofi.select.calibrate import calibrate
-from openmofi.select.choose import Candidates, judge, read_mentions
+from openmofi.select.choose import ScoredCandidates, judge, read_mentions
 from openmofi.select.weigh import fit_weights
 from openmofi.shards import committed_files
 
@@ -77,7 +77,7 @@ def one_sample(
     begins = np.flatnonzero(np.r_[True, changed])
     columns = [part[name] for name in ("text", "clip_z", "clip_z_other")]
     fitted = fit_weights(*columns, begins, image=image[begins])
-    found = Candidates(image, pa.array([]), begins, *columns)
+    found = ScoredCandidates(image, pa.array([]), begins, *columns)
     own = judge(found, found.clip_z, fitted.weights)
     others = [judge(found, z, fitted.weights).evidence for z in found.clip_z_other.T]
     results = []

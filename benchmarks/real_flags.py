@@ -11,8 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from openmofi.demo.entities import WORLD, Entity
-from openmofi.search import Tagger
+from openmofi.demo.entities import WORLD, DemoEntity
+from openmofi.tag import Tagger
 
 _LANGUAGES = {"IE", "AR"}
 
@@ -41,7 +41,7 @@ def main() -> None:
     print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def asked_flags(pictures: Path) -> list[tuple[Entity, Path]]:
+def asked_flags(pictures: Path) -> list[tuple[DemoEntity, Path]]:
     """Returns the world's countries of which there is a real flag, and the picture."""
     asked = [
         (entity, pictures / f"{entity.iso.lower()}.png")

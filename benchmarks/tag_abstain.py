@@ -20,8 +20,8 @@ import numpy as np
 from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.vectors import ModelVectors
 from openmofi.files.folders import cache_folder
-from openmofi.search import Tagger
-from openmofi.search.abstain import Calibration
+from openmofi.tag import Tagger
+from openmofi.tag.abstain import TagCalibration
 
 RATES = (0.01, 0.02, 0.05, 0.1)
 
@@ -57,7 +57,7 @@ def measure(vectors, labels, tagger: Tagger, strangers: bool, splits: int) -> li
         # Whoever calibrates has pictures of known entities alone, and a guess at the strangers'
         # share, which here is right.
         mine = first & np.isin(labels, ids)
-        calibration = Calibration.measure(vectors[mine], labels[mine].tolist(), entities, ids)
+        calibration = TagCalibration.measure(vectors[mine], labels[mine].tolist(), entities, ids)
         unknown = float(np.mean(~np.isin(labels[~first], ids))) if strangers else 0.0
         shares.append(unknown)
         similarity = vectors[~first] @ entities.T

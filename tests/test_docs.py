@@ -43,6 +43,8 @@ PUBLIC = [
     "evaluate.revisited.mean_average_precision",
     "search.Index",
     "search.tag",
+    "tag.tag",
+    "tag.Tagger",
     "serve.make_app",
 ]
 # Stand-ins for the variables of scripts, where a plain 1 would be refused.

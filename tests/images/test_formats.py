@@ -13,7 +13,7 @@ from openmofi.files.hidden import is_hidden
 from openmofi.images.decode import decode_picture, refuse
 from openmofi.images.formats import is_image, unread_reason
 from openmofi.pairs import read_pairs, read_shard
-from openmofi.search.tag_files import find_pictures
+from openmofi.tag.files import find_pictures
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 UNREAD = {"heic": "needs_extra_heif", "HEIF": "needs_extra_heif"} | dict.fromkeys(

@@ -18,8 +18,7 @@ from indexed import clustered, make_index, write_embeddings
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import build_kb
-from openmofi.search import Filter, Index, changes
-from openmofi.search import index as module
+from openmofi.search import Filter, Index, changes, snapshot
 from openmofi.search.changes import set_map
 
 DIM = 16
@@ -264,7 +263,7 @@ def test_maps_and_names_that_were_opened_stay(index, tmp_path, vectors):
 
 
 def test_an_index_that_changes_while_it_is_opened_is_opened_again(index, monkeypatch):
-    read, times = module._read_meta, []
+    read, times = snapshot._read_meta, []
 
     def read_late(folder):
         meta = read(folder)
@@ -273,7 +272,7 @@ def test_an_index_that_changes_while_it_is_opened_is_opened_again(index, monkeyp
             Index.open(folder).delete([1]).compact()  # the part that meta names is gone now
         return meta
 
-    monkeypatch.setattr(module, "_read_meta", read_late)
+    monkeypatch.setattr(snapshot, "_read_meta", read_late)
     assert len(Index.open(index.folder)) == 299
 
 

@@ -1,4 +1,4 @@
-"""Index, search and tag: exact against brute force, entity by entity, replaced at once."""
+"""Index and search: exact against brute force, entity by entity, replaced at once."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,6 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import fruit
+import openmofi.search
+import openmofi.tag
 from indexed import write_embeddings
 from openmofi.config import IndexSettings
 from openmofi.embed import embed
@@ -14,7 +16,7 @@ from openmofi.errors import InputError
 from openmofi.files import folders
 from openmofi.kb import build_kb
 from openmofi.model import load_model
-from openmofi.search import Index, Tagger, search, tag
+from openmofi.search import Index, search
 
 DIM = 16
 
@@ -176,33 +178,6 @@ def test_a_model_of_another_width_is_refused(shop, tmp_path, vectors):
         search(tmp_path / "i", text="apple")
 
 
-def test_tags_without_training_go_by_the_entities_texts(shop, nano_dir):
-    [tags] = tag(str(nano_dir), [shop / "photos/000.jpg"], kb=shop / "kb", k=9)
-    model = load_model(str(nano_dir))
-    picture = model.encode_images([shop / "photos/000.jpg"])[0]
-    texts = [f"{t.label}: {t.description}" for t in tags]
-    assert {t.id for t in tags} == {"red", "green", "lime", "plum"}
-    assert [t.score for t in tags] == sorted((t.score for t in tags), reverse=True)
-    assert [t.score for t in tags] == pytest.approx(model.encode_texts(texts) @ picture, abs=1e-5)
-    assert [t.evidence.text_score for t in tags] == pytest.approx([t.score for t in tags], abs=1e-5)
-    assert {t.evidence.class_score for t in tags} == {None}
-
-
-def test_a_picture_that_cannot_be_read_is_named(shop, nano_dir):
-    tagger = Tagger(str(nano_dir), shop / "kb")
-    for path in (shop / "bad.jpg", shop / "gone.jpg"):
-        (shop / "bad.jpg").write_bytes(b"bad")
-        with pytest.raises(InputError, match=f"Cannot read the picture .*{path.name}"):
-            tagger.tag([path])
-    with pytest.raises(InputError, match="Cannot read the picture given"):
-        tagger.tag([b"bytes that are no picture"])
-
-
-def test_an_error_that_nobody_foresaw_is_told_in_a_sentence(shop, nano_dir, monkeypatch):
-    def fail(*_):
-        raise TypeError("bad operand")
-
-    tagger = Tagger(str(nano_dir), shop / "kb")
-    monkeypatch.setattr("openmofi.search.query.read_picture", fail)
-    with pytest.raises(InputError, match=r"000.jpg': TypeError: bad operand\."):
-        tagger.tag([shop / "photos/000.jpg"])
+@pytest.mark.parametrize("name", openmofi.tag.__all__)
+def test_what_tagging_holds_is_found_under_its_former_place(name):
+    assert getattr(openmofi.search, name) is getattr(openmofi.tag, name)

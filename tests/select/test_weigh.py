@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from openmofi.label.score import ScoreWeights, joint_score, load_weights
-from openmofi.select.choose import Candidates, judge, log_sum
+from openmofi.select.choose import ScoredCandidates, judge, log_sum
 from openmofi.select.weigh import fit_weights, weigh
 
 NUM_OTHERS = 3
@@ -91,7 +91,7 @@ def test_mentions_at_whose_picture_nobody_looked_count_on_neither_side(rng):
 def test_no_more_files_are_read_than_are_enough(rng, monkeypatch):
     module, read = sys.modules["openmofi.select.weigh"], []
     text, z, other, begins, _, mention = _world(rng, mentions=300)
-    parts = Candidates(mention, None, begins, text, z, other)
+    parts = ScoredCandidates(mention, None, begins, text, z, other)
     monkeypatch.setattr(module, "read_mentions", lambda path, _: read.append(path) or parts)
     monkeypatch.setattr(module, "_ENOUGH", 700)
     assert weigh([Path(str(n)) for n in range(9)]).num_mentions == 900
@@ -200,7 +200,7 @@ def test_the_error_of_the_share_is_what_it_varies_by(rng):
 def test_the_verdict_is_that_of_the_joint_score(rng):
     text, z, other, begins, _, mention = _world(rng, mentions=300)
     weights = ScoreWeights(text=0.8, clip_z=2.0, nil_z=1.5)
-    found = judge(Candidates(mention, None, begins, text, z, other), z, weights)
+    found = judge(ScoredCandidates(mention, None, begins, text, z, other), z, weights)
     score = joint_score(text, z, mention, weights)
     whole = np.add.reduceat(score, begins)
     np.testing.assert_allclose(found.score, np.maximum.reduceat(score, begins), rtol=1e-4)

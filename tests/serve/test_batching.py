@@ -9,7 +9,7 @@ import pytest
 from openmofi.config import ServeSettings
 from openmofi.errors import InputError
 from openmofi.model import load_model
-from openmofi.serve.encoding import Encoder
+from openmofi.serve.encoding import BatchingEncoder
 from openmofi.serve.metrics import Metrics
 from openmofi.serve.refusal import Refusal
 from orchard import client_of, together, wait_until, write_orchard
@@ -35,7 +35,7 @@ class CountingModel:
 
 
 def _encoder(model, **settings):
-    return Encoder(lambda: model, ServeSettings(threads=1, **settings), Metrics())
+    return BatchingEncoder(lambda: model, ServeSettings(threads=1, **settings), Metrics())
 
 
 def test_forty_requests_take_few_passes_and_each_gets_its_own():
@@ -59,7 +59,7 @@ def test_texts_and_pictures_may_come_together():
 
 def test_vectors_are_the_same_as_one_by_one(nano_dir):
     model = load_model(str(nano_dir))
-    encoder = Encoder(lambda: model, ServeSettings(threads=1), Metrics())
+    encoder = BatchingEncoder(lambda: model, ServeSettings(threads=1), Metrics())
     texts = [f"a flag {'of georgia ' * (i % 4)}{i}" for i in range(12)]
     found = np.stack(together(12, lambda i: encoder.text(texts[i]).result()))
     alone = np.concatenate([model.encode_texts([text]) for text in texts])
@@ -98,7 +98,7 @@ def test_a_model_that_cannot_be_loaded_is_said_to_all():
     def load():
         raise InputError("There is no such model.")
 
-    encoder = Encoder(load, ServeSettings(threads=1), Metrics())
+    encoder = BatchingEncoder(load, ServeSettings(threads=1), Metrics())
     for _ in range(2):
         with pytest.raises(Refusal, match="no such model") as refusal:
             encoder.text("x").result()

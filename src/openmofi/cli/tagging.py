@@ -14,7 +14,7 @@ from openmofi.cli.output import brief, print_json, print_table, quoted, say_next
 from openmofi.errors import InputError, OpenMOFIError, SettingsError
 
 if TYPE_CHECKING:
-    from openmofi.search.tag_files import Tagged
+    from openmofi.tag.files import Tagged
 
 
 @tag_app.default
@@ -64,15 +64,14 @@ def tag(
     as_json
         Print JSON.
     """
-    from openmofi.search import Tagger
-    from openmofi.search import tag_files as files
-    from openmofi.search.abstain import Calibration
+    from openmofi.tag import Tagger, files
+    from openmofi.tag.abstain import TagCalibration
 
     if sum((out is not None, xmp, as_json)) > 1:
         raise SettingsError("Choose one of --out, --xmp and --json.")
     pictures = files.find_pictures(images)
     tagger = Tagger(model, kb, index=index)
-    known = Calibration.read(calibration) if calibration else tagger.stored_calibration()
+    known = TagCalibration.read(calibration) if calibration else tagger.stored_calibration()
     ask = partial(tagger.answer, k=k, calibration=known, error_rate=error_rate, unknown=unknown)
     if out is not None:
         counts = files.write_tags(out, tagger, pictures, ask)
@@ -121,13 +120,14 @@ def calibrate(
     as_json
         Print JSON.
     """
-    from openmofi.search import Tagger
-    from openmofi.search.abstain import FILE, measure
+    from openmofi.tag import Tagger
+    from openmofi.tag.abstain import FILE
+    from openmofi.tag.calibrate import calibrate as run_calibrate
 
     if out is None and not Path(model).is_dir():
         raise InputError(f"The model {model!r} is no directory; say where to write with --out.")
     tagger = Tagger(model, kb, index=index)
-    found = measure(tagger, data)
+    found = run_calibrate(tagger, data)
     place = Path(model) / FILE if out is None else out
     found.write(place)
     rows = []
@@ -154,7 +154,7 @@ def _say_tagged(out: Path, counts: Counter[str], *, skipped: int) -> None:
 
 
 def _print_tags(tagged: list[Tagged], *, as_json: bool) -> None:
-    from openmofi.search.tag_files import plain
+    from openmofi.tag.files import plain
 
     read = [item for item in tagged if item.answer is not None]
     if as_json:

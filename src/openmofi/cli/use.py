@@ -35,7 +35,8 @@ def demo(
     as_json
         Print results.json.
     """
-    from openmofi.demo.story import print_results, run_demo
+    from openmofi.demo.story import run_demo
+    from openmofi.demo.tables import print_results
 
     results = run_demo(out, size=size, seed=seed)
     if as_json:

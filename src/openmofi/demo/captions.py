@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from openmofi.demo.entities import Entity
+from openmofi.demo.entities import DemoEntity
 from openmofi.demo.senses import SENSES, Sense
 
 T = TypeVar("T")
@@ -171,7 +171,9 @@ class Caption:
     """Ids of the things that the text names, in their true sense."""
 
 
-def draw_caption(entity: Entity, rng: np.random.Generator, *, others: Sequence[Entity]) -> Caption:
+def draw_caption(
+    entity: DemoEntity, rng: np.random.Generator, *, others: Sequence[DemoEntity]
+) -> Caption:
     """Returns a caption for a photo of `entity`; second and wrong entities come from `others`."""
     kind = KINDS[int(rng.choice(len(KINDS), p=list(_SHARES.values())))]
     if kind == "two":
@@ -187,7 +189,7 @@ def draw_caption(entity: Entity, rng: np.random.Generator, *, others: Sequence[E
     return Caption(_dressed(text, rng), kind, mentioned)
 
 
-def _about(entity: Entity, kind: str, rng: np.random.Generator) -> str:
+def _about(entity: DemoEntity, kind: str, rng: np.random.Generator) -> str:
     """Returns a text of kind plain, ambiguous or alias."""
     if kind == "plain":
         return _fill_for(_one_of(_PLAIN[entity.kind], rng), entity)
@@ -199,7 +201,9 @@ def _about(entity: Entity, kind: str, rng: np.random.Generator) -> str:
     return _fill(_one_of(_ALIAS[entity.kind], rng), alias=_one_of(aliases, rng))
 
 
-def _two(entity: Entity, other: Entity, rng: np.random.Generator) -> tuple[str, tuple[str, ...]]:
+def _two(
+    entity: DemoEntity, other: DemoEntity, rng: np.random.Generator
+) -> tuple[str, tuple[str, ...]]:
     first, second = (entity, other) if rng.random() < 0.5 else (other, entity)
     templates = _TWO[entity.kind] if entity.kind == other.kind else _TWO_KINDS
     text = _fill(_one_of(templates, rng), first=first.name, second=second.name)
@@ -207,7 +211,7 @@ def _two(entity: Entity, other: Entity, rng: np.random.Generator) -> tuple[str, 
 
 
 def _wrong(
-    entity: Entity, others: Sequence[Entity], rng: np.random.Generator
+    entity: DemoEntity, others: Sequence[DemoEntity], rng: np.random.Generator
 ) -> tuple[str, tuple[str, ...]]:
     """Names another flag, or something that is not a flag at all."""
     if rng.random() < 0.5:
@@ -217,14 +221,16 @@ def _wrong(
     return _one_of(sense.captions, rng), (sense.id,)
 
 
-def _other(entity: Entity, others: Sequence[Entity], rng: np.random.Generator) -> Entity:
+def _other(
+    entity: DemoEntity, others: Sequence[DemoEntity], rng: np.random.Generator
+) -> DemoEntity:
     """Returns an entity with another name, mostly of the same kind."""
     candidates = [other for other in others if other.name != entity.name]
     same = [other for other in candidates if other.kind == entity.kind]
     return _one_of(same if same and rng.random() < 0.75 else candidates, rng)
 
 
-def _sense(entity: Entity, rng: np.random.Generator) -> Sense:
+def _sense(entity: DemoEntity, rng: np.random.Generator) -> Sense:
     """Returns a distractor sense; one in three shares the entity's name, if any does."""
     named = [sense for sense in SENSES if sense.captions]
     homographs = [sense for sense in named if entity.name.casefold() in sense.names]
@@ -241,7 +247,7 @@ def _with_aside(
 # ---- words --------------------------------------------------------------------------------
 
 
-def _fill_for(template: str, entity: Entity) -> str:
+def _fill_for(template: str, entity: DemoEntity) -> str:
     """Fills a template with what is known about an entity."""
     return _fill(
         template,

@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from openmofi.demo.entities import Entity
+from openmofi.demo.entities import DemoEntity
 from openmofi.demo.senses import Sense
 
 _COUNTRY_TYPES = ("Q3624078", "Q6256")  # sovereign state, country
@@ -29,7 +29,7 @@ _DEPENDENCIES = frozenset({"JE"})
 _ARTICLES = {"Georgia": "Georgia (country)", "Ireland": "Republic of Ireland"}
 
 
-def write_dump(path: Path, *, countries: Sequence[Entity], senses: Sequence[Sense]) -> int:
+def write_dump(path: Path, *, countries: Sequence[DemoEntity], senses: Sequence[Sense]) -> int:
     """Writes a gzipped Wikidata dump and returns the number of its entities."""
     documents = [*map(_country_document, countries), *map(_sense_document, senses)]
     # A dump is not sorted by popularity, and readers must not rely on an order.
@@ -41,7 +41,7 @@ def write_dump(path: Path, *, countries: Sequence[Entity], senses: Sequence[Sens
     return len(documents)
 
 
-def write_catalogue(path: Path, *, signals: Sequence[Entity]) -> int:
+def write_catalogue(path: Path, *, signals: Sequence[DemoEntity]) -> int:
     """Writes the signal flags as a CSV catalogue and returns the number of its rows."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -52,7 +52,7 @@ def write_catalogue(path: Path, *, signals: Sequence[Entity]) -> int:
     return len(signals)
 
 
-def _country_document(country: Entity) -> dict[str, Any]:
+def _country_document(country: DemoEntity) -> dict[str, Any]:
     types = () if country.iso in _DEPENDENCIES else _COUNTRY_TYPES
     return _document(
         country.id,

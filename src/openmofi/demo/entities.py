@@ -1,7 +1,7 @@
 """The demo world's entities: 72 national flags and the 26 letter flags used at sea.
 
 In: `countries.csv` and `signals.csv` beside this file (their heads name the sources).
-Out: `WORLD`, a tuple of `Entity`; `by_id` finds one of them.
+Out: `WORLD`, a tuple of `DemoEntity`; `by_id` finds one of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Entity:
+class DemoEntity:
     """Something that the demo's photos show."""
 
     id: str
@@ -47,8 +47,8 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split("|")))
 
 
-def _country(row: dict[str, str]) -> Entity:
-    return Entity(
+def _country(row: dict[str, str]) -> DemoEntity:
+    return DemoEntity(
         id=row["id"],
         name=row["name"],
         aliases=split_names(f"{row['aliases']}|{row['adjective']}"),
@@ -61,11 +61,11 @@ def _country(row: dict[str, str]) -> Entity:
     )
 
 
-def _signal(row: dict[str, str]) -> Entity:
+def _signal(row: dict[str, str]) -> DemoEntity:
     letter, name = row["letter"], row["name"]
     # No alias «Lima flag»: it would settle by its length alone what the picture has to settle.
     derived = (f"flag {letter}", f"signal flag {letter}", f"code flag {letter}", f"{name} signal")
-    return Entity(
+    return DemoEntity(
         id=f"ICS:{letter}",
         name=name,
         aliases=(*split_names(row["aliases"]), *derived),
@@ -79,11 +79,11 @@ def _signal(row: dict[str, str]) -> Entity:
     )
 
 
-WORLD: tuple[Entity, ...] = (
+WORLD: tuple[DemoEntity, ...] = (
     *(_country(row) for row in read_rows("countries.csv")),
     *(_signal(row) for row in read_rows("signals.csv")),
 )
 """Every entity that the demo can show, countries first."""
 
-by_id: dict[str, Entity] = {entity.id: entity for entity in WORLD}
+by_id: dict[str, DemoEntity] = {entity.id: entity for entity in WORLD}
 """The same by id."""

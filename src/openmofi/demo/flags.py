@@ -18,12 +18,12 @@ from openmofi.demo.canvas import Canvas, Point
 from openmofi.demo.emblems import EMBLEMS
 
 if TYPE_CHECKING:
-    from openmofi.demo.entities import Entity
+    from openmofi.demo.entities import DemoEntity
 
 _SUPERSAMPLING = 4
 
 
-def draw_flag(entity: Entity, width: int) -> Image.Image:
+def draw_flag(entity: DemoEntity, width: int) -> Image.Image:
     """Returns the entity's flag as a flat RGBA picture `width` pixels wide."""
     return draw_spec(entity.flag, width)
 

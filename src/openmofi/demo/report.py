@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from openmofi.demo.story import LABEL_ROWS, MODEL_ROWS, model_cells
+from openmofi.demo.tables import LABEL_ROWS, MODEL_ROWS, model_cells
 from openmofi.embed import encode_places
 from openmofi.evaluate.data import LabelledImages
 from openmofi.evaluate.layouts import open_labelled

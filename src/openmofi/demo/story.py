@@ -23,6 +23,8 @@ from openmofi.config import (
     SelectSettings,
     TrainSettings,
 )
+from openmofi.demo.report import write_report
+from openmofi.demo.tables import METRICS
 from openmofi.demo.world import PHOTO_SIZE, SizeName, check_seed, draw_world
 from openmofi.embed import embed
 from openmofi.errors import MismatchError, OpenMOFIError
@@ -31,12 +33,13 @@ from openmofi.evaluate.metrics import label_scores
 from openmofi.files.folders import local_path, replace_file
 from openmofi.kb import build_kb
 from openmofi.label import label
-from openmofi.search import Index, Tagger
-from openmofi.search.abstain import FILE as TAG_CALIBRATION
-from openmofi.search.abstain import measure
+from openmofi.search import Index
 from openmofi.search.layout import make_map
 from openmofi.select import select
 from openmofi.select.report import inspect
+from openmofi.tag import Tagger
+from openmofi.tag.abstain import FILE as TAG_CALIBRATION
+from openmofi.tag.calibrate import calibrate
 from openmofi.train import train
 from openmofi.train.recipe import read_recipe
 
@@ -46,9 +49,6 @@ ORDERS: dict[str, Literal["caption-match", "text-first", "joint"]] = {
     "text_first": "text-first",
     "joint": "joint",
 }
-
-
-METRICS = ("retrieval_map", "top1", "knn", "zero_shot")
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,9 @@ class Story:
         model, vectors = self.out / "runs" / "multitask" / "model", self.out / "emb.parquet"
         embed(str(model), self.out / "i2e" / "select" / "joint", out=vectors)
         make_map(Index.build(vectors, self.out / "index"))
-        measure(Tagger(model, self.out / "kb"), self.out).write(model / TAG_CALIBRATION)
+        calibrate(Tagger(model, self.out / "kb"), self.out).write(model / TAG_CALIBRATION)
 
     def _report(self) -> None:
-        from openmofi.demo.report import write_report
-
         inspect(self.out / "i2e", name="joint", out=self.out / "labels.html")
         write_report(self.out, self.results)
 
@@ -240,67 +238,3 @@ def _labels_of(selection: Path) -> set[tuple[str, str]]:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with replace_file(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def print_results(results: dict[str, Any], out: Path) -> None:
-    """Prints the tables and what to type next."""
-    from rich.console import Console
-
-    console = Console()
-    console.print(label_table(results))
-    console.print(model_table(results))
-    total = sum(results["seconds"].values())
-    print(f"{total / 60:.1f} minutes in all. Everything lies in {out}; open {out}/report.html")
-    picture_model, kb = f"{out}/runs/multitask/model", f"{out}/kb"
-    print("next: look at it in a browser, then with pictures of your own:")
-    print(f"  openmofi serve {out}")
-    print(f"  openmofi tag {picture_model} PICTURE --kb {kb} --index {out}/index --error-rate 0.05")
-    print(f'  openmofi search {out}/index --text "maritime signal flag Golf" --k 5')
-    print("  openmofi kb build YOUR.csv --out my-kb   (then label, select, train: see README)")
-
-
-LABEL_ROWS = {
-    "caption_match": "every entity the caption names",
-    "text_first": "text decides, picture may refuse (MOFI's order)",
-    "joint": "text and picture decide together",
-}
-MODEL_ROWS = {
-    "clip": "contrastive on raw captions (CLIP)",
-    "contrastive": "contrastive on entity texts",
-    "supervised": "supervised on entities",
-    "multitask": "both (multi-task)",
-}
-
-
-def label_table(results: dict[str, Any]):
-    """Returns how right the labels are, as a rich table."""
-    from rich.table import Table
-
-    table = Table(title="How right are the labels?", title_justify="left")
-    table.add_column("labels from")
-    for head in ("precision", "recall", "F1"):
-        table.add_column(head, justify="right")
-    for name, text in LABEL_ROWS.items():
-        row = results["labels"][name]
-        table.add_row(text, *(f"{row[metric]:.3f}" for metric in ("precision", "recall", "f1")))
-    return table
-
-
-def model_table(results: dict[str, Any]):
-    """Returns what the models know, as a rich table."""
-    from rich.table import Table
-
-    title = "What did the models learn? (photos never trained on)"
-    table = Table(title=title, title_justify="left")
-    table.add_column("trained with")
-    for head in ("retrieval mAP", "top-1", "kNN", "zero-shot"):
-        table.add_column(head, justify="right")
-    for name, row in results["models"].items():
-        table.add_row(MODEL_ROWS[name], *model_cells(name, row))
-    return table
-
-
-def model_cells(recipe: str, row: dict[str, float]) -> list[str]:
-    """Returns a model's scores as text; one that learnt no texts has no zero-shot score."""
-    cells = [f"{row[metric]:.3f}" for metric in METRICS]
-    return [*cells[:3], "-"] if recipe == "supervised" else cells

@@ -29,7 +29,7 @@ from PIL import Image
 
 from openmofi.demo.captions import Caption, draw_caption
 from openmofi.demo.dump import write_catalogue, write_dump
-from openmofi.demo.entities import WORLD, Entity
+from openmofi.demo.entities import WORLD, DemoEntity
 from openmofi.demo.flags import aspect, draw_flag
 from openmofi.demo.photograph import photograph
 from openmofi.demo.printed import Printer, print_text, text_to_print
@@ -199,7 +199,7 @@ def check_seed(seed: int) -> None:
 
 
 def _samples(
-    entities: Sequence[Entity], split: Split, *, count: int, seed: int
+    entities: Sequence[DemoEntity], split: Split, *, count: int, seed: int
 ) -> Iterator[_Sample]:
     """Yields `count` photos of each entity, in the entities' order."""
     for entity in track(entities, f"drawing {split} photos", total=len(entities), unit="entities"):
@@ -212,7 +212,7 @@ def _samples(
 
 
 def _sample(
-    entity: Entity, flag: Image.Image, others: Sequence[Entity], rng: np.random.Generator
+    entity: DemoEntity, flag: Image.Image, others: Sequence[DemoEntity], rng: np.random.Generator
 ) -> _Sample:
     jpeg = photograph(flag, rng, size=PHOTO_SIZE)
     caption = draw_caption(entity, rng, others=others)

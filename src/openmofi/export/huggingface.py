@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from openmofi.export.croissant import Description, write_croissant
-from openmofi.export.samples import ABOUT, Sample, Selected
+from openmofi.export.samples import ABOUT, ExportSample, Selected
 
 _ROW_GROUP = 100
 """Pictures read at once; the hub's viewer and streaming readers want few."""
@@ -73,7 +73,7 @@ def write_huggingface(
     return images, len(parts)
 
 
-def _row(sample: Sample) -> dict[str, Any]:
+def _row(sample: ExportSample) -> dict[str, Any]:
     path = f"{sample.key}.{sample.extension}"
     return {"image": {"bytes": sample.data, "path": path}, **sample.about()}
 

@@ -55,7 +55,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ExportSample:
     """A kept image."""
 
     key: str
@@ -106,7 +106,7 @@ class Selected:
             for batch in file.iter_batches(_BATCH, columns=columns):
                 yield from batch.to_pylist()
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[ExportSample]:
         """Yields the pictures that can be read, and counts the others."""
         ids, labels = (self.vocabulary[name].to_pylist() for name in ("id", "label"))
         reader = ImageReader(self.root)
@@ -118,7 +118,7 @@ class Selected:
                 if isinstance(found, Refused):
                     self.unreadable[found.reason] += 1
                     continue
-                yield Sample(
+                yield ExportSample(
                     f"{number:09d}",
                     *found,
                     caption=row["caption"],

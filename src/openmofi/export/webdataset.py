@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openmofi.export.croissant import Description, write_croissant
-from openmofi.export.samples import ABOUT, Sample, Selected
+from openmofi.export.samples import ABOUT, ExportSample, Selected
 
 
 def write_webdataset(
@@ -38,7 +38,7 @@ def write_webdataset(
     return images, len(tars)
 
 
-def _add(archive: tarfile.TarFile, sample: Sample) -> dict[str, Any]:
+def _add(archive: tarfile.TarFile, sample: ExportSample) -> dict[str, Any]:
     """Adds a sample's files; returns its row of ABOUT."""
     about = sample.about()
     members = {

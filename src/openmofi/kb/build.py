@@ -23,7 +23,7 @@ from openmofi.config import KBSettings, as_dict
 from openmofi.errors import InputError
 from openmofi.files.folders import check_replaceable, local_path, new_folder
 from openmofi.kb.format import FORMAT, FORMAT_VERSION
-from openmofi.kb.merge.links import Links
+from openmofi.kb.merge.links import LinkSources
 from openmofi.kb.merge.merge import Merged, merge
 from openmofi.kb.read.decode import SEVERAL
 from openmofi.kb.read.parts import PartFiles
@@ -72,7 +72,7 @@ def build_kb(
     out, settings = local_path(out), settings or KBSettings()
     paths = [Path(sources)] if isinstance(sources, (str, Path)) else [Path(s) for s in sources]
     opened = [open_source(path, settings) for path in paths]
-    links = Links(settings)
+    links = LinkSources(settings)
     check_replaceable(out, _is_kb, "a knowledge base")
     with open_work(out, [source.path for source in opened], settings) as work:
         seconds = {}
@@ -121,7 +121,7 @@ def _all_rejected(sources: list[Source]) -> Counter[str]:
 def _build(
     sources: list[Source],
     parts: list[PartFiles],
-    links: Links,
+    links: LinkSources,
     folder: Path,
     work: Path,
     settings: KBSettings,

@@ -63,7 +63,7 @@ class Background:
 
 
 @dataclass(frozen=True)
-class Sample:
+class BackgroundSample:
     """What one shard gives to the background."""
 
     images: np.ndarray
@@ -102,7 +102,7 @@ def write_background(
     wanted: int,
     *,
     draws: Callable[[Shard], np.ndarray],
-    sample: Callable[[Shard, int], Sample],
+    sample: Callable[[Shard, int], BackgroundSample],
 ) -> None:
     """Stores about `wanted` pictures, drawn among many more pairs.
 
@@ -148,7 +148,7 @@ def _smallest(draws: np.ndarray, wanted: int) -> int:
     return int(np.sort(draws)[:wanted][-1]) if len(draws) else 0
 
 
-def _write(out: Path, parts: list[Sample]) -> None:
+def _write(out: Path, parts: list[BackgroundSample]) -> None:
     refused = sum((part.refused for part in parts), Counter())
     offered = [ids for part in parts for ids in part.offered]
     if not offered:

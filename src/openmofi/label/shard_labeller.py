@@ -20,7 +20,7 @@ from openmofi.config import LabelSettings
 from openmofi.errors import InputError
 from openmofi.images.look import Picture, fetch, look
 from openmofi.kb import KnowledgeBase
-from openmofi.label.background import Sample, draw, read_background
+from openmofi.label.background import BackgroundSample, draw, read_background
 from openmofi.label.encoder import Encoder, cores, load_encoder
 from openmofi.label.entity_vectors import EntityVectors
 from openmofi.label.picture_scorer import PictureScorer, unseen
@@ -189,7 +189,7 @@ class ShardLabeller:
             return np.zeros(0, np.uint64)
         return draw(pairs.filter(pa.array(_is_ok(pairs))))
 
-    def background_sample(self, shard: Shard, limit: int) -> Sample:
+    def background_sample(self, shard: Shard, limit: int) -> BackgroundSample:
         """Returns pictures of a shard, whatever their captions name, for the background.
 
         Args:
@@ -206,7 +206,7 @@ class ShardLabeller:
                 usable, draws = usable[draws <= limit], draws[draws <= limit]
                 seen = self._look(view, usable)
         except (OSError, InputError) as error:
-            return Sample(*nothing, Counter([str(error).rstrip(".")]))
+            return BackgroundSample(*nothing, Counter([str(error).rstrip(".")]))
         rows = usable[seen.readable]
         captions = pairs.table["caption"].take(pa.array(rows)).combine_chunks()
         found = self.linker.link(captions, all_candidates=True).select(["row", "id"])
@@ -217,7 +217,7 @@ class ShardLabeller:
         refused.update(error for error in seen.error if error)
         refused.update([pairs.damage] if pairs.damage else [])
         good = seen.readable
-        return Sample(seen.vectors[good], offered, seen.words[good], draws[good], refused)
+        return BackgroundSample(seen.vectors[good], offered, seen.words[good], draws[good], refused)
 
 
 def _is_ok(pairs: pa.Table) -> np.ndarray:

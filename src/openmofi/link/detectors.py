@@ -35,7 +35,7 @@ _WINDOW_WORDS = 256
 _OVERLAP_WORDS = 32
 _MIN_IOU = 0.5
 
-Found = tuple[int, int, int, str, float]
+Detection = tuple[int, int, int, str, float]
 """Row, start, end, label, score."""
 
 
@@ -136,9 +136,9 @@ def _step() -> int:
     return _WINDOW_WORDS - _OVERLAP_WORDS
 
 
-def _without_overlaps(found: Iterable[Found]) -> list[Found]:
+def _without_overlaps(found: Iterable[Detection]) -> list[Detection]:
     """Keeps the most probable of overlapping spans, which two windows may have seen."""
-    kept: dict[int, list[Found]] = {}
+    kept: dict[int, list[Detection]] = {}
     for span in sorted(found, key=lambda s: (-s[4], s[1] - s[2])):
         others = kept.setdefault(span[0], [])
         if all(span[2] <= other[1] or other[2] <= span[1] for other in others):
@@ -170,7 +170,7 @@ def texts_of(captions: pa.StringArray | pa.ChunkedArray) -> list[str]:
     return [caption or "" for caption in captions.to_pylist()]
 
 
-def detected(found: Iterable[Found]) -> pa.Table:
+def detected(found: Iterable[Detection]) -> pa.Table:
     """Returns spans as a table of `DETECTED`, in order of row, start and end."""
     columns = list(zip(*sorted(found), strict=True)) or [()] * len(DETECTED)
     arrays = [pa.array(c, field.type) for c, field in zip(columns, DETECTED, strict=True)]

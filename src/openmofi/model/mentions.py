@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from openmofi.errors import InputError
-from openmofi.link.detectors import Found, detected, texts_of
+from openmofi.link.detectors import Detection, detected, texts_of
 
 _BATCH = 32
 _LONGEST = 512  # tokens, where neither tokenizer nor model says less
@@ -52,7 +52,7 @@ class TokenClassificationDetector:
     def detect(self, captions: pa.StringArray, /) -> pa.Table:
         """Returns a table of `link.detectors.DETECTED`; scores are means over a span's words."""
         texts = texts_of(captions)
-        found: list[Found] = []
+        found: list[Detection] = []
         for at in range(0, len(texts), self._batch_size):
             for row, words in enumerate(self._words(texts[at : at + self._batch_size]), at):
                 found += [(row, *span) for span in spans_of(words)]

@@ -1,8 +1,18 @@
-"""Stage 9b, search: find images by picture, text or entity, and name what new ones show."""
+"""Stage 9b, search: find images by picture, text or entity."""
+
+from typing import Any
 
 from openmofi.search.filters import Filter
 from openmofi.search.index import Hit, Index
 from openmofi.search.query import Found, Searcher, Term, search
-from openmofi.search.tag import Tag, Tagger, tag
 
-__all__ = ["Filter", "Found", "Hit", "Index", "Searcher", "Tag", "Tagger", "Term", "search", "tag"]
+__all__ = ["Filter", "Found", "Hit", "Index", "Searcher", "Term", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    """Finds what `openmofi.tag` holds under its former place, for code that was written for it."""
+    if name in ("Tag", "Tagger", "tag"):
+        from openmofi import tag
+
+        return getattr(tag, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,8 +25,8 @@ from openmofi.config import IndexSettings
 from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError, MismatchError
 from openmofi.files.folders import check_replaceable, lock_file, new_folder, replace_file
-from openmofi.search.index import FORMAT_VERSION, Index, is_index
 from openmofi.search.part import write_part
+from openmofi.search.snapshot import FORMAT_VERSION, Snapshot, is_index
 from openmofi.search.write import describe, kind_for, merge_parts, prepare_rows
 
 _MOST_PARTS = 8
@@ -64,7 +64,7 @@ def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | 
         _write_meta(partial / "meta.json", meta)
 
 
-def add(index: Index, source: Path | str) -> None:
+def add(index: Snapshot, source: Path | str) -> None:
     """Adds vectors as a part; see `Index.add`."""
     rows, vectors = _read(source)
     described = describe(rows, index.meta["kb"] or None)
@@ -80,7 +80,7 @@ def add(index: Index, source: Path | str) -> None:
         _delete(index, meta, _replaced(index, rows, described.origin.root))
 
 
-def merge_if_due(index: Index) -> None:
+def merge_if_due(index: Snapshot) -> None:
     """Joins the parts when there are many, or when many rows are compared one by one."""
     tail, first = index.num_rows - len(index.parts[0]), len(index.parts[0])
     if len(index.parts) <= _MOST_PARTS and tail <= max(_LEAST_TAIL, _TAIL_SHARE * first):
@@ -93,7 +93,7 @@ def merge_if_due(index: Index) -> None:
         meta["parts"] = [name]
 
 
-def delete(index: Index, rows: np.ndarray) -> None:
+def delete(index: Snapshot, rows: np.ndarray) -> None:
     """Adds rows to the deleted ones; see `Index.delete`."""
     for row in rows[(rows < 0) | (rows >= index.num_rows)][:1].tolist():
         raise InputError(f"The index has no row {row}; expected 0 to {index.num_rows - 1}.")
@@ -101,7 +101,7 @@ def delete(index: Index, rows: np.ndarray) -> None:
         _delete(index, meta, rows)
 
 
-def compact(index: Index, settings: IndexSettings) -> None:
+def compact(index: Snapshot, settings: IndexSettings) -> None:
     """Writes one part of all rows that are not deleted; see `Index.compact`."""
     keep = np.flatnonzero(index.live)
     with _changing(index) as meta:
@@ -117,14 +117,14 @@ def compact(index: Index, settings: IndexSettings) -> None:
             meta["map"] = _save(index, "map", points[keep])
 
 
-def set_map(index: Index, points: Float[np.ndarray, "rows 2"]) -> None:
+def set_map(index: Snapshot, points: Float[np.ndarray, "rows 2"]) -> None:
     """Keeps where each row lies on a map."""
     with _changing(index) as meta:
         meta["map"] = _save(index, "map", points.astype(np.float32))
 
 
 @contextmanager
-def _changing(index: Index) -> Iterator[dict[str, Any]]:
+def _changing(index: Snapshot) -> Iterator[dict[str, Any]]:
     """Yields a copy of meta.json to change, which replaces it if all went well.
 
     Raises:
@@ -182,18 +182,18 @@ def _write_meta(path: Path, meta: dict[str, Any]) -> None:
     path.write_text(json.dumps(meta, indent=2) + "\n")
 
 
-def _next(index: Index, what: str) -> str:
+def _next(index: Snapshot, what: str) -> str:
     """Returns a name for a new file or folder."""
     return f"{what}-{index.generation + 1:04d}"
 
 
-def _save(index: Index, what: str, array: np.ndarray) -> str:
+def _save(index: Snapshot, what: str, array: np.ndarray) -> str:
     name = _next(index, what) + ".npy"
     np.save(index.folder / name, array)
     return name
 
 
-def _delete(index: Index, meta: dict[str, Any], rows: np.ndarray) -> None:
+def _delete(index: Snapshot, meta: dict[str, Any], rows: np.ndarray) -> None:
     gone = np.unique(np.r_[np.flatnonzero(~index.live), rows])
     if len(gone):
         meta["deleted"] = _save(index, "deleted", gone)
@@ -207,7 +207,7 @@ def _remove_unnamed(folder: Path, meta: dict[str, Any]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _check_fits(index: Index, source: Path | str, dim: int, model: str) -> None:
+def _check_fits(index: Snapshot, source: Path | str, dim: int, model: str) -> None:
     if dim != index.meta["dim"]:
         raise InputError(
             f"{str(source)!r} holds vectors of {dim} numbers, the index of {index.meta['dim']}; "
@@ -220,7 +220,7 @@ def _check_fits(index: Index, source: Path | str, dim: int, model: str) -> None:
         )
 
 
-def _replaced(index: Index, rows: pa.Table, root: str) -> np.ndarray:
+def _replaced(index: Snapshot, rows: pa.Table, root: str) -> np.ndarray:
     """Returns the rows whose pictures lie where those of new rows do."""
     rows = rows.filter(pa.array(_lies_somewhere(rows)))
     new, found = _places(rows).combine_chunks(), [np.zeros(0, np.int64)]

@@ -48,7 +48,7 @@ _TRAINED_ON = 64
 _RESCORED = 4
 """So many times the wanted rows are found by 8-bit codes, to be compared by 16-bit vectors."""
 
-Found = tuple[np.ndarray, np.ndarray]
+Nearest = tuple[np.ndarray, np.ndarray]
 """Rows and their cosines, best first."""
 
 
@@ -97,7 +97,7 @@ def write_part(
 
 def add_to(
     folder: Path,
-    first: Part,
+    first: IndexPart,
     vectors: Float[np.ndarray, "n dim"],
     rows: pa.Table,
     entities: pa.Table,
@@ -113,7 +113,7 @@ def add_to(
         entities: of both.
         origins: of both.
     """
-    whole = Part(first.folder, ef_search=first.ef_search, mapped=False)
+    whole = IndexPart(first.folder, ef_search=first.ef_search, mapped=False)
     if whole.graph is not None:
         whole.graph.add(vectors)  # which adds them to the stored ones, too
     else:
@@ -149,7 +149,7 @@ def _write_tables(folder: Path, rows: pa.Table, entities: pa.Table, origins: lis
     (folder / "part.json").write_text(json.dumps(described, indent=2) + "\n")
 
 
-class Part:
+class IndexPart:
     """A part, opened; nothing but headers is read before it is needed."""
 
     def __init__(self, folder: Path, *, ef_search: int, mapped: bool = True):
@@ -208,7 +208,7 @@ class Part:
 
     def nearest(
         self, query: Float[np.ndarray, " dim"], k: int, passing: np.ndarray | None
-    ) -> tuple[Found, bool]:
+    ) -> tuple[Nearest, bool]:
         """Returns (the k nearest rows that pass, whether all that pass were compared)."""
         count = len(self) if passing is None else int(np.count_nonzero(passing))
         k = min(k, count)
@@ -231,7 +231,7 @@ class Part:
         _, _, rows = self.stored.range_search(query[None], least)
         return len(rows) if passing is None else int(np.count_nonzero(passing[rows]))
 
-    def _through_graph(self, query: np.ndarray, wanted: int, breadth: int) -> Found:
+    def _through_graph(self, query: np.ndarray, wanted: int, breadth: int) -> Nearest:
         """Returns the nearest rows, whether they pass or not."""
         import faiss
 
@@ -248,7 +248,7 @@ class Part:
 
     def _one_by_one(
         self, query: np.ndarray, k: int, passing: np.ndarray | None, count: int
-    ) -> Found:
+    ) -> Nearest:
         import faiss
 
         if passing is not None and count < _GATHER_BELOW * len(self):
@@ -261,7 +261,7 @@ class Part:
         known = rows[0] >= 0
         return rows[0][known], scores[0][known]
 
-    def _compare(self, query: np.ndarray, rows: np.ndarray, k: int) -> Found:
+    def _compare(self, query: np.ndarray, rows: np.ndarray, k: int) -> Nearest:
         scores = self.vectors(rows) @ query
         best = np.lexsort((rows, -scores))[:k]
         return rows[best], scores[best]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.errors import InputError
 from openmofi.search.filters import Filter
-
-if TYPE_CHECKING:
-    from openmofi.search.index import Index
+from openmofi.search.snapshot import Snapshot
 
 _MOST_FACETS = 50
 
 
-def passing_rows(index: Index, filter: Filter) -> np.ndarray:
+def passing_rows(index: Snapshot, filter: Filter) -> np.ndarray:
     """Returns whether each row passes, deleted ones included.
 
     Raises:
@@ -49,7 +45,7 @@ def passing_rows(index: Index, filter: Filter) -> np.ndarray:
     return passing
 
 
-def count_facets(index: Index, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
+def count_facets(index: Snapshot, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
     """Returns how many of some rows have each entity, type and source, most frequent first."""
     labels = index.labels
     codes = labels.code[labels.of_rows(rows)]
@@ -62,7 +58,7 @@ def count_facets(index: Index, rows: np.ndarray) -> dict[str, list[tuple[str, in
     }
 
 
-def _type_counts(index: Index, rows: np.ndarray) -> dict[str, int]:
+def _type_counts(index: Snapshot, rows: np.ndarray) -> dict[str, int]:
     """Returns in how many rows an entity of each type is shown."""
     labels = index.labels
     positions = labels.of_rows(rows)
@@ -77,7 +73,7 @@ def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
     return sorted(found, key=lambda item: (-item[1], item[0]))[:_MOST_FACETS]
 
 
-def _inside(index: Index, lasso: tuple[tuple[float, float], ...]) -> np.ndarray:
+def _inside(index: Snapshot, lasso: tuple[tuple[float, float], ...]) -> np.ndarray:
     """Returns whether each row's point lies inside a polygon; points that are missing do not."""
     from matplotlib.path import Path as Polygon
 

@@ -14,7 +14,7 @@ from openmofi.config import IndexSettings
 from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
 from openmofi.schema import INDEX_ENTITIES, INDEX_ROWS
-from openmofi.search.part import Origin, Part, add_to, write_part
+from openmofi.search.part import IndexPart, Origin, add_to, write_part
 
 __all__ = ["Described", "describe", "kind_for", "merge_parts", "prepare_rows", "write_part"]
 
@@ -109,7 +109,7 @@ def _entities(ids: list[str], kb_path: str) -> pa.Table:
 
 def merge_parts(
     folder: Path,
-    parts: list[Part],
+    parts: list[IndexPart],
     *,
     kind: str,
     settings: IndexSettings,
@@ -138,7 +138,7 @@ def merge_parts(
     write_part(folder, vectors, rows, entities, origins, kind=kind, settings=settings)
 
 
-def _with_origins(part: Part, origins: list[Origin]) -> pa.Table:
+def _with_origins(part: IndexPart, origins: list[Origin]) -> pa.Table:
     """Returns a part's rows with the numbers that its origins have in a longer list."""
     numbers = np.array([origins.index(origin) for origin in part.origins], np.int32)
     own = pa.array(numbers[part.rows["origin"].to_numpy()])

@@ -20,7 +20,7 @@ _TERMS = {"joint": ("text_score",), "text-first": ("text_score",), "caption-matc
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenCandidates:
     """The chosen candidates of one labels file; arrays have one element per mention."""
 
     row: np.ndarray
@@ -38,7 +38,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class ScoredCandidates:
     """All candidates of one labels file, mention by mention."""
 
     row: np.ndarray
@@ -57,7 +57,7 @@ class Candidates:
         return not np.isnan(self.clip_z).all()
 
 
-def read_mentions(path: Path, order: str) -> Candidates:
+def read_mentions(path: Path, order: str) -> ScoredCandidates:
     """Returns what an order needs of a committed labels file."""
     names = ("id", "start", "clip_z", "clip_z_other", *_TERMS[order])
     row, flat = read_candidates(path, names)
@@ -68,10 +68,10 @@ def read_mentions(path: Path, order: str) -> Candidates:
         unknown = np.logical_or.reduceat(np.isnan(other), begins)
         other[np.repeat(unknown, np.diff(np.r_[begins, len(row)]), axis=0)] = np.nan
     ids = flat.field("id").dictionary_encode()
-    return Candidates(row, ids, begins, number[_TERMS[order][0]], number["clip_z"], other)
+    return ScoredCandidates(row, ids, begins, number[_TERMS[order][0]], number["clip_z"], other)
 
 
-def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> Choice:
+def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> ChosenCandidates:
     """Chooses one candidate per mention.
 
     Args:
@@ -83,7 +83,7 @@ def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> Choic
     found = read_mentions(path, order)
     if order != "joint" or not found.looked:
         best = best_of_each(found.text, found.begins)
-        own = Verdict(best, found.text[best], found.clip_z[best], np.zeros(len(best)))
+        own = BestCandidates(best, found.text[best], found.clip_z[best], np.zeros(len(best)))
         evidence_other = found.clip_z_other[best]
     else:
         assert weights is not None
@@ -92,11 +92,11 @@ def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> Choic
         evidence_other = np.stack(others, axis=1)
     ids = found.ids.take(pa.array(own.best))
     row = found.row[own.best]
-    return Choice(row, ids, own.score, own.evidence, evidence_other, own.confused)
+    return ChosenCandidates(row, ids, own.score, own.evidence, evidence_other, own.confused)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BestCandidates:
     """The joint score's choice, one element per mention."""
 
     best: np.ndarray
@@ -109,11 +109,11 @@ class Verdict:
     """p(another candidate) / p(any candidate)."""
 
 
-def judge(found: Candidates, clip_z: np.ndarray, weights: ScoreWeights) -> Verdict:
+def judge(found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights) -> BestCandidates:
     """Returns the best candidate of each mention by the joint score (label/score.py)."""
     if not len(found.row):
         nothing = np.zeros(0)
-        return Verdict(nothing.astype(np.int64), nothing, nothing, nothing)
+        return BestCandidates(nothing.astype(np.int64), nothing, nothing, nothing)
     text = np.log(np.maximum(found.text, LEAST_TEXT)).astype(np.float64)
     against_nil = weights.text * text + weights.clip_z * (clip_z - weights.nil_z)
     best = best_of_each(against_nil, found.begins)
@@ -122,7 +122,7 @@ def judge(found: Candidates, clip_z: np.ndarray, weights: ScoreWeights) -> Verdi
     with np.errstate(invalid="ignore"):  # NaN stays NaN
         others = log_sum(against_nil, found.begins)
         evidence = chosen - np.logaddexp(0.0, others)
-        return Verdict(best, _expit(evidence), evidence, _expit(others - chosen))
+        return BestCandidates(best, _expit(evidence), evidence, _expit(others - chosen))
 
 
 def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:

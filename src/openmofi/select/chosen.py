@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from openmofi.label.score import ScoreWeights
 from openmofi.progress import track
-from openmofi.select.choose import Choice, choose
+from openmofi.select.choose import ChosenCandidates, choose
 
 _PICTURE_COLUMNS = ["error", "text_area", "sha256", "phash"]
 
 
 @dataclass(frozen=True)
-class Labels:
+class ChosenLabels:
     """One element per mention, in the order of the images."""
 
     image: np.ndarray
@@ -32,14 +32,14 @@ class Labels:
     evidence: np.ndarray
     evidence_other: np.ndarray
     confused: np.ndarray
-    """These as in `choose.Choice`."""
+    """These as in `choose.ChosenCandidates`."""
 
     def __len__(self) -> int:
         return len(self.image)
 
-    def take(self, index: np.ndarray) -> Labels:
+    def take(self, index: np.ndarray) -> ChosenLabels:
         """Returns some of the labels, by number or by mask."""
-        return Labels(*(getattr(self, field.name)[index] for field in fields(self)))
+        return ChosenLabels(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Chosen:
 
     begins: np.ndarray
     """First image of each file, and behind them the number of images."""
-    labels: Labels
+    labels: ChosenLabels
     ids: pa.Array
     pictures: Pictures
 
@@ -83,7 +83,7 @@ def read_chosen(files: Sequence[Path], order: str, weights: ScoreWeights | None 
     begins = np.cumsum([0, *(len(table) for table in tables)])
     ids, entity = _numbered([choice.ids for choice in choices])
     image = [choice.row + begin for choice, begin in zip(choices, begins, strict=False)]
-    labels = Labels(
+    labels = ChosenLabels(
         np.concatenate(image),
         entity,
         *(_joined(choices, name) for name in ("score", "evidence", "evidence_other", "confused")),
@@ -91,7 +91,7 @@ def read_chosen(files: Sequence[Path], order: str, weights: ScoreWeights | None 
     return Chosen(begins, labels, ids, _pictures(pa.concat_tables(tables)))
 
 
-def _joined(choices: list[Choice], name: str) -> np.ndarray:
+def _joined(choices: list[ChosenCandidates], name: str) -> np.ndarray:
     return np.concatenate([getattr(choice, name) for choice in choices])
 
 

@@ -57,7 +57,7 @@ def inspect(
     from jinja2 import Environment
 
     selection = Selection(Path(i2e), name)
-    album = sections.Album(selection, images)
+    album = sections.SelectionAlbum(selection, images)
     looked = selection.card["looked"]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(_template()).render(

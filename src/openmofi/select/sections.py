@@ -26,7 +26,7 @@ _LONGEST_CAPTION = 300
 
 
 @dataclass
-class Album:
+class SelectionAlbum:
     """Draws pictures and names entities for the sections."""
 
     selection: Selection
@@ -82,7 +82,7 @@ def _spread(count: int, wanted: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
 
 
-def gallery(album: Album) -> Iterator[dict[str, Any]]:
+def gallery(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
     """Yields entities spread over the whole range of frequencies, with their surest images."""
     vocabulary = album.selection.vocabulary
     first, score = album.selection.first_classes()
@@ -96,7 +96,7 @@ def gallery(album: Album) -> Iterator[dict[str, Any]]:
         yield vocabulary.slice(number, 1).to_pylist()[0] | {"pictures": pictures}
 
 
-def disagreements(album: Album) -> Iterator[dict[str, Any]]:
+def disagreements(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
     """Yields images for which text alone and text with picture choose different entities."""
     selection, wanted = album.selection, max(album.images // 2, 1)
     threshold = selection.card["threshold"] or 0
@@ -131,7 +131,7 @@ def _contested(
     return max(changed or chosen, key=lambda choice: _surety(choice[1]))
 
 
-def refusals(album: Album) -> Iterator[dict[str, Any]]:
+def refusals(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
     """Yields a few refused images per reason, spread over the input."""
     funnel = album.selection.card["funnel"]["refused"]
     per_reason = max(album.images // max(len(funnel), 1), min(album.images, 4))
@@ -143,7 +143,7 @@ def refusals(album: Album) -> Iterator[dict[str, Any]]:
         yield {"reason": reason, "count": count, "pictures": pictures}
 
 
-def duplicates(album: Album) -> Iterator[dict[str, Any]]:
+def duplicates(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
     """Yields refused duplicates beside the pictures that they repeat, of every kind some."""
     table = pq.read_table(album.selection.folder / "duplicates.parquet")
     reasons = pc.unique(table["reason"]).to_pylist()
@@ -162,7 +162,7 @@ def duplicates(album: Album) -> Iterator[dict[str, Any]]:
             }
 
 
-def text_regions(album: Album) -> list[dict[str, Any]]:
+def text_regions(album: SelectionAlbum) -> list[dict[str, Any]]:
     """Returns pictures with text, from the least to the most of it."""
     selection, found = album.selection, []
     for _, number in zip(range(_FILES_LOOKED_INTO), selection.spread_files(), strict=False):

@@ -33,7 +33,7 @@ from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights, load_weights
 from openmofi.select import steps
 from openmofi.select.calibrate import Calibration, calibrate
-from openmofi.select.chosen import Labels, read_chosen
+from openmofi.select.chosen import ChosenLabels, read_chosen
 from openmofi.select.denied import check_types, denied_entities
 from openmofi.select.funnel import Funnel
 from openmofi.select.known import KnownPictures, hash_pictures
@@ -189,7 +189,7 @@ def _decide(
 
 
 def _threshold(
-    labels: Labels, settings: SelectSettings, weighing: Weighing | None, i2e: Path
+    labels: ChosenLabels, settings: SelectSettings, weighing: Weighing | None, i2e: Path
 ) -> tuple[Calibration | None, float | None]:
     """Returns (how the threshold was found, the threshold); None where nobody looked."""
     if settings.order == "caption-match":
@@ -231,7 +231,7 @@ def _evidence_of(threshold: float, order: str) -> float:
     return math.log(threshold / (1 - threshold))
 
 
-def _histogram(labels: Labels) -> dict[str, Any]:
+def _histogram(labels: ChosenLabels) -> dict[str, Any]:
     """Returns how often each evidence occurs, observed and mismatched, for `inspect` to draw."""
     known = [z[~np.isnan(z)] for z in (labels.evidence, labels.evidence_other)]
     both = np.concatenate(known)

@@ -25,7 +25,7 @@ from scipy.special import expit
 
 from openmofi.label.background import spread_out
 from openmofi.label.score import LEAST_TEXT, ScoreWeights, load_weights
-from openmofi.select.choose import Candidates, log_sum, read_mentions
+from openmofi.select.choose import ScoredCandidates, log_sum, read_mentions
 
 _PRIOR = 10.0
 """Mentions for which the shipped weights count, chosen by the likelihood of pairs that were not
@@ -57,7 +57,7 @@ def weigh(files: Sequence[Path]) -> Weighing:
     Args:
         files: committed labels files.
     """
-    found: list[Candidates] = []
+    found: list[ScoredCandidates] = []
     mentions = 0
     for path in spread_out(files):
         part = read_mentions(path, "joint")

@@ -26,7 +26,7 @@ from openmofi.serve.api import (
     uploads,
 )
 from openmofi.serve.guards import BodyCap, Gate, SafeHeaders
-from openmofi.serve.metrics import Measured
+from openmofi.serve.metrics import RequestMeter
 from openmofi.serve.refusal import add_handlers, declared
 from openmofi.serve.served import Served
 
@@ -79,7 +79,7 @@ def make_app(
         app.include_router(part.router)
     app.add_middleware(BodyCap, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(Gate, hosts=hosts, token=token)
-    app.add_middleware(Measured, metrics=served.metrics)
+    app.add_middleware(RequestMeter, metrics=served.metrics)
     app.add_middleware(SafeHeaders)
     return app
 

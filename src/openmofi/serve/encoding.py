@@ -38,7 +38,7 @@ class _Item:
     result: Future[Any] = field(default_factory=Future)
 
 
-class Encoder:
+class BatchingEncoder:
     """Encodes for many requests at once."""
 
     def __init__(self, load: Callable[[], MofiModel], settings: ServeSettings, metrics: Metrics):

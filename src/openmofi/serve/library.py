@@ -116,11 +116,11 @@ class Library:
         )
         return self.index.meta["id"], root, shard, offset, size, path, _state(root, shard or path)
 
-    def hits(self, hits: Iterable[Hit]) -> list[replies.Hit]:
+    def hits(self, hits: Iterable[Hit]) -> list[replies.HitView]:
         """Returns hits as the client sees them."""
         return [self._hit(hit) for hit in hits]
 
-    def hit(self, row: int) -> replies.Hit:
+    def hit(self, row: int) -> replies.HitView:
         """Returns one row, without a score."""
         return self._hit(self.index.hits(np.array([self.check_row(row)]))[0])
 
@@ -133,11 +133,11 @@ class Library:
         """Returns the address of a row's thumbnail; a changed index has another one."""
         return f"/api/images/{row}/thumbnail?v={self.version}"
 
-    def _hit(self, hit: Hit) -> replies.Hit:
+    def _hit(self, hit: Hit) -> replies.HitView:
         scores: tuple[float | None, ...] = hit.label_scores
         if len(scores) != len(hit.entities):  # none, or nobody knows of which label each is
             scores = (None,) * len(hit.entities)
-        return replies.Hit(
+        return replies.HitView(
             row=hit.row,
             id=hit.id,
             score=hit.score,

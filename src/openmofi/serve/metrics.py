@@ -34,7 +34,7 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class Measured:
+class RequestMeter:
     """Counts and times every request."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openmofi.search.index import is_index
+from openmofi.search.snapshot import is_index
 
 
 def find_shown(path: Path) -> tuple[Path, list[Path]]:

@@ -91,7 +91,7 @@ class ImageEntity(Entity):
     """Of the label, 0 to 1; null where it is not known."""
 
 
-class Hit(Reply):
+class HitView(Reply):
     """An image of the index."""
 
     row: int
@@ -112,7 +112,7 @@ class Hit(Reply):
     """Where the picture itself is."""
 
 
-class ImageView(Hit):
+class ImageView(HitView):
     """An image of the index, looked at."""
 
     width: int | None
@@ -155,7 +155,7 @@ class TermView(Reply):
 class SearchReply(Reply):
     """What was found."""
 
-    hits: list[Hit]
+    hits: list[HitView]
     total: int
     """Rows that pass the filter."""
     plan: str = Field(examples=["approximate"])
@@ -175,7 +175,7 @@ class UploadReply(Reply):
     thumbnail: str
 
 
-class Evidence(Reply):
+class EvidenceView(Reply):
     """What speaks for a tag."""
 
     class_score: float | None
@@ -184,7 +184,7 @@ class Evidence(Reply):
     """Cosine with the entity's text."""
     prior: float | None
     """How popular the entity is."""
-    nearest: list[Hit]
+    nearest: list[HitView]
     """The nearest images that are labelled with it."""
 
 
@@ -195,7 +195,7 @@ class TagView(Entity):
     score: float
     probability: float | None
     """That it is right; null where nothing was calibrated."""
-    evidence: Evidence
+    evidence: EvidenceView
 
 
 class TagReply(Reply):
@@ -267,7 +267,7 @@ class SharedName(Reply):
     candidates: list[NameCandidate]
 
 
-class EntityView(Entity):
+class EntityReply(Entity):
     """All that is known of an entity."""
 
     description: str

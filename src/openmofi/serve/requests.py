@@ -42,33 +42,33 @@ class Question(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
 
 
-class _Term(Question):
+class _WeightedTerm(Question):
     weight: Weight = 1.0
     """How much it counts; negative: away from it; 0: not at all."""
 
 
-class TextTerm(_Term):
+class TextTerm(_WeightedTerm):
     """Looks for what a text says."""
 
     text: Words = Field(examples=["a red flag with a white cross"])
     """The text."""
 
 
-class UploadTerm(_Term):
+class UploadTerm(_WeightedTerm):
     """Looks for what an uploaded picture shows."""
 
     upload: UploadId = Field(examples=["0123456789abcdef0123456789abcdef"])
     """Id that POST /api/uploads gave."""
 
 
-class RowTerm(_Term):
+class RowTerm(_WeightedTerm):
     """Looks for what is like an image of the index."""
 
     row: Row = Field(examples=[17])
     """Row of the index."""
 
 
-class EntityTerm(_Term):
+class EntityTerm(_WeightedTerm):
     """Looks for what is typical of an entity."""
 
     entity: EntityId = Field(examples=["Q142"])

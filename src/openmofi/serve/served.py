@@ -18,7 +18,7 @@ from openmofi.errors import InputError, OpenMOFIError
 from openmofi.files.folders import cache_folder
 from openmofi.search import Index
 from openmofi.select.selection import Selection
-from openmofi.serve.encoding import Encoder
+from openmofi.serve.encoding import BatchingEncoder
 from openmofi.serve.facets import facets_of_all
 from openmofi.serve.files import PageFiles
 from openmofi.serve.library import Library
@@ -79,7 +79,7 @@ class Served:
         return self._library
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> BatchingEncoder:
         """The encoder.
 
         Raises:
@@ -162,9 +162,9 @@ class Served:
             self.uploads.clear()
             encoder.stop()
 
-    def _new_encoder(self) -> Encoder:
+    def _new_encoder(self) -> BatchingEncoder:
         """Returns an encoder of the model of today; it holds no library, since those go."""
-        return Encoder(lambda: self._library.searcher.encoder, self.settings, self.metrics)
+        return BatchingEncoder(lambda: self._library.searcher.encoder, self.settings, self.metrics)
 
 
 def _checked(library: Library, model: Path | str | None) -> Library:

@@ -53,7 +53,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedUpload:
     """A picture before it is encoded."""
 
     id: str
@@ -80,7 +80,7 @@ async def read_upload(request: Request) -> bytes:
         raise Refusal(400, "upload_cut_off", "The picture ended before its end.") from None
 
 
-def decode_upload(data: bytes, transform: Transform) -> Decoded:
+def decode_upload(data: bytes, transform: Transform) -> DecodedUpload:
     """Decodes a picture.
 
     Raises:
@@ -93,7 +93,7 @@ def decode_upload(data: bytes, transform: Transform) -> Decoded:
     if isinstance(pixels, Refused):
         raise refuse_picture(pixels)
     thumbnail, size = made
-    return Decoded(hashlib.sha256(data).hexdigest()[:32], size, thumbnail, pixels)
+    return DecodedUpload(hashlib.sha256(data).hexdigest()[:32], size, thumbnail, pixels)
 
 
 def refuse_picture(refused: Refused) -> Refusal:

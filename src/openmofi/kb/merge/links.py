@@ -35,7 +35,7 @@ _KNOWN = pa.schema([("name", pa.string()), ("row", pa.int32())])
 _MAX_HOPS = 3
 
 
-class Links:
+class LinkSources:
     """The user's files; resolved when the rows of entities are known."""
 
     def __init__(self, settings: KBSettings):

@@ -25,7 +25,7 @@ from openmofi.errors import InputError
 from openmofi.kb.ids import Ids, write_ids
 from openmofi.kb.index_builder import HashCollision, IndexBuilder, IndexSummary
 from openmofi.kb.merge.entity_table import write_entities
-from openmofi.kb.merge.links import Links
+from openmofi.kb.merge.links import LinkSources
 from openmofi.kb.merge.name_table import write_names
 from openmofi.kb.merge.ranking import rank
 from openmofi.kb.merge.sorting import Database
@@ -69,7 +69,7 @@ class TableBatches:
 
 def merge(
     parts: Sequence[PartFiles],
-    links: Links,
+    links: LinkSources,
     *,
     sources: Sequence[str],
     folder: Path,

@@ -40,7 +40,7 @@ def num_workers(settings: KBSettings) -> int:
 
 
 @dataclass
-class Decoded:
+class DecodedChunk:
     """A chunk (without its data) and what it gave."""
 
     chunk: Chunk
@@ -51,7 +51,7 @@ class Decoded:
 
 def decode_chunks(
     chunks: Iterator[Chunk], settings: KBSettings, *, workers: int, folder: Path
-) -> Generator[Decoded, None, None]:
+) -> Generator[DecodedChunk, None, None]:
     """Yields the chunks decoded, in their order.
 
     Args:
@@ -69,11 +69,11 @@ def decode_chunks(
             yield from _decode_elsewhere(chunks, settings, workers, folder)
 
 
-def _decode_here(chunk: Chunk, settings: KBSettings) -> Decoded:
+def _decode_here(chunk: Chunk, settings: KBSettings) -> DecodedChunk:
     def again(limit: int | None = None) -> Part:
         return _decode(chunk, settings, limit)
 
-    return Decoded(chunk, again(), again)
+    return DecodedChunk(chunk, again(), again)
 
 
 def _decode(chunk: Chunk, settings: KBSettings, limit: int | None = None) -> Part:
@@ -83,7 +83,7 @@ def _decode(chunk: Chunk, settings: KBSettings, limit: int | None = None) -> Par
 
 def _decode_elsewhere(
     chunks: Iterator[Chunk], settings: KBSettings, workers: int, folder: Path
-) -> Iterator[Decoded]:
+) -> Iterator[DecodedChunk]:
     free = [folder / f"slot-{i}" for i in range(workers + _WAITING)]
     under_way: deque[tuple[Chunk, Path, Future[Part]]] = deque()
     pool = ProcessPoolExecutor(
@@ -111,14 +111,14 @@ def _decode_elsewhere(
         pool.shutdown(cancel_futures=True)
 
 
-def _result(item: tuple[Chunk, Path, Future[Part]], settings: KBSettings) -> Decoded:
+def _result(item: tuple[Chunk, Path, Future[Part]], settings: KBSettings) -> DecodedChunk:
     chunk, slot, future = item
     part = future.result()
 
     def again(limit: int) -> Part:
         return _decode(replace(chunk, data=slot.read_bytes()), settings, limit)
 
-    return Decoded(chunk, part, again)
+    return DecodedChunk(chunk, part, again)
 
 
 def _write_slot(slot: Path, data: bytes) -> None:

@@ -54,7 +54,7 @@ def entities(
 def entity(
     entity: Annotated[EntityId, Path(description="Id of the entity.", examples=["Q142"])],
     served: Now,
-) -> replies.EntityView:
+) -> replies.EntityReply:
     """Returns what is known of an entity, and what it may be mistaken for."""
     library = served.library
     own = library.own.get(entity)
@@ -63,7 +63,7 @@ def entity(
         raise Refusal(404, "no_such_entity", "Neither the index nor its names have that entity.")
     names, types = _names_and_types(library, entity)
     label, description = library.texts(entity)
-    return replies.EntityView(
+    return replies.EntityReply(
         id=entity,
         label=label,
         description=description,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from fastapi import APIRouter
 
-from openmofi.search import Tag, Tagger
-from openmofi.search.tag import Answer
 from openmofi.serve import replies
 from openmofi.serve.library import Library
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.requests import TagQuestion, TagUpload
 from openmofi.serve.served import Now
+from openmofi.tag import Tag, Tagger
+from openmofi.tag.tagger import Answer
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
@@ -65,7 +65,7 @@ def _view(library: Library, tag: Tag) -> replies.TagView:
         description=tag.description,
         score=tag.score,
         probability=tag.probability,
-        evidence=replies.Evidence(
+        evidence=replies.EvidenceView(
             class_score=evidence.class_score,
             text_score=evidence.text_score,
             prior=evidence.prior,

@@ -13,7 +13,7 @@ from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.replies import UploadReply
 from openmofi.serve.requests import UploadId
 from openmofi.serve.served import Now, Served
-from openmofi.serve.uploads import Decoded, Upload, decode_upload, read_upload
+from openmofi.serve.uploads import DecodedUpload, Upload, decode_upload, read_upload
 
 if TYPE_CHECKING:
     from openmofi.model.transform import Transform
@@ -49,7 +49,7 @@ async def upload(request: Request, served: Now) -> UploadReply:
     )
 
 
-async def _take(request: Request, served: Served, transform: Transform) -> Decoded:
+async def _take(request: Request, served: Served, transform: Transform) -> DecodedUpload:
     """Reads and decodes a picture, whose bytes are gone at the end."""
     async with served.reading:
         data = await read_upload(request)  # capped on its way in, see guards.BodyCap

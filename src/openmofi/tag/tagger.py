@@ -13,9 +13,9 @@ from jaxtyping import Float
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
-from openmofi.search.abstain import FILE, Calibration
 from openmofi.search.index import Hit, Index
 from openmofi.search.query import encode_image
+from openmofi.tag.abstain import FILE, TagCalibration
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
@@ -121,7 +121,7 @@ class Tagger:
         vectors: Float[np.ndarray, "n dim"],
         *,
         k: int = 5,
-        calibration: Calibration | None = None,
+        calibration: TagCalibration | None = None,
         error_rate: float | None = None,
         unknown: float = 0.0,
     ) -> list[Answer]:
@@ -166,11 +166,11 @@ class Tagger:
         """
         return encode_image(self.model, picture)
 
-    def stored_calibration(self) -> Calibration | None:
+    def stored_calibration(self) -> TagCalibration | None:
         """Returns the calibration that lies in the model's directory, if one does."""
         if self.folder is None or not (self.folder / FILE).is_file():
             return None
-        return Calibration.read(self.folder / FILE)
+        return TagCalibration.read(self.folder / FILE)
 
     def _ids_to_encode(self) -> list[str]:
         if self.index is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from openmofi.errors import InputError
 from openmofi.files.folders import replace_file
-from openmofi.search.tag import Tag
+from openmofi.tag.tagger import Tag
 
 _NAMES = {
     "x": "adobe:ns:meta/",

@@ -26,8 +26,8 @@ from openmofi.images.formats import is_image, unread_reason
 from openmofi.images.look import decode_bytes, fetch
 from openmofi.progress import progress
 from openmofi.refused import Refused
-from openmofi.search.tag import Answer, Tagger
-from openmofi.search.xmp import write_sidecar
+from openmofi.tag.tagger import Answer, Tagger
+from openmofi.tag.xmp import write_sidecar
 
 _BATCH = 64
 _COLUMNS = ("image", "rank", "id", "label", "score", "probability", "abstains", "error")

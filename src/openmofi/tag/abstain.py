@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +20,6 @@ from jaxtyping import Bool, Float
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.files.folders import replace_file
-
-if TYPE_CHECKING:
-    from openmofi.search.tag import Tagger
 
 FILE = "tag_calibration.parquet"
 """Its name in a model's directory."""
@@ -34,7 +30,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Calibration:
+class TagCalibration:
     """How labelled pictures scored; one element per picture."""
 
     score: Float[np.ndarray, " n"]
@@ -50,7 +46,7 @@ class Calibration:
         labels: list[str],
         entities: Float[np.ndarray, "entities dim"],
         ids: list[str],
-    ) -> Calibration:
+    ) -> TagCalibration:
         """Compares pictures of known labels with all entities.
 
         Args:
@@ -79,10 +75,10 @@ class Calibration:
             known = np.flatnonzero(truth[part] >= 0)
             similarity[known, truth[part][known]] = -np.inf
             unknown.append(similarity.max(1))
-        return Calibration(*map(np.concatenate, (score, right, unknown)))
+        return TagCalibration(*map(np.concatenate, (score, right, unknown)))
 
     @staticmethod
-    def read(path: Path) -> Calibration:
+    def read(path: Path) -> TagCalibration:
         """Reads what `write` wrote.
 
         Raises:
@@ -98,7 +94,7 @@ class Calibration:
             raise InputError(
                 f"{str(path)!r} is not a calibration; make it with `openmofi tag calibrate`."
             ) from None
-        return Calibration(*(table[name].to_numpy() for name in _SCHEMA.names))
+        return TagCalibration(*(table[name].to_numpy() for name in _SCHEMA.names))
 
     def write(self, path: Path) -> None:
         """Writes a Parquet file with a row per picture."""
@@ -153,32 +149,3 @@ class Calibration:
             right = np.r_[right, np.zeros(count, bool)]
             weight = np.r_[weight, np.full(count, unknown / count)]
         return score, right, weight
-
-
-def measure(tagger: Tagger, data: Path | str) -> Calibration:
-    """Tags labelled pictures.
-
-    Args:
-        tagger: whose entities compete.
-        data: pictures that its model was not trained on, in a layout that `evaluate` knows; labels
-            are entity ids.
-
-    Raises:
-        InputError: it holds no labelled pictures, or none of the entities.
-    """
-    from openmofi.evaluate.layouts import open_labelled
-    from openmofi.evaluate.vectors import ModelVectors
-    from openmofi.files.folders import cache_folder
-
-    images = open_labelled(data)
-    if not {*images.labels} & {*tagger.ids}:
-        raise InputError(
-            f"No label of {str(data)!r} is one of the model's entities; labels must be entity ids, "
-            f"such as {tagger.ids[0]!r}."
-        )
-    source = tagger.folder or tagger.model
-    encoded = ModelVectors(source, device="auto", cache=cache_folder()).images(
-        images.places, "calibrate"
-    )
-    labels = [images.labels[row] for row in encoded.rows.tolist()]
-    return Calibration.measure(encoded.vectors, labels, tagger.vectors, tagger.ids)

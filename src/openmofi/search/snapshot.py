@@ -1,0 +1,179 @@
+"""What an index holds at one moment: index/{meta.json, part-0001/, …} -> rows, vectors, labels.
+
+Rows are added as further parts and deleted by a list of their numbers; meta.json, replaced at the
+end of each change, names what counts. Row numbers stay until `compact`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from openmofi.config import IndexSettings
+from openmofi.errors import InputError, MismatchError
+from openmofi.search.labels import Labels, Types
+from openmofi.search.part import IndexPart
+
+FORMAT_VERSION = 2
+_TRIES = 20
+"""Times that an index is opened which others are changing."""
+
+
+class Snapshot:
+    """The rows of an index as they were when it was opened, whatever others change meanwhile."""
+
+    def __init__(self, folder: Path, meta: dict[str, Any], stamp: tuple[int, int] | None):
+        self.folder, self.meta, self._stamp = folder, meta, stamp
+        self.settings = IndexSettings(**meta["settings"])
+        breadth = self.settings.ef_search
+        self.parts = [IndexPart(folder / name, ef_search=breadth) for name in meta["parts"]]
+        self._begins = np.cumsum([0, *map(len, self.parts)])
+        self.num_rows = int(self._begins[-1])
+        self._deleted: np.ndarray | None = None
+        if meta["deleted"]:
+            self._deleted = np.zeros(self.num_rows, bool)
+            self._deleted[np.load(folder / meta["deleted"])] = True
+        self._map = np.load(folder / meta["map"], mmap_mode="r") if meta["map"] else None
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Self:
+        """Opens an index; its vectors are mapped into memory.
+
+        Raises:
+            InputError: it is not one, or damaged.
+            MismatchError: an older OpenMOFI made it.
+        """
+        folder = Path(folder)
+        if not is_index(folder):
+            raise InputError(f"{str(folder)!r} is no index; make one with `openmofi index`.")
+        for _ in range(_TRIES):
+            stamp = _stamp(folder)
+            try:
+                return cls(folder, _read_meta(folder), stamp)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+                # faiss tells of damage by RuntimeError
+                if stamp is not None and _stamp(folder) == stamp:
+                    break  # nobody was changing it meanwhile
+        raise InputError(
+            f"The index {str(folder)!r} is damaged; make it again with `openmofi index`."
+        )
+
+    def __len__(self) -> int:
+        return self.num_rows - (0 if self._deleted is None else int(self._deleted.sum()))
+
+    def is_current(self) -> bool:
+        """Tells whether the files are still those that were opened."""
+        return _stamp(self.folder) == self._stamp
+
+    @property
+    def generation(self) -> int:
+        """Rises with every change."""
+        return self.meta["generation"]
+
+    @property
+    def live(self) -> np.ndarray:
+        """Whether each row is still there."""
+        return np.ones(self.num_rows, bool) if self._deleted is None else ~self._deleted
+
+    def begins(self) -> Iterator[tuple[int, IndexPart]]:
+        """Yields the first row of each part, and the part."""
+        yield from zip(self._begins[:-1].tolist(), self.parts, strict=True)
+
+    def by_part(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, IndexPart, np.ndarray]]:
+        """Yields (which of the rows, their part, their numbers in it).
+
+        Raises:
+            InputError: there is no such row.
+        """
+        for row in rows[(rows < 0) | (rows >= self.num_rows)][:1].tolist():
+            raise InputError(f"The index has no row {row}; expected 0 to {self.num_rows - 1}.")
+        numbers = np.searchsorted(self._begins, rows, "right") - 1
+        for number in np.unique(numbers).tolist():
+            mine = np.flatnonzero(numbers == number)
+            yield mine, self.parts[number], rows[mine] - self._begins[number]
+
+    def map_points(self) -> Float[np.ndarray, "rows 2"] | None:
+        """Returns where rows lie on the map, from 0 to 1; NaN: added since it was made."""
+        if self._map is None:
+            return None
+        missing = np.full((self.num_rows - len(self._map), 2), np.nan, np.float32)
+        return np.r_[self._map, missing] if len(missing) else self._map
+
+    def entity_counts(self) -> dict[str, int]:
+        """Returns entity id -> images, most images first."""
+        live = self.live[self.labels.row]
+        counts = np.bincount(self.labels.code[live], minlength=len(self.labels.ids))
+        order = np.argsort(-counts, kind="stable")
+        return {self.labels.ids[i]: int(counts[i]) for i in order.tolist() if counts[i]}
+
+    def vectors(self, rows: np.ndarray) -> Float[np.ndarray, "n dim"]:
+        """Returns the stored vectors of rows."""
+        rows = np.asarray(rows, np.int64)
+        found = np.zeros((len(rows), self.meta["dim"]), np.float32)
+        for mine, part, own in self.by_part(rows):
+            found[mine] = part.vectors(own)
+        return found
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Which rows show which entity."""
+        return Labels(self.rows)
+
+    @cached_property
+    def types(self) -> Types:
+        """The types of the entities."""
+        return Types(self.entities, self.labels.ids)
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """What is known of each row: schema.INDEX_ROWS."""
+        return pa.concat_tables([part.rows for part in self.parts]).combine_chunks()
+
+    @cached_property
+    def entities(self) -> pa.Table:
+        """Columns id, label, description, types and images; most images first."""
+        counts = self.entity_counts()
+        known: dict[str, dict[str, Any]] = {}
+        for part in reversed(self.parts):
+            known |= {entity["id"]: entity for entity in part.entities.to_pylist()}
+        schema = self.parts[0].entities.schema.append(pa.field("images", pa.int64()))
+        rows = [known[entity] | {"images": count} for entity, count in counts.items()]
+        return pa.Table.from_pylist(rows, schema=schema)
+
+
+def is_index(folder: Path) -> bool:
+    """Tells whether a folder is an index, be it of an older format."""
+    return (folder / "meta.json").is_file() and (
+        any(folder.glob("part-*")) or (folder / "faiss.index").is_file()
+    )
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Returns what changes with every change; None where there is no meta.json."""
+    try:
+        state = (folder / "meta.json").stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    """Returns meta.json.
+
+    Raises:
+        MismatchError: it is of another format.
+    """
+    meta = json.loads((folder / "meta.json").read_text())
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise MismatchError(
+            f"The index {str(folder)!r} has format {meta.get('format_version')}, this OpenMOFI "
+            f"needs {FORMAT_VERSION}; make it again with `openmofi index`."
+        )
+    return meta

@@ -1,0 +1,5 @@
+"""Stage 9b, tag: name what new pictures show, or say nothing where unsure."""
+
+from openmofi.tag.tagger import Tag, Tagger, tag
+
+__all__ = ["Tag", "Tagger", "tag"]
