@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-import openmofi.cli.adapting  # noqa: F401
+import openmofi.cli.adapt  # noqa: F401
 from openmofi.cli import main
 
 

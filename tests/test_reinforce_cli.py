@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-import openmofi.cli.reinforcing  # noqa: F401
+import openmofi.cli.reinforce  # noqa: F401
 from model.tiny_models import write_model
 from openmofi.cli import main
 from selected import write_selected

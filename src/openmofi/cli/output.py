@@ -11,6 +11,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+_MOST_SHARDS = 10
+
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
@@ -68,3 +70,11 @@ def quoted(value: str | Path) -> str:
 def say_next(command: str) -> None:
     """Says what to type next; paths in it are to be `quoted`."""
     print(f"next: {command}")
+
+
+def say_troubled(out: Path, troubled: Sequence[tuple[str, str, str]]) -> None:
+    """Names the first shards that failed or ended early, given as (shard, status, reason)."""
+    for shard, how, reason in troubled[:_MOST_SHARDS]:
+        print(f"shard {shard} {'failed' if how == 'failed' else 'ended early'}: {reason}")
+    if len(troubled) > _MOST_SHARDS:
+        print(f"and {len(troubled) - _MOST_SHARDS:,} more shards; see {out}/_done")

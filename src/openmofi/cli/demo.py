@@ -1,14 +1,12 @@
-"""The verbs that show what OpenMOFI is: demo, info."""
+"""The verb `demo`."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from openmofi import __version__
 from openmofi.cli.app import Json, Out, app
-from openmofi.cli.output import print_json, print_table
+from openmofi.cli.output import print_json
 
 
 @app.command
@@ -43,31 +41,3 @@ def demo(
         print_json(results)
         return
     print_results(results, out)
-
-
-@app.command
-def info(*, as_json: Annotated[bool, Json] = False) -> None:
-    """Print versions and what this machine offers.
-
-    Example: openmofi info
-
-    Parameters
-    ----------
-    as_json
-        Print it as JSON.
-    """
-    import importlib.metadata as metadata
-    import platform
-
-    packages = ("torch", "transformers", "numpy", "pyarrow", "faiss-cpu", "scikit-learn")
-    rows = [("openmofi", __version__), ("python", platform.python_version())]
-    rows += [(name, metadata.version(name)) for name in packages]
-    rows += [("processor", f"{os.cpu_count()} x {platform.machine()}")]
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    rows.append(("GPU", ", ".join(gpus) or "none"))
-    if as_json:
-        print_json(dict(rows))
-        return
-    print_table(("", ""), rows)

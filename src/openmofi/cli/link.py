@@ -1,20 +1,18 @@
-"""The verbs that link: link, kb count, kb fit."""
+"""The verb `link`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from openmofi.cli.app import Flags, Json, Out, app, kb_app
-from openmofi.cli.linking import open_detector, open_encoder
+from openmofi.cli.app import Flags, Json, app
 from openmofi.cli.output import print_json, print_table, quoted, say_next
 from openmofi.config import LinkSettings
+from openmofi.errors import OpenMOFIError
 
 if TYPE_CHECKING:
     from openmofi.kb import KnowledgeBase
 
-_BATCH = 16_384
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue")
 _TERMS = ("prior", "context", "coherence", "type", "linkability", "case", "detected", "score")
 
@@ -108,103 +106,39 @@ def _print_terms(knowledge: KnowledgeBase, found: list[dict[str, Any]]) -> None:
     print_table(("mention", "id", "label", *shown, "description"), rows, styles)
 
 
-@kb_app.command(name="count")
-def kb_count(
-    captions: list[Path],
-    /,
-    *,
-    kb: Path = Path("kb"),
-    as_json: Annotated[bool, Json] = False,
-) -> None:
-    """Count how names are written in your captions, to tell names from common words.
+def open_encoder(knowledge: Any, model: str | None) -> Any:
+    """Returns the dual encoder that --model names, or what compares words."""
+    if model is None:
+        from openmofi.link import WordEncoder
 
-    Example: openmofi kb count shards/ --kb kb
+        return WordEncoder(knowledge)
+    from openmofi.model import load_model
 
-    Parameters
-    ----------
-    captions
-        Image-caption pairs as `label` takes them, or text files (.txt, also .gz, .bz2, .zst) with
-        one caption a line.
-    kb
-        Knowledge base directory; the counts are kept in it.
-    as_json
-        Print JSON.
+    return load_model(model)
+
+
+def open_detector(name: str) -> Any:
+    """Returns the detector that --detector names; None for the gazetteer.
+
+    Raises:
+        OpenMOFIError: there is none of that name.
     """
-    from openmofi.kb import KnowledgeBase
-    from openmofi.link.linkability import count_names, read_linkability
+    kind, _, model = name.partition(":")
+    if name == "gazetteer":
+        return None
+    if kind == "spacy":
+        from openmofi.link.detectors import SpacyDetector
 
-    knowledge = KnowledgeBase.open(kb)
-    summary = count_names(knowledge, _captions(captions))
-    counts = read_linkability(knowledge)
-    assert counts is not None
-    names = counts.most_frequent(knowledge, 20)
-    if as_json:
-        print_json({"summary": summary, "most_frequent": names})
-        return
-    print(
-        f"counted {summary.mentions:,} mentions of {summary.names:,} names in "
-        f"{summary.captions:,} captions; kept in {kb}"
+        return SpacyDetector(model) if model else SpacyDetector()
+    if kind == "gliner":
+        from openmofi.link.detectors import GlinerDetector
+
+        return GlinerDetector(model) if model else GlinerDetector()
+    if kind == "hf" and model:
+        from openmofi.model.mentions import TokenClassificationDetector
+
+        return TokenClassificationDetector(model)
+    raise OpenMOFIError(
+        f"There is no detector {name!r}; expected gazetteer, spacy[:PIPELINE], gliner[:MODEL] or "
+        "hf:MODEL, as in --detector hf:dslim/bert-base-NER."
     )
-    rows = [(n.name, f"{n.seen:,}", f"{n.linkability:.2f}") for n in names]
-    print_table(("most frequent", "seen", "linkability"), rows)
-    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)}')
-
-
-def _captions(paths: list[Path]) -> Iterator[list[str]]:
-    from openmofi.pairs import read_captions
-    from openmofi.progress import progress
-
-    with progress("counting names", unit="captions") as bar:
-        for path in paths:
-            for batch in read_captions(path, _BATCH):
-                yield batch
-                bar.advance(len(batch))
-
-
-@kb_app.command(name="fit")
-def kb_fit(
-    data: list[Path],
-    /,
-    *,
-    out: Annotated[Path, Out],
-    kb: Path = Path("kb"),
-    model: str | None = None,
-    as_json: Annotated[bool, Json] = False,
-) -> None:
-    """Fit the weights of the linker's score to texts that were linked by hand.
-
-    Example: openmofi kb fit wikidata_mel_train.jsonl --kb kb --out weights.json
-
-    Parameters
-    ----------
-    data
-        Files in the format of MELBench, ELEVANT or ZELDA, as `evaluate linking` reads them; all
-        count the same. Only ELEVANT's annotate every mention, and so teach what means nothing.
-    out
-        JSON file to write; `openmofi link --weights` takes it.
-    kb
-        Knowledge base directory.
-    model
-        Dual encoder whose text tower compares texts; the default compares words. Weights are good
-        for the encoder that they were fitted with.
-    as_json
-        Print JSON.
-    """
-    from openmofi.evaluate.linking_data import read_linking
-    from openmofi.evaluate.linking_fit import fit_on
-    from openmofi.kb import KnowledgeBase
-    from openmofi.link import Linker
-    from openmofi.link.weights import save_link_weights
-
-    knowledge = KnowledgeBase.open(kb)
-    linker = Linker(knowledge, encoder=open_encoder(knowledge, model))
-    fit = fit_on(linker, [read_linking(path) for path in data])
-    save_link_weights(fit.weights, out)
-    if as_json:
-        print_json(fit)
-        return
-    print(
-        f"wrote {out} (fitted on {fit.mentions:,} mentions, {fit.nil:,} of them without a right "
-        f"candidate; mean log likelihood {fit.before:.3f} -> {fit.after:.3f})"
-    )
-    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --weights {quoted(out)}')

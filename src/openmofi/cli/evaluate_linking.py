@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from openmofi.cli.app import Json, Out, evaluate_app
+from openmofi.cli.link import open_detector, open_encoder
 from openmofi.cli.output import print_json, print_table, quoted, say_next
-from openmofi.errors import OpenMOFIError
 
 if TYPE_CHECKING:
     from openmofi.evaluate.linking import LinkingResult
@@ -65,44 +65,6 @@ def evaluate_linking(
     if path is not None:
         print(f"wrote {path} ({len(results)} datasets)")
     say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --all-candidates')
-
-
-def open_encoder(knowledge: Any, model: str | None) -> Any:
-    """Returns the dual encoder that --model names, or what compares words."""
-    if model is None:
-        from openmofi.link import WordEncoder
-
-        return WordEncoder(knowledge)
-    from openmofi.model import load_model
-
-    return load_model(model)
-
-
-def open_detector(name: str) -> Any:
-    """Returns the detector that --detector names; None for the gazetteer.
-
-    Raises:
-        OpenMOFIError: there is none of that name.
-    """
-    kind, _, model = name.partition(":")
-    if name == "gazetteer":
-        return None
-    if kind == "spacy":
-        from openmofi.link.detectors import SpacyDetector
-
-        return SpacyDetector(model) if model else SpacyDetector()
-    if kind == "gliner":
-        from openmofi.link.detectors import GlinerDetector
-
-        return GlinerDetector(model) if model else GlinerDetector()
-    if kind == "hf" and model:
-        from openmofi.model.mentions import TokenClassificationDetector
-
-        return TokenClassificationDetector(model)
-    raise OpenMOFIError(
-        f"There is no detector {name!r}; expected gazetteer, spacy[:PIPELINE], gliner[:MODEL] or "
-        "hf:MODEL, as in --detector hf:dslim/bert-base-NER."
-    )
 
 
 def _say(result: LinkingResult) -> None:

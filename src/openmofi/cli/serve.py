@@ -1,4 +1,4 @@
-"""The verb that shows an index to people: serve."""
+"""The verb `serve`."""
 
 from __future__ import annotations
 

@@ -1,21 +1,20 @@
-"""The verbs about labels: label, status."""
+"""The verb `label`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from openmofi.cli.app import Flags, Json, Out, app
-from openmofi.cli.output import print_json, print_table, quoted, say_next, say_wrote
+from openmofi.cli.output import print_json, quoted, say_next, say_wrote
 from openmofi.config import LabelSettings
 from openmofi.errors import OpenMOFIError
 
 if TYPE_CHECKING:
     from openmofi.shards import RunTotals
+from openmofi.cli.output import say_troubled
 
-_SHOWN = 10
 _ENDED_EARLY = 3
 
 
@@ -67,58 +66,14 @@ def label(
         sys.exit(_ENDED_EARLY)
 
 
-@app.command
-def status(i2e: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
-    """Say how a labelling job stands: what is done, what failed and why, how long it will take.
-
-    Example: openmofi status i2e
-
-    Parameters
-    ----------
-    i2e
-        Output of `openmofi label`, finished or not.
-    as_json
-        Print it as JSON.
-    """
-    from openmofi.shards import status as read_status
-
-    found = read_status(i2e)
-    if as_json:
-        print_json(found)
-        return
-    counts = found.totals
-    rate = f"{found.rows_per_second:,.0f} pairs/s" if found.rows_per_second else "-"
-    left = "-" if found.seconds_left is None else f"{found.seconds_left / 60:,.1f} min"
-    rows = [
-        ("shards", f"{counts.shards:,}"),
-        *((name, f"{getattr(counts, name):,}") for name in ("done", "partial", "failed")),
-        ("left", f"{found.left:,}"),
-        ("pairs", f"{counts.rows:,}"),
-        ("to choose from", f"{counts.kept:,} ({counts.kept / max(counts.rows, 1):.1%})"),
-        *((f"refused: {reason}", f"{count:,}") for reason, count in counts.errors.items()),
-        ("running", f"{found.running:,}"),
-        ("speed", rate),
-        ("time left", left),
-    ]
-    print_table(("", ""), rows)
-    _say_troubled(i2e, found.troubled)
-
-
 def _say_labelled(out: Path, totals: RunTotals) -> None:
     from openmofi.shards import commits
 
     say_wrote(out, totals.rows - sum(totals.errors.values()), totals.errors, "pairs")
     troubled = [(c.shard, c.status, c.reason) for c in commits(out) if c.status != "done"]
-    _say_troubled(out, troubled)
+    say_troubled(out, troubled)
     finished = totals.done + totals.partial + totals.failed
     if finished < totals.shards:
         print(f"{totals.shards - finished:,} of {totals.shards:,} shards are left to other ranks")
     if totals.done + totals.partial:
         say_next(f"openmofi select {quoted(out)}")
-
-
-def _say_troubled(out: Path, troubled: Sequence[tuple[str, str, str]]) -> None:
-    for shard, how, reason in troubled[:_SHOWN]:
-        print(f"shard {shard} {'failed' if how == 'failed' else 'ended early'}: {reason}")
-    if len(troubled) > _SHOWN:
-        print(f"and {len(troubled) - _SHOWN:,} more shards; see {out}/_done")

@@ -1,0 +1,96 @@
+"""The verb `index delete`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from openmofi.cli.app import Json, index_app
+from openmofi.cli.output import print_json, quoted, say_next
+from openmofi.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from openmofi.search import Index
+from openmofi.cli.index import facts
+
+_SHOWN = 10
+
+
+@index_app.command
+def delete(
+    index: Path,
+    /,
+    *,
+    id: list[str] | None = None,
+    row: list[int] | None = None,
+    entity: list[str] | None = None,
+    source: list[str] | None = None,
+    as_json: Annotated[bool, Json] = False,
+) -> None:
+    """Delete pictures from an index; it is not built anew.
+
+    Example: openmofi index delete index --id 000000499
+
+    Parameters
+    ----------
+    index
+        Output of `openmofi index`.
+    id
+        Ids of pictures, as `openmofi search` prints them. Repeatable. An id that several pictures
+        share is refused, with their rows.
+    row
+        Rows of pictures, as `openmofi search --json` prints them. Repeatable.
+    entity
+        Ids or names of entities: all their pictures. Repeatable.
+    source
+        Hosts or shards: all their pictures. Repeatable.
+    as_json
+        Print what was written as JSON.
+    """
+    import numpy as np
+
+    from openmofi.search import Filter, Index, Searcher
+
+    if not (id or row or entity or source):
+        raise SettingsError("Say what to delete: --id, --row, --entity or --source.")
+    opened = Index.open(index)
+    named = tuple(map(Searcher(opened).entity, entity or ()))
+    wanted = np.zeros(opened.num_rows, bool)
+    for number in row or ():
+        if not 0 <= number < opened.num_rows:
+            raise InputError(f"{str(index)!r} has no row {number}.")
+        wanted[number] = True
+    for identifier in id or ():
+        wanted[_only_row(opened, identifier)] = True
+    for given in (Filter(entities=named), Filter(sources=tuple(source or ()))):
+        if given:
+            wanted |= opened.passing(given)
+    rows = np.flatnonzero(wanted & opened.live)
+    if not len(rows):
+        raise InputError(f"{str(index)!r} has no such picture.")
+    after = opened.delete(rows)
+    if as_json:
+        print_json(facts(after) | {"deleted": len(rows)})
+        return
+    print(f"wrote {index} ({len(after):,} vectors, {len(rows):,} deleted)")
+    if len(after) < 0.7 * after.num_rows:
+        say_next(f"openmofi index compact {quoted(index)}")
+
+
+def _only_row(index: Index, identifier: str) -> np.ndarray:
+    """Returns the row of an id, if there is one.
+
+    Raises:
+        InputError: several pictures have it.
+    """
+    rows = index.rows_with_id(identifier)
+    if len(rows) > 1:
+        hits = index.hits(rows[:_SHOWN])
+        places = [f"row {h.row} ({index.root_of(h.row)} {h.path or h.shard})" for h in hits]
+        raise InputError(
+            f"{len(rows):,} pictures have the id {identifier!r}: {', '.join(places)}"
+            f"{', …' if len(rows) > _SHOWN else ''}; give --row in place of --id."
+        )
+    return rows

@@ -1,0 +1,55 @@
+"""The verb `kb build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from openmofi.cli.app import Flags, Json, Out, kb_app
+from openmofi.cli.output import print_json, quoted, say_next, say_wrote
+from openmofi.config import KBSettings
+
+
+@kb_app.command(name="build")
+def kb_build(
+    sources: Annotated[list[Path], Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    out: Annotated[Path, Out],
+    settings: Annotated[KBSettings, Flags] = KBSettings(),
+    as_json: Annotated[bool, Json] = False,
+) -> None:
+    """Build a knowledge base from Wikidata dumps and catalogues.
+
+    A build that was killed goes on where it stopped when the same command is given again.
+
+    Example: openmofi kb build latest-all.json.gz products.csv --out kb
+
+    Parameters
+    ----------
+    sources
+        Dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and catalogues
+        (.csv, .tsv, .jsonl, .parquet), in any mixture. Of a dump .json.gz is read fastest.
+    out
+        Directory to write; an existing knowledge base is replaced at the end.
+    as_json
+        Print the counts as JSON.
+    """
+    from openmofi.kb import build_kb
+
+    summary = build_kb(sources, out=out, settings=settings)
+    if as_json:
+        print_json(summary)
+        return
+    say_wrote(out, summary.entities, summary.rejected, "entities")
+    for source in summary.sources:
+        if source.note:
+            print(f"note: {source.path}: {source.note}")
+    for kind, counts in summary.links.items():
+        rest = f"{counts['unresolved']:,} lead to no entity"
+        if still := counts["still_entities"]:
+            rest += f", {still:,} are of ids that are entities still"
+        print(f"note: {kind}: {counts['resolved']:,} of {counts['lines']:,} lines used, {rest}")
+    say_next(f"openmofi kb query NAME --kb {quoted(out)}")

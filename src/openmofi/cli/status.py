@@ -1,0 +1,50 @@
+"""The verb `status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from openmofi.cli.app import Json, app
+from openmofi.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    pass
+from openmofi.cli.output import say_troubled
+
+
+@app.command
+def status(i2e: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
+    """Say how a labelling job stands: what is done, what failed and why, how long it will take.
+
+    Example: openmofi status i2e
+
+    Parameters
+    ----------
+    i2e
+        Output of `openmofi label`, finished or not.
+    as_json
+        Print it as JSON.
+    """
+    from openmofi.shards import status as read_status
+
+    found = read_status(i2e)
+    if as_json:
+        print_json(found)
+        return
+    counts = found.totals
+    rate = f"{found.rows_per_second:,.0f} pairs/s" if found.rows_per_second else "-"
+    left = "-" if found.seconds_left is None else f"{found.seconds_left / 60:,.1f} min"
+    rows = [
+        ("shards", f"{counts.shards:,}"),
+        *((name, f"{getattr(counts, name):,}") for name in ("done", "partial", "failed")),
+        ("left", f"{found.left:,}"),
+        ("pairs", f"{counts.rows:,}"),
+        ("to choose from", f"{counts.kept:,} ({counts.kept / max(counts.rows, 1):.1%})"),
+        *((f"refused: {reason}", f"{count:,}") for reason, count in counts.errors.items()),
+        ("running", f"{found.running:,}"),
+        ("speed", rate),
+        ("time left", left),
+    ]
+    print_table(("", ""), rows)
+    say_troubled(i2e, found.troubled)
