@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,18 +101,106 @@ def train(
     """
     settings = recipe if isinstance(recipe, TrainSettings) else read_recipe(recipe)
     settings = override(settings, changes or {})
-    started, out = time.monotonic(), local_path(out)
-    with join_world(settings.device) as world:
+    started, data, out = time.monotonic(), Path(data), local_path(out)
+    with ExitStack() as closing_run:
+        world = closing_run.enter_context(join_world(settings.device))
+
+        # ---- data, settings and place: what a user may have got wrong is said here ---------------
         everything = open_train_data(data)
-        images, held_out = everything.split(settings.evaluation.holdout, seed=settings.seed)
+        images, held_out_images = everything.split(settings.evaluation.holdout, seed=settings.seed)
         settings = with_steps(settings, images=len(images))
         check(settings, images)
         check_place(out, settings, resume=resume)
         world.share(settings.batch_size)
-        work = _Work(settings, images, held_out, out, world)
-        with alone_in(out) if world.is_first else nullcontext():
-            work.begin(Path(data), fingerprint=everything.fingerprint())
-            return work.to_the_end(started)
+
+        # ---- the model, and the batches ahead of it ----------------------------------------------
+        torch.manual_seed(random_key(settings.seed, Purpose.WEIGHTS))
+        model = make_model(settings, images, device=str(world.device))
+        texts = TextMix(images, settings.loss.text)
+        teachers = [Teacher(folder) for folder in settings.loss.teachers]
+        check_teachers(teachers, images, settings.augment)
+        run = Run(model, images, settings, world)
+        loader = _make_loader(settings, images, model, texts, teachers, world)
+        held_out = HeldOut(
+            held_out_images, settings.evaluation, reads_texts=settings.loss.contrastive > 0
+        )
+
+        # ---- from the newest checkpoint, if there is one -----------------------------------------
+        if world.is_first:
+            closing_run.enter_context(alone_in(out))
+        checkpoints = Checkpoints(out / "checkpoints", world, keep=settings.keep_checkpoints)
+        card = {
+            "data": everything.fingerprint(),
+            "openmofi": openmofi.__version__,
+            "draws": DRAWS_VERSION,
+        }
+        _go_on(run, checkpoints, card, out)
+        stop = closing_run.enter_context(_StopRequest())
+        loss, scores, unreadable = float("nan"), {}, 0
+        went_on = run.step < settings.steps
+        if not went_on:
+            loss, scores = last_loss(out / "metrics.jsonl"), last_scores(out / "metrics.jsonl")
+
+        # ---- the steps: wait for a batch, learn from it; now and then write, measure, save -------
+        with ExitStack() as closing:
+            log, recent, bar = None, _Recent(settings.batch_size), None
+            if world.is_first and went_on:
+                bar = closing.enter_context(progress(out.name, total=settings.steps, unit="steps"))
+                bar.start_at(run.step)
+            batches = loader.batches(run.step, settings.steps)
+            closing.callback(batches.close)
+            asked = time.monotonic()
+            for batch in batches:
+                recent.waited += time.monotonic() - asked
+                if log is None:  # all that a user may have got wrong is known to be right
+                    log = closing.enter_context(_open_log(out, settings, run, data))
+                recent.measured.append(run.train_step(batch))
+                unreadable += batch.num_unreadable
+                stopping = world.any(stop.requested)
+                last = run.step == settings.steps or stopping
+
+                if run.step % settings.log_every == 0 or last:
+                    line = recent.line(run)
+                    run.is_sound()
+                    loss = line["loss"]
+                    log.write(run.step, line)
+                    recent = _Recent(settings.batch_size)
+                if bar is not None:
+                    bar.advance(note=f"loss {loss:.3f}")
+                paused = time.monotonic()
+                measures = run.step % settings.evaluation.every == 0 or run.step == settings.steps
+                if measures and len(held_out.data):
+                    scores = _measure(run, held_out, settings)
+                    log.write(run.step, scores)
+                saves = run.step % settings.checkpoint_every == 0 or last
+                if saves and run.is_sound():  # else the weights may be spoilt
+                    skipped = {"skipped": int(run.skipped[0])}
+                    checkpoints.save(run.step, run.state_dict(), {**card, **skipped})
+                checkpoints.poll()
+                asked = time.monotonic()
+                recent.since += asked - paused  # what is beside the steps says nothing of them
+                if stopping:
+                    break
+            checkpoints.finish(must=True)
+        if went_on:
+            unreadable = world.sum(unreadable)
+
+        # ---- model/, once all steps are done -----------------------------------------------------
+        has_model = (out / "model/config.json").is_file()
+        if run.step >= settings.steps and (went_on or not has_model):
+            _save_model(run, settings, images, out, scores)
+        return TrainSummary(
+            out=out,
+            steps=run.step,
+            images=len(images),
+            classes=len(images.entity_ids),
+            loss=loss,
+            unreadable=unreadable,
+            skipped=int(run.skipped[0]),
+            scores=scores,
+            seconds=time.monotonic() - started,
+            finished=run.step >= settings.steps,
+        )
 
 
 @dataclass
@@ -137,177 +226,82 @@ class _Recent:
         }
 
 
-class _Work:
-    """A run and what stands around it: data ahead of it, checkpoints and lines behind it."""
+def _go_on(run: Run, checkpoints: Checkpoints, card: dict[str, Any], out: Path) -> None:
+    """Starts from the newest checkpoint, if there is one.
 
-    def __init__(
-        self,
-        settings: TrainSettings,
-        images: TrainData,
-        held_out: TrainData,
-        out: Path,
-        world: World,
-    ):
-        self.settings, self.images, self.out, self.world = settings, images, out, world
-        torch.manual_seed(random_key(settings.seed, Purpose.WEIGHTS))
-        model = make_model(settings, images, device=str(world.device))
-        texts = TextMix(images, settings.loss.text)
-        teachers = [Teacher(folder) for folder in settings.loss.teachers]
-        check_teachers(teachers, images, settings.augment)
-        self.run = Run(model, images, settings, world)
-        self.loader = _make_loader(settings, images, model, texts, teachers, world)
-        self.held_out = HeldOut(
-            held_out, settings.evaluation, reads_texts=settings.loss.contrastive > 0
+    Raises:
+        MismatchError: it is of other data, or of a version that drew other random numbers.
+    """
+    found = checkpoints.latest()
+    if found is None:
+        return
+    path, before = found
+    if before["data"] != card["data"]:
+        raise MismatchError(
+            "The data changed since this run's last checkpoint; bring it back, or start a "
+            "new run with another --out."
         )
-        self.loss, self.unreadable = float("nan"), 0
-        self.scores: dict[str, float] = {}
-
-    def begin(self, data: Path, *, fingerprint: str) -> None:
-        """Starts from the newest checkpoint, if there is one."""
-        self.data = data
-        self.checkpoints = Checkpoints(
-            self.out / "checkpoints", self.world, keep=self.settings.keep_checkpoints
+    if before.get("draws") != card["draws"] and before["step"] < run.settings.steps:
+        raise MismatchError(
+            f"The run in {str(out)!r} was begun by a version of openmofi that draws "
+            "other random numbers, and would now learn from images that it held out; start "
+            "a new run with another --out."
         )
-        self.card = {"data": fingerprint, "openmofi": openmofi.__version__, "draws": DRAWS_VERSION}
-        found = self.checkpoints.latest()
-        if found is not None:
-            path, card = found
-            if card["data"] != fingerprint:
-                raise MismatchError(
-                    "The data changed since this run's last checkpoint; bring it back, or start a "
-                    "new run with another --out."
-                )
-            if card.get("draws") != DRAWS_VERSION and card["step"] < self.settings.steps:
-                raise MismatchError(
-                    f"The run in {str(self.out)!r} was begun by a version of openmofi that draws "
-                    "other random numbers, and would now learn from images that it held out; start "
-                    "a new run with another --out."
-                )
-            state = self.run.state_dict()
-            self.checkpoints.load(path, state)
-            self.run.load_state_dict(state, step=card["step"])
-            self.run.skipped[0] = card.get("skipped", 0)
+    state = run.state_dict()
+    checkpoints.load(path, state)
+    run.load_state_dict(state, step=before["step"])
+    run.skipped[0] = before.get("skipped", 0)
 
-    def to_the_end(self, started: float) -> TrainSummary:
-        """Does the steps that are left and saves the model."""
-        with _StopRequest() as stop:
-            went_on = self.run.step < self.settings.steps
-            if went_on:
-                self._steps(stop)
-            else:
-                lines = self.out / "metrics.jsonl"
-                self.loss, self.scores = last_loss(lines), last_scores(lines)
-            has_model = (self.out / "model/config.json").is_file()
-            if self.run.step >= self.settings.steps and (went_on or not has_model):
-                self._save_model()
-        return TrainSummary(
-            out=self.out,
-            steps=self.run.step,
-            images=len(self.images),
-            classes=len(self.images.entity_ids),
-            loss=self.loss,
-            unreadable=self.unreadable,
-            skipped=int(self.run.skipped[0]),
-            scores=self.scores,
-            seconds=time.monotonic() - started,
-            finished=self.run.step >= self.settings.steps,
+
+@contextmanager
+def _open_log(out: Path, settings: TrainSettings, run: Run, data: Path) -> Iterator[MetricsLog]:
+    """Yields the metrics of a run; config.yaml says from now on that it is one."""
+    out.mkdir(parents=True, exist_ok=True)
+    log = MetricsLog(out, settings, writes=run.world.is_first)
+    if run.world.is_first:
+        drop_after(out / "metrics.jsonl", run.step)
+        write_config(out, settings, data)
+    run.world.barrier()
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _measure(run: Run, held_out: HeldOut, settings: TrainSettings) -> dict[str, float]:
+    """Measures the model on the held-out images."""
+    sharded = settings.parallel == "fsdp" and run.world.size > 1
+    # Sharded weights are only whole while all processes do the same.
+    world = World(0, 1, run.world.device) if sharded else run.world
+    with run.averaged(), holding.whole(run.towers):
+        return held_out.measure(run.model, world)
+
+
+def _save_model(
+    run: Run, settings: TrainSettings, images: TrainData, out: Path, scores: dict[str, float]
+) -> None:
+    """Writes model/, ready for AutoModel.
+
+    Raises:
+        InputError: the weights may be spoilt.
+    """
+    if not run.is_sound():
+        raise InputError(
+            "The gradient of the last step is not finite, so there is no model to save; lower "
+            "optim.learning_rate and go on from the last checkpoint with --resume."
         )
-
-    def _steps(self, stop: _StopRequest) -> None:
-        """The loop: wait for a batch, learn from it, and now and then write, measure, save."""
-        settings, run, log = self.settings, self.run, None
-        recent = _Recent(settings.batch_size)
-        shown = progress(self.out.name, total=settings.steps, unit="steps")
-        batches = self.loader.batches(run.step, settings.steps)
-        with (
-            shown if self.world.is_first else nullcontext() as bar,
-            ExitStack() as closing,
-        ):
-            closing.callback(batches.close)
-            if bar is not None:
-                bar.start_at(run.step)
-            asked = time.monotonic()
-            for batch in batches:
-                recent.waited += time.monotonic() - asked
-                if log is None:  # all that a user may have got wrong is known to be right
-                    log = closing.enter_context(self._open_log())
-                recent.measured.append(run.train_step(batch))
-                self.unreadable += batch.num_unreadable
-                stopping = self.world.any(stop.requested)
-                last = run.step == settings.steps or stopping
-
-                if run.step % settings.log_every == 0 or last:
-                    line = recent.line(run)
-                    run.is_sound()
-                    self.loss = line["loss"]
-                    log.write(run.step, line)
-                    recent = _Recent(settings.batch_size)
-                if bar is not None:
-                    bar.advance(note=f"loss {self.loss:.3f}")
-                paused = time.monotonic()
-                if run.step % settings.evaluation.every == 0 or run.step == settings.steps:
-                    self._measure(log)
-                if run.step % settings.checkpoint_every == 0 or last:
-                    self._save_checkpoint()
-                self.checkpoints.poll()
-                asked = time.monotonic()
-                recent.since += asked - paused  # what is beside the steps says nothing of them
-                if stopping:
-                    break
-            self.checkpoints.finish(must=True)
-        self.unreadable = self.world.sum(self.unreadable)
-
-    @contextmanager
-    def _open_log(self) -> Iterator[MetricsLog]:
-        """Yields the metrics of this run; config.yaml says from now on that it is one."""
-        metrics = self.out / "metrics.jsonl"
-        self.out.mkdir(parents=True, exist_ok=True)
-        log = MetricsLog(self.out, self.settings, writes=self.world.is_first)
-        if self.world.is_first:
-            drop_after(metrics, self.run.step)
-            write_config(self.out, self.settings, self.data)
-        self.world.barrier()
-        try:
-            yield log
-        finally:
-            log.close()
-
-    def _measure(self, log: MetricsLog) -> None:
-        """Measures the model on the held-out images."""
-        if not len(self.held_out.data):
-            return
-        sharded = self.settings.parallel == "fsdp" and self.world.size > 1
-        # Sharded weights are only whole while all processes do the same.
-        world = World(0, 1, self.world.device) if sharded else self.world
-        with self.run.averaged(), holding.whole(self.run.towers):
-            self.scores = self.held_out.measure(self.run.model, world)
-        log.write(self.run.step, self.scores)
-
-    def _save_checkpoint(self) -> None:
-        """Begins to write a checkpoint, unless the weights may be spoilt."""
-        if self.run.is_sound():
-            card = {**self.card, "skipped": int(self.run.skipped[0])}
-            self.checkpoints.save(self.run.step, self.run.state_dict(), card)
-
-    def _save_model(self) -> None:
-        """Writes model/, ready for AutoModel."""
-        if not self.run.is_sound():
-            raise InputError(
-                "The gradient of the last step is not finite, so there is no model to save; lower "
-                "optim.learning_rate and go on from the last checkpoint with --resume."
-            )
-        with self.run.averaged():
-            weights = holding.full_weights(self.run.towers)
-            folder = new_folder(self.out / "model") if self.world.is_first else nullcontext()
-            with folder as place:
-                if place is not None:
-                    card = model_card(self.settings, self.images, self.run.model, self.scores)
-                    save_model(self.run.model, place, card=card, weights=weights)
-                if self.run.head is not None:
-                    head = place / "entity_head" if place is not None else Path()
-                    counts = self.images.class_counts.tolist()
-                    save_head(self.run.head, self.images.entity_ids, head, images=counts)
-        self.world.barrier()
+    with run.averaged():
+        weights = holding.full_weights(run.towers)
+        folder = new_folder(out / "model") if run.world.is_first else nullcontext()
+        with folder as place:
+            if place is not None:
+                card = model_card(settings, images, run.model, scores)
+                save_model(run.model, place, card=card, weights=weights)
+            if run.head is not None:
+                head = place / "entity_head" if place is not None else Path()
+                counts = images.class_counts.tolist()
+                save_head(run.head, images.entity_ids, head, images=counts)
+    run.world.barrier()
 
 
 class _StopRequest:
