@@ -21,14 +21,16 @@ from typing import Any
 from real_flags import asked_flags
 from reproduction import ABLATION_ROWS, LABEL_ROWS, RECIPE_ROWS, Row
 
+from openmofi.evaluate.benchmarks import DEFAULTS
 from openmofi.evaluate.data import LabelledImages, file_places
 from openmofi.evaluate.knn import knn
 from openmofi.evaluate.layouts import open_labelled
-from openmofi.evaluate.measure import DEFAULT_BENCHMARKS, Wanted, measure
+from openmofi.evaluate.measure import measure
+from openmofi.evaluate.subject import Wanted
 from openmofi.evaluate.vectors import ModelVectors
 from openmofi.kb import KnowledgeBase
 
-_ALL = frozenset(DEFAULT_BENCHMARKS)
+_ALL = frozenset(DEFAULTS)
 _QUICK = frozenset({"retrieval", "zero-shot"})
 _COLUMNS = {
     "retrieval_map": "mAP",

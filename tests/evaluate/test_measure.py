@@ -18,8 +18,8 @@ import fruit
 from conftest import write_tar
 from openmofi.errors import InputError, SettingsError
 from openmofi.evaluate import evaluate, gpr1200
+from openmofi.evaluate.benchmarks import CHOICES
 from openmofi.evaluate.layouts import open_labelled
-from openmofi.evaluate.measure import BENCHMARKS
 from openmofi.evaluate.prompts import class_prompts, entity_ids
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.model import load_model
@@ -84,7 +84,7 @@ def test_pictures_of_gpr1200_that_cannot_be_read_are_no_lower_score(gpr, model):
 def test_train_and_test_folders_are_one_dataset(tmp_path, model):
     _classes(tmp_path / "data" / "train", images=12, start=100)
     _classes(tmp_path / "data" / "test")
-    [scores] = evaluate(model, data={"d": tmp_path / "data"}, benchmarks=BENCHMARKS)
+    [scores] = evaluate(model, data={"d": tmp_path / "data"}, benchmarks=CHOICES)
     assert (scores.images, scores.classes) == (6, 3)
     assert {"retrieval_map", "knn", "zero_shot", "probe", "typographic_attacked"} <= set(
         scores.metrics
@@ -273,7 +273,7 @@ def test_roxford_is_measured_from_its_folder_and_shown(tmp_path, model):
 
 
 def test_distractors_beside_the_folder_make_it_harder(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(sys.modules["openmofi.evaluate.measure"], "_DISTRACTORS", 4)
+    monkeypatch.setattr(sys.modules["openmofi.evaluate.benchmarks"], "_DISTRACTORS", 4)
     data = _oxford(tmp_path / "roxford5k")
     [plain] = evaluate(model, data={"ox": data})
     (tmp_path / "revisitop1m" / "jpg").mkdir(parents=True)

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import jpeg
 from openmofi.pairs import open_shard, read_pairs, read_shard
-from openmofi.pairs.find import _stops
+from openmofi.pairs.formats import table_stops
 from openmofi.pairs.rows import CAPTION_COLUMNS
 
 
@@ -48,9 +48,9 @@ def test_a_part_gives_its_own_pictures(tmp_path):
 
 
 def test_parts_of_tables_hold_enough_rows():
-    assert _stops([]) == []
-    assert _stops([50_000]) == []
-    assert _stops([9_999, 10_000, 20_000, 29_999]) == [10_000]
+    assert table_stops([]) == []
+    assert table_stops([50_000]) == []
+    assert table_stops([9_999, 10_000, 20_000, 29_999]) == [10_000]
 
 
 @pytest.mark.parametrize("name", ["captions.csv", "metadata.jsonl"])

@@ -1,6 +1,7 @@
 """Every loss against a slow reference that shares no code with it."""
 
 import math
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from openmofi.train.losses import TEACHER_SCALE, distillation, info_nce, siglip
+from openmofi.config import LossSettings
+from openmofi.train.losses import IMAGE_TEXT, TEACHER_SCALE, distillation, info_nce, siglip
 
 
 def _unit(*shape, seed=0):
@@ -39,6 +41,10 @@ def test_info_nce_equals_the_slow_reference(seed, grouped):
         images.tolist(), texts.tolist(), 1.5, groups.tolist() if grouped else None
     )
     assert got.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_each_image_text_loss_of_the_settings_is_in_the_table():
+    assert tuple(IMAGE_TEXT) == get_args(get_type_hints(LossSettings)["image_text"])
 
 
 def test_info_nce_does_not_care_about_the_order_of_pairs():

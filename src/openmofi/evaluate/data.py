@@ -1,7 +1,7 @@
 """What a benchmark is about: pictures and what is known of them, however they lie on the disk.
 
 `layouts.open_data` makes one of these from a path. Rows of `places.table` and the tuples beside it
-belong together, line by line.
+belong together, line by line. By its `layout` the benchmarks know which data is theirs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +65,8 @@ class CaptionedImages:
 
     places: Places
     captions: tuple[tuple[str, ...], ...]
+    layout: ClassVar[str] = "captions"
+    classes: ClassVar[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,12 @@ class AttackedImages:
     """What is written on it; "" for a picture without an attack."""
     groups: tuple[str, ...]
     """Part of the benchmark that each picture belongs to, such as SCAM or NoSCAM."""
+    layout: ClassVar[str] = "attacks"
+
+    @property
+    def classes(self) -> list[str]:
+        """All that a picture shows or bears."""
+        return sorted({*self.objects, *(word for word in self.words if word)})
 
     def take(self, rows: np.ndarray) -> AttackedImages:
         """Returns some of the pictures."""

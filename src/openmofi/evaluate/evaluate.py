@@ -6,16 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from openmofi.errors import InputError, SettingsError
+from openmofi.evaluate.benchmarks import CHOICES, DEFAULTS
 from openmofi.evaluate.layouts import open_all
-from openmofi.evaluate.measure import (
-    BENCHMARKS,
-    DEFAULT_BENCHMARKS,
-    Measured,
-    Wanted,
-    check_possible,
-    measure,
-)
+from openmofi.evaluate.measure import Measured, check_possible, measure
 from openmofi.evaluate.results import Scores, is_share, write_results
+from openmofi.evaluate.subject import Wanted
 from openmofi.evaluate.vectors import FileVectors, ModelVectors, Vectors
 from openmofi.files.folders import local_path
 from openmofi.kb import KnowledgeBase
@@ -47,8 +42,8 @@ def evaluate(
             order; zero-shot and tagging need texts and so a model.
         out: directory for scores.json, scores.csv, report.html; None writes nothing.
         kb: knowledge base with the names and descriptions of the labels.
-        benchmarks: of labelled images: retrieval, knn, zero-shot, tagging, probe, typographic; or
-            all. None: the first four. Of these two, those that model and data allow.
+        benchmarks: of labelled images, some of `evaluate.benchmarks.CHOICES`, or all; None: its
+            DEFAULTS. Of these two, those that model and data allow.
         class_names: name of one of CLIP_benchmark's datasets, or a file with a name per line; the
             i-th is that of the i-th label in sorted order.
         cache: folder that keeps vectors by model and picture; None keeps none.
@@ -87,15 +82,15 @@ def evaluate(
 def _wanted(
     benchmarks: Sequence[str] | None, kb: Path | str | None, class_names: str | Path | None
 ) -> Wanted:
-    chosen = DEFAULT_BENCHMARKS if benchmarks is None else tuple(benchmarks)
-    chosen = BENCHMARKS if chosen == ("all",) else chosen
-    unknown = [name for name in chosen if name not in BENCHMARKS]
+    chosen = DEFAULTS if benchmarks is None else tuple(benchmarks)
+    chosen = CHOICES if chosen == ("all",) else chosen
+    unknown = [name for name in chosen if name not in CHOICES]
     if unknown or not chosen:
         what = f"no benchmark {unknown[0]!r}" if unknown else "nothing to measure"
-        raise SettingsError(f"There is {what}; expected some of {', '.join(BENCHMARKS)}.")
+        raise SettingsError(f"There is {what}; expected some of {', '.join(CHOICES)}.")
     knowledge = KnowledgeBase.open(Path(kb)) if kb else None
     names = str(class_names) if class_names else None
-    if_possible = chosen in (BENCHMARKS, DEFAULT_BENCHMARKS)
+    if_possible = chosen in (CHOICES, DEFAULTS)
     return Wanted(frozenset(chosen), knowledge, names, if_possible)
 
 

@@ -41,7 +41,7 @@ from openmofi.evaluate.tables import is_table, open_table
 from openmofi.evaluate.wds import is_wds, open_wds
 from openmofi.files.hidden import is_hidden
 from openmofi.images.formats import is_image
-from openmofi.pairs.listing import Line, read_listing
+from openmofi.pairs.listing import LISTING_SUFFIXES, Line, read_listing
 from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 Dataset = LabelledImages | CaptionedImages | AttackedImages | RevisitedImages
@@ -79,14 +79,14 @@ def open_data(path: Path | str) -> Dataset:
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no evaluation data at {str(path)!r}.")
-    found = _recognise(path)
+    found = next((data for fits, read in LAYOUTS if fits(path) and (data := read(path))), None)
     if found is None:
         raise InputError(
             f"{str(path)!r} is no evaluation data; pass a folder of class folders, a .csv with the "
             "columns file and label, a folder of CLIP_benchmark, GPR1200 or ROxford, a dataset in "
             "Parquet, or a folder made by `openmofi demo`."
         )
-    count = len(found.gallery.table if isinstance(found, RevisitedImages) else found.places.table)
+    count = len(found.places.table)
     if count < 2:
         raise InputError(f"{str(path)!r} holds {count} images with their truth; need two.")
     if isinstance(found, LabelledImages) and len(found.classes) < 2:
@@ -95,22 +95,6 @@ def open_data(path: Path | str) -> Dataset:
             "right; need two."
         )
     return found
-
-
-def _recognise(path: Path) -> Dataset | None:
-    if (path / "truth.parquet").is_file():
-        return _open_world(path)
-    for fits, read in (
-        (is_wds, open_wds),
-        (is_revisited, open_revisited),
-        (is_attacks, open_attacks),
-        (is_table, open_table),
-    ):
-        if fits(path):
-            return read(path)
-    if path.is_file():
-        return _open_listing(path) if path.suffix in (".csv", ".jsonl") else None
-    return _open_gpr1200(path) or _open_splits(path) or _open_class_folders(path)
 
 
 def open_labelled(path: Path | str) -> LabelledImages:
@@ -132,6 +116,10 @@ _KINDS: dict[type, str] = {
 }
 
 
+def _is_world(path: Path) -> bool:
+    return (path / "truth.parquet").is_file()
+
+
 def _open_world(path: Path) -> LabelledImages:
     truth = pq.read_table(path / "truth.parquet", columns=["key", "shown"])
     shown = dict(zip(truth["key"].to_pylist(), truth["shown"].to_pylist(), strict=True))
@@ -146,6 +134,10 @@ def _labelled(places: Places, label_of: dict[str, str]) -> LabelledImages:
     return LabelledImages(
         Places(table, places.root, places.refused), tuple(label_of[keys[i]] for i in known)
     )
+
+
+def _is_listing(path: Path) -> bool:
+    return path.is_file() and path.suffix in LISTING_SUFFIXES
 
 
 def _open_listing(path: Path) -> LabelledImages | CaptionedImages:
@@ -264,3 +256,17 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _is_shown(file: Path) -> bool:
     return is_image(file.name) and not is_hidden(file.name)
+
+
+LAYOUTS = (
+    (_is_world, _open_world),
+    (is_wds, open_wds),
+    (is_revisited, open_revisited),
+    (is_attacks, open_attacks),
+    (is_table, open_table),
+    (_is_listing, _open_listing),
+    (Path.is_dir, _open_gpr1200),
+    (Path.is_dir, _open_splits),
+    (Path.is_dir, _open_class_folders),
+)
+"""(May a path be this?, its reader), the surest first; a reader returns None if it is not."""

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from openmofi.evaluate import figures
+from openmofi.evaluate.benchmarks import BENCHMARKS
 from openmofi.evaluate.data import CaptionedImages, LabelledImages
 from openmofi.evaluate.measure import Measured
 from openmofi.evaluate.results import Scores
 from openmofi.evaluate.revisited import RevisitedImages
-
-_BARS = ("gpr1200_", "map_", "tag_top1_", "attack_", "typographic_")
-"""Groups of scores that are drawn as bars: domains, difficulties, frequencies, attacks."""
 
 
 def write_report(out: Path, scores: Sequence[Scores], measured: Sequence[Measured]) -> Path:
@@ -87,7 +85,7 @@ def _section(measured: Measured) -> dict[str, Any]:
 
 def _bars(scores: Scores) -> Iterator[dict[str, Any]]:
     """Yields groups of scores that are worth comparing with each other."""
-    for prefix in _BARS:
+    for prefix in (benchmark.bars for benchmark in BENCHMARKS if benchmark.bars):
         found = {n: v for n, v in scores.metrics.items() if n.startswith(prefix)}
         if len(found) > 1:
             bars = [{"name": n.removeprefix(prefix), "value": v} for n, v in found.items()]

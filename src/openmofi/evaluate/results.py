@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import openmofi
+from openmofi.evaluate.benchmarks import BENCHMARKS
 from openmofi.files.folders import replace_file
 
 
@@ -35,39 +36,16 @@ class Scores:
     """What one must know to repeat the numbers: prompts, solver, refusals by reason."""
 
 
-_NO_SHARES = frozenset(
-    ("probe_c", "probe_converged", "probe_unseen_classes", "tag_unknown_entities")
-)
-
-
 def is_share(name: str) -> bool:
     """Returns whether a score is a share of 1, which can be compared and averaged over datasets.
 
     The others are settings that were chosen, and counts.
     """
-    return name not in _NO_SHARES
+    return all(name not in benchmark.no_shares for benchmark in BENCHMARKS)
 
 
-# CLIP_benchmark's names of tasks and metrics; what it does not know, of which not all can be
-# compared (see `is_share`), goes under a task of our name, which is none of its own.
-_TASKS = {
-    "zeroshot_classification": {
-        "zero_shot": "acc1",
-        "zero_shot_top5": "acc5",
-        "zero_shot_per_class": "mean_per_class_recall",
-    },
-    "linear_probe": {
-        "probe": "lp_acc1",
-        "probe_top5": "lp_acc5",
-        "probe_per_class": "lp_mean_per_class_recall",
-    },
-    "zeroshot_retrieval": {
-        f"{side}_retrieval_recall@{k}": f"{side}_retrieval_recall@{k}"
-        for side in ("image", "text")
-        for k in (1, 5, 10)
-    },
-}
 _OTHER = "openmofi"
+"""Task of the scores that CLIP_benchmark has no name for, of which not all can be compared."""
 
 
 def records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:
@@ -90,10 +68,11 @@ def records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:
 
 def clip_benchmark_records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:
     """Yields one record per dataset and task, in CLIP_benchmark's terms."""
+    tasks = [(benchmark.task, benchmark.names) for benchmark in BENCHMARKS if benchmark.task]
+    known = {name for _, names in tasks for name in names}
     for score in scores:
-        known = {name for names in _TASKS.values() for name in names}
         rest = {name: name for name in score.metrics if name not in known}
-        for task, names in (*_TASKS.items(), (_OTHER, rest)):
+        for task, names in (*tasks, (_OTHER, rest)):
             found = {new: score.metrics[old] for old, new in names.items() if old in score.metrics}
             if found:
                 yield {

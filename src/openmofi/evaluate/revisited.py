@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -52,6 +53,13 @@ class RevisitedImages:
     distractors: Places | None = None
     truth_name: str = ""
     """roxford5k or rparis6k."""
+    layout: ClassVar[str] = "revisited"
+    classes: ClassVar[Sequence[str]] = ()
+
+    @property
+    def places(self) -> Places:
+        """The pictures that are searched."""
+        return self.gallery
 
 
 def revisited(

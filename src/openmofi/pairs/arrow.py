@@ -8,12 +8,14 @@ memory, so that any row is read without the others.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
 from openmofi.errors import InputError
+from openmofi.files.remote import Found, Root
 from openmofi.pairs.rows import IMAGE_COLUMNS, RowColumns, image_bytes, pick_column
 
 STATE, SPLITS, INDICES = "state.json", "dataset_dict.json", "indices.arrow"
@@ -34,6 +36,30 @@ def dataset_files(folder: Path) -> list[Path]:
     if state.get("_indices_data_files") or (folder / INDICES).exists():
         raise indices_error(folder / INDICES)
     return [folder / file["filename"] for file in state.get("_data_files") or []]
+
+
+def arrow_files(root: Root, found: Sequence[Found]) -> list[Found]:
+    """Returns the data files of saved datasets; what `datasets` caches beside them is none.
+
+    Raises:
+        InputError: as `dataset_files`.
+    """
+    if isinstance(root, Path):
+        splits = any(file.path == SPLITS for file in found)
+        states = [] if splits else [file.path for file in found if _name(file) == STATE]
+        folders = [root] if splits else [(root / state).parent for state in states]
+        files = [file for folder in folders for file in dataset_files(folder)]
+        if files:
+            return [Found(file.relative_to(root).as_posix(), 0, 0) for file in files]
+    named = [file for file in found if file.path.endswith(".arrow")]
+    for file in named:
+        if _name(file) == INDICES:
+            raise indices_error(root / file.path)
+    return [file for file in named if not _name(file).startswith("cache-")]
+
+
+def _name(file: Found) -> str:
+    return PurePosixPath(file.path).name
 
 
 def indices_error(path: object) -> InputError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -17,19 +17,8 @@ from openmofi.errors import InputError
 from openmofi.files.hidden import is_hidden
 from openmofi.files.remote import Found, Remote, Root, open_root
 from openmofi.images.formats import is_image
-from openmofi.pairs.arrow import INDICES, SPLITS, STATE, batch_ends, dataset_files, indices_error
-from openmofi.pairs.folder import LISTING_NAMES, count_entries
-from openmofi.pairs.parquet import row_group_ends
+from openmofi.pairs.formats import ACCEPTED, FORMATS, kind_of
 from openmofi.shards import Shard
-
-ACCEPTED = (
-    "a folder of .tar or .parquet shards, a folder of images with .txt captions beside them, a "
-    ".csv / .jsonl with the columns file and caption, a folder saved by Hugging Face datasets, or "
-    "a URL (s3://, gs://, hf://, https://) of any of them"
-)
-ROWS_OF_FILES, ROWS_OF_TABLES = 1_000, 10_000
-_KINDS = {".tar": "tar", ".parquet": "parquet", ".arrow": "arrow"}
-_KINDS |= {".csv": "folder", ".jsonl": "folder"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ def read_pairs(path: Path | str | Remote) -> Input:
     found = place.find() if isinstance(place, Remote) else _local_files(place)
     if [file.path for file in found] == [""]:  # the path is one file
         file, place = replace(found[0], path=place.name), place.parent
-        kind = _KINDS.get(PurePosixPath(file.path).suffix)
+        kind = kind_of(file.path)
         chosen = [_shard(file, kind)] if kind else []
     else:
         chosen = _choose(place, found)
@@ -87,30 +76,24 @@ def _found(path: Path, name: str) -> Found:
 
 def _choose(root: Root, found: list[Found]) -> list[Shard]:
     """Returns the shards of a folder: of the first kind of which there is one."""
-    for suffix in (".tar", ".parquet"):
-        files = [file for file in found if file.path.endswith(suffix) and not _is_ours(file, found)]
-        folders = _folders_beside(root, found, files)
-        if folders:
+    for kind, form in FORMATS.items():
+        files = form.find(root, found) if form.find else _named(form.suffixes, found)
+        if kind == "parquet" and (folders := _folders_beside(root, found, files)):
             return [_shard(folder, "folder") for folder in folders]
         if files:
-            return [_shard(_known(root, file), suffix[1:]) for file in files]
-    files = _arrow_files(root, found)
-    if files:
-        return [_shard(_known(root, file), "arrow") for file in files]
-    listings = [file for file in found if PurePosixPath(file.path).name in LISTING_NAMES]
-    on_top = [file for name in LISTING_NAMES for file in listings if file.path == name]
-    if listings:
-        return [_shard(_known(root, file), "folder") for file in on_top[:1] or listings]
-    if any(is_image(file.path) for file in found):
-        whole = Found(".", 0, 0) if isinstance(root, Remote) else _found(root, ".")
-        return [_shard(whole, "folder")]
+            return [_shard(_known(root, file), kind) for file in files]
     return []
+
+
+def _named(suffixes: tuple[str, ...], found: list[Found]) -> list[Found]:
+    return [file for file in found if file.path.endswith(suffixes) and not _is_ours(file, found)]
 
 
 def _is_ours(file: Found, found: list[Found]) -> bool:
     """Says whether a file is the list of entities of a dataset that `openmofi export` wrote."""
-    card = PurePosixPath(file.path).with_name("card.json")
-    return _name(file) == "vocabulary.parquet" and any(f.path == str(card) for f in found)
+    path = PurePosixPath(file.path)
+    card = str(path.with_name("card.json"))
+    return path.name == "vocabulary.parquet" and any(f.path == card for f in found)
 
 
 def _folders_beside(root: Root, found: list[Found], tables: list[Found]) -> list[Found]:
@@ -120,26 +103,6 @@ def _folders_beside(root: Root, found: list[Found], tables: list[Found]) -> list
     if isinstance(root, Remote) or not tables or not stems.keys() <= with_pictures:
         return []
     return [_found(root / stem, stem) for stem in stems]
-
-
-def _arrow_files(root: Root, found: list[Found]) -> list[Found]:
-    """Returns the data files of saved datasets; what `datasets` caches beside them is none."""
-    if isinstance(root, Path):
-        splits = any(file.path == SPLITS for file in found)
-        states = [] if splits else [file.path for file in found if _name(file) == STATE]
-        folders = [root] if splits else [(root / state).parent for state in states]
-        files = [file for folder in folders for file in dataset_files(folder)]
-        if files:
-            return [Found(file.relative_to(root).as_posix(), 0, 0) for file in files]
-    named = [file for file in found if file.path.endswith(".arrow")]
-    for file in named:
-        if _name(file) == INDICES:
-            raise indices_error(root / file.path)
-    return [file for file in named if not _name(file).startswith("cache-")]
-
-
-def _name(file: Found) -> str:
-    return PurePosixPath(file.path).name
 
 
 def _known(root: Root, file: Found) -> Found:
@@ -158,35 +121,12 @@ def _shard(file: Found, kind: str) -> Shard:
 
 def _cut(root: Path, shard: Shard) -> Iterator[Shard]:
     """Yields the parts of a shard, or the shard itself if it is a small one."""
-    path = root / shard.path
-    if shard.kind == "folder":
-        stops = list(range(ROWS_OF_FILES, _count_or_zero(path), ROWS_OF_FILES))
-    else:
-        ends: dict[str, Callable[[Path], list[int]]]
-        ends = {"parquet": row_group_ends, "arrow": batch_ends}
-        stops = _stops(ends[shard.kind](path)) if shard.kind in ends else []
+    stops = FORMATS[shard.kind].stops(root / shard.path)
     if not stops:
         yield shard
         return
     for number, (start, stop) in enumerate(zip([0, *stops], [*stops, None], strict=True)):
         yield replace(shard, name=f"{shard.name}-{number:05d}", start=start, stop=stop)
-
-
-def _count_or_zero(path: Path) -> int:
-    try:
-        return count_entries(path)
-    except (InputError, OSError):
-        return 0  # who reads it says what is wrong
-
-
-def _stops(ends: list[int]) -> list[int]:
-    """Returns where all parts but the last end, each of ROWS_OF_TABLES rows at least."""
-    stops, start = [], 0
-    for end in ends:
-        if end - start >= ROWS_OF_TABLES and ends[-1] - end >= ROWS_OF_TABLES:
-            stops.append(end)
-            start = end
-    return stops
 
 
 def _distinct(shards: list[Shard] | tuple[Shard, ...]) -> tuple[Shard, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from openmofi.errors import InputError
 from openmofi.files.hidden import is_hidden
+from openmofi.files.remote import Found, Root
 from openmofi.images.formats import is_image, unread_reason
 from openmofi.pairs.caption import caption_of
 from openmofi.pairs.columns import check_captions, pairs_table, raw_texts
@@ -36,10 +37,18 @@ _ENTRIES = pa.schema(
 )
 
 
+def folder_files(root: Root, found: Sequence[Found]) -> list[Found]:
+    """Returns the listing on top, else all listings, else the folder itself if it has images."""
+    listings = [file for file in found if PurePosixPath(file.path).name in LISTING_NAMES]
+    on_top = [file for name in LISTING_NAMES for file in listings if file.path == name]
+    images = any(is_image(file.path) for file in found)
+    return on_top[:1] or listings or [Found(".", 0, 0)] * images
+
+
 def read_folder(
     path: Path, name: str, start: int = 0, stop: int | None = None, *, check_files: bool = True
-) -> pa.Table:
-    """Returns the pairs of a folder, or of a listing whose files lie relative to it.
+) -> tuple[pa.Table, None]:
+    """Returns (pairs of a folder, or of a listing whose files lie relative to it; None).
 
     Args:
         path: the folder or listing.
@@ -79,7 +88,7 @@ def read_folder(
     numbers = entries["number"].to_pylist()
     keys = [key or f"line {number}" for key, number in zip(paths, numbers, strict=True)]
     columns = {"caption": captions, "error": errors, "url": urls}
-    return pairs_table(key=pa.array(keys), shard="", path=pa.array(paths), **columns)
+    return pairs_table(key=pa.array(keys), shard="", path=pa.array(paths), **columns), None
 
 
 def count_entries(path: Path) -> int:

@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from openmofi.files.remote import Remote, Root, open_root
-from openmofi.pairs.arrow import ArrowImages
-from openmofi.pairs.parquet import ParquetImages
+from openmofi.pairs.formats import FORMATS, ImageCells, kind_of
 
 _MAX_OPEN = 256
 _MAX_TABLES = 8
@@ -24,7 +23,7 @@ class ImageReader:
     def __init__(self, root: Root | str):
         self.root = open_root(root)
         self._open: dict[str, io.FileIO] = {}
-        self._tables: dict[str, ArrowImages | ParquetImages] = {}
+        self._tables: dict[str, ImageCells] = {}
         self._copies: TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
 
@@ -78,20 +77,23 @@ class ImageReader:
         assert isinstance(self.root, Path)
         return _kept(self._open, shard, _MAX_OPEN, lambda: io.FileIO(self.root / shard))
 
-    def _table(self, shard: str) -> ArrowImages | ParquetImages:
+    def _table(self, shard: str) -> ImageCells:
         return _kept(self._tables, shard, _MAX_TABLES, lambda: self._open_table(shard))
 
-    def _open_table(self, shard: str) -> ArrowImages | ParquetImages:
+    def _open_table(self, shard: str) -> ImageCells:
         place = self.root / shard
-        if shard.endswith(".arrow"):
-            return ArrowImages(self._local(shard), str(place))
+        form = FORMATS[kind_of(shard) or "parquet"]
+        if form.images is None:
+            raise OSError(f"{place} has no rows with pictures")
+        if form.mapped:
+            return form.images(self._local(shard), str(place))
         if isinstance(place, Remote):
             system, path = place.open()
-            return ParquetImages(system.open(path, "rb"), str(place))
-        return ParquetImages(place, str(place))
+            return form.images(system.open(path, "rb"), str(place))
+        return form.images(place, str(place))
 
     def _local(self, shard: str) -> Path:
-        """Returns where an Arrow file can be mapped into memory."""
+        """Returns where a file can be mapped into memory."""
         if isinstance(self.root, Path):
             return self.root / shard
         if self._copies is None:

@@ -15,8 +15,10 @@ from openmofi.errors import InputError
 from openmofi.pairs.rows import IMAGE_COLUMNS, RowColumns, image_bytes, pick_column
 
 
-def read_parquet(path: Path, name: str, start: int = 0, stop: int | None = None) -> pa.Table:
-    """Returns the pairs of some rows, in file order.
+def read_parquet(
+    path: Path, name: str, start: int = 0, stop: int | None = None
+) -> tuple[pa.Table, None]:
+    """Returns (pairs of some rows in file order, None: a file that ends early is not readable).
 
     Raises:
         InputError: it is no Parquet file, or lacks a caption or an image column.
@@ -29,7 +31,7 @@ def read_parquet(path: Path, name: str, start: int = 0, stop: int | None = None)
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(path)!r} is not a readable Parquet file: {error}.") from None
     length = None if stop is None else stop - start
-    return columns.pairs(table.slice(start - first, length), name, start)
+    return columns.pairs(table.slice(start - first, length), name, start), None
 
 
 def _groups(file: pq.ParquetFile, start: int, stop: int | None) -> tuple[list[int], int]:

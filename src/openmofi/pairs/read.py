@@ -16,11 +16,8 @@ import pyarrow as pa
 
 from openmofi.files.remote import Remote, Root, open_root
 from openmofi.images.formats import is_image
-from openmofi.pairs.arrow import read_arrow
-from openmofi.pairs.folder import read_folder
+from openmofi.pairs.formats import FORMATS
 from openmofi.pairs.images import ImageReader
-from openmofi.pairs.parquet import read_parquet
-from openmofi.pairs.tar_shard import read_tar
 from openmofi.shards import Shard
 
 
@@ -70,7 +67,7 @@ def open_shard(root: Root | str, shard: Shard) -> Iterator[ShardView]:
     """
     root = open_root(root)
     with _local_copy(root, shard) as local:
-        pairs = _read(local, shard, check_files=isinstance(root, Path))
+        pairs = _read(local, shard, files_there=isinstance(root, Path))
         whole = isinstance(root, Path) or shard.path == "."
         with closing(ImageReader(local)) as inside:
             if whole:
@@ -89,21 +86,11 @@ def read_shard(root: Root | str, shard: Shard) -> ShardPairs:
     """
     root = open_root(root)
     with _local_copy(root, shard) as local:
-        return _read(local, shard, check_files=isinstance(root, Path))
+        return _read(local, shard, files_there=isinstance(root, Path))
 
 
-def _read(root: Path, shard: Shard, *, check_files: bool) -> ShardPairs:
-    path, part = root / shard.path, (shard.path, shard.start, shard.stop)
-    match shard.kind:
-        case "tar":
-            return ShardPairs(*read_tar(path, shard.path))
-        case "arrow":
-            return ShardPairs(*read_arrow(path, *part))
-        case "parquet":
-            return ShardPairs(read_parquet(path, *part))
-        case _:
-            check_files = check_files or path.is_dir()
-            return ShardPairs(read_folder(path, *part, check_files=check_files))
+def _read(root: Path, shard: Shard, *, files_there: bool) -> ShardPairs:
+    return ShardPairs(*FORMATS[shard.kind].read(root / shard.path, shard, files_there))
 
 
 @contextmanager
@@ -118,15 +105,16 @@ def _local_copy(root: Root, shard: Shard) -> Iterator[Path]:
 
 
 def _fetch(root: Remote, shard: Shard, folder: Path) -> None:
-    """Copies what belongs to a shard: its file, a tar's sidecar, or a folder's pictures."""
+    """Copies what belongs to a shard: its file, its sidecar, or a folder's pictures."""
     if shard.path == ".":
         for file in root.find():
             if is_image(file.path) or file.path.endswith(".txt"):
                 (root / file.path).copy_to(folder / file.path, size=file.size)
         return
     (root / shard.path).copy_to(folder / shard.path, size=shard.size)
-    sidecar = Path(shard.path).with_suffix(".parquet").as_posix()
-    if shard.kind == "tar" and (root / sidecar).exists():
+    suffix = FORMATS[shard.kind].sidecar
+    sidecar = Path(shard.path).with_suffix(suffix or "").as_posix()
+    if suffix and (root / sidecar).exists():
         (root / sidecar).copy_to(folder / sidecar)
 
 

@@ -25,7 +25,7 @@ class Shard:
     path: str
     """Relative to the input's root."""
     kind: str
-    """tar | parquet | arrow | folder."""
+    """Its format: tar, parquet, arrow or folder; see pairs.formats."""
     size: int
     """Bytes on disk; with mtime_ns it tells whether the file is still the same."""
     mtime_ns: int

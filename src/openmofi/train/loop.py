@@ -40,7 +40,7 @@ from openmofi.train.distributed import World, join_world
 from openmofi.train.entity_head import save_head
 from openmofi.train.heldout import HeldOut
 from openmofi.train.loader import CACHE_BYTES, BatchMaker, Loader
-from openmofi.train.losses import INITIAL_LOGIT_SCALE, SIGLIP_LOGIT_SCALE
+from openmofi.train.losses import IMAGE_TEXT
 from openmofi.train.metrics_log import MetricsLog, drop_after, last_loss, last_scores
 from openmofi.train.order import Order, balanced_order
 from openmofi.train.recipe import (
@@ -347,10 +347,7 @@ def make_model(settings: TrainSettings, data: TrainData, *, device: str) -> Mofi
     size = settings.model.image_size or IMAGE_SIZES[preset]
     network = build_network(preset, special_tokens(tokenizer), image_size=size)
     model = MofiModel(network, tokenizer, Transform(size), device)
-    sigmoid = settings.loss.image_text == "siglip"
-    torch.nn.init.constant_(
-        model.logit_scale, SIGLIP_LOGIT_SCALE if sigmoid else INITIAL_LOGIT_SCALE
-    )
+    torch.nn.init.constant_(model.logit_scale, IMAGE_TEXT[settings.loss.image_text].logit_scale)
     return model
 
 

@@ -8,7 +8,8 @@ Each is the mean over this process's pairs; the features of the other processes 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,10 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from openmofi.train.distributed import World, gather
 
-INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 MAX_LOGIT_SCALE = math.log(100.0)
-SIGLIP_LOGIT_SCALE = math.log(10.0)
-SIGLIP_LOGIT_BIAS = -10.0
 TEACHER_SCALE = 100.0
 _MINUS_INFINITY = -1e9  # finite: a fully masked row must not give NaN
 _CHUNK = 1024
@@ -115,6 +113,27 @@ def siglip(
             part, images_bD, texts_cD, scale, logit_bias, first, use_reentrant=False
         )
     return total / len(images_bD)
+
+
+@dataclass(frozen=True)
+class ImageTextLoss:
+    """A loss between pictures and texts, and what becomes of its scale and bias."""
+
+    loss: Callable[..., Float[Tensor, ""]]
+    """Of images_bD, texts_bD, logit_scale and, if there is a bias, logit_bias."""
+    logit_scale: float
+    """Where the log of the inverse temperature begins in a new network."""
+    max_logit_scale: float | None = None
+    """It is put back to this after a step; None: it grows as it likes."""
+    logit_bias: float | None = None
+    """Where the bias begins, unless the network brings one; None: none is learnt."""
+
+
+IMAGE_TEXT = {
+    "infonce": ImageTextLoss(info_nce, math.log(1 / 0.07), max_logit_scale=MAX_LOGIT_SCALE),
+    "siglip": ImageTextLoss(siglip, math.log(10.0), logit_bias=-10.0),
+}
+"""By the names of the setting `loss.image_text`."""
 
 
 def distillation(

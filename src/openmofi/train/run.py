@@ -23,7 +23,7 @@ from openmofi.train.data import TrainData
 from openmofi.train.distributed import World
 from openmofi.train.entity_head import EntityHead
 from openmofi.train.loader import Batch
-from openmofi.train.losses import MAX_LOGIT_SCALE, distillation, info_nce, siglip
+from openmofi.train.losses import IMAGE_TEXT, distillation
 from openmofi.train.schedule import learning_rate_factor
 from openmofi.train.towers import Features, Towers
 
@@ -35,6 +35,7 @@ class Run:
 
     def __init__(self, model: MofiModel, data: TrainData, settings: TrainSettings, world: World):
         self.model, self.settings, self.world = model, settings, world
+        self.image_text = IMAGE_TEXT[settings.loss.image_text]
         self.step = 0
         towers = Towers(model, settings)
         if settings.model.init is not None:
@@ -149,10 +150,12 @@ class Run:
         keys, shown = None, None
         if self.settings.loss.mask_same_entity:
             keys, shown = batch.keys, batch.targets[:, 1:]
-        scale, bias, world = features.logit_scale, features.logit_bias, self.world
-        if self.settings.loss.image_text == "infonce":
-            return info_nce(images_BD, texts_BD, scale, keys_bM=keys, shown_bK=shown, world=world)
-        return siglip(images_BD, texts_BD, scale, bias, keys_bM=keys, shown_bK=shown, world=world)
+        scalars = [features.logit_scale]
+        if self.image_text.logit_bias is not None:
+            scalars.append(features.logit_bias)
+        return self.image_text.loss(
+            images_BD, texts_BD, *scalars, keys_bM=keys, shown_bK=shown, world=self.world
+        )
 
     def _update(self, step: int) -> None:
         """Moves the weights, unless a gradient is not finite; the processor waits for nothing."""
@@ -172,8 +175,8 @@ class Run:
         if self.head is not None:
             self.head.step(learning_rate=factor * settings.head.learning_rate, skip=bad)
         with torch.no_grad():
-            if settings.loss.image_text == "infonce":
-                self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+            if self.image_text.max_logit_scale is not None:
+                self.model.logit_scale.clamp_(max=self.image_text.max_logit_scale)
             self._average(step)
         self.statistics.end(undone=bad)
         self.skipped = torch.stack([self.skipped[0] + bad, (self.skipped[1] + bad) * bad])

@@ -19,7 +19,7 @@ from openmofi.config import TrainSettings
 from openmofi.errors import SettingsError
 from openmofi.model import MofiModel
 from openmofi.train.distributed import World, share_batch_norm
-from openmofi.train.losses import SIGLIP_LOGIT_BIAS
+from openmofi.train.losses import IMAGE_TEXT
 
 _TEXT_SIDE = ("text_model.", "text_projection.", "text_embeds", "logit_scale", "logit_bias")
 
@@ -45,12 +45,12 @@ class Towers(torch.nn.Module):
         self._settings = settings
         self.reads_texts = settings.loss.contrastive > 0
         self.precision = forward_precision(settings, model.device)
-        with_bias = self.reads_texts and settings.loss.image_text == "siglip"
+        bias = IMAGE_TEXT[settings.loss.image_text].logit_bias
         if not isinstance(getattr(model.network, "logit_bias", None), torch.nn.Parameter):
             # CLIP's networks have none, and nobody who searches needs one.
-            start = torch.tensor(SIGLIP_LOGIT_BIAS, device=model.device)
+            start = torch.tensor(bias or 0.0, device=model.device)
             self.logit_bias = torch.nn.Parameter(start)
-        self.bias.requires_grad_(with_bias)
+        self.bias.requires_grad_(self.reads_texts and bias is not None)
         if not self.reads_texts:
             freeze_text_side(model.network)
         _activate_in_place(model.network)
@@ -83,7 +83,7 @@ class Towers(torch.nn.Module):
 
     @property
     def bias(self) -> torch.nn.Parameter:
-        """Added to every logit of SigLIP's loss: the network's own, or one for the training."""
+        """Added to every logit where a loss has a bias: the network's own, or the training's."""
         own = getattr(self.network, "logit_bias", None)
         return own if isinstance(own, torch.nn.Parameter) else self.logit_bias
 

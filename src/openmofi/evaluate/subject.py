@@ -1,0 +1,118 @@
+"""One dataset before one model: what the benchmarks ask of the two, each thing made once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from openmofi.embed import Places
+from openmofi.errors import InputError
+from openmofi.evaluate.data import LabelledImages
+from openmofi.evaluate.metrics import nearest
+from openmofi.evaluate.prompts import Prompts, class_prompts
+from openmofi.evaluate.revisited import RevisitedImages
+from openmofi.evaluate.vectors import Encoded, ModelVectors, Vectors
+from openmofi.kb import KnowledgeBase
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured, and by which names the classes go."""
+
+    benchmarks: frozenset[str]
+    kb: KnowledgeBase | None = None
+    class_names: str | None = None
+    if_possible: bool = False
+    """Pass over a benchmark that the data does not allow, in place of refusing it."""
+
+
+class Subject:
+    """A dataset and where its vectors come from; what is costly is made when first asked for.
+
+    Attributes:
+        dataset: one of `layouts.Dataset`; a benchmark knows which by its layouts.
+        counts_all: refuse pictures that cannot be used, without which a score would be another.
+        notes: what one must know to repeat the numbers.
+        predicted: class with the nearest text for each picture, once texts were asked for.
+        queries: vectors of what is not in `encoded`: of a benchmark's queries, or of captions.
+    """
+
+    def __init__(
+        self, source: Vectors, name: str, dataset: Any, wanted: Wanted, *, counts_all: bool = False
+    ):
+        self.source, self.name, self.dataset, self.wanted = source, name, dataset, wanted
+        self.counts_all = counts_all
+        self.notes: dict[str, Any] = {}
+        self.predicted: np.ndarray | None = None
+        self.queries: np.ndarray | None = None
+
+    @property
+    def model(self) -> ModelVectors:
+        """The source, which a benchmark that needs a model is sure to be one."""
+        assert isinstance(self.source, ModelVectors), "see measure.check_possible"
+        return self.source
+
+    def images(self, places: Places, what: str = "", *, alone: bool = True) -> Encoded:
+        """Returns the vectors of pictures; what their shards lost counts among the refused."""
+        encoded = self.source.images(places, f"{self.name} {what}".rstrip(), alone=alone)
+        refused = dict(Counter(places.refused) + Counter(encoded.refused))
+        if refused and self.counts_all:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
+            raise InputError(
+                f"{sum(refused.values()):,} pictures of {self.name!r} cannot be used ({reasons}), "
+                "and its protocol counts every one; mend them."
+            )
+        return replace(encoded, refused=refused)
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The pictures that can be read."""
+        dataset = self.dataset
+        alone = not isinstance(dataset, LabelledImages) or dataset.gallery is None
+        what = "gallery" if isinstance(dataset, RevisitedImages) else ""
+        encoded = self.images(dataset.places, what, alone=alone)
+        if len(encoded.rows) < 2:
+            raise InputError(f"Fewer than two pictures of {self.name!r} can be read.")
+        return encoded
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """Vectors of the pictures that can be read."""
+        return self.encoded.vectors
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Class of each of them."""
+        return self.dataset.codes(self.dataset.classes)[self.encoded.rows]
+
+    @cached_property
+    def gallery(self) -> tuple[np.ndarray, ...]:
+        """(Vectors, classes) of the training pictures; empty if there are none."""
+        gallery = self.dataset.gallery
+        if gallery is None:
+            return ()
+        encoded = self.images(gallery.places, "gallery", alone=False)
+        if not len(encoded.rows):
+            raise InputError(f"None of the training pictures of {self.name!r} can be read.")
+        self.notes["gallery"] = len(encoded.rows)
+        if encoded.refused:
+            self.notes["gallery_refused"] = encoded.refused
+        return encoded.vectors, gallery.codes(self.dataset.classes)[encoded.rows]
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """What the classes are called."""
+        dataset, wanted = self.dataset, self.wanted
+        return class_prompts(dataset.classes, dataset, wanted.kb, wanted.class_names)
+
+    @cached_property
+    def texts(self) -> np.ndarray:
+        """Vector of each class's texts."""
+        texts = self.prompts.vectors(self.model.model)
+        self.predicted = nearest(self.vectors, texts, 1, same=False)[0][:, 0]
+        self.notes |= self.prompts.notes
+        return texts
