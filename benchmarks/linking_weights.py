@@ -46,7 +46,7 @@ from openmofi.evaluate.linking_data import LinkingData, read_linking
 from openmofi.evaluate.linking_fit import examples_in
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.link import Linker, WordEncoder
-from openmofi.link.fit import GOLD, Examples, examples_of, fit_link_weights
+from openmofi.link.fit import GOLD, LinkExamples, examples_of, fit_link_weights
 from openmofi.link.linkability import count_names
 from openmofi.link.weights import LinkWeights, save_link_weights
 
@@ -120,7 +120,7 @@ def measure(folder: Path, work: Path) -> tuple[LinkWeights, dict[str, Any]]:
     }
 
 
-def about(group: Examples) -> dict[str, int | bool]:
+def about(group: LinkExamples) -> dict[str, int | bool]:
     return {
         "mentions": len(group),
         "with a right candidate": int(group.right.sum()),
@@ -163,7 +163,7 @@ def linker_of(kb: KnowledgeBase, weights: LinkWeights, min_score: float = 0.0) -
 
 def groups_of(
     kbs: Bases, examples: Sequence[LinkingData], demo: Bases, captions: list[Caption]
-) -> dict[str, Examples]:
+) -> dict[str, LinkExamples]:
     found = {}
     for data in examples:
         if data.name in _FITTED_DATA:
@@ -174,7 +174,7 @@ def groups_of(
     return found
 
 
-def demo_examples(kb: KnowledgeBase, captions: list[Caption]) -> Examples:
+def demo_examples(kb: KnowledgeBase, captions: list[Caption]) -> LinkExamples:
     """Returns examples whose truth is what a caption names; unclear where two names could be it."""
     linker = linker_of(kb, BY_HAND)
     texts = [caption.text for caption in captions]
@@ -192,7 +192,7 @@ def demo_examples(kb: KnowledgeBase, captions: list[Caption]) -> Examples:
     return examples_of(linker, texts, gold_table, complete=True)
 
 
-def without(name: str, groups: Sequence[Examples]) -> LinkWeights:
+def without(name: str, groups: Sequence[LinkExamples]) -> LinkWeights:
     """Fits again with one term left out."""
     unused: dict[str, Any] = {name: 0.0}
     start = replace(BY_HAND, **unused)
@@ -211,7 +211,7 @@ class Figures:
     kbs: dict[str, Bases]
     demo: Bases
     report: Sequence[LinkingData]
-    groups: dict[str, Examples]
+    groups: dict[str, LinkExamples]
 
     def of(self, weights: LinkWeights) -> dict[str, Any]:
         """Returns all figures of weights, with and without counted names."""

@@ -12,16 +12,8 @@ SOURCE = Path(__file__).parent.parent / "src"
 EXCEPTED = {
     # Code from before tagging had a room of its own asks search for it.
     ("openmofi.search", "openmofi.tag"),
-    # A head and its files; to be taken apart.
-    ("openmofi.train.head_files", "openmofi.train.entity_head"),
 }
 """(module, what it may import although that leads back to it); this list only gets shorter."""
-
-SHARED = {
-    "Examples": {"openmofi.link.fit", "openmofi.train.linear_maps"},
-    "Found": {"openmofi.files.remote", "openmofi.search.query"},
-}
-"""Names of classes that modules still share; this list only gets shorter."""
 
 
 def read_modules(source: Path) -> dict[str, ast.Module]:
@@ -153,7 +145,7 @@ def test_a_package_may_show_what_lies_in_it():
 
 
 def test_no_two_classes_have_one_name():
-    assert shared_names(MODULES) == SHARED
+    assert shared_names(MODULES) == {}
 
 
 def test_classes_of_one_name_are_found_inside_functions_and_in_one_module():

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from openmofi.cli.evaluating import evaluate
+from openmofi.cli.evaluate import evaluate
 from openmofi.evaluate.benchmarks import BENCHMARKS, CHOICES, DEFAULTS, LABELLED
 from openmofi.evaluate.layouts import Dataset
 

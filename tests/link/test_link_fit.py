@@ -10,7 +10,7 @@ from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.link import Linker, WordEncoder
 from openmofi.link.fit import (
     GOLD,
-    Examples,
+    LinkExamples,
     LinkFit,
     _evidence,
     _Likelihood,
@@ -42,7 +42,7 @@ def gold_of(rows: Sequence[tuple[int, int, int, str | None, bool]]) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, GOLD, strict=True)], schema=GOLD)
 
 
-def examples(linker: Linker, count: int, *, complete: bool = True) -> Examples:
+def examples(linker: Linker, count: int, *, complete: bool = True) -> LinkExamples:
     """Returns captions whose context tells what Turkey means, and "nice" that means nothing."""
     texts = [KINDS[i % 2][0] for i in range(count)]
     starts = [text.lower().index("turkey") for text in texts]
@@ -50,7 +50,7 @@ def examples(linker: Linker, count: int, *, complete: bool = True) -> Examples:
     return examples_of(linker, texts, gold_of(gold), complete=complete)
 
 
-def fit(linker: Linker, *groups: Examples, **changes) -> LinkFit:
+def fit(linker: Linker, *groups: LinkExamples, **changes) -> LinkFit:
     return fit_link_weights(groups, start=linker.weights, data="made up", **changes)
 
 
@@ -99,7 +99,7 @@ def test_names_that_touch_an_annotated_span_are_no_examples_of_nil(kb, optional)
 def test_groups_count_the_same_whatever_their_size(kb):
     linker = Linker(kb, encoder=WordEncoder(kb))
     small, large, others = (examples(linker, n) for n in (100, 1000, 200))
-    others = Examples(others.candidates, ~others.right, others.types, complete=True)
+    others = LinkExamples(others.candidates, ~others.right, others.types, complete=True)
     terms = ("prior", "context")
     few, many = fit(linker, small, others, terms=terms), fit(linker, large, others, terms=terms)
     for name in (*terms, "nil"):

@@ -14,7 +14,8 @@ from openmofi.config import HeadSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.model.class_rows import load_head_rows, load_image_counts
 from openmofi.train import entity_head, head_files
-from openmofi.train.entity_head import EntityHead, save_head
+from openmofi.train.entity_head import EntityHead
+from openmofi.train.head_files import save_head
 from waiting import RefuseToWait
 
 _OPTIMIZERS = ["lazy-adam", "row-adam", "row-adagrad", "sgd"]

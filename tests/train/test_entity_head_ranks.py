@@ -13,7 +13,8 @@ from openmofi.config import HeadSettings
 from openmofi.errors import InputError
 from openmofi.model.class_rows import load_head_rows
 from openmofi.train import entity_head, head_files, sharded_softmax
-from openmofi.train.entity_head import EntityHead, save_head
+from openmofi.train.entity_head import EntityHead
+from openmofi.train.head_files import save_head
 
 # One process writes and reads checkpoints here, too, which is what is announced.
 pytestmark = [

@@ -9,7 +9,7 @@ import pyarrow as pa
 from openmofi.errors import InputError
 from openmofi.evaluate.linking_answers import with_kb_ids
 from openmofi.evaluate.linking_data import Format, GoldDocument, LinkingData
-from openmofi.link.fit import GOLD, Examples, LinkFit, examples_of, fit_link_weights
+from openmofi.link.fit import GOLD, LinkExamples, LinkFit, examples_of, fit_link_weights
 from openmofi.link.linker import Linker
 
 # ELEVANT's annotators mark every mention, those without an entity included. MELBench marks what the
@@ -35,7 +35,7 @@ def fit_on(linker: Linker, data: Sequence[LinkingData]) -> LinkFit:
     return fit_link_weights(groups, start=linker.weights, data=", ".join(one.name for one in data))
 
 
-def examples_in(linker: Linker, data: LinkingData) -> Examples:
+def examples_in(linker: Linker, data: LinkingData) -> LinkExamples:
     """Returns what a linker offers for the mentions of a file.
 
     Raises:

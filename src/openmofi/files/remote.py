@@ -26,7 +26,7 @@ _TIMES = ("LastModified", "mtime", "updated", "last_modified", "last_commit", "c
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """A file below a root."""
 
     path: str
@@ -82,7 +82,7 @@ class Remote:
                 "as s3://, gs://, hf:// or https://."
             ) from None
 
-    def find(self) -> list[Found]:
+    def find(self) -> list[FoundFile]:
         """Returns the files below it that are not hidden, itself if it is one, sorted by path.
 
         Raises:
@@ -157,8 +157,8 @@ def open_root(path: Path | str | Remote) -> Root:
     return Remote(f"{scheme}://{rest}")
 
 
-def _found(path: str, info: dict[str, Any]) -> Found:
-    return Found(path, int(info.get("size") or 0), _time(info))
+def _found(path: str, info: dict[str, Any]) -> FoundFile:
+    return FoundFile(path, int(info.get("size") or 0), _time(info))
 
 
 def _time(info: dict[str, Any]) -> int:

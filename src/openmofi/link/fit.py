@@ -45,7 +45,7 @@ GOLD = pa.schema(
 
 
 @dataclass(frozen=True)
-class Examples:
+class LinkExamples:
     """Mentions of one knowledge base whose truth is known."""
 
     candidates: pa.Table
@@ -81,7 +81,7 @@ class LinkFit:
     after: float
 
 
-def examples_of(linker: Linker, texts: Captions, gold: pa.Table, *, complete: bool) -> Examples:
+def examples_of(linker: Linker, texts: Captions, gold: pa.Table, *, complete: bool) -> LinkExamples:
     """Returns what a linker offers for mentions whose truth is known.
 
     Args:
@@ -102,7 +102,7 @@ def examples_of(linker: Linker, texts: Captions, gold: pa.Table, *, complete: bo
         offered, right = offered.filter(answered), right[answered]
     rows = np.array(linker.kb.rows_of(offered["id"].to_pylist()), np.int64)
     types = linker.kb.entities(["types"])["types"].combine_chunks().take(pa.array(rows))
-    return Examples(offered, right, types, complete)
+    return LinkExamples(offered, right, types, complete)
 
 
 def _places(table: pa.Table) -> list[tuple[int, int, int]]:
@@ -137,7 +137,7 @@ def _of_mentions(reduce: np.ufunc, offered: pa.Table, values: np.ndarray) -> np.
 
 
 def fit_link_weights(
-    groups: Sequence[Examples],
+    groups: Sequence[LinkExamples],
     *,
     start: LinkWeights,
     data: str,
@@ -177,7 +177,7 @@ def fit_link_weights(
     return _maximise(likelihood, names, start, data)
 
 
-def _type_odds(groups: Sequence[Examples]) -> dict[str, float]:
+def _type_odds(groups: Sequence[LinkExamples]) -> dict[str, float]:
     """Returns by how much the log odds of being right are higher for each type than for all."""
     seen, hits, right, count = Counter(), Counter(), 0, 0
     for group in groups:
@@ -198,7 +198,7 @@ def _log_odds(probability: float) -> float:
     return float(np.log(probability) - np.log1p(-probability))
 
 
-def _evidence(group: Examples, types: dict[str, float]) -> dict[str, np.ndarray]:
+def _evidence(group: LinkExamples, types: dict[str, float]) -> dict[str, np.ndarray]:
     columns = group.candidates
     terms = {
         name: columns[name].to_numpy().astype(np.float64)
@@ -218,7 +218,7 @@ class _Likelihood:
 
     def __init__(
         self,
-        groups: Sequence[Examples],
+        groups: Sequence[LinkExamples],
         evidence: Sequence[dict[str, np.ndarray]],
         names: Sequence[str],
         fixed: dict[str, float],

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from openmofi.errors import InputError
-from openmofi.files.remote import Found, Root
+from openmofi.files.remote import FoundFile, Root
 from openmofi.pairs.rows import IMAGE_COLUMNS, RowColumns, image_bytes, pick_column
 
 STATE, SPLITS, INDICES = "state.json", "dataset_dict.json", "indices.arrow"
@@ -38,7 +38,7 @@ def dataset_files(folder: Path) -> list[Path]:
     return [folder / file["filename"] for file in state.get("_data_files") or []]
 
 
-def arrow_files(root: Root, found: Sequence[Found]) -> list[Found]:
+def arrow_files(root: Root, found: Sequence[FoundFile]) -> list[FoundFile]:
     """Returns the data files of saved datasets; what `datasets` caches beside them is none.
 
     Raises:
@@ -50,7 +50,7 @@ def arrow_files(root: Root, found: Sequence[Found]) -> list[Found]:
         folders = [root] if splits else [(root / state).parent for state in states]
         files = [file for folder in folders for file in dataset_files(folder)]
         if files:
-            return [Found(file.relative_to(root).as_posix(), 0, 0) for file in files]
+            return [FoundFile(file.relative_to(root).as_posix(), 0, 0) for file in files]
     named = [file for file in found if file.path.endswith(".arrow")]
     for file in named:
         if _name(file) == INDICES:
@@ -58,7 +58,7 @@ def arrow_files(root: Root, found: Sequence[Found]) -> list[Found]:
     return [file for file in named if not _name(file).startswith("cache-")]
 
 
-def _name(file: Found) -> str:
+def _name(file: FoundFile) -> str:
     return PurePosixPath(file.path).name
 
 

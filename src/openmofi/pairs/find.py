@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from openmofi.errors import InputError
 from openmofi.files.hidden import is_hidden
-from openmofi.files.remote import Found, Remote, Root, open_root
+from openmofi.files.remote import FoundFile, Remote, Root, open_root
 from openmofi.images.formats import is_image
 from openmofi.pairs.formats import ACCEPTED, FORMATS, kind_of
 from openmofi.shards import Shard
@@ -52,7 +52,7 @@ def read_pairs(path: Path | str | Remote) -> Input:
     return Input(place, shards)
 
 
-def _local_files(path: Path) -> list[Found]:
+def _local_files(path: Path) -> list[FoundFile]:
     if not path.exists():
         raise InputError(f"There is no input {str(path)!r}; pass {ACCEPTED}.")
     if path.is_file():
@@ -62,19 +62,19 @@ def _local_files(path: Path) -> list[Found]:
         folders[:] = [name for name in folders if not is_hidden(name)]
         shown = [name for name in files if not is_hidden(name)]
         names += [os.path.relpath(os.path.join(folder, name), path) for name in shown]
-    return [Found(name.replace(os.sep, "/"), 0, 0) for name in sorted(names, key=_parts)]
+    return [FoundFile(name.replace(os.sep, "/"), 0, 0) for name in sorted(names, key=_parts)]
 
 
 def _parts(name: str) -> list[str]:
     return name.split(os.sep)
 
 
-def _found(path: Path, name: str) -> Found:
+def _found(path: Path, name: str) -> FoundFile:
     stat = path.stat()
-    return Found(name, stat.st_size if path.is_file() else 0, stat.st_mtime_ns)
+    return FoundFile(name, stat.st_size if path.is_file() else 0, stat.st_mtime_ns)
 
 
-def _choose(root: Root, found: list[Found]) -> list[Shard]:
+def _choose(root: Root, found: list[FoundFile]) -> list[Shard]:
     """Returns the shards of a folder: of the first kind of which there is one."""
     for kind, form in FORMATS.items():
         files = form.find(root, found) if form.find else _named(form.suffixes, found)
@@ -85,18 +85,18 @@ def _choose(root: Root, found: list[Found]) -> list[Shard]:
     return []
 
 
-def _named(suffixes: tuple[str, ...], found: list[Found]) -> list[Found]:
+def _named(suffixes: tuple[str, ...], found: list[FoundFile]) -> list[FoundFile]:
     return [file for file in found if file.path.endswith(suffixes) and not _is_ours(file, found)]
 
 
-def _is_ours(file: Found, found: list[Found]) -> bool:
+def _is_ours(file: FoundFile, found: list[FoundFile]) -> bool:
     """Says whether a file is the list of entities of a dataset that `openmofi export` wrote."""
     path = PurePosixPath(file.path)
     card = str(path.with_name("card.json"))
     return path.name == "vocabulary.parquet" and any(f.path == card for f in found)
 
 
-def _folders_beside(root: Root, found: list[Found], tables: list[Found]) -> list[Found]:
+def _folders_beside(root: Root, found: list[FoundFile], tables: list[FoundFile]) -> list[FoundFile]:
     """Returns the folders 00000/ of img2dataset's format `files`, each beside its 00000.parquet."""
     stems = {file.path.removesuffix(".parquet"): file for file in tables}
     with_pictures = {file.path.rpartition("/")[0] for file in found if is_image(file.path)}
@@ -105,14 +105,14 @@ def _folders_beside(root: Root, found: list[Found], tables: list[Found]) -> list
     return [_found(root / stem, stem) for stem in stems]
 
 
-def _known(root: Root, file: Found) -> Found:
+def _known(root: Root, file: FoundFile) -> FoundFile:
     """Returns a file with its size and time; of a vanished one, without."""
     if isinstance(root, Remote) or not (root / file.path).exists():
         return file
     return _found(root / file.path, file.path)
 
 
-def _shard(file: Found, kind: str) -> Shard:
+def _shard(file: FoundFile, kind: str) -> Shard:
     path = PurePosixPath(file.path)
     # A commit's name must not be a hidden one, though the user may name a hidden file.
     name = "__".join(path.with_suffix("").parts).lstrip(".") if path.name else "folder"

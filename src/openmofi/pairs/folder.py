@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from openmofi.errors import InputError
 from openmofi.files.hidden import is_hidden
-from openmofi.files.remote import Found, Root
+from openmofi.files.remote import FoundFile, Root
 from openmofi.images.formats import is_image, unread_reason
 from openmofi.pairs.caption import caption_of
 from openmofi.pairs.columns import check_captions, pairs_table, raw_texts
@@ -37,12 +37,12 @@ _ENTRIES = pa.schema(
 )
 
 
-def folder_files(root: Root, found: Sequence[Found]) -> list[Found]:
+def folder_files(root: Root, found: Sequence[FoundFile]) -> list[FoundFile]:
     """Returns the listing on top, else all listings, else the folder itself if it has images."""
     listings = [file for file in found if PurePosixPath(file.path).name in LISTING_NAMES]
     on_top = [file for name in LISTING_NAMES for file in listings if file.path == name]
     images = any(is_image(file.path) for file in found)
-    return on_top[:1] or listings or [Found(".", 0, 0)] * images
+    return on_top[:1] or listings or [FoundFile(".", 0, 0)] * images
 
 
 def read_folder(

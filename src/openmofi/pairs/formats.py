@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from openmofi.errors import InputError
-from openmofi.files.remote import Found, Root
+from openmofi.files.remote import FoundFile, Root
 from openmofi.pairs.arrow import ArrowImages, arrow_files, batch_ends, read_arrow
 from openmofi.pairs.folder import count_entries, folder_files, read_folder
 from openmofi.pairs.listing import LISTING_SUFFIXES
@@ -44,7 +44,7 @@ class Format:
     read: Callable[[Path, Shard, bool], tuple[pa.Table, str | None]]
     """Of a local path, the shard, and whether files that it lists are there, too: (schema.PAIRS in
     input order, why it ends early or None)."""
-    find: Callable[[Root, Sequence[Found]], list[Found]] | None = None
+    find: Callable[[Root, Sequence[FoundFile]], list[FoundFile]] | None = None
     """Of the files of an input, its shards; None: those with its suffix."""
     stops: Callable[[Path], list[int]] = lambda path: []
     """Rows behind which a local file is cut into parts."""

@@ -17,8 +17,8 @@ from openmofi.config import AdaptSettings, as_dict
 from openmofi.model import MofiModel, save_model
 from openmofi.train.adapt_data import Cached
 from openmofi.train.card import card_tags
-from openmofi.train.entity_head import save_head
 from openmofi.train.folding import TOLERANCE, folded, largest_difference
+from openmofi.train.head_files import save_head
 from openmofi.train.linear_maps import Fit, Maps, apply_map
 
 _CARD = "adapt.json"

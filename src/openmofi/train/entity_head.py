@@ -24,10 +24,9 @@ from openmofi.errors import InputError, MismatchError
 from openmofi.train import row_optim
 from openmofi.train.class_sampling import ClassSampler, present_classes
 from openmofi.train.collectives import gather, num_ranks, rank_of, row_ranges
-from openmofi.train.head_files import save_head
 from openmofi.train.sharded_softmax import MOST_AT_ONCE, Comparison, cross_entropy, row_gradients
 
-__all__ = ["EntityHead", "save_head"]
+__all__ = ["EntityHead"]
 
 _DRAWN_AT_ONCE = 16_384  # initial rows; part of what a seed means
 

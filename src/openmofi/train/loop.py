@@ -37,7 +37,7 @@ from openmofi.train.card import model_card
 from openmofi.train.checkpoints import Checkpoints
 from openmofi.train.data import TrainData, open_train_data
 from openmofi.train.distributed import World, join_world
-from openmofi.train.entity_head import save_head
+from openmofi.train.head_files import save_head
 from openmofi.train.heldout import HeldOut
 from openmofi.train.loader import CACHE_BYTES, BatchMaker, Loader
 from openmofi.train.losses import IMAGE_TEXT

@@ -1,4 +1,4 @@
-"""The verbs that measure: evaluate, evaluate attack, evaluate oven."""
+"""The verb `evaluate`."""
 
 from __future__ import annotations
 
@@ -116,107 +116,6 @@ def _print_scores(scores: Sequence[Scores]) -> None:
         if "labels_not_in_kb" in s.notes:
             count = s.notes["labels_not_in_kb"]
             print(f"{s.dataset}: {count:,} labels are not in the knowledge base; see the notes")
-
-
-@evaluate_app.command(name="attack")
-def evaluate_attack(
-    model: str,
-    /,
-    *,
-    data: Path,
-    out: Annotated[Path, Out],
-    kb: Path | None = None,
-    class_names: str | None = None,
-    seed: int | None = None,
-    device: str = "auto",
-    as_json: Annotated[bool, Json] = False,
-) -> None:
-    """Write another class's name on every picture, as ImageNet-Atr does, for other models to see.
-
-    Example: openmofi evaluate attack run/model --data photos/test --out attacked
-
-    Parameters
-    ----------
-    model
-        Hub id or directory of the dual encoder whose mistakes say which name stands on a picture.
-    data
-        Labelled images, in any layout that `evaluate` knows.
-    out
-        Folder for images/ and attacks.csv; `evaluate --data NAME=FOLDER` reads it.
-    kb
-        Knowledge base with the labels' names and descriptions.
-    class_names
-        See `evaluate`.
-    seed
-        Draw the names evenly by this number in place of the model's mistakes.
-    device
-        auto, cpu, cuda or cuda:N.
-    as_json
-        Print the counts as JSON.
-    """
-    from openmofi.evaluate.attack import attack
-
-    summary = attack(
-        model, data=data, out=out, kb=kb, class_names=class_names, seed=seed, device=device
-    )
-    if as_json:
-        print_json(summary)
-        return
-    lost = sum(summary.refused.values())
-    dropped = f"; {lost:,} cannot be read" if lost else ""
-    print(f"wrote {out} ({summary.images:,} images of {summary.classes:,} classes{dropped})")
-    say_next(f"openmofi evaluate {quoted(model)} --data attacked={quoted(out)}")
-
-
-@evaluate_app.command(name="oven")
-def evaluate_oven(
-    predictions: Path,
-    /,
-    *,
-    truth: Path,
-    as_json: Annotated[bool, Json] = False,
-) -> None:
-    """Score answers to OVEN's questions: top-1 on seen and unseen entities, and their mean.
-
-    Example: openmofi evaluate oven answers.jsonl --truth oven_entity_val.jsonl
-
-    Parameters
-    ----------
-    predictions
-        .jsonl with data_id and pred_entity_id, the Wikidata id that was answered, or a folder.
-    truth
-        OVEN's .jsonl with data_id, entity_id and data_split, or a folder of these.
-    as_json
-        Print JSON.
-    """
-    from openmofi.evaluate.oven import score_oven
-
-    score = score_oven(predictions, truth)
-    if as_json:
-        print_json(score)
-        return
-    rows = [
-        (
-            name,
-            split.num_seen,
-            _shown(split.seen),
-            split.num_unseen,
-            _shown(split.unseen),
-            _shown(split.score),
-        )
-        for name, split in (("entity", score.entity), ("query", score.query))
-        if split is not None
-    ]
-    print_table(("split", "seen", "top-1", "unseen", "top-1", "harmonic mean"), rows)
-    print(f"overall {_shown(score.overall)}")
-    print(
-        f"{score.questions:,} questions, {score.missing:,} without an answer and {score.not_ids:,} "
-        "answered with no Wikidata id, all of which count as wrong"
-    )
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _named_paths(arguments: list[str]) -> dict[str, Path]:
