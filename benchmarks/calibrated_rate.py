@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def read_truth(path: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
-    """Returns (what each picture shows, the labels that captions make possible)."""
+    """Returns (what each image shows, the labels that captions make possible)."""
     rows = pq.read_table(path).to_pylist()
     shown = {row["key"]: row["shown"] for row in rows if row.get("split", "train") == "train"}
     named = {

@@ -5,7 +5,7 @@
 
 I2E is an output of `openmofi label`; TRUTH a Parquet file with the columns key and shown. Draws
 samples of the pairs, fits the weights and the threshold to each, and compares with the truth. No
-picture is looked at again, so the background is that of the whole job. Prints a row of Markdown per
+image is looked at again, so the background is that of the whole job. Prints a row of Markdown per
 job, size and rate: the mean estimate and its interval, the mean true rate, and the shares of the
 samples in which that lies inside, below and above. Seconds for each size up to 1,000.
 """

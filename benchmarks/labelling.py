@@ -2,15 +2,15 @@
 
     python benchmarks/labelling.py [--images 20000] [--ray]
 
-Draws tars of JPEGs of 64 to 128 px with captions of which all name something, so that every picture
+Draws tars of JPEGs of 64 to 128 px with captions of which all name something, so that every image
 is opened, and a catalogue of names. Prints JSON:
   job        read + text + decode + hashes + labels on disk, one process
-  colour     the same with every picture decoded in colour, which the job leaves to an encoder
+  colour     the same with every image decoded in colour, which the job leaves to an encoder
   ray_data   Ray Data doing the same work (read_webdataset, map_batches with our linker and Pillow,
              write_parquet), CPU time of all its processes (--ray; Ray Data needs pandas)
   overhead   run_shards against a bare loop over the same shard function that writes Parquet
   memory     peak of a process with 20 shards and with 200
-  start_up   `openmofi label` on one picture, seconds on the clock
+  start_up   `openmofi label` on one image, seconds on the clock
 """
 
 import argparse
@@ -53,23 +53,23 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        pictures = draw_pictures(np.random.default_rng(0))
+        photos = draw_images(np.random.default_rng(0))
         kb = make_kb(folder)
-        tars = write_tars(folder / "tars", pictures, arguments.images // 1000, 1000)
+        tars = write_tars(folder / "tars", photos, arguments.images // 1000, 1000)
         found = {"images": arguments.images, **rates(folder, tars, kb)}
         found["memory_mb"] = {
-            shards: peak_memory(folder, write_tars(folder / shards, pictures, int(shards), 500), kb)
+            shards: peak_memory(folder, write_tars(folder / shards, photos, int(shards), 500), kb)
             for shards in ("20", "200")
         }
-        found["start_up_seconds"] = start_up(folder, pictures, kb)
+        found["start_up_seconds"] = start_up(folder, photos, kb)
         if arguments.ray:
             found["ray_data"] = ray_data(tars, kb, folder / "ray", arguments.images)
         print(json.dumps(found, indent=1))
 
 
-def draw_pictures(rng: np.random.Generator) -> list[bytes]:
+def draw_images(rng: np.random.Generator) -> list[bytes]:
     """Returns JPEGs with the smooth shapes and the noise of small photos."""
-    pictures = []
+    photos = []
     for _ in range(400):
         side = int(rng.choice((64, 96, 128)))
         coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
@@ -77,8 +77,8 @@ def draw_pictures(rng: np.random.Generator) -> list[bytes]:
         noisy = np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(noisy).save(buffer, "JPEG", quality=85)
-        pictures.append(buffer.getvalue())
-    return pictures
+        photos.append(buffer.getvalue())
+    return photos
 
 
 def make_kb(folder: Path) -> Path:
@@ -87,15 +87,15 @@ def make_kb(folder: Path) -> Path:
     return build_kb(folder / "things.csv", out=folder / "kb").out
 
 
-def write_tars(folder: Path, pictures: list[bytes], shards: int, each: int) -> Path:
+def write_tars(folder: Path, photos: list[bytes], shards: int, each: int) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(1)
     for shard in range(shards):
         with tarfile.open(folder / f"{shard:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for i in range(each):
                 caption = f"our product {rng.integers(5000):04d} on a shelf, photo {i} of the day"
-                picture = pictures[rng.integers(len(pictures))]
-                for suffix, data in (("jpg", picture), ("txt", caption.encode())):
+                image = photos[rng.integers(len(photos))]
+                for suffix, data in (("jpg", image), ("txt", caption.encode())):
                     info = tarfile.TarInfo(f"{shard:05d}{i:06d}.{suffix}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
@@ -156,8 +156,8 @@ def peak_memory(folder: Path, tars: Path, kb: Path) -> int:
     return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 
 
-def start_up(folder: Path, pictures: list[bytes], kb: Path) -> float:
-    one = write_tars(folder / "one", pictures, 1, 1)
+def start_up(folder: Path, photos: list[bytes], kb: Path) -> float:
+    one = write_tars(folder / "one", photos, 1, 1)
     times = []
     for number in range(5):
         line = [sys.executable, "-m", "openmofi", "label", one, "--kb", kb]
@@ -205,9 +205,9 @@ class LinkAndDecode:
 
 
 def decoded_width(data: bytes) -> int:
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.load()
-        return picture.width
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        return image.width
 
 
 def family() -> list[int]:

@@ -1,4 +1,4 @@
-"""Recall of labels at equal precision: text first against text and picture together.
+"""Recall of labels at equal precision: text first against text and image together.
 
     python benchmarks/labels_at_equal_precision.py demo [MORE_DEMOS...]
 

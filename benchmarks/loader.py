@@ -5,7 +5,7 @@ Draws tars of noisy JPEGs with .txt and .json beside, as img2dataset leaves them
 * ours and webdataset (needs `pip install webdataset`, outside this project's environment), one
   thread each, CPU time, medians of rounds that take turns, on the same tars: encoded bytes and
   captions alone, and decoded to uint8 of the network's side and stacked, as a training step gets
-  them, in the first epoch and in later ones, for which ours keeps decoded pictures. webdataset
+  them, in the first epoch and in later ones, for which ours keeps decoded images. webdataset
   reads in order with a shuffle buffer of 1,000; ours in a full permutation. It decodes with
   Pillow, `pil_draft` with the JPEG hint that ours gives, too;
 * seek: seconds until a batch far into the epoch is there, for a fresh loader;
@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from PIL import Image
-from reading import picture, write_tar
+from reading import photo, write_tar
 
 from openmofi.model.transform import Transform
 from openmofi.train.data import TrainData, open_train_data
@@ -38,11 +38,11 @@ from openmofi.train.texts import TextMix
 
 
 def make_tars(folder: Path, samples: int, side: int, shards: int = 4) -> list[str]:
-    pictures = [picture(number, side) for number in range(64)]
+    images = [photo(number, side) for number in range(64)]
     paths = []
     for shard in range(shards):
         path = folder / f"{shard:05d}.tar"
-        write_tar(path, samples // shards, pictures, tarfile.USTAR_FORMAT, 0.0)
+        write_tar(path, samples // shards, images, tarfile.USTAR_FORMAT, 0.0)
         paths.append(str(path))
     return paths
 
@@ -118,7 +118,7 @@ def comes_once(data: TrainData, batch: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=6400)
-    parser.add_argument("--side", type=int, default=128, help="of the stored pictures")
+    parser.add_argument("--side", type=int, default=128, help="of the stored images")
     parser.add_argument("--network", type=int, default=64, help="side of the network's input")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)

@@ -101,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = open_train_data(write_selected(Path(folder), images=given.images))
         ours = OurLoop(settings, data)
-        ours.steps(-(-given.images // given.batch))  # every picture is decoded once
+        ours.steps(-(-given.images // given.batch))  # every image is decoded once
         batches = list(ours.loader.batches(0, 8))
         loops = {
             "bare": BareLoop(settings, data, batches, augments=True),

@@ -160,7 +160,7 @@ if __name__ == "__main__":
 
 
 def check_img2dataset(python: Path, folder: Path) -> bool:
-    """Downloads 24 pictures in each format, and labels them without an encoder."""
+    """Downloads 24 images in each format, and labels them without an encoder."""
     colours = {"red apple": (200, 20, 20), "green apple": (30, 180, 40), "lime": (140, 220, 20)}
     catalogue = [{"id": name, "name": name} for name in colours]
     (folder / "fruit.jsonl").write_text("".join(json.dumps(row) + "\n" for row in catalogue))
@@ -171,9 +171,9 @@ def check_img2dataset(python: Path, folder: Path) -> bool:
         lines = ["url,caption,uid"]
         for number in range(24):
             name = list(colours)[number % 3]
-            picture = io.BytesIO()
-            Image.new("RGB", (80, 60 + number), colours[name]).save(picture, "JPEG")
-            (folder / f"web/{number}.jpg").write_bytes(picture.getvalue())
+            image = io.BytesIO()
+            Image.new("RGB", (80, 60 + number), colours[name]).save(image, "JPEG")
+            (folder / f"web/{number}.jpg").write_bytes(image.getvalue())
             url = f"{address}/{number}.jpg"
             captions[url] = f"a {name} on a table, {number}"
             lines.append(f'{url},"{captions[url]}",{number:032x}')

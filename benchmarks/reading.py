@@ -5,9 +5,9 @@ them, and prints JSON, all in CPU time of one thread, medians of rounds that tak
 
 * scan: the index of a tar by our walk and by `tarfile`; names, offsets and sizes are compared;
 * texts: `read_shard` with captions from .txt, and from a Parquet sidecar;
-* job: texts through `open_shard`, then every picture looked at (size, sha256, perceptual hash) as
+* job: texts through `open_shard`, then every image looked at (size, sha256, perceptual hash) as
   the labelling job does without an encoder;
-* decode: a whole picture to RGB, and a look at it, by side.
+* decode: a whole image to RGB, and a look at it, by side.
 """
 
 import argparse
@@ -29,15 +29,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from openmofi.images.decode import decode_picture
-from openmofi.images.look import Picture, look
+from openmofi.images.decode import decode_image
+from openmofi.images.look import SeenImage, look
 from openmofi.pairs import open_shard, read_pairs, read_shard
 from openmofi.pairs.tar import scan_tar
 
 SIDES = (64, 96, 128)
 
 
-def picture(number: int, side: int) -> bytes:
+def image(number: int, side: int) -> bytes:
     """A JPEG with the bytes of a photo: broad shapes, fine texture."""
     random = np.random.default_rng([number, side])
     broad = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
@@ -48,13 +48,13 @@ def picture(number: int, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_tar(path: Path, samples: int, pictures: list[bytes], kind: int, mtime: float) -> None:
+def write_tar(path: Path, samples: int, photos: list[bytes], kind: int, mtime: float) -> None:
     with tarfile.open(path, "w", format=kind) as archive:
         for i in range(samples):
             key, caption = f"{i:09d}", f"a photo of thing {i}, seen from the side"
             record = {"caption": caption, "url": f"https://example.org/{i}.jpg", "key": key}
             for suffix, data in (
-                ("jpg", pictures[i % len(pictures)]),
+                ("jpg", photos[i % len(photos)]),
                 ("json", json.dumps(record | {"status": "success", "exif": "{}"}).encode()),
                 ("txt", caption.encode()),
             ):
@@ -99,16 +99,16 @@ def look_at_all(path: Path) -> None:
     for shard in source.shards:
         with open_shard(source.root, shard) as view:
             for row in range(len(view.pairs.table)):
-                assert isinstance(look(view.read(row), None), Picture)
+                assert isinstance(look(view.read(row), None), SeenImage)
 
 
-def measure_decode(pictures: list[bytes], rounds: int) -> dict[str, float]:
+def measure_decode(photos: list[bytes], rounds: int) -> dict[str, float]:
     jobs = {
-        "decode_picture": lambda: [decode_picture(data) for data in pictures],
-        "look": lambda: [look(data, None) for data in pictures],
+        "decode_image": lambda: [decode_image(data) for data in photos],
+        "look": lambda: [look(data, None) for data in photos],
     }
     seconds = taking_turns(jobs, rounds)
-    return {f"{name}_us": 1e6 * s / len(pictures) for name, s in seconds.items()}
+    return {f"{name}_us": 1e6 * s / len(photos) for name, s in seconds.items()}
 
 
 def main() -> None:
@@ -117,8 +117,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     samples, rounds = options.samples, options.rounds
-    pictures = {side: [picture(i, side) for i in range(200)] for side in SIDES}
-    mixed = [data for row in zip(*pictures.values(), strict=True) for data in row]
+    photos = {side: [image(i, side) for i in range(200)] for side in SIDES}
+    mixed = [data for row in zip(*photos.values(), strict=True) for data in row]
     with tempfile.TemporaryDirectory() as folder:
         plain, pax = Path(folder) / "plain.tar", Path(folder) / "pax.tar"
         beside = Path(folder) / "beside" / "plain.tar"
@@ -135,12 +135,12 @@ def main() -> None:
         result = {
             "machine": f"{platform.machine()}, Python {platform.python_version()}, one thread",
             "samples": samples,
-            "picture_bytes": round(statistics.mean(map(len, mixed))),
+            "image_bytes": round(statistics.mean(map(len, mixed))),
             "scan": measure_scan(plain, samples, rounds),
             "scan_pax": measure_scan(pax, samples, rounds),
             "texts_us_per_sample": {name: 1e6 * s / samples for name, s in seconds.items()},
             "job_images_per_cpu_second": samples / job,
-            "decode": {str(side): measure_decode(pictures[side], rounds) for side in SIDES},
+            "decode": {str(side): measure_decode(photos[side], rounds) for side in SIDES},
         }
     print(json.dumps(result, indent=1))
 

@@ -1,8 +1,8 @@
-"""How well does a demo's model name real flag pictures that it was never shown?
+"""How well does a demo's model name real flag images that it was never shown?
 
-    python benchmarks/real_flags.py demo/runs/multitask/model demo/kb PICTURES
+    python benchmarks/real_flags.py demo/runs/multitask/model demo/kb IMAGES
 
-PICTURES is a folder of xx.png by ISO country code, such as HatScripts/circle-flags (MIT). Only
+IMAGES is a folder of xx.png by ISO country code, such as HatScripts/circle-flags (MIT). Only
 countries of the demo's world are asked. Two files of that set are no country's flag (ie: the
 language Interlingue; ar: the language Arabic) and are left out.
 """
@@ -22,9 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("kb")
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     arguments = parser.parse_args()
-    asked = asked_flags(arguments.pictures)
+    asked = asked_flags(arguments.images)
     tags = Tagger(arguments.model, arguments.kb).tag([path for _, path in asked], k=5)
     ids = [[tag.id for tag in found] for found in tags]
     mistakes = {
@@ -33,7 +33,7 @@ def main() -> None:
         if found[0].id != entity.id
     }
     result = {
-        "pictures": len(asked),
+        "images": len(asked),
         "top1": sum(e.id == i[0] for (e, _), i in zip(asked, ids, strict=True)) / len(asked),
         "top5": sum(e.id in i for (e, _), i in zip(asked, ids, strict=True)) / len(asked),
         "mistakes": mistakes,
@@ -41,10 +41,10 @@ def main() -> None:
     print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def asked_flags(pictures: Path) -> list[tuple[DemoEntity, Path]]:
-    """Returns the world's countries of which there is a real flag, and the picture."""
+def asked_flags(images: Path) -> list[tuple[DemoEntity, Path]]:
+    """Returns the world's countries of which there is a real flag, and the image."""
     asked = [
-        (entity, pictures / f"{entity.iso.lower()}.png")
+        (entity, images / f"{entity.iso.lower()}.png")
         for entity in WORLD
         if entity.kind == "country" and entity.iso not in _LANGUAGES
     ]

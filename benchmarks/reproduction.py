@@ -5,7 +5,7 @@
 
 Trains every row of the tables on the demo's world (`openmofi demo`, full size), or on real shop
 photos with made captions (see shop_labels.py): the rows of one table see the same number of
-pictures and differ in labels, texts or losses alone. DIR/demo-SEED may be a finished demo; finished
+images and differ in labels, texts or losses alone. DIR/demo-SEED may be a finished demo; finished
 rows are not trained again. `reproduction_tables.py` measures and draws what lies in DIR.
 """
 
@@ -68,10 +68,10 @@ RECIPE_ROWS = (
 )
 LABEL_ROWS = (
     Row("caption-match", "multi-task, every name believed", _MULTITASK, "caption_match"),
-    Row("no-filter", "multi-task, text decides, no picture filter", _MULTITASK, "no_filter"),
-    Row("text-first", "multi-task, text decides, picture may refuse", _MULTITASK, "text_first"),
+    Row("no-filter", "multi-task, text decides, no image filter", _MULTITASK, "no_filter"),
+    Row("text-first", "multi-task, text decides, image may refuse", _MULTITASK, "text_first"),
 )
-"""To be read beside the row multitask, in which text and picture decide together."""
+"""To be read beside the row multitask, in which text and image decide together."""
 ABLATION_ROWS = (
     Row("half", "supervised: all entities, margin .15, no sampling", _SUPERVISED),
     Row("classes-49", "supervised: 49 of the entities", _SUPERVISED, classes=49),

@@ -1,9 +1,9 @@
-"""Measures what reproduction.py trained: tables with the spread over seeds, and a picture.
+"""Measures what reproduction.py trained: tables with the spread over seeds, and an image.
 
-    python benchmarks/reproduction_tables.py --out DIR --seeds 1 2 3 [--flags PICTURES]
+    python benchmarks/reproduction_tables.py --out DIR --seeds 1 2 3 [--flags IMAGES]
 
 Writes DIR/measured.json (a finished model is not measured again), DIR/tables.md and DIR/curves.svg.
-PICTURES are real flags by ISO code (see real_flags.py): no model has seen a rendering like them.
+IMAGES are real flags by ISO code (see real_flags.py): no model has seen a rendering like them.
 About 10 minutes for 60 models on one thread.
 """
 
@@ -41,12 +41,12 @@ _COLUMNS = {
     "flags_zero_shot": "real flags, zero-shot",
     "flags_tag_top1": "real flags, tagging",
 }
-_JOINT = replace(RECIPE_ROWS[-1], title="multi-task, text and picture decide together")
+_JOINT = replace(RECIPE_ROWS[-1], title="multi-task, text and image decide together")
 _COLOURS = ("#4a78b8", "#c7702e", "#2a9d62", "#b0509a", "#b59a2b", "#555555")
 
 
 def main() -> None:
-    """Measures, then writes the tables and the picture."""
+    """Measures, then writes the tables and the image."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
@@ -119,7 +119,7 @@ def _flags(
     yield "flags_knn", dict(near)["knn"]
 
 
-# ---- tables and picture -------------------------------------------------------------------------
+# ---- tables and image -------------------------------------------------------------------------
 
 
 def _tables(found: dict[str, dict[str, float]], seeds: Sequence[int]) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
     python benchmarks/select_speed.py --shards 1000 --rows 10000
 
-Writes the labels (about two candidates a row, a tenth of the pictures repeated, entities as uneven
-as words), selects from them in a process of its own, and draws the page, whose pictures come from
+Writes the labels (about two candidates a row, a tenth of the images repeated, entities as uneven
+as words), selects from them in a process of its own, and draws the page, whose images come from
 one small tar. Prints JSON: seconds, CPU seconds, largest memory, and the size of the page.
 """
 
@@ -30,7 +30,7 @@ from openmofi.pairs import read_pairs, read_shard
 from openmofi.schema import LABELS, SCORED_ENTITY
 from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
 
-_PICTURES = 200
+_IMAGES = 200
 _WORDS = 2_000
 
 
@@ -82,20 +82,20 @@ def write_world(folder: Path, num_shards: int, num_rows: int, num_entities: int)
     }
     pq.write_table(pa.table(catalogue), folder / "catalogue.parquet")
     kb = build_kb(folder / "catalogue.parquet", out=folder / "kb", settings=KBSettings(workers=1))
-    write_pictures(folder / "pictures.tar")
-    found = read_pairs(folder / "pictures.tar")
+    write_images(folder / "images.tar")
+    found = read_pairs(folder / "images.tar")
     places = read_shard(found.root, found.shards[0]).table.select(["offset", "size"])
-    shards = [Shard(f"{i:05d}", "pictures.tar", "tar", i, 0) for i in range(num_shards)]
+    shards = [Shard(f"{i:05d}", "images.tar", "tar", i, 0) for i in range(num_shards)]
     run = {"input": str(folder), "kb_path": str(kb.out), "model": "made up"}
     freeze_plan(folder / "i2e", shards, run)
     maker = Maker(num_rows, num_entities, places)
     run_shards(lambda: maker, shards, out=folder / "i2e", workers=1)
 
 
-def write_pictures(path: Path) -> None:
+def write_images(path: Path) -> None:
     rng = np.random.default_rng(0)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for i in range(_PICTURES):
+        for i in range(_IMAGES):
             coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
             buffer = io.BytesIO()
             coarse.resize((160, 120)).save(buffer, "JPEG")
@@ -120,7 +120,7 @@ class Maker:
     def __call__(self, shard: Shard) -> ShardResult:
         rng, count = np.random.default_rng(shard.size), self.num_rows
         key = np.char.add(f"{shard.name}-", np.arange(count).astype(str))
-        picture = pa.array(rng.integers(0, len(self.places), count))
+        image = pa.array(rng.integers(0, len(self.places), count))
         error = np.where(rng.random(count) < 0.02, "corrupt_image", "")
         words = self.words[rng.integers(0, _WORDS, (8, count))]
         caption = words[0]
@@ -128,9 +128,9 @@ class Maker:
             caption = np.char.add(np.char.add(caption, " "), word)
         columns = {
             "key": key,
-            "shard": pa.repeat("pictures.tar", count),
-            "offset": self.places["offset"].take(picture),
-            "size": self.places["size"].take(picture),
+            "shard": pa.repeat("images.tar", count),
+            "offset": self.places["offset"].take(image),
+            "size": self.places["size"].take(image),
             "path": pa.repeat("", count),
             "caption": caption,
             "url": np.char.add("https://example.org/", key),
@@ -154,7 +154,7 @@ class Maker:
         )
 
     def _hashes(self, rng: np.random.Generator) -> dict:
-        """A tenth of the pictures repeats one of the memes, some of them with other bits."""
+        """A tenth of the images repeats one of the memes, some of them with other bits."""
         count = self.num_rows
         phash = rng.integers(0, 2**64, count, dtype=np.uint64)
         meme = rng.random(count) < 0.1

@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def make_up(folder: Path, rows: int, rng: np.random.Generator) -> Path:
-    """Writes an index of clustered vectors with entities, and 200 pictures that rows share."""
+    """Writes an index of clustered vectors with entities, and 200 images that rows share."""
     for number in range(200):
         noise = rng.integers(0, 256, (240, 320, 3), np.uint8)
         Image.fromarray(noise).resize((1280, 960)).save(folder / f"{number}.jpg")
@@ -73,7 +73,7 @@ def make_up(folder: Path, rows: int, rng: np.random.Generator) -> Path:
         "path": [f"{i % 200}.jpg" for i in range(rows)],
         "offset": [-1] * rows,
         "size": [0] * rows,
-        "caption": [f"picture {i}" for i in range(rows)],
+        "caption": [f"image {i}" for i in range(rows)],
         "url": [f"https://site{i % 9}.example/{i}" for i in range(rows)],
         "entities": [[f"E{e}"] for e in entity.tolist()],
         "label_scores": [[0.9]] * rows,
@@ -145,7 +145,7 @@ class Load:
         if kind == "suggestions":
             return await self.http.get("/api/entities", params={"q": self.random.choice("abcefgs")})
         if kind == "upload":
-            answer = await self.http.post("/api/uploads", content=self.picture())
+            answer = await self.http.post("/api/uploads", content=self.image())
             self.uploads = [*self.uploads[-99:], answer.json()["id"]]
             return answer
         if kind == "browse with facets":
@@ -154,7 +154,7 @@ class Load:
         if kind == "search by entity":
             return await self.search({"entity": self.random.choice(self.entities)})
         if kind == "search by text":
-            return await self.search({"text": f"a picture of number {row}"})
+            return await self.search({"text": f"an image of number {row}"})
         if kind == "search by upload" and self.uploads:
             return await self.search({"upload": self.random.choice(self.uploads)})
         return await self.search({"row": row})
@@ -162,8 +162,8 @@ class Load:
     async def search(self, *terms: dict, **question: dict) -> httpx.Response:
         return await self.http.post("/api/search", json={"terms": terms, **question})
 
-    def picture(self) -> bytes:
-        """A picture that was not sent before."""
+    def image(self) -> bytes:
+        """An image that was not sent before."""
         colour = tuple(self.random.randrange(256) for _ in range(3))
         buffer = io.BytesIO()
         Image.new("RGB", (640, 480), colour).save(buffer, "JPEG")

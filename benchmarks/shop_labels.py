@@ -1,4 +1,4 @@
-"""Labels of real shop photos with confusable names: text first against text and picture together.
+"""Labels of real shop photos with confusable names: text first against text and image together.
 
     python benchmarks/shop_labels.py GROCERY [--seeds 1 2 3] [--steps 500] [--keep FOLDER]
 

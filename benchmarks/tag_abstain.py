@@ -2,11 +2,11 @@
 
     python benchmarks/tag_abstain.py DEMO...
 
-Of each finished demo world (`openmofi demo`) the multi-task model's test pictures, whose truth is
+Of each finished demo world (`openmofi demo`) the multi-task model's test images, whose truth is
 known, are split in two at random, again and again: the one half calibrates, the other is answered.
-Strangers are made by taking a fifth of the class rows away; their pictures then show entities that
+Strangers are made by taking a fifth of the class rows away; their images then show entities that
 the model does not know. Prints a row per world, share of strangers and rate: the rate that came
-out, and the share of pictures that was answered, means over the splits.
+out, and the share of images that was answered, means over the splits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def measure(vectors, labels, tagger: Tagger, strangers: bool, splits: int) -> li
         ids = [entity for entity, keep in zip(tagger.ids, known, strict=True) if keep]
         entities = tagger.vectors[known]
         first = rng.random(len(labels)) < 0.5
-        # Whoever calibrates has pictures of known entities alone, and a guess at the strangers'
+        # Whoever calibrates has images of known entities alone, and a guess at the strangers'
         # share, which here is right.
         mine = first & np.isin(labels, ids)
         calibration = TagCalibration.measure(vectors[mine], labels[mine].tolist(), entities, ids)

@@ -10,10 +10,10 @@ filtered photos, which are fewer, and changes them from their second showing on 
 repeats`), as "Less is More" does. Printed as JSON: how well the detector finds the printed photos,
 what was selected, and how the models stand a typographic attack on test photos, none of which is
 printed: with red names as ImageNet-Atr writes them, with names printed as the training photos' are,
-and with the letters of such names shuffled, which hide as much and say nothing. The pictures of the
+and with the letters of such names shuffled, which hide as much and say nothing. The images of the
 attack are the same for all models.
 `reads` is the share of names on an empty background that a model answers rightly; where it is that
-of guessing (1 / classes), an attack hides a part of the picture and is nothing more. With --style
+of guessing (1 / classes), an attack hides a part of the image and is nothing more. With --style
 varied, the names are printed in many ways, which the small encoder does not learn to read; with
 --style bar always in the same way, and the first two models see their photos uncropped.
 
@@ -204,7 +204,7 @@ def _attack(out: Path, arguments: argparse.Namespace, names: list[str]) -> dict[
 
 
 def _words(reference: str, test: LabelledImages, prompts: list[str]) -> np.ndarray:
-    """Returns what is written on each picture, by the mistakes of a model of another world."""
+    """Returns what is written on each image, by the mistakes of a model of another world."""
     source = ModelVectors(reference, device="auto", cache=None)
     encoded, texts = source.images(test.places, "reference"), source.texts(prompts)
     answers = (encoded.vectors @ texts.T).argmax(axis=1)
@@ -227,18 +227,18 @@ def _reading(model: MofiModel, classes: list[str], kb: KnowledgeBase, style: str
 class _Printer:
     """Prints names as the training photos' captions are, the same way every time.
 
-    With `scrambled` their letters are shuffled: they hide as much of the picture, and say nothing.
+    With `scrambled` their letters are shuffled: they hide as much of the image, and say nothing.
     """
 
     def __init__(self, style: str, scrambled: bool = False) -> None:
         self._rng, self._scrambled = np.random.default_rng(0), scrambled
         self._print = print_bar if style == "bar" else print_text
 
-    def __call__(self, picture: Image.Image, name: str) -> bytes:
+    def __call__(self, image: Image.Image, name: str) -> bytes:
         if self._scrambled:
             name = "".join(random.Random(name).sample(name, len(name)))
         stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=95)
+        image.save(stream, "JPEG", quality=95)
         return self._print(stream.getvalue(), name, self._rng)
 
 

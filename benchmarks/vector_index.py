@@ -50,7 +50,7 @@ def write(path: Path, vectors: np.ndarray, of: np.ndarray, first: int = 0) -> Pa
         "path": [""] * len(of),
         "offset": numbers,
         "size": [1] * len(of),
-        "caption": [f"a caption of picture {i}, about as long as they are" for i in numbers],
+        "caption": [f"a caption of image {i}, about as long as they are" for i in numbers],
         "url": [f"https://host{i % 50}.example.org/{i}.jpg" for i in numbers],
         "entities": [[f"Q{c}"] for c in of.tolist()],
         "label_scores": [[0.9]] * len(of),

@@ -24,7 +24,7 @@ openmofi select "$OUT/i2e" --name default --false-label-rate 0.02 --min-images 5
 openmofi inspect "$OUT/i2e" --name default --out "$OUT/labels.html"
 
 # ---- 2. Train: one process per GPU, 2% of the images held out ----------------------------------
-# 4,096 pictures a step in parts of 256 for each GPU; the losses compare all of them.
+# 4,096 images a step in parts of 256 for each GPU; the losses compare all of them.
 torchrun --standalone --nproc-per-node "$GPUS" -m openmofi train "$REPO/recipes/mofi_b16.yaml" \
   --data "$OUT/i2e/select/default" --out "$OUT/run" --resume \
   --set batch_size=4096 --set micro_batch_size=256 --set steps=100000 \

@@ -36,19 +36,19 @@ openmofi kb build "$OUT/dump.json.gz" "$OUT/signals.csv" --out "$OUT/kb"
 openmofi kb query India --kb "$OUT/kb"
 
 # ---- 2. What may a caption mean? --------------------------------------------------------------
-# From text alone the country wins; the picture will have its say in 4. `label` links all
+# From text alone the country wins; the image will have its say in 4. `label` links all
 # captions by itself; this line only lets you look.
 openmofi link "India flag on a mast" --kb "$OUT/kb" --all-candidates
 
-# ---- 3. An encoder that can look at pictures --------------------------------------------------
+# ---- 3. An encoder that can look at images --------------------------------------------------
 # With your own photos you would take a published one, such as openai/clip-vit-base-patch32. The
 # story must run offline, so it trains one on the raw captions, wrong ones included.
 [ -f "$OUT/runs/clip/model/README.md" ] ||
 openmofi train "$REPO/recipes/clip.yaml" --data "$OUT/shards" --out "$OUT/runs/clip" --resume \
   --set steps="$STEPS" --set batch_size="$BATCH"
 
-# ---- 4. Look at every picture -----------------------------------------------------------------
-# Each candidate of each caption is scored against the picture. Nothing is decided yet, and every
+# ---- 4. Look at every image -----------------------------------------------------------------
+# Each candidate of each caption is scored against the image. Nothing is decided yet, and every
 # term of the score is kept: this is the slow stage, so it should not need repeating.
 openmofi label "$OUT/shards" --kb "$OUT/kb" --model "$OUT/runs/clip/model" --out "$OUT/i2e" \
   --background "$BACKGROUND"

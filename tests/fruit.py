@@ -1,4 +1,4 @@
-"""A tiny world: a catalogue of fruit in which two apples share a name, and captioned pictures."""
+"""A tiny world: a catalogue of fruit in which two apples share a name, and captioned images."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ def write_catalogue(folder: Path, text: str = CATALOGUE) -> Path:
     return path
 
 
-def picture(name: str, number: int = 0, side: int = 24, kind: str = "JPEG", mode="RGB") -> bytes:
+def photo(name: str, number: int = 0, side: int = 24, kind: str = "JPEG", mode="RGB") -> bytes:
     """A noisy patch of the fruit's colour."""
     noise = np.random.default_rng(number).integers(-25, 26, (side, side, 3))
     pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
@@ -43,19 +43,19 @@ def write_pairs(folder: Path, *, shards: int = 2, per_shard: int = 12) -> Path:
         members = {}
         for i in range(per_shard):
             name, number = NAMES[i % 3], shard * per_shard + i
-            members[f"{number:03d}.jpg"] = picture(name, number)
+            members[f"{number:03d}.jpg"] = photo(name, number)
             members[f"{number:03d}.txt"] = CAPTIONS[name].encode()
         write_tar(folder / f"{shard}.tar", members)
     return folder
 
 
 def write_listing(folder: Path, *, images: int = 12) -> Path:
-    """Writes pictures as files, with captions.csv and test.csv (their labels)."""
+    """Writes images as files, with captions.csv and test.csv (their labels)."""
     folder.mkdir(parents=True, exist_ok=True)
     captions, labels = ["file,caption"], ["file,label"]
     for i in range(images):
         name = NAMES[i % 3]
-        (folder / f"{i:03d}.jpg").write_bytes(picture(name, i))
+        (folder / f"{i:03d}.jpg").write_bytes(photo(name, i))
         captions.append(f"{i:03d}.jpg,{CAPTIONS[name]}")
         labels.append(f"{i:03d}.jpg,{name}")
     (folder / "captions.csv").write_text("\n".join(captions) + "\n")
@@ -76,7 +76,7 @@ def bomb(side: int = 30_000) -> bytes:
 
 
 def needle() -> bytes:
-    """A picture one pixel wide and very high."""
+    """An image one pixel wide and very high."""
     buffer = io.BytesIO()
     Image.new("RGB", (1, 5000)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -84,24 +84,24 @@ def needle() -> bytes:
 
 def animation(kind: str) -> bytes:
     """Three frames of different colours; the first one counts."""
-    first, *others = (Image.open(io.BytesIO(picture(name, side=8))) for name in NAMES)
+    first, *others = (Image.open(io.BytesIO(photo(name, side=8))) for name in NAMES)
     buffer = io.BytesIO()
     first.save(buffer, kind, save_all=True, append_images=others, duration=100)
     return buffer.getvalue()
 
 
 GOOD = {
-    "one_pixel": picture("red", side=1, kind="PNG"),
-    "cmyk": picture("red", mode="CMYK"),
-    "grey": picture("green", mode="L"),
-    "palette": picture("green", kind="GIF", mode="P"),
+    "one_pixel": photo("red", side=1, kind="PNG"),
+    "cmyk": photo("red", mode="CMYK"),
+    "grey": photo("green", mode="L"),
+    "palette": photo("green", kind="GIF", mode="P"),
     "animated_gif": animation("GIF"),
     "animated_png": animation("PNG"),
 }
 BAD = {
     "zero_byte": (b"", "corrupt_image"),
-    "text": (b"not a picture", "corrupt_image"),
-    "cut_off": (picture("lime", side=64)[:400], "corrupt_image"),
+    "text": (b"not an image", "corrupt_image"),
+    "cut_off": (photo("lime", side=64)[:400], "corrupt_image"),
     "bomb": (bomb(), "image_too_large"),
     "large": (bomb(10_000), "image_too_large"),
     "needle": (needle(), "image_too_narrow"),
@@ -117,14 +117,14 @@ _CAPTIONS = {
 
 
 def damaged_members() -> dict[str, bytes]:
-    """Files of a tar: good pictures, bad pictures, bad captions, and a caption alone."""
-    members = {"whole.jpg": picture("red"), "whole.txt": b"apple"}
+    """Files of a tar: good images, bad images, bad captions, and a caption alone."""
+    members = {"whole.jpg": photo("red"), "whole.txt": b"apple"}
     for name, data in GOOD.items():
         members |= {f"{name}.jpg": data, f"{name}.txt": b"a red apple"}
     for name, (data, _) in BAD.items():
         members |= {f"{name}.jpg": data, f"{name}.txt": b"a red apple"}
     for name, data in _CAPTIONS.items():
-        members |= {name.split(".")[0] + ".jpg": picture("lime"), name: data}
+        members |= {name.split(".")[0] + ".jpg": photo("lime"), name: data}
     return members | {"alone.txt": b"apple"}
 
 

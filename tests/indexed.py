@@ -30,8 +30,8 @@ def write_embeddings(
     Args:
         path: the Parquet file.
         vectors: [n, dim].
-        first: number of the first row, which names its picture.
-        root: where the pictures lie.
+        first: number of the first row, which names its image.
+        root: where the images lie.
         model: what made the vectors.
         more: columns of schema.embeddings, as lists.
     """

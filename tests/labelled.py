@@ -28,18 +28,18 @@ def unseen(identifier, *, prior=1.0, text=1.0, start=0):
     return candidate(identifier, prior=prior, text=text, start=start, **nobody)
 
 
-def pair(key, *entities, error="", picture=b"", phash=None, text=None, boxes=None, caption=None):
-    """One row; `picture` stands for the encoded bytes, whose hash is stored."""
+def pair(key, *entities, error="", image=b"", phash=None, text=None, boxes=None, caption=None):
+    """One row; `image` stands for the encoded bytes, whose hash is stored."""
     place = {"key": key, "shard": "", "offset": -1, "size": 0, "path": f"{key}.jpg"}
     state = {"status": "error" if error else "ok", "error": error}
     size = {"width": 9, "height": 9, "text_area": text, "text_boxes": boxes}
-    hashes = {"sha256": hashlib.sha256(picture).digest() if picture else None, "phash": phash}
+    hashes = {"sha256": hashlib.sha256(image).digest() if image else None, "phash": phash}
     texts = {"caption": f"apple {key}" if caption is None else caption, "url": ""}
     return place | texts | state | size | hashes | {"entities": [*entities]}
 
 
 def write_i2e(folder: Path, *shards: list[dict], catalogue: str = fruit.CATALOGUE) -> Path:
-    """Writes a knowledge base of fruit and an i2e folder; pictures lie in `folder` itself."""
+    """Writes a knowledge base of fruit and an i2e folder; images lie in `folder` itself."""
     kb = build_kb(fruit.write_catalogue(folder, catalogue), out=folder / "kb").out
     plan = [Shard(f"s{i}", "", "folder", i, i) for i in range(len(shards))]
     tables = [pa.Table.from_pylist(rows, schema=LABELS) for rows in shards]

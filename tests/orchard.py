@@ -36,12 +36,12 @@ class Orchard:
 
     index: Path
     selection: Path
-    pictures: Path
+    images: Path
     report: Path
 
 
 def write_orchard(folder: Path, model: Path) -> Orchard:
-    """Draws pictures, writes the labels by hand, and makes the rest of them."""
+    """Draws images, writes the labels by hand, and makes the rest of them."""
     rows = [_labelled(folder, number) for number in range(IMAGES)]
     rows.append(pair("silent", caption="nothing of note"))
     rows.append(_labelled(folder, 99, z=-3.0))
@@ -60,9 +60,9 @@ def write_orchard(folder: Path, model: Path) -> Orchard:
 
 
 def _labelled(folder: Path, number: int, z: float = 3.0) -> dict:
-    """Returns the labels of a picture of red, green or lime, which alone tells which apple."""
+    """Returns the labels of an image of red, green or lime, which alone tells which apple."""
     name = fruit.NAMES[number % 3]
-    data = fruit.picture(name, number, side=64)
+    data = fruit.photo(name, number, side=64)
     (folder / f"{number:03d}.jpg").write_bytes(data)
     if name == "lime":
         found = [candidate("lime", text=0.9, z=z, surface="lime ")]
@@ -73,7 +73,7 @@ def _labelled(folder: Path, number: int, z: float = 3.0) -> dict:
             candidate(name, prior=text[name], text=text[name], z=z),
             candidate(other, prior=text[other], text=text[other], z=-0.4),
         ]
-    row = pair(f"{number:03d}", *found, picture=data, text=number / 100, boxes=[[0, 0, 0.5, 0.5]])
+    row = pair(f"{number:03d}", *found, image=data, text=number / 100, boxes=[[0, 0, 0.5, 0.5]])
     caption = f"{'lime' if name == 'lime' else 'apple'} {number}"
     size = {"width": 64, "height": 64}
     return row | size | {"caption": caption, "url": f"https://shop{number % 2}.example/{number}"}

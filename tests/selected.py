@@ -32,7 +32,7 @@ TINY = {
 
 
 def write_selected(folder: Path, *, images: int = 24, second: int | None = None) -> Path:
-    """Writes pictures of red, green and lime and what `select` would say of them.
+    """Writes images of red, green and lime and what `select` would say of them.
 
     Args:
         folder: gets a.tar and select/.
@@ -43,7 +43,7 @@ def write_selected(folder: Path, *, images: int = 24, second: int | None = None)
     names = [fruit.NAMES[(0, 1, 0, 1, 2)[i % 5]] for i in range(images)]
     members = {}
     for number, name in enumerate(names):
-        members[f"{number:03d}.jpg"] = fruit.picture(name, number)
+        members[f"{number:03d}.jpg"] = fruit.photo(name, number)
         members[f"{number:03d}.txt"] = f"{fruit.CAPTIONS[name]} {number}".encode()
     write_tar(folder / "a.tar", members)
     source = read_pairs(folder / "a.tar")

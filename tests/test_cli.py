@@ -67,7 +67,7 @@ def world(tmp_path_factory, nano_dir):
     (folder / "list.yaml").write_text("- steps")
     (folder / "typo.yaml").write_text("optim: {learning_rat: 1}")
     write_tar(folder / "dark.tar", {"1.jpg": b"", "1.txt": b"apple"})
-    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "bad.jpg").write_bytes(b"no image")
     (folder / "bomb.png").write_bytes(fruit.bomb())
     return folder
 
@@ -177,7 +177,7 @@ MISTAKES = [
     ("evaluate attack {w}/model --data {w}/photos/test.csv --out {t}/a --seed -1", "cannot be -1"),
     ("demo --out {t}/d --seed -1", "cannot be -1"),
     ("evaluate {w}/model --data a={w}/photos/test.csv --benchmarks ,", "nothing to measure"),
-    ("evaluate {w}/model --data a={w}/photos/test.csv --benchmarks probe", "training pictures"),
+    ("evaluate {w}/model --data a={w}/photos/test.csv --benchmarks probe", "training images"),
     ("evaluate {w}/model --data a={w}/photos/test.csv --out {w}/fruit.csv", "is a file"),
     ("evaluate {w}/model --data a={w}/photos/test.csv --class-names {w}/bomb.png", "is not UTF-8"),
     ("evaluate attack {w}/model --data {w}/photos/captions.csv --out {t}/a", "with captions"),
@@ -192,11 +192,11 @@ MISTAKES = [
     ("index {w}/emb.parquet --out {w}/photos", "exists and is not an index"),
     ("index {w}/emb.parquet --out {w}/kb", "exists and is not an index"),
     ("search {w}/index", "Ask for something"),
-    ("search {w}/index --text apple --image {w}/bad.jpg", "Cannot read the picture"),
+    ("search {w}/index --text apple --image {w}/bad.jpg", "Cannot read the image"),
     ("search {w}/index --text apple^-1", "A weight cannot be -1"),
     ("search {w}/index --text apple^5000", "A weight cannot be 5000; expected more than 0"),
     ("search {w}/index --text ^0.5", "nothing to look for"),
-    ("index delete {w}/index --id nobody", "no such picture"),
+    ("index delete {w}/index --id nobody", "no such image"),
     ("index delete {w}/index --row 99999", "no row 99999"),
     ("kb build {w}/fruit.csv --out s3://bucket/kb", "is an address"),
     ("index {w}/emb.parquet --out=gs://bucket/i", "is an address"),
@@ -217,8 +217,8 @@ MISTAKES = [
     ("index export {w}/index --to arrow --out {t}/x", "arrow"),
     ("search {w}/index --entity Q1", "labelled 'Q1'"),
     ("search {w}/index --entity Durian --kb {w}/kb", "labelled 'Durian'"),
-    ("search {w}/index --image {w}/bad.jpg", "Cannot read the picture"),
-    ("search {w}/index --image {w}/bomb.png", "Cannot read the picture"),
+    ("search {w}/index --image {w}/bad.jpg", "Cannot read the image"),
+    ("search {w}/index --image {w}/bomb.png", "Cannot read the image"),
     ("search {w}/index --image {w}/nowhere.jpg", "No such file"),
     ("search {w}/index --text apple --k 0", "at least 1"),
     ("search {w}/empty --text apple", "is no index"),
@@ -229,12 +229,12 @@ MISTAKES = [
     ("serve {w}/index --model {w}/empty/none", "no model directory"),
     ("serve {w}/index --data {w}/empty", "is no selection"),
     ("serve {w}/index --report {w}/empty", "There is no report"),
-    ("tag {w}/model {w}/bad.jpg --kb {w}/kb", "Cannot read the picture"),
-    ("tag {w}/model {w}/bomb.png --kb {w}/kb", "Cannot read the picture"),
+    ("tag {w}/model {w}/bad.jpg --kb {w}/kb", "Cannot read the image"),
+    ("tag {w}/model {w}/bomb.png --kb {w}/kb", "Cannot read the image"),
     ("tag {w}/model {w}/photos/000.jpg --kb {w}/empty", "not a knowledge base"),
     ("tag {w}/model {w}/photos/000.jpg --kb {w}/kb --k 0", "at least 1"),
     ("tag {w}/model {w}/photos --kb {w}/kb --error-rate 0.1", "openmofi tag calibrate"),
-    ("tag {w}/model {w}/empty --kb {w}/kb", "There is no picture"),
+    ("tag {w}/model {w}/empty --kb {w}/kb", "There is no image"),
     ("tag {w}/model {w}/photos --kb {w}/kb --out {t}/x.txt", "neither a .csv nor a .jsonl"),
     ("tag {w}/model {w}/photos --kb {w}/kb --calibration {w}/x", "There is no calibration"),
     ("tag calibrate {w}/model --data {w}/pairs --kb {w}/kb", "pairs"),
@@ -278,10 +278,10 @@ def test_no_address_becomes_a_folder(run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_id_that_two_pictures_share_is_asked_for(run, world, tmp_path):
+def test_an_id_that_two_images_share_is_asked_for(run, world, tmp_path):
     for name in "AB":
         (tmp_path / name).mkdir()
-        (tmp_path / name / "a.jpg").write_bytes(fruit.picture("lime", ord(name)))
+        (tmp_path / name / "a.jpg").write_bytes(fruit.photo("lime", ord(name)))
         assert run(f"embed {{w}}/model {{t}}/{name} --out {{t}}/{name}.parquet")[0] == 0
     assert run("index {t}/A.parquet --out {t}/i")[0] == 0
     assert run("index add {t}/i {t}/B.parquet --json")[0] == 0
@@ -403,7 +403,7 @@ def test_embed_needs_no_caption_and_counts_what_it_cannot_read(run, damaged, tmp
         assert part in out
 
 
-def test_an_unreadable_picture_does_not_take_the_others_along(run):
+def test_an_unreadable_image_does_not_take_the_others_along(run):
     line = "tag {w}/run/model {w}/photos/000.jpg {w}/bad.jpg {w}/photos/001.jpg --kb {w}/kb --json"
     code, out, err = run(line)
     assert code == 1
@@ -412,14 +412,14 @@ def test_an_unreadable_picture_does_not_take_the_others_along(run):
     assert "bad.jpg" in err
 
 
-def test_evaluate_leaves_unreadable_pictures_out_and_says_so(run, world, tmp_path):
+def test_evaluate_leaves_unreadable_images_out_and_says_so(run, world, tmp_path):
     for i in range(4):
-        (tmp_path / f"{i}.jpg").write_bytes(fruit.picture("red", i) if i else b"")
+        (tmp_path / f"{i}.jpg").write_bytes(fruit.photo("red", i) if i else b"")
     rows = [f"{i}.jpg,{name}" for i, name in enumerate(("red", "red", "lime", "lime"))]
     (tmp_path / "test.csv").write_text("file,label\n" + "\n".join(rows))
     code, out, _ = run("evaluate {w}/model --data a={t}/test.csv --kb {w}/kb")
     assert code == 0
-    assert "a: left out 1 pictures: corrupt_image 1" in out
+    assert "a: left out 1 images: corrupt_image 1" in out
 
 
 def test_one_bad_shard_of_several_does_not_stop_embedding(run, tmp_path):

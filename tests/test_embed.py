@@ -1,4 +1,4 @@
-"""Pictures -> vectors on disk: each row its own, none lost, places and entities carried along."""
+"""Images -> vectors on disk: each row its own, none lost, places and entities carried along."""
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,13 @@ def model(nano_dir):
 
 
 @pytest.mark.parametrize("layout", ["tar", "listing", "folder", "parquet"])
-def test_each_row_holds_the_vector_of_its_own_picture(tmp_path, model, layout):
+def test_each_row_holds_the_vector_of_its_own_image(tmp_path, model, layout):
     source = tmp_path / "in"
     if layout == "tar":
         fruit.write_pairs(source, shards=2, per_shard=3)
     elif layout == "parquet":
         source.mkdir()
-        images = [fruit.picture(fruit.NAMES[i % 3], i) for i in range(6)]
+        images = [fruit.photo(fruit.NAMES[i % 3], i) for i in range(6)]
         table = pa.table({"caption": ["apple"] * 6, "image": images})
         pq.write_table(table, source / "a.parquet", row_group_size=4)
     else:
@@ -38,10 +38,10 @@ def test_each_row_holds_the_vector_of_its_own_picture(tmp_path, model, layout):
     embed(model, source, out=tmp_path / "e.parquet")
     found = read_embeddings(tmp_path / "e.parquet")
     rows, vectors = found.rows, found.vectors
-    expected = model.encode_images([fruit.picture(fruit.NAMES[i % 3], i) for i in range(6)])
+    expected = model.encode_images([fruit.photo(fruit.NAMES[i % 3], i) for i in range(6)])
     np.testing.assert_allclose(vectors, expected, atol=1e-3)
     reader = ImageReader(source)
-    assert reader.read(rows.to_pylist()[4]) == fruit.picture("green", 4)
+    assert reader.read(rows.to_pylist()[4]) == fruit.photo("green", 4)
 
 
 def test_the_columns_are_those_of_the_schema(tmp_path, model):
@@ -57,7 +57,7 @@ def test_a_model_is_remembered_by_a_name_that_holds_everywhere(tmp_path, nano_di
     assert stored[b"openmofi.model"].decode() == str(nano_dir)
 
 
-def test_bad_pictures_are_counted_by_reason_and_good_ones_stay(tmp_path, model):
+def test_bad_images_are_counted_by_reason_and_good_ones_stay(tmp_path, model):
     write_tar(tmp_path / "a.tar", fruit.damaged_members())
     summary = embed(model, tmp_path / "a.tar", out=tmp_path / "e.parquet")
     reasons = {"corrupt_image": 3, "image_too_large": 2, "image_too_narrow": 1, "no_image": 1}

@@ -1,4 +1,4 @@
-"""A user's own catalogue and real shop photos, from the listing to the tags of a new picture.
+"""A user's own catalogue and real shop photos, from the listing to the tags of a new image.
 
 The captions are made from the names: most name the product, some only its kind, which several
 products share, some another product, and some nothing at all.

@@ -83,7 +83,7 @@ class KBSettings(_Settings):
     """Languages whose labels and aliases become names, such as en,de,mul; the first with a label
     gives the label."""
     preset: Literal["image", "wikipedia", "full"] = "image"
-    """Which items of a dump are kept. image: what pictures may show, that is items with a sitelink
+    """Which items of a dump are kept. image: what images may show, that is items with a sitelink
     that are no scholarly article and no name; wikipedia: items with an article in one of the
     languages; full: all. None keeps Wikimedia's own pages, or items without a name."""
     max_entities: Count | None = None
@@ -140,7 +140,7 @@ class LinkSettings(_Settings):
 
 @dataclass(frozen=True)
 class LabelSettings(_Settings):
-    """Scores every candidate entity against its picture."""
+    """Scores every candidate entity against its image."""
 
     context: Literal["words", "model"] = "words"
     """What compares a caption with the candidates' descriptions: the words they share, or the
@@ -152,7 +152,7 @@ class LabelSettings(_Settings):
     background: Count = 512
     """Images of other captions from which each entity's background cosine is estimated."""
     text_regions: bool = False
-    """Find the text in each picture (needs the extra `ocr`); select --max-text-area uses it."""
+    """Find the text in each image (needs the extra `ocr`); select --max-text-area uses it."""
     keep_embeddings: bool = False
     """Store image embeddings (fp16) beside the labels."""
     device: str = "auto"
@@ -188,9 +188,9 @@ class SelectSettings(_Settings):
     """Decides which labels and images to keep."""
 
     order: Literal["joint", "text-first", "caption-match"] = "joint"
-    """joint: text and picture together choose among a mention's candidates; text-first: MOFI's
-    order, in which the text chooses and the picture may only refuse; caption-match: the most
-    popular entity of each name is taken and nobody looks at the picture."""
+    """joint: text and image together choose among a mention's candidates; text-first: MOFI's
+    order, in which the text chooses and the image may only refuse; caption-match: the most
+    popular entity of each name is taken and nobody looks at the image."""
     false_label_rate: Share = 0.01
     """Wanted share of wrong labels; the threshold follows from it."""
     threshold: float | None = None
@@ -206,17 +206,17 @@ class SelectSettings(_Settings):
     max_entities: Count = 4
     """Entities kept per image, best first."""
     duplicates: Literal["keep", "exact", "near"] = "near"
-    """Of pictures that are the same, only the one with the surest label is kept. exact: the same
+    """Of images that are the same, only the one with the surest label is kept. exact: the same
     bytes; near: perceptual hashes of which at most duplicate-bits differ, too."""
     duplicate_bits: Annotated[int, Meta(ge=0, le=7)] = 3
     """Bits of the perceptual hash, of 64, in which near-duplicates may differ."""
     exclude: tuple[str, ...] = ()
-    """Pictures (any input that `label` reads) whose duplicates are refused, such as those of a
+    """Images (any input that `label` reads) whose duplicates are refused, such as those of a
     benchmark."""
     deny_types: tuple[str, ...] = ()
     """Types, such as Q5, whose entities are refused, and those of their subclasses."""
     max_text_area: Share | None = None
-    """Pictures of which text covers a larger share are refused; needs label --text-regions."""
+    """Images of which text covers a larger share are refused; needs label --text-regions."""
 
 
 @dataclass(frozen=True)
@@ -437,19 +437,19 @@ class ServeSettings(_Settings):
     """The server of an index."""
 
     max_upload_bytes: Count = 20 * 2**20
-    """Largest picture that it takes."""
+    """Largest image that it takes."""
     uploads_kept: Count = 1_000
-    """Uploaded pictures that it remembers; the oldest ones go."""
+    """Uploaded images that it remembers; the oldest ones go."""
     workers: Count = 4
     """Requests that are worked on at once; those that wait for the encoder do not count."""
     decoders: Count = 2
-    """Uploaded pictures that are decoded at once."""
+    """Uploaded images that are decoded at once."""
     batch: Count = 32
-    """Pictures or texts that go through the encoder at once."""
+    """Images or texts that go through the encoder at once."""
     batch_wait: Annotated[float, Meta(ge=0, le=1)] = 0.004
     """Seconds that the encoder waits for more of them."""
     queue: Count = 512
-    """Pictures and texts that may wait for the encoder; beyond, the answer is 503."""
+    """Images and texts that may wait for the encoder; beyond, the answer is 503."""
     threads: Count = 2
     """Threads of the encoder's arithmetic."""
     error_rate: Share = 0.05

@@ -1,4 +1,4 @@
-"""Stage 8, embed: a model and pictures (or texts) -> unit vectors in a Parquet file."""
+"""Stage 8, embed: a model and images (or texts) -> unit vectors in a Parquet file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from openmofi.refused import Refused
 
 _CHUNK = 1024
 _PLACE = ("key", "shard", "path", "offset", "size")
-# A picture without a usable caption can be embedded all the same.
+# An image without a usable caption can be embedded all the same.
 _CAPTION_ERRORS = frozenset(
     {"no_caption", "caption_not_utf8", "caption_too_long", "bad_json", "too_many_fields"}
 )
@@ -43,7 +43,7 @@ class EmbedSummary:
 
 @dataclass(frozen=True)
 class Places:
-    """Where pictures lie and what is known of them."""
+    """Where images lie and what is known of them."""
 
     table: pa.Table
     """Columns key, shard, path, offset, size, caption, entities; url and, of a selection,
@@ -51,13 +51,13 @@ class Places:
     root: Root
     refused: dict[str, int]
     selection: Path | None = None
-    """The selection that keeps the pictures."""
+    """The selection that keeps the images."""
 
 
 def embed(
     model: str | Path | MofiModel, path: Path | str, *, out: Path | str, device: str = "auto"
 ) -> EmbedSummary:
-    """Embeds every readable picture at a path.
+    """Embeds every readable image at a path.
 
     Args:
         model: a dual encoder, its directory or hub id.
@@ -92,7 +92,7 @@ def embed(
 def _write_vectors(
     encoder: MofiModel, places: Places, file: Path, table_schema: pa.Schema
 ) -> tuple[int, Counter[str]]:
-    """Returns (rows written, unreadable pictures by reason)."""
+    """Returns (rows written, unreadable images by reason)."""
     rows, refused = 0, Counter()
     with (
         progress("embed", total=len(places.table), unit="images") as bar,
@@ -123,11 +123,11 @@ def _check_place(out: Path, path: Path, places: Places) -> None:
 
 def _nothing_read(path: Path | str, refused: Counter[str]) -> InputError:
     why = ", ".join(f"{reason} {count:,}" for reason, count in refused.most_common())
-    return InputError(f"No picture of {str(path)!r} can be read: {why or 'there is none'}.")
+    return InputError(f"No image of {str(path)!r} can be read: {why or 'there is none'}.")
 
 
 def find_places(path: Path | str) -> Places:
-    """Returns the pictures at a path; of a selection, its kept images and their entities.
+    """Returns the images at a path; of a selection, its kept images and their entities.
 
     Raises:
         InputError: there is none, or no shard can be read.

@@ -183,7 +183,7 @@ def _vector_column(file: Path, table: pa.Table) -> str:
     )  # fmt: skip
     raise InputError(
         f"In {str(file)!r} {why}; name it `vector`: a list of numbers in each row. "
-        "`openmofi embed` makes such files of pictures."
+        "`openmofi embed` makes such files of images."
     )
 
 

@@ -92,13 +92,13 @@ SCORED_ENTITY = pa.struct(
         ("linkability", pa.float32()),
         ("case", pa.int8()),
         ("text_score", pa.float32()),  # probability among candidates and NIL, from text alone
-        # The picture's terms; null: there is no encoder.
+        # The image's terms; null: there is no encoder.
         ("clip", pa.float32()),  # cosine of image and text(label: description)
         ("clip_z", pa.float32()),  # the same, standardised by the entity's own background
-        # clip_z with pictures whose captions offer none of the mention's candidates; of older
+        # clip_z with images whose captions offer none of the mention's candidates; of older
         # versions one number, null where there was none
         ("clip_z_other", pa.list_(pa.float32())),
-        # Probability among candidates and NIL, picture included, by the shipped weights; `select`
+        # Probability among candidates and NIL, image included, by the shipped weights; `select`
         # fits weights of its own.
         ("score", pa.float32()),
     ]
@@ -116,7 +116,7 @@ LABELS = pa.schema(
         ("text_area", pa.float32()),  # share of the image covered by text; null: not measured
         # x0, y0, x1, y1 of each text region, as shares of width and height
         ("text_boxes", pa.list_(pa.list_(pa.float32()))),
-        # Null where the picture was not opened: its caption names nothing.
+        # Null where the image was not opened: its caption names nothing.
         ("sha256", pa.binary(32)),  # of the encoded bytes
         ("phash", pa.uint64()),  # perceptual hash, see images/look.py
         ("entities", pa.list_(SCORED_ENTITY)),
@@ -154,7 +154,7 @@ DUPLICATES = pa.schema(
         ("row", pa.int64()),
         ("reason", pa.string()),
         ("bits", pa.int32()),  # in which the perceptual hashes differ
-        # The picture that stays; `of_root` is set where it belongs to another input.
+        # The image that stays; `of_root` is set where it belongs to another input.
         ("of_root", pa.string()),
         ("of_key", pa.string()),
         ("of_shard", pa.string()),
@@ -192,7 +192,7 @@ def embeddings(dim: int) -> pa.Schema:
             ("caption", pa.string()),
             ("url", pa.string()),
             ("entities", pa.list_(pa.string())),
-            # Of pictures that a selection keeps, else empty or null.
+            # Of images that a selection keeps, else empty or null.
             ("label_scores", pa.list_(pa.float32())),
             ("text_area", pa.float32()),
             ("labels_row", pa.int64()),  # row in the labels of its shard
@@ -206,7 +206,7 @@ INDEX_ROWS = pa.schema(
     [
         *[field for field in embeddings(1) if field.name != "vector"],
         ("source", pa.string()),  # host of the url, else the shard
-        ("origin", pa.int32()),  # which of part.json's origins the picture lies in
+        ("origin", pa.int32()),  # which of part.json's origins the image lies in
     ]
 )
 

@@ -26,7 +26,7 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others():
     assert first == again != other
 
 
-def test_the_flag_is_in_the_picture():
+def test_the_flag_is_in_the_image():
     # Japan's flag and a plain white one, photographed alike: red pixels tell them apart.
     for seed in range(20):
         with_disc = np.asarray(shoot("Q17", seed), np.float32)

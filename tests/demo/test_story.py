@@ -97,7 +97,7 @@ def test_results_have_the_promised_shape(demo):
     assert results["seed"] == 0
 
 
-def test_pictures_help_even_in_a_small_world(demo):
+def test_images_help_even_in_a_small_world(demo):
     labels = demo[1]["labels"]
     assert labels["joint"]["precision"] > labels["caption_match"]["precision"] + 0.1
 

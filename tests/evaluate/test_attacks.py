@@ -37,7 +37,7 @@ def _images(root, objects, words, groups=None):
 def _scam(folder, rows):
     columns = ("type", "object_label", "attack_word")
     table = {name: [row[i] for row in rows] for i, name in enumerate(columns)}
-    table |= {"image": [{"bytes": fruit.picture("red", i), "path": None} for i in range(len(rows))]}
+    table |= {"image": [{"bytes": fruit.photo("red", i), "path": None} for i in range(len(rows))]}
     pq.write_table(pa.table(table), folder / "train-00000-of-00001.parquet")
     return folder
 
@@ -56,7 +56,7 @@ def test_rta_100s_names_are_read(tmp_path, inside):
     folder = tmp_path / inside
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("label=ice cream_text=dog.png", "label=mug_text=paper clip.jpg", "label=x.png"):
-        (folder / name).write_bytes(fruit.picture("red", kind="PNG"))
+        (folder / name).write_bytes(fruit.photo("red", kind="PNG"))
     found = open_attacks(tmp_path)
     assert is_rta100(tmp_path)
     assert (found.objects, found.words) == (("ice cream", "mug"), ("dog", "paper clip"))
@@ -64,7 +64,7 @@ def test_rta_100s_names_are_read(tmp_path, inside):
     assert all((tmp_path / path).is_file() for path in found.places.table["path"].to_pylist())
 
 
-def test_ones_own_pictures_are_listed(tmp_path):
+def test_ones_own_images_are_listed(tmp_path):
     text = "file,object,word,group\na.png,mug,dog,paper\nb.png,mug,,plain\n"
     (tmp_path / "attacks.csv").write_text(text)
     found = open_attacks(tmp_path)
@@ -91,7 +91,7 @@ def test_scores_equal_the_slow_reference(tmp_path_factory, seed):
     assert scores["attack_fooled_scam"] == np.mean(fooled)
 
 
-def test_groups_are_scored_apart_and_pictures_without_a_word_by_top_1_alone(tmp_path):
+def test_groups_are_scored_apart_and_images_without_a_word_by_top_1_alone(tmp_path):
     images = _images(tmp_path, ["cat", "mug"], ["dog", ""], ["SCAM", "NoSCAM"])
     scores = dict(attack_robustness(np.eye(3, dtype=np.float32)[[1, 2]], images, _encode))
     assert scores == {
@@ -115,8 +115,8 @@ def test_scams_templates_are_the_first_32_of_imagenets():
 
 
 @pytest.mark.parametrize("shown", [None, "", " "])
-def test_pictures_that_do_not_say_what_they_show_are_refused(tmp_path, shown):
-    with pytest.raises(InputError, match=r"1 of 2 pictures .* row 1"):
+def test_images_that_do_not_say_what_they_show_are_refused(tmp_path, shown):
+    with pytest.raises(InputError, match=r"1 of 2 images .* row 1"):
         open_attacks(_scam(tmp_path, [("SCAM", "mug", "dog"), ("SCAM", shown, "dog")]))
 
 

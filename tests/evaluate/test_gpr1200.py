@@ -106,12 +106,12 @@ def test_names_are_ordered_by_their_number_and_not_by_their_letters(rng):
 @pytest.mark.parametrize(
     ("row", "name", "message"),
     [
-        (25, "3_x.jpg", "Class 2 of GPR1200 has 9 pictures, expected 10 named 2_"),
-        (25, "1200_x.jpg", "'1200_x.jpg' is no picture of GPR1200"),
-        (25, "readme.md", "'readme.md' is no picture"),
-        (25, "2.jpg", "'2.jpg' is no picture"),
-        (25, "-2_x.jpg", "'-2_x.jpg' is no picture"),
-        (25, "²_x.jpg", "is no picture"),
+        (25, "3_x.jpg", "Class 2 of GPR1200 has 9 images, expected 10 named 2_"),
+        (25, "1200_x.jpg", "'1200_x.jpg' is no image of GPR1200"),
+        (25, "readme.md", "'readme.md' is no image"),
+        (25, "2.jpg", "'2.jpg' is no image"),
+        (25, "-2_x.jpg", "'-2_x.jpg' is no image"),
+        (25, "²_x.jpg", "is no image"),
     ],
 )
 def test_names_that_are_not_the_benchmark_are_refused(row, name, message):
@@ -121,6 +121,6 @@ def test_names_that_are_not_the_benchmark_are_refused(row, name, message):
         gpr1200.class_order(names)
 
 
-def test_a_missing_picture_is_counted():
-    with pytest.raises(InputError, match="has 12,000 pictures; found 11,999"):
+def test_a_missing_image_is_counted():
+    with pytest.raises(InputError, match="has 12,000 images; found 11,999"):
         gpr1200.class_order(_names()[1:])

@@ -140,10 +140,10 @@ def test_arrays_of_objects_and_of_wrong_shapes_are_refused():
     [
         ([1, 2], "it lacks the list imlist"),
         ({**_content(), "qimlist": ["a", "b"]}, "it names 2 queries but has answers to 1"),
-        ({**_content(), "qimlist": ["../../secret"]}, "no picture below the folder"),
-        ({**_content(), "imlist": [5]}, "no picture below the folder"),
+        ({**_content(), "qimlist": ["../../secret"]}, "no image below the folder"),
+        ({**_content(), "imlist": [5]}, "no image below the folder"),
         ({**_content(), "gnd": [{"easy": []}]}, "lacks one of bbx, easy, hard, junk"),
-        (_content(easy=[5]), "easy of 'query_0' names rows outside the 5 pictures"),
+        (_content(easy=[5]), "easy of 'query_0' names rows outside the 5 images"),
         (_content(hard=[-1]), "hard of 'query_0' names rows outside"),
         (_content(junk=[0.5]), "junk of 'query_0' names rows outside"),
         (_content(junk=np.array([np.nan])), "junk of 'query_0' names rows outside"),

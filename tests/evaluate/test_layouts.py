@@ -30,7 +30,7 @@ def _class_folders(folder):
     for i in range(9):
         name = fruit.NAMES[i % 3]
         (folder / name / "deep").mkdir(parents=True, exist_ok=True)
-        (folder / name / "deep" / f"{i}.jpg").write_bytes(fruit.picture(name, i))
+        (folder / name / "deep" / f"{i}.jpg").write_bytes(fruit.photo(name, i))
     return folder
 
 
@@ -41,7 +41,7 @@ def _world(folder, *, test=("red", "lime"), train=("green", "lime", "red")):
         (folder / split).mkdir(parents=True)
         members = {}
         for name in 3 * names:
-            members[f"{number}.jpg"] = fruit.picture(name, number)
+            members[f"{number}.jpg"] = fruit.photo(name, number)
             truth.append({"key": str(number), "shown": name})
             number += 1
         write_tar(folder / split / "0.tar", members)
@@ -135,15 +135,15 @@ def test_splits_are_known_by_their_names(tmp_path, test):
     ("folder", "file", "message"),
     [
         ("train", "a.jpg", "'train' .* is named as a split"),
-        ("plum", None, "'plum' .* holds no picture"),
-        ("plum", "a.txt", "'plum' .* holds no picture"),
+        ("plum", None, "'plum' .* holds no image"),
+        ("plum", "a.txt", "'plum' .* holds no image"),
     ],
 )
 def test_folders_that_are_no_classes_are_refused(tmp_path, folder, file, message):
     data = _class_folders(tmp_path / "d")
     (data / folder).mkdir()
     if file:
-        (data / folder / file).write_bytes(fruit.picture("red"))
+        (data / folder / file).write_bytes(fruit.photo("red"))
     with pytest.raises(InputError, match=message):
         open_labelled(data)
 
@@ -152,17 +152,17 @@ def test_hidden_files_are_none_and_other_files_are_counted(tmp_path, model):
     data = _class_folders(tmp_path / "d")
     for name in (".thumbs/a.jpg", "__MACOSX/a.jpg", "red/._a.jpg", "red/notes.txt"):
         (data / name).parent.mkdir(exist_ok=True)
-        (data / name).write_bytes(fruit.picture("red"))
+        (data / name).write_bytes(fruit.photo("red"))
     [scores] = evaluate(model, data={"d": data})
     assert (scores.images, scores.classes) == (9, 3)
     assert scores.notes["refused"] == {"no_picture_by_its_name": 1}
 
 
-def test_pictures_behind_links_count_and_loops_end(tmp_path):
+def test_images_behind_links_count_and_loops_end(tmp_path):
     data = _class_folders(tmp_path / "d")
     (data / "red" / "loop").symlink_to(data / "red")
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "x.tif").write_bytes(fruit.picture("red", kind="TIFF"))
+    (tmp_path / "elsewhere" / "x.tif").write_bytes(fruit.photo("red", kind="TIFF"))
     (data / "red" / "more").symlink_to(tmp_path / "elsewhere")
     found = open_labelled(data)
     assert len(found.labels) == 10
@@ -172,7 +172,7 @@ def test_pictures_behind_links_count_and_loops_end(tmp_path):
 def test_one_class_alone_makes_every_answer_right_and_is_refused(tmp_path):
     for number in range(3):
         (tmp_path / "red").mkdir(exist_ok=True)
-        (tmp_path / "red" / f"{number}.jpg").write_bytes(fruit.picture("red", number))
+        (tmp_path / "red" / f"{number}.jpg").write_bytes(fruit.photo("red", number))
     with pytest.raises(InputError, match="holds one class, 'red'"):
         open_labelled(tmp_path)
 
@@ -186,16 +186,16 @@ def test_a_damaged_shard_of_a_world_is_said(tmp_path, model):
     assert scores.unreadable == sum(scores.notes["refused"].values()) > 0
 
 
-def test_unreadable_training_pictures_are_said(tmp_path, model):
+def test_unreadable_training_images_are_said(tmp_path, model):
     _class_folders(tmp_path / "d" / "test")
     train = _class_folders(tmp_path / "d" / "train")
-    (train / "red" / "deep" / "bad.jpg").write_bytes(b"no picture")
+    (train / "red" / "deep" / "bad.jpg").write_bytes(b"no image")
     [scores] = evaluate(model, data={"d": tmp_path / "d"})
     assert scores.notes["gallery"] == 9
     assert scores.notes["gallery_refused"] == {"corrupt_image": 1}
 
 
-def test_unreadable_pictures_leave_the_others_their_labels(tmp_path, model):
+def test_unreadable_images_leave_the_others_their_labels(tmp_path, model):
     listing = fruit.write_listing(tmp_path, images=12) / "test.csv"
     [whole] = evaluate(model, data={"x": listing})
     text = "file,label\nlost.jpg,lime\n" + "".join(listing.read_text().splitlines(True)[1:])
@@ -222,7 +222,7 @@ def test_names_come_from_the_knowledge_base_where_it_knows_them(tmp_path, model)
     assert (record["dataset"], record["images"], record["classes"]) == ("x", 12, 3)
 
 
-def test_the_model_that_made_the_pictures_scores_perfectly(tmp_path):
+def test_the_model_that_made_the_images_scores_perfectly(tmp_path):
     """A model whose vectors are the labels themselves: every measure must be 1."""
 
     class Oracle:

@@ -34,12 +34,12 @@ def _classes(folder, *, images=6, start=0):
     for number in range(start, start + images):
         place = folder / fruit.NAMES[number % 3]
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number}.jpg").write_bytes(fruit.picture(place.name, number))
+        (place / f"{number}.jpg").write_bytes(fruit.photo(place.name, number))
     return folder
 
 
 def _gpr1200(folder):
-    """Writes the names of GPR1200's files; their pictures are not looked at with --embeddings."""
+    """Writes the names of GPR1200's files; their images are not looked at with --embeddings."""
     folder.mkdir()
     for number in range(1200):
         for letter in "abcdefghij":
@@ -62,7 +62,7 @@ def test_gpr1200_is_recognised_and_scored_in_class_order(gpr, tmp_path, rng):
     assert scores.metrics == {f"gpr1200_{n}": pytest.approx(v) for n, v in expected.items()}
 
 
-def test_gpr1200_with_a_picture_missing_or_too_many_is_refused(gpr, tmp_path):
+def test_gpr1200_with_an_image_missing_or_too_many_is_refused(gpr, tmp_path):
     np.save(tmp_path / "e.npy", np.ones((11_999, 4), np.float32))
     extra = gpr / "1200_a.jpg"
     extra.touch()
@@ -71,13 +71,13 @@ def test_gpr1200_with_a_picture_missing_or_too_many_is_refused(gpr, tmp_path):
             evaluate(data={"g": gpr}, embeddings=tmp_path / "e.npy")
     finally:
         extra.unlink()
-    with pytest.raises(InputError, match="holds 11,999 vectors but 'g' has 12,000 pictures"):
+    with pytest.raises(InputError, match="holds 11,999 vectors but 'g' has 12,000 images"):
         evaluate(data={"g": gpr}, embeddings=tmp_path / "e.npy")
 
 
 @pytest.mark.slow
-def test_pictures_of_gpr1200_that_cannot_be_read_are_no_lower_score(gpr, model):
-    with pytest.raises(InputError, match=r"12,000 pictures of 'g' cannot be used \(corrupt_image"):
+def test_images_of_gpr1200_that_cannot_be_read_are_no_lower_score(gpr, model):
+    with pytest.raises(InputError, match=r"12,000 images of 'g' cannot be used \(corrupt_image"):
         evaluate(model, data={"g": gpr})
 
 
@@ -91,8 +91,8 @@ def test_train_and_test_folders_are_one_dataset(tmp_path, model):
     )
 
 
-def test_a_probe_without_training_pictures_is_refused(tmp_path, model):
-    with pytest.raises(InputError, match="learns from training pictures"):
+def test_a_probe_without_training_images_is_refused(tmp_path, model):
+    with pytest.raises(InputError, match="learns from training images"):
         evaluate(model, data={"d": _classes(tmp_path / "d")}, benchmarks=["probe"])
 
 
@@ -105,8 +105,8 @@ def test_all_benchmarks_are_those_that_the_data_allows(tmp_path, model):
 def test_images_with_captions_are_searched_both_ways(tmp_path, model):
     lines = [("file", "caption")]
     for number in range(4):
-        (tmp_path / f"{number}.jpg").write_bytes(fruit.picture("red", number))
-        lines += [(f"{number}.jpg", f"picture {number}"), (f"{number}.jpg", f"no {number}")]
+        (tmp_path / f"{number}.jpg").write_bytes(fruit.photo("red", number))
+        lines += [(f"{number}.jpg", f"image {number}"), (f"{number}.jpg", f"no {number}")]
     with (tmp_path / "test.csv").open("w", newline="") as file:
         csv.writer(file).writerows(lines)
     [scores] = evaluate(model, data={"c": tmp_path / "test.csv"})
@@ -114,7 +114,7 @@ def test_images_with_captions_are_searched_both_ways(tmp_path, model):
     assert scores.notes["captions"] == 8
     assert scores.metrics["image_retrieval_recall@5"] == 1.0
     np.save(tmp_path / "e.npy", np.ones((4, 3), np.float32))
-    with pytest.raises(InputError, match="compares pictures with texts"):
+    with pytest.raises(InputError, match="compares images with texts"):
         evaluate(data={"c": tmp_path / "test.csv"}, embeddings=tmp_path / "e.npy")
 
 
@@ -125,9 +125,9 @@ def test_tagging_answers_with_the_entities_of_the_knowledge_base(tmp_path, model
 
 
 def _numbered_table(folder, names):
-    """Writes pictures of red, green and lime with a ClassLabel, as Hugging Face datasets do."""
+    """Writes images of red, green and lime with a ClassLabel, as Hugging Face datasets do."""
     kinds = [number % 3 for number in range(12)]
-    cells = [{"bytes": fruit.picture(fruit.NAMES[k], i)} for i, k in enumerate(kinds)]
+    cells = [{"bytes": fruit.photo(fruit.NAMES[k], i)} for i, k in enumerate(kinds)]
     features = {"label": {"names": names, "_type": "ClassLabel"}}
     about = {"huggingface": json.dumps({"info": {"features": features}})}
     folder.mkdir()
@@ -201,7 +201,7 @@ def test_impossible_wishes_are_refused(tmp_path, arguments, message):
         evaluate(data={"d": _classes(tmp_path / "d")}, **arguments)
 
 
-def test_every_score_of_a_report_is_in_its_page_with_its_pictures(tmp_path, model):
+def test_every_score_of_a_report_is_in_its_page_with_its_images(tmp_path, model):
     out = tmp_path / "out"
     [scores] = evaluate(model, data={"fruit <&>": _classes(tmp_path / "d", images=12)}, out=out)
     page = (out / "report.html").read_text()
@@ -215,12 +215,12 @@ def test_every_score_of_a_report_is_in_its_page_with_its_pictures(tmp_path, mode
 
 
 @pytest.mark.slow
-def test_a_report_of_unreadable_pictures_still_stands(gpr, tmp_path, rng):
+def test_a_report_of_unreadable_images_still_stands(gpr, tmp_path, rng):
     np.save(tmp_path / "e.npy", rng.standard_normal((12_000, 8)).astype(np.float32))
     evaluate(data={"g": gpr}, embeddings=tmp_path / "e.npy", out=tmp_path / "out")
     page = (tmp_path / "out/report.html").read_text()
     assert "MOFI H/14" in page  # published beside ours
-    assert "no picture" in page
+    assert "no image" in page
 
 
 def test_queries_are_cropped_before_they_are_encoded(tmp_path, model):
@@ -240,15 +240,15 @@ def test_queries_are_cropped_before_they_are_encoded(tmp_path, model):
 
 
 def _oxford(folder):
-    """Writes a small ROxford: per fruit an easy, a hard and a junk picture, and a query."""
+    """Writes a small ROxford: per fruit an easy, a hard and a junk image, and a query."""
     (folder / "jpg").mkdir(parents=True)
     gallery, truth = [], []
     for number, name in enumerate(fruit.NAMES):
         for part in range(3):
             gallery.append(f"{name}_{part}")
-            data = fruit.picture(name, 10 * number + part)
+            data = fruit.photo(name, 10 * number + part)
             (folder / "jpg" / f"{name}_{part}.jpg").write_bytes(data)
-        (folder / "jpg" / f"{name}_q.jpg").write_bytes(fruit.picture(name, 10 * number + 9))
+        (folder / "jpg" / f"{name}_q.jpg").write_bytes(fruit.photo(name, 10 * number + 9))
         places = [[3 * number], [3 * number + 1], [3 * number + 2]]
         kinds = dict(zip(("easy", "hard", "junk"), places, strict=True))
         truth.append({**kinds, "bbx": [2.0, 2.0, 20.0, 20.0]})
@@ -267,8 +267,8 @@ def test_roxford_is_measured_from_its_folder_and_shown(tmp_path, model):
     page = (out / "report.html").read_text()
     assert "R101-GeM on ROxford" in page
     assert page.count("data:image/jpeg") == 3 * 7
-    (data / "jpg" / "lime_1.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"1 pictures of 'ox' cannot be used \(corrupt_image 1\)"):
+    (data / "jpg" / "lime_1.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"1 images of 'ox' cannot be used \(corrupt_image 1\)"):
         evaluate(model, data={"ox": data})
 
 
@@ -278,17 +278,17 @@ def test_distractors_beside_the_folder_make_it_harder(tmp_path, model, monkeypat
     [plain] = evaluate(model, data={"ox": data})
     (tmp_path / "revisitop1m" / "jpg").mkdir(parents=True)
     for number in range(10):
-        picture = fruit.picture(fruit.NAMES[number % 3], 500 + number)
-        (tmp_path / "revisitop1m" / "jpg" / f"{number}.jpg").write_bytes(picture)
+        image = fruit.photo(fruit.NAMES[number % 3], 500 + number)
+        (tmp_path / "revisitop1m" / "jpg" / f"{number}.jpg").write_bytes(image)
     [harder] = evaluate(model, data={"ox": data})
     assert harder.notes == {"truth": "roxford5k", "queries": 3, "distractors": 10}
     assert harder.metrics["map_medium"] < plain.metrics["map_medium"]
 
 
-def test_captions_are_shown_beside_their_pictures_and_escaped(tmp_path, model):
+def test_captions_are_shown_beside_their_images_and_escaped(tmp_path, model):
     lines = ["file,caption"]
     for number in range(4):
-        (tmp_path / f"{number}.jpg").write_bytes(fruit.picture("red", number))
+        (tmp_path / f"{number}.jpg").write_bytes(fruit.photo("red", number))
         lines.append(f"{number}.jpg,<b>{number}</b>")
     (tmp_path / "test.csv").write_text("\n".join(lines))
     evaluate(model, data={"c": tmp_path / "test.csv"}, out=tmp_path / "out")
@@ -301,7 +301,7 @@ def test_numeric_classes_go_by_their_value(tmp_path, model):
     for number in range(12):
         (tmp_path / "d" / str(number)).mkdir(parents=True)
         for index in range(2):
-            data = fruit.picture("red", 2 * number + index)
+            data = fruit.photo("red", 2 * number + index)
             (tmp_path / "d" / str(number) / f"{index}.jpg").write_bytes(data)
     (tmp_path / "names.txt").write_text("\n".join(f"name {n}" for n in range(12)))
     images = open_labelled(tmp_path / "d")
@@ -315,7 +315,7 @@ def test_several_wds_folders_are_measured_each_and_in_the_mean(tmp_path, model):
         (tmp_path / "vtab" / name / "test").mkdir(parents=True)
         members = {}
         for number, label in enumerate(labels):
-            members[f"{number}.jpg"] = fruit.picture(fruit.NAMES[int(label)], number)
+            members[f"{number}.jpg"] = fruit.photo(fruit.NAMES[int(label)], number)
             members[f"{number}.cls"] = label.encode()
         write_tar(tmp_path / "vtab" / name / "test" / "0.tar", members)
         (tmp_path / "vtab" / name / "classnames.txt").write_text("red\ngreen\nlime\n")
@@ -369,10 +369,10 @@ def test_what_is_needed_to_repeat_the_numbers_is_noted(tmp_path, model):
     assert scores.notes["gallery"] == 12
 
 
-def test_captions_stay_with_their_pictures_where_one_cannot_be_read(tmp_path, model):
+def test_captions_stay_with_their_images_where_one_cannot_be_read(tmp_path, model):
     lines = ["file,caption"]
     for number, name in enumerate(("red", "green", "lime")):
-        (tmp_path / f"{number}.jpg").write_bytes(fruit.picture(name, number))
+        (tmp_path / f"{number}.jpg").write_bytes(fruit.photo(name, number))
         lines.append(f"{number}.jpg,{name}")
     (tmp_path / "all.csv").write_text("\n".join(lines))
     (tmp_path / "more.csv").write_text("\n".join([lines[0], "bad.jpg,no", *lines[1:]]))

@@ -27,21 +27,21 @@ def encoder(monkeypatch, nano_dir):
     return MtebEncoder(str(nano_dir), device="cpu")
 
 
-def _picture(number):
-    return Image.open(io.BytesIO(fruit.picture("red", number)))
+def _image(number):
+    return Image.open(io.BytesIO(fruit.photo("red", number)))
 
 
-def test_pictures_and_texts_of_all_batches_become_the_models_vectors(encoder):
-    pictures = [_picture(n) for n in range(3)]
-    batches = [{"image": pictures[:2]}, {"image": pictures[2:]}]
+def test_images_and_texts_of_all_batches_become_the_models_vectors(encoder):
+    images = [_image(n) for n in range(3)]
+    batches = [{"image": images[:2]}, {"image": images[2:]}]
     found = encoder.encode(batches, task_metadata=None, hf_split="test", hf_subset="default")
-    np.testing.assert_allclose(found, encoder.model.encode_images(pictures), atol=1e-5)
+    np.testing.assert_allclose(found, encoder.model.encode_images(images), atol=1e-5)
     texts = encoder.encode([{"text": ["lime", "a red apple"]}])
     np.testing.assert_allclose(texts, encoder.model.encode_texts(["lime", "a red apple"]))
 
 
 def test_a_document_of_both_is_their_sum(encoder):
-    batch = {"image": [_picture(0)], "text": ["lime"]}
+    batch = {"image": [_image(0)], "text": ["lime"]}
     apart = encoder.encode([{"image": batch["image"]}]) + encoder.encode([{"text": ["lime"]}])
     np.testing.assert_allclose(encoder.encode([batch]), apart, atol=1e-5)
 

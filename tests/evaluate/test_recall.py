@@ -1,4 +1,4 @@
-"""Recall between pictures and captions, against a reference that sorts."""
+"""Recall between images and captions, against a reference that sorts."""
 
 import math
 
@@ -40,11 +40,11 @@ def test_recall_equals_the_slow_reference_also_of_ties(seed, tied):
         assert scores[f"text_retrieval_recall@{k}"] == pytest.approx(to_text)
 
 
-def test_any_caption_of_the_picture_will_do():
+def test_any_caption_of_the_image_will_do():
     images = np.eye(2, dtype=np.float32)
     texts = np.array([[0, 1], [1, 0], [0, 1]], dtype=np.float32)
     scores = dict(recall(images, texts, np.array([0, 0, 1])))
-    assert scores["text_retrieval_recall@1"] == 0.75  # texts 0 and 2 are as near to picture 1
+    assert scores["text_retrieval_recall@1"] == 0.75  # texts 0 and 2 are as near to image 1
     assert scores["image_retrieval_recall@1"] == pytest.approx(2 / 3)
 
 
@@ -64,9 +64,9 @@ def test_blocks_change_nothing(rng, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("owner", "says"), [([0, 0, 1], "1 of 3 pictures have no text"), ([0, 1, 2, 3], "and 1 texts")]
+    ("owner", "says"), [([0, 0, 1], "1 of 3 images have no text"), ([0, 1, 2, 3], "and 1 texts")]
 )
-def test_pictures_and_texts_without_their_other_half_are_refused(owner, says):
+def test_images_and_texts_without_their_other_half_are_refused(owner, says):
     vectors = np.ones((4, 2), dtype=np.float32)
     with pytest.raises(InputError, match=says):
         dict(recall(vectors[:3], vectors[: len(owner)], np.array(owner)))

@@ -12,12 +12,12 @@ from openmofi.evaluate.results import Scores
 
 
 def _page(folder, vectors):
-    """Returns the page of six pictures, two of each fruit, with these vectors."""
+    """Returns the page of six images, two of each fruit, with these vectors."""
     data = folder / "data"
     for number in range(6):
         place = data / fruit.NAMES[number // 2]
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number}.jpg").write_bytes(fruit.picture(place.name, number))
+        (place / f"{number}.jpg").write_bytes(fruit.photo(place.name, number))
     np.save(folder / "e.npy", np.asarray(vectors, np.float32))
     evaluate(data={"d": data}, embeddings=folder / "e.npy", out=folder / "out")
     return (folder / "out/report.html").read_text()
@@ -25,7 +25,7 @@ def _page(folder, vectors):
 
 APART = np.repeat(np.eye(3), 2, axis=0)
 MIXED = APART[[0, 1, 2, 3, 4, 0]]
-"""The last picture looks like the first two, which are of another fruit."""
+"""The last image looks like the first two, which are of another fruit."""
 
 
 def test_queries_whose_answers_are_perfect_are_no_worst_ones(tmp_path):

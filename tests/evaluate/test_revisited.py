@@ -177,11 +177,11 @@ def test_an_empty_folder_of_distractors_is_refused(tmp_path):
         open_revisited(tmp_path)
 
 
-def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path):
+def test_missing_images_are_counted_and_the_first_is_named(tmp_path):
     _write_official(tmp_path)
     for name in ("b_2", "q_3"):
         (tmp_path / f"roxford5k/jpg/{name}.jpg").unlink()
-    with pytest.raises(InputError, match=r"^2 pictures are missing in .*first is 'jpg/b_2\.jpg'"):
+    with pytest.raises(InputError, match=r"^2 images are missing in .*first is 'jpg/b_2\.jpg'"):
         open_revisited(tmp_path)
 
 

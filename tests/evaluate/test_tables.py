@@ -15,8 +15,8 @@ NAMES = ["red_apple", "green", "lime"]
 
 
 def _table(labels, column="label", *, image="image", names=None):
-    pictures = [fruit.picture(fruit.NAMES[i % 3], i) for i in range(len(labels))]
-    cells = [{"bytes": data, "path": f"{i}.jpg"} for i, data in enumerate(pictures)]
+    images = [fruit.photo(fruit.NAMES[i % 3], i) for i in range(len(labels))]
+    cells = [{"bytes": data, "path": f"{i}.jpg"} for i, data in enumerate(images)]
     table = pa.table({image: cells, column: labels})
     if names is None:
         return table
@@ -46,7 +46,7 @@ def _saved(folder, splits, **options):
     return folder
 
 
-def _pictures(found):
+def _images(found):
     reader = ImageReader(found.places.root)
     return [reader.read(row) for row in found.places.table.to_pylist()]
 
@@ -60,14 +60,14 @@ def test_the_test_split_is_evaluated_and_train_is_the_gallery(tmp_path, write, t
     assert found.labels == ("0", "1", "2", "0", "1")
     assert found.gallery.labels == ("0", "1")
     assert found.class_names == {"0": "red apple", "1": "green", "2": "lime"}
-    assert _pictures(found) == [fruit.picture(fruit.NAMES[i % 3], i) for i in range(5)]
+    assert _images(found) == [fruit.photo(fruit.NAMES[i % 3], i) for i in range(5)]
 
 
 def test_the_hubs_data_folder_is_found_from_its_parent(tmp_path):
     _parquet(tmp_path / "data", {"test": ["a", "b"], "train": ["c"]})
     found = open_table(tmp_path)
     assert (found.labels, found.gallery.labels, found.class_names) == (("a", "b"), ("c",), {})
-    assert len(_pictures(found)) == 2
+    assert len(_images(found)) == 2
 
 
 def test_files_and_single_splits_are_evaluated_whole(tmp_path):
@@ -137,9 +137,9 @@ def test_a_training_split_alone_and_several_configurations_are_refused(tmp_path)
         open_table(tmp_path / "b")
 
 
-def test_tables_without_pictures_or_truth_are_refused(tmp_path):
+def test_tables_without_images_or_truth_are_refused(tmp_path):
     _parquet(tmp_path, {"test": [0, 1]}, column="size")
-    with pytest.raises(InputError, match="has the columns image, size; expected pictures"):
+    with pytest.raises(InputError, match="has the columns image, size; expected images"):
         open_table(tmp_path)
 
 
@@ -153,22 +153,22 @@ def test_damaged_files_are_refused(tmp_path):
         open_table(tmp_path / "s")
 
 
-def test_folders_of_pictures_are_no_tables(tmp_path):
+def test_folders_of_images_are_no_tables(tmp_path):
     fruit.write_listing(tmp_path)
     assert open_table(tmp_path) is None
     assert not is_table(tmp_path / "000.jpg")
 
 
-def test_pictures_may_be_files_that_a_table_names_as_label_reads_them(tmp_path):
-    (tmp_path / "d/pictures").mkdir(parents=True)
+def test_images_may_be_files_that_a_table_names_as_label_reads_them(tmp_path):
+    (tmp_path / "d/images").mkdir(parents=True)
     for number in range(4):
-        (tmp_path / f"d/pictures/{number}.jpg").write_bytes(fruit.picture("lime", number))
-    files = ["pictures/0.jpg", "pictures/1.jpg", str(tmp_path / "d/pictures/2.jpg"), "gone.jpg"]
+        (tmp_path / f"d/images/{number}.jpg").write_bytes(fruit.photo("lime", number))
+    files = ["images/0.jpg", "images/1.jpg", str(tmp_path / "d/images/2.jpg"), "gone.jpg"]
     pq.write_table(pa.table({"image_path": files, "label": [0, 1, 0, 1]}), tmp_path / "d/t.parquet")
     found = open_table(tmp_path / "d")
     reader = ImageReader(found.places.root)
     rows = found.places.table.to_pylist()
-    assert [reader.read(row) for row in rows[:3]] == [fruit.picture("lime", i) for i in range(3)]
+    assert [reader.read(row) for row in rows[:3]] == [fruit.photo("lime", i) for i in range(3)]
     with pytest.raises(OSError, match="gone"):
         reader.read(rows[3])
     nested = {"image": files[:2], "caption": ["a", "b"]}
@@ -176,4 +176,4 @@ def test_pictures_may_be_files_that_a_table_names_as_label_reads_them(tmp_path):
     (tmp_path / "d/test").mkdir()
     pq.write_table(pa.table(nested), tmp_path / "d/test/t.parquet")
     places = open_table(tmp_path / "d").places.table
-    assert places["path"].to_pylist() == ["test/pictures/0.jpg", "test/pictures/1.jpg"]
+    assert places["path"].to_pylist() == ["test/images/0.jpg", "test/images/1.jpg"]

@@ -34,13 +34,13 @@ class Fake:
         self.reads = reads
         self.seen = []
 
-    def pictures(self, pictures, *, total, title):
-        self.seen = list(pictures)
+    def encode_bytes(self, photos, *, total, title):
+        self.seen = list(photos)
         assert len(self.seen) == total
         return self.encode(self.seen)
 
-    def encode(self, pictures):
-        opened = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+    def encode(self, photos):
+        opened = [Image.open(io.BytesIO(photo)).convert("RGB") for photo in photos]
         answers = [self._class(np.asarray(image, np.float32)) for image in opened]
         return Encoded(np.eye(3, dtype=np.float32)[answers], np.arange(len(answers)))
 
@@ -63,7 +63,7 @@ def images(tmp_path_factory):
     lines = ["file,label"]
     for number in range(12):
         name = fruit.NAMES[number % 3]
-        (folder / f"{number}.jpg").write_bytes(fruit.picture(name, number, side=96))
+        (folder / f"{number}.jpg").write_bytes(fruit.photo(name, number, side=96))
         lines.append(f"{number}.jpg,{name}")
     (folder / "test.csv").write_text("\n".join(lines) + "\n")
     return open_labelled(folder / "test.csv")
@@ -94,9 +94,9 @@ def slow_attack(answers, labels, texts):
 
 @settings(max_examples=50)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(1, 40))
-def test_attack_classes_equal_the_slow_reference(seed, num_classes, num_pictures):
+def test_attack_classes_equal_the_slow_reference(seed, num_classes, num_images):
     rng = np.random.default_rng(seed)
-    answers, labels = rng.integers(num_classes, size=(2, num_pictures))
+    answers, labels = rng.integers(num_classes, size=(2, num_images))
     texts = rng.standard_normal((num_classes, 4)).astype(np.float32)
     found = attack_classes(answers, labels, texts)
     assert found.tolist() == slow_attack(answers, labels, texts)
@@ -113,7 +113,7 @@ def test_no_class_attacks_itself(seed, num_classes):
 
 @settings(max_examples=50)
 @given(st.integers(0, 10_000))
-def test_scores_are_shares_and_a_fooled_picture_is_never_a_right_one(seed):
+def test_scores_are_shares_and_a_fooled_image_is_never_a_right_one(seed):
     rng = np.random.default_rng(seed)
     plain, attacked, labels = rng.integers(4, size=(3, 25))
     scores = dict(attack_scores(plain, attacked, labels, np.array([1, 2, 3, 0])[labels]))
@@ -141,11 +141,11 @@ def test_a_model_that_only_looks_is_not_fooled(images):
 
 
 def test_a_model_that_reads_answers_what_is_written(images):
-    # «lime» is the nearest text of green, and nothing is confused: green's pictures fool it.
+    # «lime» is the nearest text of green, and nothing is confused: green's images fool it.
     assert list(_attack(Fake(reads=1), images).values()) == pytest.approx([1.0, 2 / 3, 1 / 3])
 
 
-def test_the_same_call_gives_the_same_pictures_and_scores(images):
+def test_the_same_call_gives_the_same_images_and_scores(images):
     first, second = Fake(reads=1), Fake(reads=1)
     assert _attack(first, images) == _attack(second, images)
     assert first.seen == second.seen
@@ -176,13 +176,13 @@ def test_written_attacks_are_read_again_with_their_truth(images, tmp_path):
     found = open_data(tmp_path)
     assert found.objects == tuple(images.labels[row] for row in rows)
     assert found.words == ("red", "green", "lime")
-    with Image.open(tmp_path / found.places.table["path"][0].as_py()) as picture:
-        assert picture.size == (96, 96)
+    with Image.open(tmp_path / found.places.table["path"][0].as_py()) as photo:
+        assert photo.size == (96, 96)
 
 
 @pytest.mark.parametrize("side", [(64, 64), (400, 300), (30, 90)])
 @pytest.mark.parametrize("name", ["Chad", "Bosnia and Herzegovina"])
-def test_a_name_is_written_in_red_inside_the_picture(side, name):
+def test_a_name_is_written_in_red_inside_the_image(side, name):
     plain = Image.new("RGB", side, (230, 230, 230))
     written = Image.open(io.BytesIO(write_on(plain, name)))
     assert (written.format, written.size) == ("JPEG", side)
@@ -191,7 +191,7 @@ def test_a_name_is_written_in_red_inside_the_picture(side, name):
     assert plain.getextrema() == ((230, 230),) * 3
 
 
-def test_the_place_and_size_of_the_letters_follow_the_picture():
+def test_the_place_and_size_of_the_letters_follow_the_image():
     tops = []
     for side in (64, 128, 512):
         plain = Image.new("RGB", (side, side), (230, 230, 230))

@@ -1,4 +1,4 @@
-"""Vectors from a model with its cache, and from files: the same pictures, the same rows."""
+"""Vectors from a model with its cache, and from files: the same images, the same rows."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def photos(tmp_path):
     for number in range(6):
         folder = tmp_path / "photos" / fruit.NAMES[number % 3]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number}.jpg").write_bytes(fruit.picture(folder.name, number))
+        (folder / f"{number}.jpg").write_bytes(fruit.photo(folder.name, number))
     return tmp_path / "photos"
 
 
@@ -36,7 +36,7 @@ def _source(nano_dir, cache=None):
 
 
 def _count_pixels(source):
-    """Returns a list that notes how many pictures each forward pass has."""
+    """Returns a list that notes how many images each forward pass has."""
     counts, encode = [], source.model.encode_pixels
 
     def counted(pixels):
@@ -66,9 +66,9 @@ def test_a_second_evaluation_encodes_nothing(nano_dir, photos, tmp_path):
     np.testing.assert_array_equal(first.vectors, second.vectors)
 
 
-def test_a_changed_picture_is_encoded_again_and_a_moved_one_is_not(nano_dir, photos, tmp_path):
+def test_a_changed_image_is_encoded_again_and_a_moved_one_is_not(nano_dir, photos, tmp_path):
     _source(nano_dir, tmp_path / "cache").images(open_labelled(photos).places, "photos")
-    (photos / "red" / "0.jpg").write_bytes(fruit.picture("red", 77))
+    (photos / "red" / "0.jpg").write_bytes(fruit.photo("red", 77))
     shutil.move(photos / "lime", photos / "limes")
     source = _source(nano_dir, tmp_path / "cache")
     counts = _count_pixels(source)
@@ -89,19 +89,19 @@ def test_another_model_does_not_get_this_ones_vectors(nano_dir, photos, tmp_path
     assert counts == [6]
 
 
-def test_a_part_of_a_picture_has_its_own_vector(nano_dir, photos, tmp_path):
+def test_a_part_of_an_image_has_its_own_vector(nano_dir, photos, tmp_path):
     files = ["red/0.jpg", "red/0.jpg"]
     places = file_places(photos, files, crops=[(0, 0, 10, 10), (5, 5, 30, 30)])
     source = _source(nano_dir, tmp_path / "cache")
     for _ in range(2):  # fresh, then from the cache
         found = source.images(places, "parts")
-        with Image.open(photos / files[0]) as picture:
-            parts = [picture.crop(box) for box in ((0, 0, 10, 10), (5, 5, 30, 30))]
+        with Image.open(photos / files[0]) as image:
+            parts = [image.crop(box) for box in ((0, 0, 10, 10), (5, 5, 30, 30))]
         np.testing.assert_allclose(found.vectors, source.model.encode_images(parts), atol=1e-5)
 
 
-def test_unreadable_pictures_are_counted_by_reason_and_left_out(nano_dir, photos):
-    (photos / "red" / "bad.jpg").write_bytes(b"no picture")
+def test_unreadable_images_are_counted_by_reason_and_left_out(nano_dir, photos):
+    (photos / "red" / "bad.jpg").write_bytes(b"no image")
     images = open_labelled(photos)
     (photos / "lime" / "2.jpg").unlink()
     found = _source(nano_dir).images(images.places, "photos")
@@ -179,7 +179,7 @@ def test_a_cache_of_vectors_of_another_width_has_nothing(tmp_path, stored):
     assert _found(tmp_path, dim=5) == []
 
 
-def test_of_several_vectors_of_a_picture_the_newest_counts(tmp_path):
+def test_of_several_vectors_of_an_image_the_newest_counts(tmp_path):
     seen = set()
     for number in range(6):  # the files' names are random, so that their order is no help
         VectorCache(tmp_path, 4).put(KEYS[:1], UNIT[number % 3 :][:1])
@@ -212,22 +212,22 @@ def test_a_file_of_embed_gives_the_models_vectors(nano_dir, photos, tmp_path):
     assert source.name == str(nano_dir.resolve())
 
 
-def test_pictures_that_the_file_lacks_are_counted_and_most_of_them_lacking_is_refused(
+def test_images_that_the_file_lacks_are_counted_and_most_of_them_lacking_is_refused(
     nano_dir, photos, tmp_path
 ):
     embed(str(nano_dir), photos, out=tmp_path / "e.parquet")
-    (photos / "red" / "new.jpg").write_bytes(fruit.picture("red", 9))
+    (photos / "red" / "new.jpg").write_bytes(fruit.photo("red", 9))
     found = FileVectors(tmp_path / "e.parquet").images(open_labelled(photos).places, "photos")
     assert found.refused == {"not_in_embeddings": 1}
     other = file_places(photos, ["a.jpg", "b.jpg", "red/0.jpg"])
-    with pytest.raises(InputError, match="has vectors of 1 of the 3 pictures of 'other'"):
+    with pytest.raises(InputError, match="has vectors of 1 of the 3 images of 'other'"):
         FileVectors(tmp_path / "e.parquet").images(other, "other")
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((5, 4), np.float32), "holds 5 vectors but 'photos' has 6 pictures"),
+        (np.ones((5, 4), np.float32), "holds 5 vectors but 'photos' has 6 images"),
         (np.full((6, 4), np.nan, np.float32), "6 of the 6 vectors .* hold NaN"),
         (np.zeros((6, 4), np.float32), "6 of the 6 vectors"),
         (np.ones(6, np.float32), r"of shape \(6,\)"),
@@ -241,20 +241,20 @@ def test_arrays_that_cannot_be_meant_are_refused(photos, tmp_path, array, messag
         FileVectors(tmp_path / "e.npy").images(open_labelled(photos).places, "photos")
 
 
-def test_a_file_has_no_parts_of_pictures(photos, tmp_path):
+def test_a_file_has_no_parts_of_images(photos, tmp_path):
     np.save(tmp_path / "e.npy", np.ones((1, 4), np.float32))
     places = file_places(photos, ["red/0.jpg"], crops=[(0, 0, 4, 4)])
-    with pytest.raises(InputError, match="are parts of pictures"):
+    with pytest.raises(InputError, match="are parts of images"):
         FileVectors(tmp_path / "e.npy").images(places, "queries")
 
 
-def test_two_vectors_of_one_picture_are_refused(nano_dir, photos, tmp_path):
+def test_two_vectors_of_one_image_are_refused(nano_dir, photos, tmp_path):
     import pyarrow.parquet as pq
 
     embed(str(nano_dir), photos, out=tmp_path / "e.parquet")
     table = pq.read_table(tmp_path / "e.parquet")
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), tmp_path / "e.parquet")
-    with pytest.raises(InputError, match="several vectors for one picture"):
+    with pytest.raises(InputError, match="several vectors for one image"):
         FileVectors(tmp_path / "e.parquet").images(open_labelled(photos).places, "photos")
 
 
@@ -278,7 +278,7 @@ def _wds(folder, labels):
     members = {}
     for number, label in enumerate(labels):
         members[f"s{number:07d}.cls"] = label.encode()
-        members[f"s{number:07d}.jpg"] = fruit.picture(
+        members[f"s{number:07d}.jpg"] = fruit.photo(
             fruit.NAMES[int(label)], number + 50 * (folder.name == "train")
         )
     write_tar(folder / "0.tar", members)
@@ -290,7 +290,7 @@ def test_vectors_of_one_split_never_serve_another_with_the_same_keys(nano_dir, t
         embed(str(nano_dir), tmp_path / "data" / split, out=tmp_path / f"{split}.parquet")
     (tmp_path / "data" / "classnames.txt").write_text("red\ngreen\nlime\n")
     data = {"d": tmp_path / "data"}
-    with pytest.raises(InputError, match="has vectors of 0 of the 6 pictures of 'd gallery'"):
+    with pytest.raises(InputError, match="has vectors of 0 of the 6 images of 'd gallery'"):
         evaluate(data=data, embeddings=tmp_path / "test.parquet")
     files = [tmp_path / "test.parquet", tmp_path / "train.parquet"]
     [scores] = evaluate(data=data, embeddings=files)
@@ -307,7 +307,7 @@ def test_an_array_is_refused_where_there_are_two_splits(tmp_path):
         evaluate(data={"d": tmp_path / "data"}, embeddings=tmp_path / "e.npy")
 
 
-def test_other_pictures_of_the_same_names_are_other_pictures(nano_dir, photos, tmp_path):
+def test_other_images_of_the_same_names_are_other_images(nano_dir, photos, tmp_path):
     embed(str(nano_dir), photos, out=tmp_path / "e.parquet")
     shutil.copytree(photos, tmp_path / "copy")
     with pytest.raises(InputError, match="has vectors of 0 of the 6"):

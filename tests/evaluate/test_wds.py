@@ -10,15 +10,15 @@ from openmofi.pairs import ImageReader
 
 
 def _split(folder, labels, *, extension="cls", shards=1, kind="webp"):
-    """Writes pictures of red, green and lime in turn, as the webdataset builder does."""
+    """Writes images of red, green and lime in turn, as the webdataset builder does."""
     folder.mkdir(parents=True)
     (folder / "nshards.txt").write_text(f"{shards}\n")
     for shard in range(shards):
         members = {}
         for i, label in list(enumerate(labels))[shard::shards]:
-            picture = fruit.picture(fruit.NAMES[i % 3], i, kind=kind.upper().replace("JPG", "JPEG"))
+            image = fruit.photo(fruit.NAMES[i % 3], i, kind=kind.upper().replace("JPG", "JPEG"))
             members[f"s{i:07d}.{extension}"] = str(label).encode()
-            members[f"s{i:07d}.{kind}"] = picture
+            members[f"s{i:07d}.{kind}"] = image
         write_tar(folder / f"{shard}.tar", members)
     return folder
 
@@ -40,12 +40,12 @@ def test_labels_names_and_templates_are_read(tmp_path, kind):
     assert found.gallery is None
 
 
-def test_each_picture_has_its_own_label_over_all_shards(tmp_path):
+def test_each_image_has_its_own_label_over_all_shards(tmp_path):
     found = open_wds(_benchmark(tmp_path, tuple(range(3)) * 3, shards=2))
     reader = ImageReader(found.places.root)
     for row, label in zip(found.places.table.to_pylist(), found.labels, strict=True):
         number = int(row["key"][1:])
-        assert reader.read(row) == fruit.picture(fruit.NAMES[int(label)], number, kind="WEBP")
+        assert reader.read(row) == fruit.photo(fruit.NAMES[int(label)], number, kind="WEBP")
 
 
 def test_the_training_split_is_the_gallery(tmp_path):
@@ -79,11 +79,11 @@ def test_a_label_out_of_range_is_refused(tmp_path, label):
 
 @pytest.mark.parametrize(
     ("lost", "says"),
-    [("s0000001.cls", "1 pictures have no .cls"), ("s0000001.webp", "1 .cls have no picture")],
+    [("s0000001.cls", "1 images have no .cls"), ("s0000001.webp", "1 .cls have no image")],
 )
-def test_a_picture_without_a_label_or_a_label_without_a_picture_is_refused(tmp_path, lost, says):
+def test_an_image_without_a_label_or_a_label_without_an_image_is_refused(tmp_path, lost, says):
     members = {f"s000000{i}.cls": b"0" for i in range(3)}
-    members |= {f"s000000{i}.webp": fruit.picture("red", i, kind="WEBP") for i in range(3)}
+    members |= {f"s000000{i}.webp": fruit.photo("red", i, kind="WEBP") for i in range(3)}
     del members[lost]
     write_tar(_benchmark(tmp_path) / "test" / "0.tar", members)
     with pytest.raises(InputError, match=rf"{says}.*'s0000001' in 0.tar"):
@@ -104,7 +104,7 @@ def test_a_shard_that_ends_early_is_refused(tmp_path):
         open_wds(tmp_path)
 
 
-def test_several_labels_per_picture_are_refused(tmp_path):
+def test_several_labels_per_image_are_refused(tmp_path):
     (_benchmark(tmp_path) / "dataset_type.txt").write_text("multilabel")
     with pytest.raises(InputError, match="'multilabel'; expected classification or retrieval"):
         open_wds(tmp_path)

@@ -26,18 +26,18 @@ BY_TEXT = SelectSettings(order="text-first", threshold=1.0, min_images=1)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A selection of 7 pictures, two of which are gone or damaged since; their bytes by key."""
+    """A selection of 7 images, two of which are gone or damaged since; their bytes by key."""
     folder = tmp_path_factory.mktemp("export")
-    pictures = {f"p/{i}.1": fruit.picture("red", i) for i in range(5)}
-    pictures["png"] = fruit.picture("lime", 9, kind="PNG")
-    rows = [pair(key, candidate("red", z=3.0), caption=f"“äpple” {key}") for key in pictures]
+    photos = {f"p/{i}.1": fruit.photo("red", i) for i in range(5)}
+    photos["png"] = fruit.photo("lime", 9, kind="PNG")
+    rows = [pair(key, candidate("red", z=3.0), caption=f"“äpple” {key}") for key in photos]
     rows[1]["entities"].append(candidate("lime", z=2.0, text=0.4, start=9))
     rows += [pair("gone", candidate("red", z=3.0)), pair("bad", candidate("red", z=3.0))]
     (folder / "p").mkdir()
-    for key, data in (pictures | {"bad": b"no picture"}).items():
+    for key, data in (photos | {"bad": b"no image"}).items():
         (folder / f"{key}.jpg").write_bytes(data)
     i2e = write_i2e(folder, rows)
-    return select(i2e, settings=BY_TEXT).out, pictures
+    return select(i2e, settings=BY_TEXT).out, photos
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_webdataset_holds_the_original_bytes(webdataset, made):
     assert len(samples) == 6
 
 
-def test_a_picture_keeps_its_kind_and_its_entities(webdataset):
+def test_an_image_keeps_its_kind_and_its_entities(webdataset):
     about = {json.loads(f["json"])["source_key"]: f for f in _members(webdataset.out).values()}
     assert "png" in about["png"]
     entities = json.loads(about["p/1.1"]["json"])["entities"]
@@ -116,7 +116,7 @@ def test_shards_hold_as_many_images_as_asked_for(webdataset, huggingface):
     assert [pq.read_metadata(part).num_rows for part in parts] == [4, 2]
 
 
-def test_pictures_that_cannot_be_read_are_left_out_and_counted(webdataset):
+def test_images_that_cannot_be_read_are_left_out_and_counted(webdataset):
     assert webdataset.unreadable == {"image_missing": 1, "corrupt_image": 1}
     card = json.loads((webdataset.out / "card.json").read_text())
     assert card["export"]["unreadable"] == webdataset.unreadable
@@ -130,7 +130,7 @@ def test_the_same_export_again_gives_the_same_bytes(selection, webdataset, tmp_p
         assert path.read_bytes() == (again / path.name).read_bytes()
 
 
-def test_a_hugging_face_folder_holds_pictures_with_their_feature(huggingface, made):
+def test_a_hugging_face_folder_holds_images_with_their_feature(huggingface, made):
     table = pa.concat_tables(map(pq.read_table, sorted((huggingface.out / "data").iterdir())))
     rows = {row["source_key"]: row for row in table.to_pylist()}
     assert {key: row["image"]["bytes"] for key, row in rows.items()} == made[1]
@@ -171,7 +171,7 @@ UIDS = [hashlib.md5(bytes([i])).hexdigest() for i in range(6)]
 
 
 def _with_uids(folder, kind):
-    """Returns a selection whose pictures have uids in a sidecar, a Parquet shard, or as keys."""
+    """Returns a selection whose images have uids in a sidecar, a Parquet shard, or as keys."""
     keys = UIDS if kind == "key" else [str(i) for i in range(6)]
     rows = [pair(key, candidate("red", z=3.0)) for key in keys]
     table = pa.table({"key": keys, "uid": UIDS})
@@ -241,7 +241,7 @@ def test_impossible_settings_are_refused(selection, tmp_path, given):
         export(selection, out=tmp_path / "out", **given)
 
 
-def test_an_export_without_any_picture_is_none(tmp_path):
+def test_an_export_without_any_image_is_none(tmp_path):
     make = partial(select, settings=BY_TEXT)
     out = make(write_i2e(tmp_path, [pair("a", candidate("red", z=3.0))])).out
     with pytest.raises(InputError, match=r"can be read \(image_missing 1\)"):

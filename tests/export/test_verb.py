@@ -15,7 +15,7 @@ from openmofi.select import select
 def selection(tmp_path):
     rows = [pair(key, candidate("red", z=3.0)) for key in ("a", "b", "gone")]
     for key in "ab":
-        (tmp_path / f"{key}.jpg").write_bytes(fruit.picture("red"))
+        (tmp_path / f"{key}.jpg").write_bytes(fruit.photo("red"))
     settings = SelectSettings(order="text-first", threshold=1.0, min_images=1)
     return select(write_i2e(tmp_path, rows), settings=settings).out
 
@@ -67,4 +67,4 @@ def test_select_says_that_nobody_looked(tmp_path, capsys):
     i2e = write_i2e(tmp_path, [pair(str(i), unseen("red")) for i in range(6)])
     code, out, _ = _run(capsys, "select", i2e)
     assert code == 0
-    assert "note: nobody looked at the pictures" in out
+    assert "note: nobody looked at the images" in out

@@ -1,4 +1,4 @@
-"""Inputs at URLs: the same pairs and pictures as of the same files on this machine."""
+"""Inputs at URLs: the same pairs and images as of the same files on this machine."""
 
 import importlib
 import json
@@ -55,12 +55,12 @@ def upload():
 
 def _read(path):
     source = read_pairs(path)
-    rows, pictures = [], []
+    rows, photos = [], []
     for shard in source.shards:
         with open_shard(str(source.root), shard) as view:
             rows += view.pairs.table.to_pylist()
-            pictures += [view.read(i) for i in range(len(view.pairs.table))]
-    return source, rows, pictures
+            photos += [view.read(i) for i in range(len(view.pairs.table))]
+    return source, rows, photos
 
 
 @pytest.mark.parametrize("make", [_tars, _parquet, _arrow, _listing, _beside])
@@ -70,13 +70,13 @@ def test_a_url_gives_what_the_folder_gives(tmp_path, upload, make):
     make(folder)
     for name in ("._0.tar", ".hidden/x.tar", "._x.parquet", ".hidden/captions.csv", "._a.jpg"):
         (folder / name).write_bytes(b"x")
-    _, rows, pictures = _read(folder)
-    source, remote_rows, remote_pictures = _read(upload(folder))
+    _, rows, photos = _read(folder)
+    source, remote_rows, remote_images = _read(upload(folder))
     assert isinstance(source.root, Remote)
-    assert (remote_rows, remote_pictures) == (rows, pictures)
+    assert (remote_rows, remote_images) == (rows, photos)
     assert len(rows) == {_tars: 8, _listing: 3, _beside: 1}.get(make, 2)
     reader = ImageReader(json.loads(json.dumps(str(source.root))))
-    assert [reader.read(row) for row in rows] == pictures
+    assert [reader.read(row) for row in rows] == photos
     reader.close()
 
 

@@ -10,10 +10,10 @@ from openmofi.embed import find_places
 from openmofi.errors import InputError
 from openmofi.evaluate import layouts
 from openmofi.files.hidden import is_hidden
-from openmofi.images.decode import decode_picture, refuse
+from openmofi.images.decode import decode_image, refuse
 from openmofi.images.formats import is_image, unread_reason
 from openmofi.pairs import read_pairs, read_shard
-from openmofi.tag.files import find_pictures
+from openmofi.tag.files import find_images
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 UNREAD = {"heic": "needs_extra_heif", "HEIF": "needs_extra_heif"} | dict.fromkeys(
@@ -48,7 +48,7 @@ def test_whatever_pillow_reads_is_input(tmp_path, kind):
     files = {f"a.{suffix}": _saved(kind), "a.txt": b"apple"}
     assert _errors(_write(tmp_path / "folder", files)) == {f"a.{suffix}": ""}
     assert _errors(write_tar(tmp_path / "a.tar", files)) == {"a": ""}
-    assert find_pictures([tmp_path / "folder"]) == [tmp_path / "folder" / f"a.{suffix}"]
+    assert find_images([tmp_path / "folder"]) == [tmp_path / "folder" / f"a.{suffix}"]
 
 
 @pytest.mark.parametrize("suffix", UNREAD)
@@ -71,7 +71,7 @@ def test_a_readable_image_of_a_key_counts_before_another(tmp_path):
 
 def test_the_extra_for_heic_is_named(monkeypatch):
     with pytest.raises(OSError, match=r"openmofi\[heif\]") as caught:
-        decode_picture(HEIC)
+        decode_image(HEIC)
     assert refuse(caught.value).reason == "needs_extra_heif"
 
 
@@ -82,7 +82,7 @@ def test_films_and_measurements_are_no_images():
 
 def test_postscript_is_not_given_to_another_program():
     with pytest.raises(OSError, match="cannot identify"):
-        decode_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
 
 
 @pytest.mark.parametrize("names", [HIDDEN, SHOWN])
@@ -96,7 +96,7 @@ def test_hidden_files_are_no_input_anywhere(tmp_path):
     files = {"d/b.jpg": jpeg(), "d/b.txt": b"apple"} | hidden | beside
     folder = _write(tmp_path / "folder", files)
     assert _errors(folder) == {"d/b.jpg": ""}
-    assert find_pictures([folder]) == [folder / "d/b.jpg"]
+    assert find_images([folder]) == [folder / "d/b.jpg"]
     assert _errors(write_tar(tmp_path / "a.tar", files)) == {"d/b": ""}
 
 
@@ -112,7 +112,7 @@ def test_a_folder_below_a_hidden_one_is_input(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     for path in (folder / "p", folder, "p", "."):
         assert [key.rpartition("/")[2] for key in _errors(path)] == ["a.jpg"]
-    assert find_pictures([folder]) == [folder / "p/a.jpg"]
+    assert find_images([folder]) == [folder / "p/a.jpg"]
 
 
 def test_a_hidden_shard_that_is_named_has_a_name_that_is_not(tmp_path):
@@ -125,7 +125,7 @@ def test_a_hidden_shard_that_is_named_has_a_name_that_is_not(tmp_path):
 
 
 def test_hidden_files_of_a_benchmark_are_none(tmp_path):
-    members = {f"{n}.jpg": fruit.picture("red", n) for n in range(2)}
+    members = {f"{n}.jpg": fruit.photo("red", n) for n in range(2)}
     labels = {f"{n}.cls": b"%d" % n for n in range(2)} | {"._0.cls": b"x", "__MACOSX/9.cls": b"7"}
     (tmp_path / "w/test").mkdir(parents=True)
     write_tar(tmp_path / "w/test/0.tar", members | labels)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from openmofi.images.decode import decode_picture, refuse
+from openmofi.images.decode import decode_image, refuse
 from openmofi.images.jpeg import plain_jpeg
 
 
@@ -63,7 +63,7 @@ def test_a_bomb_is_left_to_pillow():
 def test_damage_is_an_error_and_never_a_crash(name, at, patch):
     data = PLAIN[name][:at] + patch + PLAIN[name][at + 40 :]
     try:
-        image, size = decode_picture(data, 32)
+        image, size = decode_image(data, 32)
     except Exception as error:
         reason, image, size = refuse(error).reason, None, (1, 1)
     else:
@@ -76,4 +76,4 @@ def test_damage_is_an_error_and_never_a_crash(name, at, patch):
 @given(st.integers(4, 900))
 def test_half_a_file_is_an_error(length):
     with pytest.raises(OSError, match=r"."):
-        decode_picture(PLAIN["baseline"][:length])
+        decode_image(PLAIN["baseline"][:length])

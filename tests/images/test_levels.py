@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openmofi.images.decode import decode_picture, read_picture, to_rgb
+from openmofi.images.decode import decode_image, read_image, to_rgb
 
 HALVES = np.repeat([[20_000, 45_000]], 4, 0).repeat(8, 1)
 """Two grey levels of 16 bits, left and right; of 255 they are 78 and 175."""
@@ -80,7 +80,7 @@ IMAGES = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_s_levels_become_eight_bits(name):
     data, left, right = FILES[name]
-    image, size = decode_picture(data)
+    image, size = decode_image(data)
     assert (image.mode, image.size) == ("RGB", size)
     assert image.getpixel((0, 0)) == (left,) * 3
     assert image.getpixel((size[0] - 1, 0)) == (right,) * 3
@@ -96,7 +96,7 @@ def test_every_mode_has_its_colours(name):
 @pytest.mark.parametrize("kind", ["<u2", ">u2", "<i4", "<f4"])
 def test_an_array_s_levels_become_eight_bits(kind):
     values = HALVES / 65_535 if kind == "<f4" else HALVES
-    image = read_picture(values.astype(kind))
+    image = read_image(values.astype(kind))
     assert (image.getpixel((0, 0))[0], image.getpixel((15, 3))[0]) == (78, 175)
 
 
@@ -113,7 +113,7 @@ def test_a_tiff_says_what_is_white(form, bits, kind, photometric, right):
     values = (20_000, 32_767 if form == "h" else 45_000)
     values = [v << 16 if form == "L" else v for v in values]
     data = _tiff(form, bits, kind, *values, photometric=photometric)
-    image, _ = decode_picture(data)
+    image, _ = decode_image(data)
     assert (image.getpixel((0, 0))[0], image.getpixel((1, 0))[0]) == right
 
 
@@ -144,7 +144,7 @@ def _png(bits, colours, row, hole):
     ids=["grey_1", "grey_2", "grey_4", "rgb_8", "rgb_16"],
 )
 def test_a_png_s_transparent_colour_is_laid_on_white(bits, colours, row, hole):
-    image, _ = decode_picture(_png(bits, colours, row, hole))
+    image, _ = decode_image(_png(bits, colours, row, hole))
     assert image.getpixel((0, 0)) == (255, 255, 255)
 
 
@@ -152,5 +152,5 @@ def test_a_transparent_palette_is_laid_on_white():
     image = Image.new("P", (2, 1), 0)
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putpixel((1, 0), 1)
-    found, _ = decode_picture(_encoded(image, "PNG", transparency=0))
+    found, _ = decode_image(_encoded(image, "PNG", transparency=0))
     assert [found.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (40, 50, 60)]

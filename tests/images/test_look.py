@@ -9,7 +9,7 @@ from PIL import Image
 
 import fruit
 from conftest import jpeg
-from openmofi.images.look import Picture, decode, look
+from openmofi.images.look import SeenImage, decode, look
 from openmofi.images.phash import distance
 from openmofi.images.thumbnails import thumbnail
 from openmofi.model.transform import Transform
@@ -35,9 +35,9 @@ def test_each_kind_of_damage_has_its_reason(name, transform):
 
 @pytest.mark.parametrize("name", fruit.GOOD)
 @pytest.mark.parametrize("transform", [None, Transform(32)])
-def test_unusual_pictures_are_seen(name, transform):
+def test_unusual_images_are_seen(name, transform):
     seen = look(fruit.GOOD[name], transform)
-    assert isinstance(seen, Picture)
+    assert isinstance(seen, SeenImage)
     assert seen.sha256 == hashlib.sha256(fruit.GOOD[name]).digest()
     assert (seen.pixels is None) == (transform is None)
 
@@ -79,7 +79,7 @@ def test_of_an_animation_the_first_frame_counts():
     assert tuple(seen.pixels[4, 4]) == (255, 0, 0)
 
 
-def test_a_vanished_picture_is_missing(tmp_path):
+def test_a_vanished_image_is_missing(tmp_path):
     read = ImageReader(tmp_path).read
     assert decode(read, ROW, Transform(8)) == Refused("image_missing")
     assert decode(read, ROW | {"path": "a\0b"}, Transform(8)) == Refused("image_missing")
@@ -93,7 +93,7 @@ def test_an_error_that_nobody_foresaw_costs_one_row(tmp_path, monkeypatch, error
     (tmp_path / "a.jpg").write_bytes(jpeg())
     reader = ImageReader(tmp_path)
     for module in ("look", "thumbnails"):
-        monkeypatch.setattr(f"openmofi.images.{module}.decode_picture", fail)
+        monkeypatch.setattr(f"openmofi.images.{module}.decode_image", fail)
     assert look(fruit.GOOD["cmyk"], None) == Refused(error.__name__)
     assert decode(reader.read, ROW, Transform(8)) == Refused(error.__name__)
     assert thumbnail(reader.read, ROW) == ""
@@ -101,6 +101,6 @@ def test_an_error_that_nobody_foresaw_costs_one_row(tmp_path, monkeypatch, error
     assert decode(reader.read, ROW, Transform(8)) == Refused(error.__name__)
 
 
-def test_looking_at_pictures_needs_no_torch():
+def test_looking_at_images_needs_no_torch():
     code = "import sys, openmofi.images.look, openmofi.pairs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from exif import ORIENTATION, SEEN, UPRIGHT, directory, jpeg, segment, short
-from openmofi.images.decode import decode_picture
+from openmofi.images.decode import decode_image
 from openmofi.images.look import look
 from openmofi.images.orientation import exif_orientation
 
@@ -45,7 +45,7 @@ def _saved(kind, exif):
 @pytest.mark.parametrize("orientation", SEEN)
 def test_an_image_is_turned_as_its_tag_says(orientation, mode):
     data = jpeg(directory((ORIENTATION, 3, 1, short(orientation))), mode=mode)
-    image, size = decode_picture(data)
+    image, size = decode_image(data)
     assert size == image.size == look(data, None).size == SEEN[orientation].shape[::-1]
     assert _same(image, orientation)
 
@@ -55,7 +55,7 @@ def test_an_image_is_turned_as_its_tag_says(orientation, mode):
 def test_one_odd_tag_costs_nothing(name, kind):
     exif = directory(TURNED, ODD[name])
     data = jpeg(exif, mode="CMYK") if kind == "JPEG" else _saved(kind, exif)
-    image, size = decode_picture(data)
+    image, size = decode_image(data)
     assert size == look(data, None).size == (32, 48)
     assert _same(image, 6)
 
@@ -69,7 +69,7 @@ def test_one_odd_tag_of_a_tiff_costs_nothing(name):
     start = place + (len(odd[3]) if len(odd[3]) > 4 else 0)
     entries += [(0x111, 4, 1, struct.pack("<L", start)), TURNED, odd]
     entries += [(0x117, 4, 1, struct.pack("<L", UPRIGHT.size))]
-    image, size = decode_picture(directory(*sorted(entries)) + UPRIGHT.tobytes())
+    image, size = decode_image(directory(*sorted(entries)) + UPRIGHT.tobytes())
     assert size == image.size == (32, 48)
     assert _same(image, 6)
 
@@ -116,7 +116,7 @@ def test_a_block_counts_as_far_as_it_can_be_read(block, right):
 def test_the_directory_of_further_images_costs_nothing():
     mpf = segment(0xE2, b"MPF\0" + directory((0xB001, 2, 1, b"x"), (0xB002, 5, 1, bytes(8))))
     for mode in ("RGB", "CMYK"):
-        image, _ = decode_picture(jpeg(directory(TURNED), mode=mode, more=mpf))
+        image, _ = decode_image(jpeg(directory(TURNED), mode=mode, more=mpf))
         assert _same(image, 6)
 
 
@@ -125,5 +125,5 @@ def test_the_directory_of_further_images_costs_nothing():
 )
 def test_xmp_turns_where_exif_says_nothing(exif):
     packet = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'
-    image, _ = decode_picture(jpeg(exif, more=segment(0xE1, packet)))
+    image, _ = decode_image(jpeg(exif, more=segment(0xE1, packet)))
     assert _same(image, 6 if exif is None else 3)

@@ -33,7 +33,7 @@ def test_the_hash_is_that_of_its_definition(size):
     assert distance(perceptual_hash(scene), _slow_hash(scene)) <= 2
 
 
-def test_different_pictures_are_far_apart():
+def test_different_images_are_far_apart():
     hashes = [perceptual_hash(_scene(seed)) for seed in range(20)]
     far = [distance(one, other) for i, one in enumerate(hashes) for other in hashes[:i]]
     assert min(far) > 10
@@ -41,7 +41,7 @@ def test_different_pictures_are_far_apart():
 
 
 @pytest.mark.parametrize("size", [(32, 32), (400, 300)])
-def test_a_picture_without_structure_has_no_hash(size):
+def test_an_image_without_structure_has_no_hash(size):
     stripes = Image.new("L", size, 200)
     stripes.paste(50, (0, 0, size[0] // 3, size[1]))
     assert perceptual_hash(Image.new("L", size, 90)) is None

@@ -65,16 +65,16 @@ def test_every_pair_has_a_row_in_input_order_with_all_its_candidates(i2e):
     assert all(pq.read_schema(file).equals(LABELS) for file in committed_files(i2e))
 
 
-def test_the_cosine_is_that_of_picture_and_entity_text(i2e, kb, nano_dir, pairs):
+def test_the_cosine_is_that_of_image_and_entity_text(i2e, kb, nano_dir, pairs):
     model, opened = load_model(str(nano_dir)), KnowledgeBase.open(kb)
     row = _rows(i2e)[1]
-    picture = model.encode_images([fruit.picture("green", 1)])
+    image = model.encode_images([fruit.photo("green", 1)])
     for entity in row["entities"]:
         text = model.encode_texts(opened.entity_text([opened.row_of(entity["id"])]))
-        assert entity["clip"] == pytest.approx(float(picture[0] @ text[0]), abs=1e-3)
+        assert entity["clip"] == pytest.approx(float(image[0] @ text[0]), abs=1e-3)
 
 
-def test_clip_z_is_measured_against_pictures_that_do_not_offer_the_entity(i2e, kb, nano_dir):
+def test_clip_z_is_measured_against_images_that_do_not_offer_the_entity(i2e, kb, nano_dir):
     model, opened = load_model(str(nano_dir)), KnowledgeBase.open(kb)
     stored = np.load(i2e / "background.npz")
     text = model.encode_texts(opened.entity_text([opened.row_of("lime")]))[0]
@@ -85,17 +85,17 @@ def test_clip_z_is_measured_against_pictures_that_do_not_offer_the_entity(i2e, k
     assert entity["clip_z"] == pytest.approx(expected, rel=1e-2)
 
 
-def test_the_null_comes_from_another_picture_even_in_a_shard_of_one(tmp_path, kb, nano_dir, pairs):
+def test_the_null_comes_from_another_image_even_in_a_shard_of_one(tmp_path, kb, nano_dir, pairs):
     folder = shutil.copytree(pairs, tmp_path / "in")
-    write_tar(folder / "9.tar", {"x.jpg": fruit.picture("lime", 99), "x.txt": b"lime"})
+    write_tar(folder / "9.tar", {"x.jpg": fruit.photo("lime", 99), "x.txt": b"lime"})
     label(folder, kb=kb, model=str(nano_dir), out=tmp_path / "o", settings=SETTINGS)
     for row in _rows(tmp_path / "o"):
         assert all(entity["clip_z"] != entity["clip_z_other"] for entity in row["entities"])
 
 
-def test_a_picture_is_opened_only_if_its_caption_names_something(tmp_path, kb, nano_dir):
-    members = {"a.jpg": fruit.picture("red"), "a.txt": b"apple"}
-    members |= {"b.jpg": b"no picture", "b.txt": b"my holidays"}
+def test_an_image_is_opened_only_if_its_caption_names_something(tmp_path, kb, nano_dir):
+    members = {"a.jpg": fruit.photo("red"), "a.txt": b"apple"}
+    members |= {"b.jpg": b"no image", "b.txt": b"my holidays"}
     write_tar(tmp_path / "a.tar", members)
     totals = label(
         tmp_path / "a.tar", kb=kb, model=str(nano_dir), out=tmp_path / "o", settings=SETTINGS
@@ -149,9 +149,9 @@ def test_embeddings_lie_beside_the_rows(i2e):
 
 
 @pytest.mark.parametrize("name", fruit.BAD)
-def test_a_bad_picture_is_refused_with_its_reason_and_alone(tmp_path, kb, nano_dir, name):
+def test_a_bad_image_is_refused_with_its_reason_and_alone(tmp_path, kb, nano_dir, name):
     data, reason = fruit.BAD[name]
-    members = {"a.jpg": fruit.picture("red"), "a.txt": b"apple", "b.jpg": data, "b.txt": b"apple"}
+    members = {"a.jpg": fruit.photo("red"), "a.txt": b"apple", "b.jpg": data, "b.txt": b"apple"}
     write_tar(tmp_path / "a.tar", members)
     totals = label(tmp_path / "a.tar", kb=kb, model=str(nano_dir), out=tmp_path / "o")
     good, bad = _rows(tmp_path / "o")
@@ -161,7 +161,7 @@ def test_a_bad_picture_is_refused_with_its_reason_and_alone(tmp_path, kb, nano_d
 
 
 @pytest.mark.parametrize("name", fruit.GOOD)
-def test_an_unusual_picture_is_labelled_like_any_other(tmp_path, kb, nano_dir, name):
+def test_an_unusual_image_is_labelled_like_any_other(tmp_path, kb, nano_dir, name):
     write_tar(tmp_path / "a.tar", {"a.jpg": fruit.GOOD[name], "a.txt": b"apple"})
     label(tmp_path / "a.tar", kb=kb, model=str(nano_dir), out=tmp_path / "o")
     [row] = _rows(tmp_path / "o")
@@ -172,7 +172,7 @@ def test_an_unusual_picture_is_labelled_like_any_other(tmp_path, kb, nano_dir, n
 def test_a_damaged_shard_fails_alone_and_is_read_once_it_is_mended(tmp_path, kb, nano_dir):
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):
-        table = pa.table({"caption": ["apple"], "image": [fruit.picture("red")]})
+        table = pa.table({"caption": ["apple"], "image": [fruit.photo("red")]})
         pq.write_table(table, tmp_path / f"in/{name}.parquet")
     whole = (tmp_path / "in/b.parquet").read_bytes()
     (tmp_path / "in/b.parquet").write_bytes(whole[:200])
@@ -196,7 +196,7 @@ def many(tmp_path_factory):
     for shard in range(4):
         members = {}
         for i in range(12):
-            members[f"{i}.jpg"] = fruit.picture("red", i)
+            members[f"{i}.jpg"] = fruit.photo("red", i)
             members[f"{i}.txt"] = f"thing{shard + i:03d}".encode()
         write_tar(folder / f"in/{shard}.tar", members)
     return folder
@@ -275,12 +275,12 @@ def test_a_model_trained_anew_under_its_old_name_is_another_one(tmp_path, pairs,
 
 
 def test_where_no_pair_can_be_used_the_reasons_are_told(tmp_path, kb, nano_dir):
-    write_tar(tmp_path / "a.tar", {"a.jpg": fruit.picture("red"), "b.jpg": b"", "b.txt": b"apple"})
+    write_tar(tmp_path / "a.tar", {"a.jpg": fruit.photo("red"), "b.jpg": b"", "b.txt": b"apple"})
     with pytest.raises(InputError, match=r"can be used: .*no_caption 1"):
         label(tmp_path / "a.tar", kb=kb, model=str(nano_dir), out=tmp_path / "o")
 
 
-def test_tables_are_never_written_among_the_pictures(tmp_path, kb, nano_dir):
+def test_tables_are_never_written_among_the_images(tmp_path, kb, nano_dir):
     photos = fruit.write_listing(tmp_path / "photos")
     with pytest.raises(InputError, match="lies inside the input"):
         label(photos, kb=kb, model=str(nano_dir), out=photos / "i2e")
@@ -291,7 +291,7 @@ def test_tables_are_never_written_among_the_pictures(tmp_path, kb, nano_dir):
 def test_shards_of_one_name_in_different_folders_are_both_labelled(tmp_path, kb, nano_dir):
     for folder, name in (("a", "b.tar"), ("", "a__b.tar")):
         (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
-        members = {"1.jpg": fruit.picture("red"), "1.txt": b"apple"}
+        members = {"1.jpg": fruit.photo("red"), "1.txt": b"apple"}
         write_tar(tmp_path / "in" / folder / name, members)
     arguments = {"model": str(nano_dir), "out": tmp_path / "o", "settings": SETTINGS}
     totals = label(tmp_path / "in", kb=kb, **arguments)

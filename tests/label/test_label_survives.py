@@ -70,9 +70,9 @@ def _write(path, members):
     return path
 
 
-def _sample(key, caption=b"a red apple", picture=None):
-    picture = fruit.picture("red") if picture is None else picture
-    return [(f"{key}.jpg", picture), (f"{key}.txt", caption)]
+def _sample(key, caption=b"a red apple", image=None):
+    image = fruit.photo("red") if image is None else image
+    return [(f"{key}.jpg", image), (f"{key}.txt", caption)]
 
 
 def _whole(path, count=4):
@@ -182,8 +182,8 @@ def test_the_status_tells_during_the_job_and_after_it(run, tmp_path, forty, kb):
 
 # ---- damaged samples: each costs itself, under its reason; the exit code is 0 --------------------
 
-SAMPLES = {name: (_sample("x", picture=data), {}) for name, data in fruit.GOOD.items()}
-SAMPLES |= {name: (_sample("x", picture=data), {why: 1}) for name, (data, why) in fruit.BAD.items()}
+SAMPLES = {name: (_sample("x", image=data), {}) for name, data in fruit.GOOD.items()}
+SAMPLES |= {name: (_sample("x", image=data), {why: 1}) for name, (data, why) in fruit.BAD.items()}
 SAMPLES |= {
     f"caption {name}": (_sample("x", caption=data), {why: 1})
     for name, (data, why) in {
@@ -317,7 +317,7 @@ def test_a_shard_that_vanishes_fails_alone_until_it_is_back(run, tmp_path, monke
 
 
 def test_too_many_refused_pairs_end_the_job_and_keep_the_others(run, tmp_path):
-    _write(tmp_path / "in/a.tar", [*_sample("0"), *_sample("1", picture=b"")])
+    _write(tmp_path / "in/a.tar", [*_sample("0"), *_sample("1", image=b"")])
     code, _, err = run("label", "--fail-if-error-rate", "0.4")
     assert (code, err.count("\n")) == (1, 1)
     assert "50.0% of the pairs were refused" in err

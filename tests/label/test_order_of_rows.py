@@ -14,7 +14,7 @@ from openmofi.errors import MismatchError
 from openmofi.kb import build_kb
 from openmofi.label import label
 from openmofi.label.background import Background, draw, read_background
-from openmofi.label.picture_scorer import MISMATCHED, PictureScorer
+from openmofi.label.image_scorer import MISMATCHED, ImageScorer
 from openmofi.select import select
 from openmofi.shards import committed_files
 
@@ -32,7 +32,7 @@ def kb(tmp_path_factory):
 def _pair(i):
     name = fruit.NAMES[i % 3]
     caption = fruit.CAPTIONS[fruit.NAMES[(i // 7) % 3]]  # often of another fruit
-    return f"{i:03d}", fruit.picture(name, i), caption
+    return f"{i:03d}", fruit.photo(name, i), caption
 
 
 def _write_tars(folder, pairs, shards):
@@ -101,32 +101,32 @@ class _Seen:
 
 
 def _mismatched(offered, candidates, words=(7,)):
-    """Returns clip_z_other of candidates of one mention; picture i shows entity i alone."""
+    """Returns clip_z_other of candidates of one mention; image i shows entity i alone."""
     count = len(offered)
     images = np.eye(6, dtype=np.float32)[:count]
     background = Background(
         images, tuple(map(frozenset, offered)), np.arange(1, count + 1, dtype=np.uint64)
     )
-    scorer = PictureScorer(_KB(), _Entities(), background, None)
+    scorer = ImageScorer(_KB(), _Entities(), background, None)
     rows = np.array(["abcdef".index(entity) for entity in candidates])
     starts = np.array([0])
     return scorer._others(np.array(words, np.uint64), candidates, np.arange(len(rows)), starts)[0]
 
 
-def test_no_mismatched_picture_has_a_caption_that_offers_a_candidate():
+def test_no_mismatched_image_has_a_caption_that_offers_a_candidate():
     offered = [["a"], ["b", "c"], ["c"], ["d"], ["e"], ["f"]]
     assert set(_mismatched(offered, ["a", "c"])) == {3, 4, 5, -1}
     assert set(_mismatched(offered, ["f"])) <= {0, 1, 2, 3, 4}
     assert len(set(_mismatched(offered, ["f"]))) == MISMATCHED
 
 
-def test_a_picture_is_not_its_own_mismatch_under_another_caption():
+def test_an_image_is_not_its_own_mismatch_under_another_caption():
     offered = [["b"]] * 6
     for word in range(1, 7):
         assert word - 1 not in _mismatched(offered, ["a"], words=[word])
 
 
-def test_every_picture_of_the_background_is_drawn_as_often():
+def test_every_image_of_the_background_is_drawn_as_often():
     offered = [["b"]] * 6
     found = [_mismatched(offered, ["a"], words=[word]) for word in range(100, 1600)]
     counts = np.bincount(np.concatenate(found), minlength=6)

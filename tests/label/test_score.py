@@ -33,13 +33,13 @@ def test_joint_score_equals_the_slow_reference(sizes, seed):
     np.testing.assert_allclose(got, _slow(text_score, clip_z, mention, WEIGHTS), rtol=1e-4)
 
 
-def test_the_picture_overrules_a_more_popular_candidate():
-    # Georgia the country is three times as popular; the picture shows the state
+def test_the_image_overrules_a_more_popular_candidate():
+    # Georgia the country is three times as popular; the image shows the state
     scores = joint_score(np.array([0.75, 0.25]), np.array([-0.5, 4.0]), np.zeros(2, int), WEIGHTS)
     assert scores[1] > 0.75 > scores[0]
 
 
-def test_a_picture_of_neither_leaves_the_mass_to_nil():
+def test_an_image_of_neither_leaves_the_mass_to_nil():
     scores = joint_score(np.array([0.9, 0.1]), np.array([-0.5, 0.0]), np.zeros(2, int), WEIGHTS)
     assert scores.sum() < 0.3
 
@@ -56,13 +56,13 @@ def test_no_candidates_give_no_scores():
     assert len(joint_score(empty, empty, np.zeros(0, int), WEIGHTS)) == 0
 
 
-def test_background_leaves_out_pictures_that_offer_the_entity():
+def test_background_leaves_out_images_that_offer_the_entity():
     images = np.eye(4, dtype=np.float32).repeat(10, axis=0)
     offered = tuple(frozenset({"a"} if i < 10 else {"b"}) for i in range(40))
     moments = Background(images, offered, np.zeros(40, np.uint64)).moments(
         np.eye(4, dtype=np.float32)[:2], ["a", "z"]
     )
-    assert moments[0] == pytest.approx([0.0, 0.0], abs=1e-5)  # its own ten pictures left out
+    assert moments[0] == pytest.approx([0.0, 0.0], abs=1e-5)  # its own ten images left out
     assert moments[1][0] == pytest.approx(0.25)  # nobody offers it: all are background
 
 

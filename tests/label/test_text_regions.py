@@ -16,7 +16,7 @@ from openmofi.demo.entities import by_id
 from openmofi.demo.flags import draw_flag
 from openmofi.demo.photograph import photograph
 from openmofi.errors import InputError
-from openmofi.images.decode import decode_picture
+from openmofi.images.decode import decode_image
 from openmofi.kb import build_kb
 from openmofi.label import label
 from openmofi.label.text_regions import Regions, TextRegions
@@ -43,7 +43,7 @@ def blank(width=200, height=120, colour=(90, 130, 160)):
 
 def flag_photo(identifier, seed, size=64):
     jpeg = photograph(draw_flag(by_id[identifier], 128), np.random.default_rng(seed), size=size)
-    return decode_picture(jpeg)[0]
+    return decode_image(jpeg)[0]
 
 
 def covered(boxes, cells=256):
@@ -86,12 +86,12 @@ def real_photo(shared, name):
     path = shared / "grocery/images" / f"{name}.jpg"
     if not path.is_file():
         pytest.skip(f"the shared data lacks {path.name}")
-    return decode_picture(path)[0]
+    return decode_image(path)[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (64, 64), (500, 300)])
-def test_a_plain_picture_has_no_text(finder, size):
+def test_a_plain_image_has_no_text(finder, size):
     assert finder.find(blank(*size)) == Regions(0.0, [])
 
 
@@ -103,7 +103,7 @@ def test_what_fills_a_small_photo_is_not_taken_for_a_letter(finder):
     assert np.mean(np.array(areas) > 0.01) <= 0.25
 
 
-def test_boxes_lie_around_the_text_in_shares_of_the_picture(finder):
+def test_boxes_lie_around_the_text_in_shares_of_the_image(finder):
     found = finder.find(write(blank(400, 200), "harbour", 40, at=(200, 120)))
     [[x0, y0, x1, y1]] = found.boxes
     width = ImageFont.load_default(40).getlength("harbour") / 400
@@ -118,13 +118,13 @@ def test_the_area_is_that_of_the_boxes_together(finder):
     assert found.area == pytest.approx(covered(found.boxes), abs=0.02)
 
 
-def test_boxes_stay_inside_the_picture_where_the_text_does_not(finder):
+def test_boxes_stay_inside_the_image_where_the_text_does_not(finder):
     found = finder.find(write(blank(200, 160), "a very long line of text", 24, at=(-10, 100)))
     assert found.boxes
     assert all(0 <= value <= 1 for box in found.boxes for value in box)
 
 
-def test_the_picture_itself_is_left_as_it_was(finder):
+def test_the_image_itself_is_left_as_it_was(finder):
     image = write(blank(1000, 400), "text", 60)
     before = image.tobytes()
     finder.find(image)
@@ -142,7 +142,7 @@ def encoded(image, **options):
 
 @pytest.fixture(scope="module")
 def rows(finder, tmp_path_factory):
-    """Labels of a printed, a plain, an unnamed and a sideways picture, and of a damaged one."""
+    """Labels of a printed, a plain, an unnamed and a sideways image, and of a damaged one."""
     folder = tmp_path_factory.mktemp("printed")
     kb = build_kb(fruit.write_catalogue(folder), out=folder / "kb").out
     upright = write(blank(240, 120), "LIME", 40, at=(100, 10))
@@ -150,7 +150,7 @@ def rows(finder, tmp_path_factory):
     turned[ExifTags.Base.Orientation] = 6  # to be turned clockwise by a quarter
     sideways = upright.transpose(Image.Transpose.ROTATE_90)
     members = {"a.jpg": encoded(upright), "b.jpg": encoded(blank()), "c.jpg": encoded(upright)}
-    members |= {"d.jpg": encoded(sideways, exif=turned), "e.jpg": b"no picture"}
+    members |= {"d.jpg": encoded(sideways, exif=turned), "e.jpg": b"no image"}
     captions = {"a": b"a lime", "b": b"a lime", "c": b"my holidays", "d": b"a lime", "e": b"a lime"}
     members |= {f"{key}.txt": caption for key, caption in captions.items()}
     write_tar(folder / "in.tar", members)
@@ -167,11 +167,11 @@ def test_labels_hold_the_area_and_the_boxes(rows):
 
 
 @pytest.mark.parametrize("key", ["c", "e"])
-def test_a_picture_that_was_not_opened_has_no_area_and_no_boxes(rows, key):
+def test_an_image_that_was_not_opened_has_no_area_and_no_boxes(rows, key):
     assert (rows[key]["text_area"], rows[key]["text_boxes"]) == (None, None)
 
 
-def test_boxes_of_a_phones_picture_are_those_of_the_picture_upright(rows):
+def test_boxes_of_a_phones_image_are_those_of_the_image_upright(rows):
     upright, sideways = rows["a"], rows["d"]
     assert (sideways["width"], sideways["height"]) == (240, 120)
     np.testing.assert_allclose(sideways["text_boxes"], upright["text_boxes"], atol=0.03)

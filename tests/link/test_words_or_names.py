@@ -170,7 +170,7 @@ def test_a_title_has_the_capital_of_the_label(tmp_path):
             "sitelinks": {"enwiki": {"site": "enwiki", "title": title}},
         }
         for identifier, label, title in (
-            ("Q1", "motion picture", "Film"),
+            ("Q1", "motion image", "Film"),
             ("Q2", "The Wall", "Wall"),
         )
     ]

@@ -40,7 +40,7 @@ def _unit(output):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(45, 31), (30, 47), (16, 16), (9, 12)])
-def test_a_picture_gets_the_vector_that_plain_transformers_gives(folders, kind, size):
+def test_an_image_gets_the_vector_that_plain_transformers_gives(folders, kind, size):
     data = _png(*size)
     name = tiny_models.PROCESSORS[kind]["image_processor_type"] + "Pil"  # without torchvision
     processor = getattr(transformers, name).from_pretrained(folders[kind])
@@ -102,12 +102,12 @@ def test_a_text_alone_is_the_same_to_the_last_bit_in_any_company(any_model, rng)
 
 @pytest.mark.parametrize("kind", [*KINDS, "nano"])
 def test_bf16_on_a_cpu_stays_close(folders, nano_dir, kind):
-    folder, pictures = folders.get(kind, nano_dir), [_png(), _png(30, 50)]
+    folder, images = folders.get(kind, nano_dir), [_png(), _png(30, 50)]
     full, half = load_model(folder), load_model(folder, precision="bf16")
     for encode in ("encode_texts", "encode_texts_alone"):
         pairs = getattr(full, encode)(TEXTS), getattr(half, encode)(TEXTS)
         assert (1 - (pairs[0] * pairs[1]).sum(1)).max() < 0.02
-    pixels = np.stack([full.transform.pixels(picture) for picture in pictures])
+    pixels = np.stack([full.transform.pixels(image) for image in images])
     cosines = (full.encode_pixels(pixels) * half.encode_pixels(pixels)).sum(1)
     assert cosines.min() > 0.98
 

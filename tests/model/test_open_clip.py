@@ -53,7 +53,7 @@ def test_preprocessing_follows_the_configuration():
 
 
 @pytest.mark.parametrize("config", [{"resize_mode": "longest"}, {"size": [224, 112]}])
-def test_pictures_that_are_padded_or_no_squares_are_refused(config):
+def test_images_that_are_padded_or_no_squares_are_refused(config):
     with pytest.raises(InputError, match="expected a square by 'shortest' or 'squash'"):
         transform_of(config)
 
@@ -101,7 +101,7 @@ def folder(request, tmp_path):
     return tmp_path
 
 
-def _pictures():
+def _images():
     rng = np.random.default_rng(0)
     for size in ((45, 31, 3), (30, 47, 3), (24, 24, 3), (11, 60, 3)):
         yield Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8))
@@ -118,11 +118,11 @@ def test_vectors_are_those_of_open_clip(folder):
 
     network, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
-    pixels = torch.stack([prepare(picture) for picture in _pictures()])
+    pixels = torch.stack([prepare(photo) for photo in _images()])
     with torch.inference_mode():
         images = network.eval().encode_image(pixels, normalize=True).numpy()
         texts = network.encode_text(tokenize(TEXTS), normalize=True).numpy()
-    model, pngs = load_model(folder), [_png(picture) for picture in _pictures()]
+    model, pngs = load_model(folder), [_png(photo) for photo in _images()]
     assert (model.dim, model.context_length) == (16, 20)
     np.testing.assert_allclose(model.transform(pngs), pixels, atol=1e-6)
     np.testing.assert_allclose(model.encode_images(pngs), images, atol=1e-5)

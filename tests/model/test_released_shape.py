@@ -1,7 +1,7 @@
 """Directories of the shape of MOFI's published weights: CLIPModel, OPT's tokenizer, own transform.
 
 The published weights themselves are not here; what is known of them: CLIPModel directories, a
-tokenizer "based on OPT with custom bos, eos and pad", pictures as in eval/utils.py
+tokenizer "based on OPT with custom bos, eos and pad", images as in eval/utils.py
 (https://github.com/apple/ml-mofi).
 """
 
@@ -165,14 +165,14 @@ def test_an_end_that_is_never_written_is_refused(tmp_path):
         load_model(tmp_path)
 
 
-# ---- pictures ------------------------------------------------------------------------------------
+# ---- images ------------------------------------------------------------------------------------
 
 
 def test_a_clip_directory_without_a_processor_gets_the_published_transform(folder, capfd):
     transform = load_model(folder).transform
     assert transform == Transform(32, resize="mofi", resample=2)
     assert (transform.mean, transform.std) == (OPENAI_MEAN, OPENAI_STD)
-    assert "has no preprocessor_config.json: pictures enter as in MOFI" in capfd.readouterr().err
+    assert "has no preprocessor_config.json: images enter as in MOFI" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("resize", "found"), [({}, "pillow"), ({"openmofi_resize": "mofi"},) * 2])

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from conftest import jpeg
-from openmofi.images.decode import decode_picture, read_picture
+from openmofi.images.decode import decode_image, read_image
 from openmofi.model.transform import Transform, from_processor_config, to_processor_config
 
 
@@ -53,26 +53,26 @@ def test_siglip_configurations_squeeze():
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "CMYK", "1", "I;16"])
 def test_every_mode_becomes_rgb(mode):
-    image = read_picture(Image.new(mode, (5, 4)))
+    image = read_image(Image.new(mode, (5, 4)))
     assert (image.mode, image.size) == ("RGB", (5, 4))
 
 
 def test_transparency_is_laid_on_white():
-    image = read_picture(Image.new("RGBA", (2, 2), (0, 0, 0, 0)))
+    image = read_image(Image.new("RGBA", (2, 2), (0, 0, 0, 0)))
     assert image.getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_decoding_at_a_fraction_reports_the_full_size():
-    image, full = decode_picture(jpeg(side=640), 64)
+    image, full = decode_image(jpeg(side=640), 64)
     assert full == (640, 640)
     assert image.size[0] < 640
 
 
-def test_a_cut_off_picture_is_an_error_and_not_grey():
+def test_a_cut_off_image_is_an_error_and_not_grey():
     buffer = io.BytesIO()
     _noise(200, 200).save(buffer, "JPEG")
     with pytest.raises(OSError, match="truncated"):
-        read_picture(buffer.getvalue()[:3000])
+        read_image(buffer.getvalue()[:3000])
 
 
 def test_whole_levels_are_what_mofi_rounds_to():
@@ -108,6 +108,6 @@ def test_a_photo_of_a_phone_held_upright_stands_upright():
     exif[0x0112] = 6
     buffer = io.BytesIO()
     sideways.save(buffer, "JPEG", exif=exif)
-    image, full = decode_picture(buffer.getvalue())
+    image, full = decode_image(buffer.getvalue())
     assert image.size == full == (40, 60)
     assert image.getpixel((20, 5))[0] < 50 < 200 < image.getpixel((20, 55))[0]

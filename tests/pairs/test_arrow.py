@@ -9,7 +9,7 @@ from conftest import jpeg
 from openmofi.errors import InputError
 from openmofi.pairs import ImageReader, open_shard, read_pairs, read_shard
 
-PICTURES = [jpeg((i * 20, 0, 0)) for i in range(6)]
+IMAGES = [jpeg((i * 20, 0, 0)) for i in range(6)]
 
 
 def _write_stream(path, table, batch=2):
@@ -41,7 +41,7 @@ def _save(folder, rows, split="train", **state):
 
 
 def _rows(text="text"):
-    images = [{"bytes": data, "path": None} for data in PICTURES]
+    images = [{"bytes": data, "path": None} for data in IMAGES]
     return [{"image": image, text: f"number {i}"} for i, image in enumerate(images)]
 
 
@@ -51,12 +51,12 @@ def _read(path):
     return source, [row for part in pairs for row in part.table.to_pylist()], pairs
 
 
-def test_a_saved_dataset_is_read_in_order_with_its_pictures(tmp_path):
+def test_a_saved_dataset_is_read_in_order_with_its_images(tmp_path):
     source, rows, _ = _read(_save(tmp_path / "set", _rows()))
     assert [shard.kind for shard in source.shards] == ["arrow"] * 2
     assert [row["caption"] for row in rows] == [f"number {i}" for i in range(6)]
     reader = ImageReader(str(source.root))
-    assert [reader.read(row) for row in reversed(rows)] == PICTURES[::-1]
+    assert [reader.read(row) for row in reversed(rows)] == IMAGES[::-1]
 
 
 def test_every_split_of_a_dataset_dict_is_read(tmp_path):
@@ -70,13 +70,13 @@ def test_every_split_of_a_dataset_dict_is_read(tmp_path):
 
 
 def test_the_first_of_several_captions_counts(tmp_path):
-    rows = [{"image": d, "caption": c} for d, c in zip(PICTURES, [["a", "b"], []] * 3, strict=True)]
+    rows = [{"image": d, "caption": c} for d, c in zip(IMAGES, [["a", "b"], []] * 3, strict=True)]
     _, rows, _ = _read(_save(tmp_path / "set", rows))
     assert [row["caption"] for row in rows] == ["a", ""] * 3
     assert [row["error"] for row in rows] == ["", "no_caption"] * 3
 
 
-def test_pictures_may_be_named_by_path(tmp_path):
+def test_images_may_be_named_by_path(tmp_path):
     folder = _save(tmp_path / "set", [{"image": {"bytes": None, "path": "a.jpg"}, "text": "x"}] * 2)
     (folder / "a.jpg").write_bytes(jpeg())
     source, rows, _ = _read(folder)
@@ -121,12 +121,12 @@ def test_garbage_is_one_sentence(tmp_path, content):
 
 
 def test_arrow_files_of_the_other_format_are_read(tmp_path):
-    table = pa.table({"image": PICTURES, "text": [str(i) for i in range(6)]})
+    table = pa.table({"image": IMAGES, "text": [str(i) for i in range(6)]})
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
         writer.write_table(table)
     source = read_pairs(tmp_path)
     with open_shard(source.root, source.shards[0]) as view:
-        assert [view.read(i) for i in range(6)] == PICTURES
+        assert [view.read(i) for i in range(6)] == IMAGES
         with pytest.raises(OSError, match="has no row 6"):
             ImageReader(tmp_path).read(
                 {"shard": "a.arrow", "offset": -1, "size": 0, "path": "row:6"}

@@ -83,7 +83,7 @@ def test_a_repeated_key_begins_another_sample(tmp_path):
     assert [ImageReader(tmp_path).read(row) for row in rows] == [one, two]
 
 
-def test_a_name_that_is_not_utf8_costs_no_picture(tmp_path):
+def test_a_name_that_is_not_utf8_costs_no_image(tmp_path):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT, encoding="latin-1") as archive:
         for suffix, data in ((".jpg", jpeg()), (".txt", b"tea")):
@@ -135,14 +135,14 @@ def test_spreadsheets_of_all_countries_are_read(photos, delimiter):
     assert photos(content) == [("a.jpg", "thé", "")]
 
 
-def test_absent_pictures_and_captions_are_counted_one_by_one(photos):
+def test_absent_images_and_captions_are_counted_one_by_one(photos):
     rows = photos(b"file,caption\na.jpg\n,lonely\nz.jpg,gone\n\nb.jpg,here\n")
     errors = [(key, error) for key, _, error in rows]
     gone = [("line 3", "image_missing"), ("z.jpg", "image_missing")]
     assert errors == [("a.jpg", "no_caption"), *gone, ("b.jpg", "")]
 
 
-def test_a_name_that_no_disk_could_hold_is_a_missing_picture(photos):
+def test_a_name_that_no_disk_could_hold_is_a_missing_image(photos):
     names = [b"n" * 5000, b"a/" * 5000, b"a\0b"]
     content = b"file,caption\n" + b"".join(name + b",x\n" for name in names)
     assert {error for _, _, error in photos(content)} == {"image_missing"}
@@ -164,7 +164,7 @@ def test_a_damaged_line_of_json_costs_itself(photos):
 
 @pytest.mark.parametrize("content", [b"", b"file,caption\n", b"\n\n"])
 def test_a_listing_of_nothing_is_one_sentence(photos, content):
-    with pytest.raises(InputError, match="lists no pictures"):
+    with pytest.raises(InputError, match="lists no images"):
         photos(content)
 
 
@@ -181,7 +181,7 @@ def test_a_file_name_that_is_not_utf8_is_missing_and_no_crash(tmp_path):
 # ---- Parquet ---------------------------------------------------------------------------------
 
 
-def test_parquet_cells_that_hold_nothing_are_missing_pictures(tmp_path):
+def test_parquet_cells_that_hold_nothing_are_missing_images(tmp_path):
     images = [jpeg(), None, b""]
     pq.write_table(pa.table({"caption": ["a"] * 3, "image": images}), tmp_path / "x.parquet")
     rows, reader = _rows(tmp_path), ImageReader(tmp_path)
@@ -200,7 +200,7 @@ def test_a_column_of_names_may_be_called_image(tmp_path):
     assert ImageReader(tmp_path).read(rows[0]) == jpeg()
 
 
-def test_a_damaged_page_is_an_error_of_the_picture(tmp_path):
+def test_a_damaged_page_is_an_error_of_the_image(tmp_path):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"caption": ["a"], "image": [jpeg()]}), path)
     [row] = _rows(tmp_path)

@@ -39,7 +39,7 @@ def test_parts_have_numbers_and_a_whole_file_keeps_its_name(tmp_path):
     assert names == ["big-00000", "big-00001", "small"]
 
 
-def test_a_part_gives_its_own_pictures(tmp_path):
+def test_a_part_gives_its_own_images(tmp_path):
     _parquet(tmp_path / "x.parquet", 30_000, 5000)
     source = read_pairs(tmp_path)
     with open_shard(source.root, source.shards[1]) as view:
@@ -64,7 +64,7 @@ def test_a_listing_is_cut_by_a_thousand_rows(tmp_path, name):
     assert [row["caption"] for row in found] == [f"line\n{i}" for i in range(2100)]
 
 
-def test_a_folder_is_cut_by_a_thousand_pictures(tmp_path):
+def test_a_folder_is_cut_by_a_thousand_images(tmp_path):
     for i in range(1001):
         (tmp_path / f"{i:04d}.jpg").write_bytes(b"x")
         (tmp_path / f"{i:04d}.txt").write_text(str(i))

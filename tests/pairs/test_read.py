@@ -15,13 +15,13 @@ def _rows(path):
     return source, [r for s in source.shards for r in read_shard(source.root, s).table.to_pylist()]
 
 
-def test_parquet_with_bytes_gives_each_row_its_own_picture(tmp_path):
-    pictures = [jpeg((i, 0, 0)) for i in (10, 100, 200)]
-    table = pa.table({"caption": ["a", "b", None], "image": pictures})
+def test_parquet_with_bytes_gives_each_row_its_own_image(tmp_path):
+    photos = [jpeg((i, 0, 0)) for i in (10, 100, 200)]
+    table = pa.table({"caption": ["a", "b", None], "image": photos})
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
     source, rows = _rows(tmp_path)
     assert [row["error"] for row in rows] == ["", "", "no_caption"]
-    assert [ImageReader(source.root).read(row) for row in rows] == pictures
+    assert [ImageReader(source.root).read(row) for row in rows] == photos
 
 
 def test_hugging_face_image_structs_are_read(tmp_path):
@@ -32,7 +32,7 @@ def test_hugging_face_image_structs_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["captions.csv", "metadata.jsonl"])
-def test_a_listing_beside_pictures_is_used(tmp_path, name):
+def test_a_listing_beside_images_is_used(tmp_path, name):
     (tmp_path / "a.jpg").write_bytes(jpeg())
     csv = 'file,caption\na.jpg,"red, round"\nb.jpg,gone\n'
     jsonl = '{"file_name": "a.jpg", "text": "red, round"}\n{"file_name": "b.jpg", "text": "x"}\n'
@@ -51,7 +51,7 @@ def test_one_wrong_encoding_in_a_listing_refuses_one_row(tmp_path):
     assert rows[1]["caption"] == "thé"
 
 
-def test_text_files_beside_pictures_are_captions(tmp_path):
+def test_text_files_beside_images_are_captions(tmp_path):
     (tmp_path / "deep").mkdir()
     for name, text in (("a", "first"), ("deep/b", None)):
         (tmp_path / f"{name}.png").write_bytes(jpeg())
@@ -68,13 +68,13 @@ def test_nothing_to_read_is_one_sentence(tmp_path, make):
 
 
 def test_a_listing_without_the_columns_names_those_it_has(tmp_path):
-    (tmp_path / "captions.csv").write_text("picture,words\na,b\n")
+    (tmp_path / "captions.csv").write_text("image,words\na,b\n")
     source = read_pairs(tmp_path)
-    with pytest.raises(InputError, match="has the columns picture, words"):
+    with pytest.raises(InputError, match="has the columns image, words"):
         read_shard(source.root, source.shards[0])
 
 
-def test_a_picture_cut_off_since_is_an_error(tmp_path):
+def test_an_image_cut_off_since_is_an_error(tmp_path):
     from conftest import write_tar
 
     path = write_tar(tmp_path / "a.tar", {"1.jpg": jpeg(), "1.txt": b"x"})
@@ -94,7 +94,7 @@ def _files_of_img2dataset(folder):
             about = {"uid": f"{shard * 3 + number:032x}", "url": f"https://x.org/{key}.jpg"}
             about |= {"key": key, "caption": f"a lime {key}", "status": "success"}
             place = folder / f"{shard:05d}" / key
-            place.with_suffix(".jpg").write_bytes(fruit.picture("lime", number))
+            place.with_suffix(".jpg").write_bytes(fruit.photo("lime", number))
             place.with_suffix(".txt").write_text(about["caption"])
             place.with_suffix(".json").write_text(json.dumps(about))
             rows.append(about)
@@ -116,13 +116,13 @@ def test_img2datasets_files_are_read_with_captions_and_urls(tmp_path):
         assert table["url"].to_pylist() == [f"https://x.org/{key}.jpg" for key in keys]
         assert table["path"].to_pylist() == [f"{number:05d}/{key}.jpg" for key in keys]
         reader = ImageReader(source.root)
-        assert reader.read(table.to_pylist()[1]) == fruit.picture("lime", 1)
+        assert reader.read(table.to_pylist()[1]) == fruit.photo("lime", 1)
 
 
-def test_a_json_beside_a_picture_may_hold_the_caption_or_be_damaged(tmp_path):
+def test_a_json_beside_an_image_may_hold_the_caption_or_be_damaged(tmp_path):
     contents = {"a": '{"caption": "a lime", "url": "https://x.org"}', "b": "{", "c": "[1]"}
     for name, text in contents.items():
-        (tmp_path / f"{name}.jpg").write_bytes(fruit.picture("lime"))
+        (tmp_path / f"{name}.jpg").write_bytes(fruit.photo("lime"))
         (tmp_path / f"{name}.json").write_text(text)
     (tmp_path / "b.txt").write_text("a plum")
     source = read_pairs(tmp_path)

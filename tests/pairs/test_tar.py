@@ -77,7 +77,7 @@ def test_sidecar_gives_caption_and_url(tmp_path):
     assert (row["caption"], row["url"]) == ("new", "u")
 
 
-def test_a_sample_without_a_picture_is_refused(tmp_path):
+def test_a_sample_without_an_image_is_refused(tmp_path):
     _, pairs = _pairs(write_tar(tmp_path / "a.tar", {"1.txt": b"words"}))
     assert pairs.table["error"].to_pylist() == ["no_image"]
 
@@ -195,7 +195,7 @@ def test_garbage_behind_a_member_is_named_as_such(tmp_path):
     assert (len(members), members.damage) == (1, "damaged_tar_header")
 
 
-def test_large_pictures_are_not_read(tmp_path, monkeypatch):
+def test_large_images_are_not_read(tmp_path, monkeypatch):
     path = _archive(tmp_path / "a.tar", [(f"{i}.jpg", bytes(400_000)) for i in range(20)])
     taken, pread = [], os.pread
 

@@ -58,14 +58,14 @@ def test_adding_writes_no_old_vector_again(index, vectors, tmp_path):
     assert [len(part) for part in grown.parts] == [300, 100]
 
 
-def test_a_picture_that_comes_again_replaces_its_row(index, vectors, tmp_path):
+def test_an_image_that_comes_again_replaces_its_row(index, vectors, tmp_path):
     grown = index.add(_more(tmp_path, vectors[290:310], first=290))
     assert (grown.num_rows, len(grown)) == (320, 310)
     assert _found(grown, vectors[290:310]) == list(range(300, 320))
     assert grown.rows_of("red").tolist() == list(range(290))
 
 
-def test_the_same_place_below_another_root_is_another_picture(index, vectors, tmp_path):
+def test_the_same_place_below_another_root_is_another_image(index, vectors, tmp_path):
     grown = index.add(_more(tmp_path, vectors[:5], first=0, root="/elsewhere"))
     assert len(grown) == 305
 
@@ -183,7 +183,7 @@ def test_parts_with_origins_of_their_own_stay_apart_when_they_become_one(tmp_pat
         own = vectors[number : number + 1]
         index = index.add(_more(tmp_path, own, first=number, root=tmp_path / name, **place))
     for state in (index, index.compact()):
-        assert [state.read_picture(row) for row in range(3)] == [b"one", b"two", b"three"]
+        assert [state.read_image(row) for row in range(3)] == [b"one", b"two", b"three"]
         assert state.root_of(2) == str(tmp_path / "three")
 
 
@@ -281,11 +281,11 @@ def test_settings_outlive_compacting(tmp_path, vectors):
     assert (index.meta["kind"], index.settings.kind) == ("hnsw", "hnsw")
 
 
-def test_a_picture_twice_in_a_file_counts_once_and_the_last_one_wins(tmp_path, vectors, capsys):
+def test_an_image_twice_in_a_file_counts_once_and_the_last_one_wins(tmp_path, vectors, capsys):
     twice = {"offset": [0, 1, 0], "caption": ["first", "other", "last"]}
     index = make_index(tmp_path, vectors[:3], **twice)
     assert [hit.caption for hit in index.hits(np.arange(len(index)))] == ["other", "last"]
-    assert "left out 1 pictures" in capsys.readouterr().err
+    assert "left out 1 images" in capsys.readouterr().err
     nowhere = {"offset": [-1] * 3, "path": [""] * 3}
     assert len(make_index(tmp_path, vectors[:3], **nowhere)) == 3
 

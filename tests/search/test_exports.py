@@ -85,7 +85,7 @@ def test_a_missing_package_is_named(index, tmp_path, monkeypatch, module, to):
 @pytest.mark.parametrize("to", ["parquet", "lance", "qdrant"])
 def test_nothing_is_not_exported(index, tmp_path, to):
     empty = make_index(tmp_path, unit(np.ones((2, 8))), offset=[0, 1]).delete([0, 1])
-    with pytest.raises(InputError, match="holds no pictures"):
+    with pytest.raises(InputError, match="holds no images"):
         export_index(empty, str(tmp_path / "x"), to=to)
 
 

@@ -36,10 +36,10 @@ def test_any_integer_is_a_seed_of_the_map(seed):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 12])
-def test_a_handful_of_pictures_has_a_map_too(count):
+def test_a_handful_of_images_has_a_map_too(count):
     points = lay_out(clustered(np.random.default_rng(4), count, 8)[0], threads=1)
     assert np.isfinite(points).all()
 
 
-def test_pictures_that_are_all_the_same_lie_in_one_place():
+def test_images_that_are_all_the_same_lie_in_one_place():
     assert np.ptp(lay_out(np.ones((40, 8), np.float32)), axis=0).tolist() == [0.0, 0.0]

@@ -77,7 +77,7 @@ def test_typical_images_are_nearest_to_the_mean(tmp_path, vectors, entities):
     assert index.search_entity("durian") == []
 
 
-def test_a_hit_says_where_its_picture_lies(tmp_path, vectors):
+def test_a_hit_says_where_its_image_lies(tmp_path, vectors):
     index = Index.build(_embeddings(tmp_path / "e.parquet", vectors), tmp_path / "i")
     [hit] = index.search(vectors[42], k=1)
     assert (hit.row, hit.id, hit.caption, hit.shard) == (42, "r42", "caption 42", "a.tar")
@@ -132,7 +132,7 @@ def test_a_damaged_index_says_so(tmp_path, vectors, part):
         Index.open(tmp_path / "i")
 
 
-# ---- with a model, a knowledge base and pictures ---------------------------------------------
+# ---- with a model, a knowledge base and images ---------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def shop(tmp_path_factory, nano_dir):
     return folder
 
 
-def test_a_picture_finds_itself_first(shop):
+def test_an_image_finds_itself_first(shop):
     hits = search(shop / "index", image=shop / "photos/007.jpg", k=3)
     assert (hits[0].path, hits[0].score) == ("007.jpg", pytest.approx(1.0, abs=1e-3))
 
@@ -163,7 +163,7 @@ def test_an_entity_is_found_by_id_and_by_any_of_its_names(shop):
         assert search(shop / "index", entity=name, kb=shop / "kb") == by_id
 
 
-def test_text_and_picture_can_be_asked_within_an_entity(shop):
+def test_text_and_image_can_be_asked_within_an_entity(shop):
     for question in ({"text": "a fruit"}, {"image": shop / "photos/000.jpg"}):
         hits = search(shop / "index", entity="lime", k=9, **question)
         assert [hit.entities for hit in hits] == [("lime",)] * 4

@@ -6,7 +6,7 @@ from openmofi.select.interval import PROBABILITY
 
 
 def calibrate(observed, mismatched, **more):
-    """With one mismatched picture each."""
+    """With one mismatched image each."""
     return calibrate_several(observed, mismatched[:, None], **more)
 
 
@@ -44,7 +44,7 @@ def test_a_rate_out_of_reach_is_said_and_not_hidden(rng):
 
 
 def test_pairs_that_are_not_mismatched_leave_the_null(rng):
-    # three products only: a third of the other captions' pictures show the candidate as well
+    # three products only: a third of the other captions' images show the candidate as well
     count = 20_000
     shown, other_shown = rng.random(count) > 0.2, rng.random(count) < 1 / 3
     observed = np.where(shown, rng.normal(6, 1, count), rng.normal(0, 1, count))
@@ -56,7 +56,7 @@ def test_pairs_that_are_not_mismatched_leave_the_null(rng):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_things_that_match_by_chance_and_look_alike_move_nothing(rng, known):
-    """Popular things have more evidence, and nearly no mismatched pictures."""
+    """Popular things have more evidence, and nearly no mismatched images."""
     count, shift = 40_000, 3 * (rng.random(40_000) < 0.5)
     shown = rng.random(count) > 0.3
     observed = rng.normal(0, 1, count) + 4 * shown + shift
@@ -69,7 +69,7 @@ def test_things_that_match_by_chance_and_look_alike_move_nothing(rng, known):
     assert (~shown)[kept].mean() == pytest.approx(0.05, rel=0.25)
 
 
-def test_evidence_of_pictures_that_nobody_saw_is_not_kept(rng):
+def test_evidence_of_images_that_nobody_saw_is_not_kept(rng):
     observed, mismatched = rng.normal(1, 2, 4000), rng.normal(0, 1, 4000)
     doubt, wanted = rng.random(4000) * 0.1, {"false_label_rate": 0.1}
     blind = np.r_[observed, np.full(3000, np.nan)], np.r_[mismatched, rng.normal(9, 1, 3000)]
@@ -129,7 +129,7 @@ def test_a_share_of_unshown_that_is_known_is_taken(rng):
     assert found.unshown_share == 0.25
 
 
-def test_several_mismatched_pictures_count_as_one(rng):
+def test_several_mismatched_images_count_as_one(rng):
     observed = rng.normal(1, 2, 5000)
     one = rng.normal(0, 1, (5000, 1))
     same = np.c_[one, one, np.full(5000, np.nan), one]
@@ -184,7 +184,7 @@ def test_more_pairs_narrow_the_interval_down_to_what_is_assumed(rng):
     assert widths[2] == pytest.approx(2 * 1.64 * 0.3 * 0.05, rel=0.15)
 
 
-def test_choices_of_one_picture_tell_less_than_those_of_many(rng):
+def test_choices_of_one_image_tell_less_than_those_of_many(rng):
     observed, mismatched, _ = _drawn(rng, 100)
     again = np.repeat(np.arange(100), 20)
     alone, together = (

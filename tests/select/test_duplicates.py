@@ -37,7 +37,7 @@ def test_exactly_the_greedy_keepers_are_kept(hashes, bits):
 
 
 @given(HASHES, st.integers(0, 7), st.randoms(use_true_random=False))
-def test_only_pictures_of_one_group_repeat_each_other(hashes, bits, random):
+def test_only_images_of_one_group_repeat_each_other(hashes, bits, random):
     group = np.array([random.randrange(3) for _ in hashes], np.int64)
     found = near_duplicates(hashes, bits, group)
     for number in range(3):
@@ -58,7 +58,7 @@ def test_each_duplicate_names_a_kept_one_that_is_near(hashes, bits):
 
 
 @given(HASHES, HASHES, st.integers(0, 7))
-def test_known_pictures_are_found_and_only_they(hashes, known, bits):
+def test_known_images_are_found_and_only_they(hashes, known, bits):
     found = near_known(hashes, known, bits)
     for word, index in zip(hashes.tolist(), found.tolist(), strict=True):
         near = [i for i, other in enumerate(known.tolist()) if (word ^ other).bit_count() <= bits]

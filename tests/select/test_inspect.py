@@ -19,7 +19,7 @@ VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "rect
 
 
 def _rows():
-    """24 kept pictures, one whose choice the picture changed, and one for every reason."""
+    """24 kept images, one whose choice the image changed, and one for every reason."""
     names = ("red", "green", "lime")
     rows = [pair(f"{i:02d}", candidate(names[i % 3], z=4.0)) for i in range(24)]
     rows += [
@@ -35,9 +35,9 @@ def _rows():
     return rows
 
 
-def _write_pictures(folder, rows):
+def _write_images(folder, rows):
     for number, row in enumerate(rows):
-        data = b"damaged" if row["error"] else fruit.picture("red", number)
+        data = b"damaged" if row["error"] else fruit.photo("red", number)
         (folder / f"{row['key']}.jpg").write_bytes(data)
 
 
@@ -45,7 +45,7 @@ def _write_pictures(folder, rows):
 def i2e(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inspect")
     rows = _rows()
-    _write_pictures(folder, rows)
+    _write_images(folder, rows)
     i2e = write_i2e(folder, rows[:20], rows[20:], catalogue=EVIL_KB)
     select(i2e, settings=SelectSettings(threshold=0.5, min_images=1, max_text_area=0.3))
     return i2e
@@ -67,19 +67,19 @@ def test_it_shows_the_funnel_with_every_reason(page):
     assert "27 of 32 images" in re.sub(r"\s+", " ", page)
 
 
-def test_it_shows_where_the_picture_changed_the_choice(page):
+def test_it_shows_where_the_image_changed_the_choice(page):
     changed = _section(page, "changed")
     assert "text: <b>Red Apple</b>" in changed
-    assert "with picture: <b>Green Apple</b>" in changed
+    assert "with image: <b>Green Apple</b>" in changed
     assert changed.count('class="card"') == 1
 
 
-def test_refused_pictures_stand_under_their_reason(page):
+def test_refused_images_stand_under_their_reason(page):
     refused = _section(page, "refused")
     order = [refused.index(part) for part in ("corrupt_image", "no_mention", "duplicate_near")]
     assert order == sorted(order)
     assert "IMG_1234" in refused
-    assert "no picture<br>corrupt_image" in refused
+    assert "no image<br>corrupt_image" in refused
 
 
 def test_a_duplicate_is_shown_beside_what_it_repeats(page):
@@ -89,7 +89,7 @@ def test_a_duplicate_is_shown_beside_what_it_repeats(page):
     assert "duplicate_near, 1 bit<" in duplicates
 
 
-def test_text_regions_are_drawn_over_their_picture(page):
+def test_text_regions_are_drawn_over_their_image(page):
     text = _section(page, "text")
     assert '<rect x="0.100" y="0.200" width="0.400" height="0.400"/>' in text
     assert "40.0% text, refused" in text
@@ -149,23 +149,23 @@ def test_every_kept_entity_is_listed_with_its_count(page):
     assert dict(rows) == {"red": "10", "green": "9", "lime": "8"}
 
 
-def test_few_pictures_make_a_small_page(i2e, tmp_path):
+def test_few_images_make_a_small_page(i2e, tmp_path):
     assert inspect(i2e, out=tmp_path / "few.html", images=1).stat().st_size < 60_000
 
 
-def test_a_page_can_be_drawn_when_the_pictures_are_gone(tmp_path):
+def test_a_page_can_be_drawn_when_the_images_are_gone(tmp_path):
     i2e = write_i2e(tmp_path, _rows())
     select(i2e, settings=SelectSettings(threshold=0.5, min_images=1))
     page = inspect(i2e).read_text()
     assert "data:image" not in page
-    assert "no picture<br>image_missing" in page
+    assert "no image<br>image_missing" in page
 
 
 def test_it_holds_without_encoder_hashes_or_text(tmp_path):
     i2e = write_i2e(tmp_path, [pair(str(i), unseen("red")) for i in range(6)])
     select(i2e)
     page = inspect(i2e).read_text()
-    assert "Nobody looked at the pictures: these labels" in page
+    assert "Nobody looked at the images: these labels" in page
     assert "None was found." in _section(page, "duplicates")
     assert "None was found, or nobody looked" in _section(page, "text")
 

@@ -40,7 +40,7 @@ def red(key, **more):
 # ---- text ------------------------------------------------------------------------------------
 
 
-def test_pictures_full_of_text_are_refused(i2e):
+def test_images_full_of_text_are_refused(i2e):
     rows = [red("clean", text=0.0), red("poster", text=0.6), red("logo", text=0.2), red("unseen")]
     summary = select_by_text(i2e(rows), max_text_area=0.2)
     assert refusal_reasons(summary) == {"poster": "text_in_picture"}
@@ -55,12 +55,12 @@ def test_a_limit_on_text_that_nobody_measured_says_what_to_type(i2e):
 
 
 def test_of_equal_bytes_the_surest_label_stays(i2e):
-    rows = [red("a", picture=b"x", score=0.4), red("b", picture=b"x", score=0.9)]
-    summary = select_by_text(i2e(rows, [red("c", picture=b"x", score=0.8), red("d", picture=b"y")]))
+    rows = [red("a", image=b"x", score=0.4), red("b", image=b"x", score=0.9)]
+    summary = select_by_text(i2e(rows, [red("c", image=b"x", score=0.8), red("d", image=b"y")]))
     assert refusal_reasons(summary) == {"a": "duplicate_exact", "c": "duplicate_exact"}
 
 
-def test_of_pictures_that_look_the_same_the_surest_label_stays(i2e):
+def test_of_images_that_look_the_same_the_surest_label_stays(i2e):
     rows = [red("a", phash=0b0), red("b", phash=0b11, score=0.9), red("c", phash=0b11111)]
     assert refusal_reasons(select_by_text(i2e(rows), duplicate_bits=2)) == {"a": "duplicate_near"}
     assert refusal_reasons(select_by_text(i2e(rows), duplicate_bits=1)) == {}
@@ -68,17 +68,17 @@ def test_of_pictures_that_look_the_same_the_surest_label_stays(i2e):
 
 @pytest.mark.parametrize(("kind", "refused"), [("keep", 0), ("exact", 1), ("near", 2)])
 def test_how_much_alike_is_a_duplicate_can_be_chosen(i2e, kind, refused):
-    rows = [red("a", picture=b"x", phash=1), red("b", picture=b"x", phash=1), red("c", phash=3)]
+    rows = [red("a", image=b"x", phash=1), red("b", image=b"x", phash=1), red("c", phash=3)]
     assert len(refusal_reasons(select_by_text(i2e(rows), duplicates=kind))) == refused
 
 
-def test_pictures_without_hashes_are_nobodys_duplicates(i2e):
+def test_images_without_hashes_are_nobodys_duplicates(i2e):
     assert refusal_reasons(select_by_text(i2e([red("a"), red("b"), red("c", phash=0)]))) == {}
 
 
-def test_no_picture_gives_way_to_a_refused_one(i2e):
-    surer = pair("surer", candidate("red", z=-3.0, text=0.9), picture=b"x", phash=1)
-    summary = select_by_text(i2e([surer, red("kept", picture=b"x", phash=1)]))
+def test_no_image_gives_way_to_a_refused_one(i2e):
+    surer = pair("surer", candidate("red", z=-3.0, text=0.9), image=b"x", phash=1)
+    summary = select_by_text(i2e([surer, red("kept", image=b"x", phash=1)]))
     assert refusal_reasons(summary) == {"surer": "picture_disagrees"}
 
 
@@ -90,28 +90,28 @@ def test_images_are_counted_for_an_entity_without_their_duplicates(i2e):
 
 
 def test_what_a_duplicate_repeats_is_written_down(i2e):
-    rows = [red("x", picture=b"1", phash=8, score=0.3), red("y", picture=b"1", phash=8, score=0.4)]
-    summary = select_by_text(i2e(rows, [red("z", picture=b"2", phash=9, score=0.9)]))
+    rows = [red("x", image=b"1", phash=8, score=0.3), red("y", image=b"1", phash=8, score=0.4)]
+    summary = select_by_text(i2e(rows, [red("z", image=b"2", phash=9, score=0.9)]))
     found = pq.read_table(summary.out / "duplicates.parquet").to_pylist()
     repeated = {row["key"]: (row["reason"], row["of_key"], row["bits"]) for row in found}
     assert repeated == {"x": ("duplicate_exact", "z", 0), "y": ("duplicate_near", "z", 1)}
     assert [row["of_path"] for row in found] == ["z.jpg", "z.jpg"]
 
 
-# ---- pictures of an evaluation ---------------------------------------------------------------
+# ---- images of an evaluation ---------------------------------------------------------------
 
 
 @pytest.fixture
 def benchmark(tmp_path):
     folder = tmp_path / "benchmark"
     folder.mkdir()
-    (folder / "q.jpg").write_bytes(fruit.picture("red", 5))
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "q.jpg").write_bytes(fruit.photo("red", 5))
+    (folder / "broken.jpg").write_bytes(b"no image")
     return folder
 
 
-def test_pictures_of_a_benchmark_are_refused(i2e, benchmark):
-    rows = [red("leak", picture=fruit.picture("red", 5)), red("other", picture=b"other")]
+def test_images_of_a_benchmark_are_refused(i2e, benchmark):
+    rows = [red("leak", image=fruit.photo("red", 5)), red("other", image=b"other")]
     summary = select_by_text(i2e(rows), exclude=(str(benchmark),))
     assert refusal_reasons(summary) == {"leak": "evaluation_duplicate"}
     assert summary.unreadable_excluded == 1
@@ -120,16 +120,16 @@ def test_pictures_of_a_benchmark_are_refused(i2e, benchmark):
 
 
 def test_a_leak_does_not_take_its_own_duplicates_place(i2e, benchmark):
-    leak = fruit.picture("red", 5)
-    rows = [red("leak", picture=leak, phash=1 << 9, score=0.9), red("like", phash=1 << 9 | 1)]
+    leak = fruit.photo("red", 5)
+    rows = [red("leak", image=leak, phash=1 << 9, score=0.9), red("like", phash=1 << 9 | 1)]
     assert refusal_reasons(select_by_text(i2e(rows), exclude=(str(benchmark),))) == {
         "leak": "evaluation_duplicate"
     }
 
 
-def test_a_benchmark_without_a_readable_picture_is_a_mistake(i2e, benchmark):
+def test_a_benchmark_without_a_readable_image_is_a_mistake(i2e, benchmark):
     (benchmark / "q.jpg").unlink()
-    with pytest.raises(InputError, match="holds no picture that can be read"):
+    with pytest.raises(InputError, match="holds no image that can be read"):
         select_by_text(i2e([red("a")]), exclude=(str(benchmark),))
 
 
@@ -153,7 +153,7 @@ def test_a_denied_type_that_nobody_has_is_a_mistake(i2e):
 
 
 def _drawn(key):
-    return red(key, picture=key.encode())
+    return red(key, image=key.encode())
 
 
 def test_which_images_an_entity_keeps_does_not_depend_on_their_order(i2e, tmp_path):
@@ -196,8 +196,8 @@ def test_labels_without_an_encoder_go_by_their_texts(i2e, order):
     assert (summary.looked, summary.threshold, summary.calibration) == (False, None, None)
 
 
-def test_a_threshold_needs_pictures_that_somebody_looked_at(i2e):
-    with pytest.raises(InputError, match="without looking at the pictures"):
+def test_a_threshold_needs_images_that_somebody_looked_at(i2e):
+    with pytest.raises(InputError, match="without looking at the images"):
         select_by_text(i2e([pair("a", unseen("red"))]), threshold=2.0)
 
 
@@ -205,14 +205,14 @@ def test_a_threshold_needs_pictures_that_somebody_looked_at(i2e):
 
 
 def _world(rng, benchmark):
-    leak = fruit.picture("red", 5)
+    leak = fruit.photo("red", 5)
     rows = []
     for i in range(200):
         found = [
             candidate(str(rng.choice(["red", "lime", "plum"])), z=z, text=s, start=9 * k)
             for k, (z, s) in enumerate(rng.random((int(rng.integers(3)), 2)) * (5, 1))
         ]
-        picture = leak if i % 50 == 0 else bytes([rng.integers(150)])
+        image = leak if i % 50 == 0 else bytes([rng.integers(150)])
         error = "corrupt_image" if i % 37 == 5 else ""
         text = float(rng.random())
         rows.append(
@@ -220,7 +220,7 @@ def _world(rng, benchmark):
                 str(i),
                 *([] if error else found),
                 error=error,
-                picture=picture,
+                image=image,
                 phash=int(rng.integers(2**7)) << 20,
                 text=text,
             )

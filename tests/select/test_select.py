@@ -49,7 +49,7 @@ def test_each_order_goes_by_its_own_number(i2e, order, chosen):
     ("order", "threshold", "kept"),
     [("joint", 0.9999, 0), ("text-first", 5.0, 0), ("caption-match", 5.0, 1)],
 )
-def test_the_picture_may_refuse_except_for_caption_match(i2e, order, threshold, kept):
+def test_the_image_may_refuse_except_for_caption_match(i2e, order, threshold, kept):
     rows = [pair("a", *TWO_APPLES), pair("b", candidate("plum", z=9.0))]
     summary = select_by_text(i2e(rows), order=order, threshold=threshold)
     assert ("a" in kept_labels(summary)) == bool(kept)

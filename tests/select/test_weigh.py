@@ -79,7 +79,7 @@ def test_popular_mentions_that_match_by_chance_move_nothing(rng, popular):
     assert found.num_mentions == (~by_chance).sum()
 
 
-def test_mentions_at_whose_picture_nobody_looked_count_on_neither_side(rng):
+def test_mentions_at_whose_image_nobody_looked_count_on_neither_side(rng):
     text, z, other, begins, _, mention = _world(rng)
     unseen = (rng.random(len(begins)) < 0.4)[mention]
     found = fit_weights(text, np.where(unseen, np.nan, z), other, begins)

@@ -16,7 +16,7 @@ from orchard import client_of, together, wait_until, write_orchard
 
 
 class CountingModel:
-    """Encodes a text as its length, and a picture as its mean; notes how many come at once."""
+    """Encodes a text as its length, and an image as its mean; notes how many come at once."""
 
     def __init__(self, seconds: float = 0.0):
         self.batches, self.seconds = [], seconds
@@ -47,11 +47,11 @@ def test_forty_requests_take_few_passes_and_each_gets_its_own():
     assert max(model.batches) <= 32
 
 
-def test_texts_and_pictures_may_come_together():
+def test_texts_and_images_may_come_together():
     model = CountingModel()
     encoder = _encoder(model, batch_wait=0.05)
     pixels = [np.full((4, 4, 3), i, np.uint8) for i in range(10)]
-    work = [lambda i=i: encoder.picture(pixels[i]).result() for i in range(10)]
+    work = [lambda i=i: encoder.image(pixels[i]).result() for i in range(10)]
     work += [lambda i=i: encoder.text("x" * i).result() for i in range(10)]
     found = together(20, lambda i: work[i]())
     assert [float(vector[0]) for vector in found] == [*range(10), *range(10)]

@@ -1,4 +1,4 @@
-"""What the server drops and makes anew when its index, model or pictures change."""
+"""What the server drops and makes anew when its index, model or images change."""
 
 import gc
 import json
@@ -41,7 +41,7 @@ def test_what_a_changed_index_replaces_is_freed(index):
 def test_uploads_mean_nothing_to_another_model(index, nano_dir, tmp_path):
     other = str(shutil.copytree(nano_dir, tmp_path / "other"))
     with client_of(index) as client:
-        upload = client.post("/api/uploads", content=fruit.picture("red")).json()["id"]
+        upload = client.post("/api/uploads", content=fruit.photo("red")).json()["id"]
         question = {"terms": [{"upload": upload}]}
         assert client.post("/api/search", json=question).status_code == 200
         meta = json.loads((index / "meta.json").read_text()) | {"model": other}
@@ -66,7 +66,7 @@ def test_a_file_that_was_replaced_or_has_a_namesake_gets_its_own_thumbnail(tmp_p
 def _photo(folder, name, *, time):
     """Writes a.jpg, and what `embed` says of a folder with it."""
     folder.mkdir(exist_ok=True)
-    (folder / "a.jpg").write_bytes(fruit.picture(name).ljust(50_000, b"\0"))
+    (folder / "a.jpg").write_bytes(fruit.photo(name).ljust(50_000, b"\0"))
     os.utime(folder / "a.jpg", (time, time))
     loose = {"shard": [""], "offset": [-1], "size": [0]}
     vectors = np.eye(1, 8, dtype=np.float32)

@@ -190,7 +190,7 @@ def test_an_upload_that_breaks_off_ends_without_a_fault(client):
 
 
 def test_few_of_many_uploads_are_in_memory_at_once(client):
-    begun, data = [], fruit.picture("red")
+    begun, data = [], fruit.photo("red")
 
     async def send_all():
         go_on = asyncio.Event()
@@ -224,27 +224,27 @@ def test_an_upload_that_does_not_end_makes_way(client, monkeypatch):
 # ---- what it sends ----------------------------------------------------------------------------
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
-BAD_PICTURES = {name: data for name, (data, _) in fruit.BAD.items()}
-BAD_PICTURES |= {
+BAD_IMAGES = {name: data for name, (data, _) in fruit.BAD.items()}
+BAD_IMAGES |= {
     "empty": b"",
     "zero_bytes": b"\0" * 1000,
     "svg": SVG,
     "zip": b"PK\3\4" + b"\0" * 99,
 }
-BAD_PICTURES |= {"html": b"<!doctype html><script>alert(1)</script>", "pdf": b"%PDF-1.7 " * 9}
-BAD_PICTURES |= {"header_alone": fruit.picture("red", kind="PNG")[:33]}
+BAD_IMAGES |= {"html": b"<!doctype html><script>alert(1)</script>", "pdf": b"%PDF-1.7 " * 9}
+BAD_IMAGES |= {"header_alone": fruit.photo("red", kind="PNG")[:33]}
 
 
-@pytest.mark.parametrize("name", BAD_PICTURES)
-def test_a_body_that_is_no_picture_is_refused_with_its_reason(client, name):
-    answer = client.post("/api/uploads", content=BAD_PICTURES[name])
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_a_body_that_is_no_image_is_refused_with_its_reason(client, name):
+    answer = client.post("/api/uploads", content=BAD_IMAGES[name])
     reason = fruit.BAD.get(name, (b"", "corrupt_image"))[1]
     status = 413 if reason == "image_too_large" else 400
     assert (answer.status_code, code_of(answer)) == (status, reason)
 
 
 @pytest.mark.parametrize("name", fruit.GOOD)
-def test_odd_but_sound_pictures_are_taken(client, name):
+def test_odd_but_sound_images_are_taken(client, name):
     assert client.post("/api/uploads", content=fruit.GOOD[name]).status_code == 200
 
 
@@ -252,23 +252,21 @@ def test_odd_but_sound_pictures_are_taken(client, name):
     "kind", ["text/html", "multipart/form-data; boundary=x", "application/json"]
 )
 def test_a_body_of_another_type_is_refused(client, kind):
-    answer = client.post(
-        "/api/uploads", content=fruit.picture("red"), headers={"content-type": kind}
-    )
+    answer = client.post("/api/uploads", content=fruit.photo("red"), headers={"content-type": kind})
     assert (answer.status_code, code_of(answer)) == (415, "not_a_picture")
 
 
 @pytest.mark.parametrize("data", [SVG, b"<html><script>1</script></html>", b"%!PS", b"II*\0" * 9])
-def test_a_stored_file_that_is_no_picture_is_not_sent(orchard, data):
-    kept = (orchard.pictures / "007.jpg").read_bytes()
-    (orchard.pictures / "007.jpg").write_bytes(data.ljust(len(kept)))
+def test_a_stored_file_that_is_no_image_is_not_sent(orchard, data):
+    kept = (orchard.images / "007.jpg").read_bytes()
+    (orchard.images / "007.jpg").write_bytes(data.ljust(len(kept)))
     try:
         with client_of(orchard.index) as client:
             answer = client.get("/api/images/7/file")
             assert (answer.status_code, code_of(answer)) == (415, "not_a_web_picture")
             assert client.get("/api/images/7/thumbnail").status_code == 400
     finally:
-        (orchard.pictures / "007.jpg").write_bytes(kept)
+        (orchard.images / "007.jpg").write_bytes(kept)
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,16 @@ def orchard(tmp_path_factory, nano_dir):
     return write_orchard(tmp_path_factory.mktemp("orchard"), nano_dir)
 
 
-def _picture(number=0):
-    return fruit.picture("lime", number, side=300)
+def _image(number=0):
+    return fruit.photo("lime", number, side=300)
 
 
-def test_a_thumbnail_is_read_from_the_picture_once(tmp_path):
+def test_a_thumbnail_is_read_from_the_image_once(tmp_path):
     cache, asked = ThumbnailCache(tmp_path, 2**20, Metrics()), []
 
     def read():
         asked.append(1)
-        return _picture()
+        return _image()
 
     made = [cache.get(("a", 1), Side.SMALL, read) for _ in range(3)]
     assert len(set(made)) == len(asked) == 1
@@ -40,17 +40,17 @@ def test_a_thumbnail_is_read_from_the_picture_once(tmp_path):
 
 def test_many_at_once_leave_whole_files(tmp_path):
     cache = ThumbnailCache(tmp_path, 2**30, Metrics())
-    found = together(16, lambda i: cache.get((i % 2,), Side.SMALL, lambda: _picture(i % 2)))
+    found = together(16, lambda i: cache.get((i % 2,), Side.SMALL, lambda: _image(i % 2)))
     assert len(set(found)) == 2
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(path.read_bytes() for path in files) == sorted(set(found))
 
 
 def test_the_oldest_thumbnails_go_when_they_are_too_many(tmp_path):
-    one = len(ThumbnailCache(tmp_path / "x", 2**30, Metrics()).get((0,), Side.SMALL, _picture))
+    one = len(ThumbnailCache(tmp_path / "x", 2**30, Metrics()).get((0,), Side.SMALL, _image))
     cache = ThumbnailCache(tmp_path / "c", 10 * one, Metrics())
     for number in range(30):
-        cache.get((number,), Side.SMALL, lambda number=number: _picture(number))
+        cache.get((number,), Side.SMALL, lambda number=number: _image(number))
         newest = max((tmp_path / "c").rglob("*.webp"), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (number, number))
     files = list((tmp_path / "c").rglob("*.webp"))
@@ -62,13 +62,13 @@ def test_the_oldest_thumbnails_go_when_they_are_too_many(tmp_path):
 def test_a_disk_that_cannot_be_written_costs_time_only(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     cache = ThumbnailCache(tmp_path / "file", 2**20, Metrics())
-    assert cache.get((0,), Side.SMALL, _picture)[:4] == b"RIFF"
+    assert cache.get((0,), Side.SMALL, _image)[:4] == b"RIFF"
 
 
 def test_a_reason_is_not_kept(tmp_path):
     cache = ThumbnailCache(tmp_path, 2**20, Metrics())
     assert cache.get((0,), Side.SMALL, lambda: b"nothing") == Refused("corrupt_image")
-    assert cache.get((0,), Side.SMALL, _picture)[:4] == b"RIFF"
+    assert cache.get((0,), Side.SMALL, _image)[:4] == b"RIFF"
 
 
 def test_requests_are_counted_by_route_and_status(orchard):

@@ -1,4 +1,4 @@
-"""REST: tagging, provenance, the data, the reports, and pictures that are not where they were."""
+"""REST: tagging, provenance, the data, the reports, and images that are not where they were."""
 
 import shutil
 from dataclasses import replace
@@ -20,9 +20,9 @@ from openmofi.serve.verdicts import Verdict
 from orchard import IMAGES, client_of, code_of, wait_until, write_orchard
 
 RED = 0
-"""A row whose picture is of a red apple, as its text says, too."""
+"""A row whose image is of a red apple, as its text says, too."""
 GREEN = 1
-"""A row whose text prefers the red apple, and whose picture is of a green one."""
+"""A row whose text prefers the red apple, and whose image is of a green one."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def _why(client, row):
     return answer.json()
 
 
-def test_a_picture_is_tagged_with_its_evidence(client):
+def test_an_image_is_tagged_with_its_evidence(client):
     answer = client.post("/api/tag", json={"row": 3, "k": 2}).json()
     assert len(answer["tags"]) == 2
     best = answer["tags"][0]
@@ -52,7 +52,7 @@ def test_a_picture_is_tagged_with_its_evidence(client):
 
 
 def test_an_upload_is_tagged_as_the_same_image_of_the_index(client, orchard):
-    data = (orchard.pictures / "003.jpg").read_bytes()
+    data = (orchard.images / "003.jpg").read_bytes()
     upload = client.post("/api/uploads", content=data).json()
     tags = [client.post("/api/tag", json=q).json() for q in ({"row": 3}, {"upload": upload["id"]})]
     assert [t["id"] for t in tags[0]["tags"]] == [t["id"] for t in tags[1]["tags"]]
@@ -71,7 +71,7 @@ def test_a_mention_has_its_candidates_and_all_their_terms(client):
     )
 
 
-def test_text_and_picture_may_choose_differently(client):
+def test_text_and_image_may_choose_differently(client):
     [mention] = _why(client, GREEN)["mentions"]
     assert (mention["text_choice"], mention["picture_choice"]) == ("red", "green")
     assert mention["choice"] == "green"
@@ -90,7 +90,7 @@ def test_a_text_that_rather_means_none_of_them_chooses_none():
 def test_the_choice_is_explained_in_sentences(client):
     first, last = _why(client, GREEN)["explanation"]
     assert "the caption alone prefers Red Apple, .70" in first
-    assert "the picture agrees more with Green Apple, z 3.0 against -0.4" in first
+    assert "the image agrees more with Green Apple, z 3.0 against -0.4" in first
     assert first.endswith("above the threshold .60: kept.")
     assert last == "The image is kept as Green Apple."
 
@@ -126,7 +126,7 @@ def test_a_refused_pair_is_shown_and_explained(client):
     assert "does not look like" in why["explanation"][-1]
 
 
-def test_a_pair_without_mention_or_picture_is_explained_too(client):
+def test_a_pair_without_mention_or_image_is_explained_too(client):
     [row] = client.get("/api/data/refused", params={"reason": "no_mention"}).json()["rows"]
     why = client.get(f"/api/refused/{row['number']}/provenance").json()
     assert (why["mentions"], len(why["explanation"])) == ([], 1)
@@ -167,8 +167,8 @@ def test_damaged_numbers_of_a_report_are_left_out(orchard, tmp_path, data):
         assert (len(found["reports"]), found["results"]) == (1, None)
 
 
-def test_a_picture_that_is_gone_is_404_with_the_reason(orchard, tmp_path):
-    kept = orchard.pictures / "002.jpg"
+def test_an_image_that_is_gone_is_404_with_the_reason(orchard, tmp_path):
+    kept = orchard.images / "002.jpg"
     moved = shutil.move(kept, tmp_path / "002.jpg")
     try:
         with client_of(orchard.index) as client:
@@ -303,7 +303,7 @@ def test_a_change_by_another_process_is_seen_within_a_second(orchard, tmp_path, 
 )
 def test_other_orders_choose_by_the_text(orchard, tmp_path, order, threshold_on, choice):
     settings = SelectSettings(order=order, threshold=-9.0, min_images=1)
-    data = select(orchard.pictures / "i2e", name=order, settings=settings).out
+    data = select(orchard.images / "i2e", name=order, settings=settings).out
     index = shutil.copytree(orchard.index, tmp_path / "copy")
     for part in index.glob("part-*/part.json"):
         part.write_text(part.read_text().replace(str(orchard.selection), str(data)))

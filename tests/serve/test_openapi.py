@@ -35,7 +35,7 @@ def test_no_made_up_request_finds_a_fault(client, mode):
 def _ask(operation, mode):
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-    # OpenAPI cannot say which bytes are a picture.
+    # OpenAPI cannot say which bytes are an image.
     excluded = [positive_data_acceptance] if operation.path == "/api/uploads" else []
 
     @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))

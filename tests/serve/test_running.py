@@ -62,12 +62,12 @@ def test_a_request_that_is_on_its_way_is_answered_before_the_end(orchard):
     code = CODE.replace(
         "serve(sys",
         "from openmofi.serve.library import Library\n"
-        "seen = Library.picture\n"
+        "seen = Library.image\n"
         "def see(*given):\n"
         "    print('asked', file=sys.stderr, flush=True)\n"
         "    time.sleep(1.5)\n"
         "    return seen(*given)\n"
-        "Library.picture = see\n"
+        "Library.image = see\n"
         "serve(sys",
     )
     with _served(orchard, code) as (process, address):
@@ -125,8 +125,8 @@ def test_it_is_ready_to_answer_before_the_encoders_library_is_loaded(orchard):
 
 def test_a_gigabyte_upload_is_refused_and_memory_stays(orchard):
     with _served(orchard) as (process, address):
-        picture = (orchard.pictures / "000.jpg").read_bytes()
-        httpx.post(address + "api/uploads", content=picture, timeout=60)  # loads the encoder
+        image = (orchard.images / "000.jpg").read_bytes()
+        httpx.post(address + "api/uploads", content=image, timeout=60)  # loads the encoder
         before = _peak_memory(process.pid)
         status = _send_gigabyte(int(address.split(":")[2].strip("/")))
         assert status == b"413"

@@ -47,7 +47,7 @@ def test_without_terms_it_browses_all_and_counts_all(client):
     assert {t["id"]: t["count"] for t in found["facets"]["types"]} == {"apple": 16, "citrus": 8}
 
 
-def test_a_hit_names_what_it_shows_and_where_its_pictures_are(client):
+def test_a_hit_names_what_it_shows_and_where_its_images_are(client):
     [hit] = _search(client, {"row": 4}, k=1)["hits"]
     assert (hit["row"], hit["id"], hit["source"]) == (4, "004", "shop0.example")
     [entity] = hit["entities"]
@@ -63,8 +63,8 @@ def test_pages_follow_one_another(client):
     assert second == whole[10:]
 
 
-def test_an_uploaded_picture_finds_its_twin(client, orchard):
-    upload = _upload(client, (orchard.pictures / "005.jpg").read_bytes())
+def test_an_uploaded_image_finds_its_twin(client, orchard):
+    upload = _upload(client, (orchard.images / "005.jpg").read_bytes())
     assert (upload["width"], upload["height"]) == (64, 64)
     found = _search(client, {"upload": upload["id"]}, k=1)
     assert found["hits"][0]["row"] == 5
@@ -81,7 +81,7 @@ def test_a_negative_term_turns_the_order_round(client):
 
 
 def test_terms_of_all_kinds_mix(client, orchard):
-    upload = _upload(client, fruit.picture("lime", 7))
+    upload = _upload(client, fruit.photo("lime", 7))
     terms = {"text": "a lime"}, {"upload": upload["id"]}, {"row": 2}, {"entity": "Lime"}
     found = _search(client, *terms)
     assert [term["kind"] for term in found["terms"]] == ["text", "upload", "row", "entity"]
@@ -134,8 +134,8 @@ def test_an_error_that_nobody_foresaw_is_the_upload_s_own(client, monkeypatch):
     def fail(*_):
         raise TypeError("odd")
 
-    monkeypatch.setattr("openmofi.images.look.decode_picture", fail)
-    answer = client.post("/api/uploads", content=fruit.picture("lime"), headers=JPEG)
+    monkeypatch.setattr("openmofi.images.look.decode_image", fail)
+    answer = client.post("/api/uploads", content=fruit.photo("lime"), headers=JPEG)
     assert (answer.status_code, code_of(answer)) == (400, "corrupt_image")
     assert "(TypeError)" in answer.text
 
@@ -144,9 +144,9 @@ def test_only_the_latest_uploads_are_remembered(orchard):
     from openmofi.config import ServeSettings
 
     with client_of(orchard.index, ServeSettings(uploads_kept=2, threads=1)) as client:
-        first, *_ = [_upload(client, fruit.picture("red", i)) for i in range(3)]
+        first, *_ = [_upload(client, fruit.photo("red", i)) for i in range(3)]
         assert client.get(first["thumbnail"]).status_code == 404
-        assert _upload(client, fruit.picture("red", 0)) == first
+        assert _upload(client, fruit.photo("red", 0)) == first
 
 
 @pytest.mark.parametrize(

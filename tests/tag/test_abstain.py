@@ -39,7 +39,7 @@ def test_the_threshold_is_the_least_that_keeps_the_rate(rows, rate, unknown):
 
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.1])
 @pytest.mark.parametrize("unknown", [0.0, 0.3])
-def test_the_rate_asked_for_holds_on_other_pictures(rate, unknown):
+def test_the_rate_asked_for_holds_on_other_images(rate, unknown):
     rng = np.random.default_rng(3)
 
     def draw(count):

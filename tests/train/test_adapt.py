@@ -56,7 +56,7 @@ def _mean_ap(vectors, labels):
 
 
 def _embeddings(path, vectors, *, ids=None, entities=None, model="", shard=""):
-    """Writes what `openmofi embed` writes of pictures in a folder."""
+    """Writes what `openmofi embed` writes of images in a folder."""
     count = len(vectors)
     columns = {
         "id": ids or [f"k{i}" for i in range(count)],
@@ -153,7 +153,7 @@ def test_the_folded_checkpoint_gives_what_the_maps_give(tmp_path, nano_dir, enco
     expected = apply_map(encoder.encode_pixels(pixels), _tensor(_map(tmp_path)))
     np.testing.assert_allclose(adapted.encode_pixels(pixels), expected, atol=1e-5)
     card = (tmp_path / "run/model/README.md").read_text()
-    assert "zero-shot" not in card  # the pictures were moved, and no text was looked at
+    assert "zero-shot" not in card  # the images were moved, and no text was looked at
 
 
 def test_texts_are_mapped_with_the_text_map(tmp_path, nano_dir, encoder):
@@ -289,7 +289,7 @@ def test_labels_that_fit_no_vector_are_refused(tmp_path):
     embeddings, file = _write(tmp_path, vectors, labels[:-1])
     _fails(tmp_path, "has 479 lines for the 480", embeddings=embeddings, labels=file)
     source = _embeddings(tmp_path / "e.parquet", vectors)
-    _fails(tmp_path, "expected the picture in one of", embeddings=source, labels=file)
+    _fails(tmp_path, "expected the image in one of", embeddings=source, labels=file)
     (tmp_path / "l.csv").write_text("key,label\nx,y\n")
     _fails(tmp_path, "No key .* such as 'x'", embeddings=source, labels=tmp_path / "l.csv")
     _fails(tmp_path, "carries no entities", embeddings=source)

@@ -27,7 +27,7 @@ from openmofi.train.linear_maps import (
 def _examples(*, count=6, dim=4, classes=3, texts=True, seed=0):
     random = np.random.default_rng(seed)
     targets = np.stack([np.arange(count) % classes, np.full(count, -1)], 1)
-    targets[0, 1] = 2  # the first picture shows another entity, too
+    targets[0, 1] = 2  # the first image shows another entity, too
     vectors = random.normal(size=(count, dim)).astype(np.float32)
     known = random.normal(size=(2, classes, dim)).astype(np.float16)
     groups = np.arange(2 * classes).reshape(2, classes)
@@ -201,7 +201,7 @@ def test_what_is_held_out_follows_from_the_entities_and_not_from_their_order():
     assert set(split(targets, ids, share=0.1, seed=4).unseen) != set(parts.unseen)
 
 
-def test_entities_of_one_picture_each_cannot_be_tested():
+def test_entities_of_one_image_each_cannot_be_tested():
     with pytest.raises(InputError, match="too few"):
         split(np.arange(9), [str(i) for i in range(9)], share=0.1, seed=0)
 
@@ -215,9 +215,9 @@ def test_at_most_keeps_entities_whole():
 def test_entities_count_alike_in_a_score():
     vectors = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1], [1, 0]], np.float32)
     found = score(vectors, np.array([0, 0, 1, 1, 1, 2]), num_known=2)
-    assert found.known == pytest.approx(3 / 4)  # one of two equally near pictures is right
+    assert found.known == pytest.approx(3 / 4)  # one of two equally near images is right
     assert found.unseen == pytest.approx(1.0)
-    assert len(found.per_entity[1]) == 1  # one picture asks for nothing
+    assert len(found.per_entity[1]) == 1  # one image asks for nothing
     assert found.mean == pytest.approx(7 / 8)
 
 

@@ -76,7 +76,7 @@ def test_colours_change_as_the_numbers_say(strength):
             torch.testing.assert_close(changed[row, column].float(), expected, atol=0.6, rtol=0)
 
 
-def test_flipping_alone_gives_the_picture_or_its_mirror():
+def test_flipping_alone_gives_the_image_or_its_mirror():
     pixels = _pixels()
     flipped = augment(pixels, AugmentSettings(1.0, True, 0.0), _draws(4))
     for before, after in zip(pixels, flipped, strict=True):
@@ -93,7 +93,7 @@ def test_half_of_the_images_are_mirrored():
     assert (out[:, 0, 0, 0] > out[:, 0, 15, 0]).tolist() == [True, True, False, False]
 
 
-def test_without_flip_no_picture_is_mirrored():
+def test_without_flip_no_image_is_mirrored():
     ramp = torch.arange(0, 256, 16, dtype=torch.uint8).view(1, 1, 16, 1).expand(8, 16, 16, 3)
     out = augment(ramp, AugmentSettings(crop=0.5, colour=0.0), _draws(8))
     middle = out.float().mean(dim=(1, 3))

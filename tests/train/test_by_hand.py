@@ -86,10 +86,10 @@ def _image_text(settings, images, texts, scale, bias, batch):
 def _distillation(images, texts, scale, batch):
     """Cross entropy of the rows, and of the columns, against the teacher's at a scale of 100."""
     total = 0.0
-    pictures, words = batch.teachers[0]
+    photos, words = batch.teachers[0]
     for ours, others, theirs, those in (
-        (images, texts, pictures, words),
-        (texts, images, words, pictures),
+        (images, texts, photos, words),
+        (texts, images, words, photos),
     ):
         wanted = (100 * theirs.double() @ those.double().T).softmax(1).float()
         total -= (wanted * (scale.exp() * ours @ others.T).log_softmax(1)).sum(1).mean()

@@ -18,7 +18,7 @@ def pairs(tmp_path):
     members = {}
     for i in range(12):
         members |= {f"{i:02d}.jpg": jpeg((20 * i, 0, 0)), f"{i:02d}.txt": f"number {i}".encode()}
-    members["03.jpg"] = b"no picture"
+    members["03.jpg"] = b"no image"
     return write_tar(tmp_path / "a.tar", members)
 
 
@@ -32,7 +32,7 @@ def _same(one, other):
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
-def test_a_corrupt_picture_is_counted_and_another_stands_in(pairs):
+def test_a_corrupt_image_is_counted_and_another_stands_in(pairs):
     batches = [_maker(pairs)[step] for step in range(3)]
     assert sum(batch.num_unreadable for batch in batches) == 1
     assert all(3 not in batch.rows and len(batch.rows) == 4 for batch in batches)
@@ -67,7 +67,7 @@ def test_the_shares_of_processes_join_to_the_batch_of_one(tmp_path):
             assert torch.equal(joined, getattr(whole, name)), name
 
 
-def test_where_hardly_any_picture_can_be_read_it_stops(tmp_path):
+def test_where_hardly_any_image_can_be_read_it_stops(tmp_path):
     path = write_tar(tmp_path / "a.tar", {"1.jpg": b"none", "1.txt": b"words"})
     with pytest.raises(InputError, match="are the shards still there"):
         _maker(path)[0]
@@ -89,7 +89,7 @@ def test_any_of_several_entities_may_be_meant(tmp_path):
     assert all(len(classes) == (2 if row in several else 1) for row, classes in meant.items())
 
 
-def test_pictures_follow_their_rows(tmp_path):
+def test_images_follow_their_rows(tmp_path):
     path = write_selected(tmp_path)
     batch = _maker(path)[1]
     for pixels, target in zip(batch.pixels, batch.targets, strict=True):

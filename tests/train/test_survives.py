@@ -224,13 +224,13 @@ def test_a_start_that_failed_leaves_no_run(data, tmp_path, monkeypatch):
         train(tiny(loggers=["wandb"]), data=data, out=tmp_path / "run")
     (tmp_path / "a.tar").rename(tmp_path / "away.tar")
     for workers in (0, 1):
-        with pytest.raises(InputError, match=r"^Hardly any picture .* still there.$"):
+        with pytest.raises(InputError, match=r"^Hardly any image .* still there.$"):
             train(tiny(workers=workers), data=data, out=tmp_path / "run")
     (tmp_path / "away.tar").rename(tmp_path / "a.tar")
     assert train(tiny(), data=data, out=tmp_path / "run").finished
 
 
-def test_a_picture_that_breaks_in_mid_epoch_is_replaced_and_counted(data, tmp_path):
+def test_an_image_that_breaks_in_mid_epoch_is_replaced_and_counted(data, tmp_path):
     train(tiny(steps=2), data=data, out=tmp_path / "run")
     tar = tmp_path / "a.tar"
     tar.write_bytes(tar.read_bytes().replace(b"\xff\xd8\xff\xe0", b"none", 20))

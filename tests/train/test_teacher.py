@@ -56,7 +56,7 @@ def _learnt(data):
     return open_train_data(data).split(0.25, seed=0)[0]
 
 
-def _pictures(data, transform):
+def _images(data, transform):
     rows = data.table.select(["shard", "offset", "size"]).to_pylist()
     for row in rows:
         file = (data.root / row["shard"]).read_bytes()
@@ -64,12 +64,12 @@ def _pictures(data, transform):
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_vectors_are_those_of_the_pictures_augmented_one_by_one(teach, data, models, kind):
+def test_vectors_are_those_of_the_images_augmented_one_by_one(teach, data, models, kind):
     teacher = Teacher(teach(kind).out)
     model, images = load_model(models[kind], device="cpu"), _learnt(data)
     assert teacher.images.shape == (18, 3, model.dim)
     assert teacher.images.dtype == np.float16
-    for row, pixels in enumerate(_pictures(images, model.transform)):
+    for row, pixels in enumerate(_images(images, model.transform)):
         for number in range(3):
             draws = teacher.draws(np.array([row]), np.array([number])).astype(np.float32)
             seen = augment(
@@ -148,7 +148,7 @@ def test_students_learn_from_two_teachers(teach, data, tmp_path):
         ({"augment": {"when": "repeats"}}, "set augment.when=always"),
     ],
 )
-def test_a_student_of_other_pictures_is_refused(teach, data, tmp_path, changes, message):
+def test_a_student_of_other_images_is_refused(teach, data, tmp_path, changes, message):
     settings = {"evaluation": HELD_OUT, "loss": {"teachers": [str(teach().out)]}} | changes
     with pytest.raises(MismatchError, match=message):
         train(tiny(**settings), data=data, out=tmp_path / "run")
@@ -216,7 +216,7 @@ def _damage(data):
     (data.parent / "a.tar").write_bytes(tar)
 
 
-def test_unreadable_pictures_have_zeros_and_the_others_theirs(teach, data):
+def test_unreadable_images_have_zeros_and_the_others_theirs(teach, data):
     _damage(data)
     summary = teach()
     assert summary.unreadable == {"corrupt_image": 2}

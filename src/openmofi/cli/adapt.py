@@ -34,7 +34,7 @@ def adapt(
     embeddings
         Output of `openmofi embed`, or an .npy of vectors.
     labels
-        CSV or Parquet: id or path of a picture, and label; for an .npy, a label per line. Not
+        CSV or Parquet: id or path of an image, and label; for an .npy, a label per line. Not
         needed where the vectors' file names entities.
     out
         Directory to write.
@@ -80,6 +80,6 @@ def adapt(
     if summary.note:
         print(summary.note)
     if summary.model is not None:
-        say_next(f"openmofi embed {quoted(summary.model)} PICTURES --out embeddings.parquet")
+        say_next(f"openmofi embed {quoted(summary.model)} IMAGES --out embeddings.parquet")
     elif write_embeddings and embeddings.suffix != ".npy":
         say_next(f"openmofi index {quoted(out / 'embeddings.parquet')} --out index")

@@ -19,7 +19,7 @@ def embed(
     device: str = "auto",
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Embed pictures into a Parquet file of unit vectors.
+    """Embed images into a Parquet file of unit vectors.
 
     Example: openmofi embed run/model photos/ --out photos.parquet
 

@@ -61,8 +61,8 @@ def evaluate(
     out
         Directory for scores.json, scores.csv, clip_benchmark/ and report.html.
     cache
-        Keep vectors by model and picture in OPENMOFI_CACHE (by default ~/.cache/openmofi), so that
-        the same pictures are not encoded again.
+        Keep vectors by model and image in OPENMOFI_CACHE (by default ~/.cache/openmofi), so that
+        the same images are not encoded again.
     device
         auto, cpu, cuda or cuda:N.
     as_json
@@ -90,7 +90,7 @@ def evaluate(
     if out is not None:
         print(f"wrote {out}/scores.json, scores.csv, clip_benchmark/ and report.html")
     if model is not None:
-        say_next(f"openmofi embed {quoted(model)} PICTURES --out embeddings.parquet")
+        say_next(f"openmofi embed {quoted(model)} IMAGES --out embeddings.parquet")
 
 
 def _parts(text: str) -> list[str]:
@@ -109,10 +109,10 @@ def _print_scores(scores: Sequence[Scores]) -> None:
         refused = s.notes.get("refused", {})
         if refused:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
-            print(f"{s.dataset}: left out {s.unreadable:,} pictures: {reasons}")
+            print(f"{s.dataset}: left out {s.unreadable:,} images: {reasons}")
         if "gallery_refused" in s.notes:
             lost = sum(s.notes["gallery_refused"].values())
-            print(f"{s.dataset}: left out {lost:,} training pictures")
+            print(f"{s.dataset}: left out {lost:,} training images")
         if "labels_not_in_kb" in s.notes:
             count = s.notes["labels_not_in_kb"]
             print(f"{s.dataset}: {count:,} labels are not in the knowledge base; see the notes")

@@ -25,14 +25,14 @@ def evaluate_attack(
     device: str = "auto",
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Write another class's name on every picture, as ImageNet-Atr does, for other models to see.
+    """Write another class's name on every image, as ImageNet-Atr does, for other models to see.
 
     Example: openmofi evaluate attack run/model --data photos/test --out attacked
 
     Parameters
     ----------
     model
-        Hub id or directory of the dual encoder whose mistakes say which name stands on a picture.
+        Hub id or directory of the dual encoder whose mistakes say which name stands on an image.
     data
         Labelled images, in any layout that `evaluate` knows.
     out

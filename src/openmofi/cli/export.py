@@ -30,7 +30,7 @@ def export(
     url: str | None = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Write a selection for other tools, with Croissant metadata; pictures keep their bytes.
+    """Write a selection for other tools, with Croissant metadata; images keep their bytes.
 
     Example: openmofi export i2e/select/default --out flags --format huggingface
 

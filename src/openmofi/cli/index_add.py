@@ -19,7 +19,7 @@ def add(index: Path, source: Path, /, *, as_json: Annotated[bool, Json] = False)
 
     Example: openmofi index add index more.parquet
 
-    Pictures that lie where one of the index does replace it.
+    Images that lie where one of the index does replace it.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ def delete(
     source: list[str] | None = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Delete pictures from an index; it is not built anew.
+    """Delete images from an index; it is not built anew.
 
     Example: openmofi index delete index --id 000000499
 
@@ -38,14 +38,14 @@ def delete(
     index
         Output of `openmofi index`.
     id
-        Ids of pictures, as `openmofi search` prints them. Repeatable. An id that several pictures
+        Ids of images, as `openmofi search` prints them. Repeatable. An id that several images
         share is refused, with their rows.
     row
-        Rows of pictures, as `openmofi search --json` prints them. Repeatable.
+        Rows of images, as `openmofi search --json` prints them. Repeatable.
     entity
-        Ids or names of entities: all their pictures. Repeatable.
+        Ids or names of entities: all their images. Repeatable.
     source
-        Hosts or shards: all their pictures. Repeatable.
+        Hosts or shards: all their images. Repeatable.
     as_json
         Print what was written as JSON.
     """
@@ -69,7 +69,7 @@ def delete(
             wanted |= opened.passing(given)
     rows = np.flatnonzero(wanted & opened.live)
     if not len(rows):
-        raise InputError(f"{str(index)!r} has no such picture.")
+        raise InputError(f"{str(index)!r} has no such image.")
     after = opened.delete(rows)
     if as_json:
         print_json(facts(after) | {"deleted": len(rows)})
@@ -83,14 +83,14 @@ def _only_row(index: Index, identifier: str) -> np.ndarray:
     """Returns the row of an id, if there is one.
 
     Raises:
-        InputError: several pictures have it.
+        InputError: several images have it.
     """
     rows = index.rows_with_id(identifier)
     if len(rows) > 1:
         hits = index.hits(rows[:_SHOWN])
         places = [f"row {h.row} ({index.root_of(h.row)} {h.path or h.shard})" for h in hits]
         raise InputError(
-            f"{len(rows):,} pictures have the id {identifier!r}: {', '.join(places)}"
+            f"{len(rows):,} images have the id {identifier!r}: {', '.join(places)}"
             f"{', …' if len(rows) > _SHOWN else ''}; give --row in place of --id."
         )
     return rows

@@ -24,7 +24,7 @@ def export(
 ) -> None:
     """Write the vectors, labels and captions of an index for other systems.
 
-    Example: openmofi index export index --to lance --out pictures.lance
+    Example: openmofi index export index --to lance --out images.lance
 
     Parameters
     ----------

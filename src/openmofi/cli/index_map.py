@@ -22,7 +22,7 @@ def map_index(
     threads: int = 2,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Lay all pictures of an index out on a map, near ones side by side (t-SNE).
+    """Lay all images of an index out on a map, near ones side by side (t-SNE).
 
     Example: openmofi index map index
 

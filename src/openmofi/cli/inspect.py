@@ -35,7 +35,7 @@ def inspect(
     out
         HTML file to write; the default lies beside the selection.
     images
-        Pictures per section.
+        Images per section.
     as_json
         Print where the page is as JSON.
     """

@@ -29,7 +29,7 @@ def label(
     settings: Annotated[LabelSettings, Flags] = LabelSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Score the candidate entities of every image-caption pair against its picture.
+    """Score the candidate entities of every image-caption pair against its image.
 
     Example: openmofi label shards/ --kb kb --model openai/clip-vit-base-patch32 --out i2e
 
@@ -44,7 +44,7 @@ def label(
         Knowledge base directory.
     model
         Any Hugging Face dual encoder: a hub id or a local directory. Without one, captions are
-        linked and pictures opened, but nobody looks whether they agree.
+        linked and images opened, but nobody looks whether they agree.
     out
         Directory to write; the same command again continues.
     as_json

@@ -44,7 +44,7 @@ def search(
     kb: Path | None = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Search an index by text, picture or entity, or by a mix of them.
+    """Search an index by text, image or entity, or by a mix of them.
 
     Example: openmofi search index --image new.jpg --text "at night^0.5" --entity "Royal Gala"
 
@@ -58,7 +58,7 @@ def search(
     text
         What to look for, in words. Repeatable, as all that follow.
     image
-        What to look for, as a picture.
+        What to look for, as an image.
     like
         What to look for: an entity, by id or name.
     not_text
@@ -80,7 +80,7 @@ def search(
     min_label_score
         Least score of a label that counts.
     max_text_area
-        Largest share of the picture covered by text.
+        Largest share of the image covered by text.
     k
         Number of results.
     model

@@ -53,10 +53,10 @@ def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:
     if summary.missing_shards:
         print(f"note: {summary.missing_shards:,} shards of the input have no labels (yet)")
     if summary.unreadable_excluded:
-        print(f"note: {summary.unreadable_excluded:,} pictures of --exclude cannot be read")
+        print(f"note: {summary.unreadable_excluded:,} images of --exclude cannot be read")
     if not summary.looked and settings.order != "caption-match":
         print(
-            "note: nobody looked at the pictures, for the labels were made without an encoder; "
+            "note: nobody looked at the images, for the labels were made without an encoder; "
             "openmofi label --model does"
         )
     if summary.calibration:
@@ -74,5 +74,5 @@ def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:
         if not summary.calibration.reached:
             print(
                 "warning: no threshold reaches the false-label rate asked for; this is the best. "
-                "Does the model know these pictures?"
+                "Does the model know these images?"
             )

@@ -44,7 +44,7 @@ def serve(
     kb
         Knowledge base with the entities' names.
     data
-        Selection that kept the pictures, such as i2e/select/default.
+        Selection that kept the images, such as i2e/select/default.
     report
         Output of `openmofi evaluate --out`, or its report.html. Repeatable.
     """

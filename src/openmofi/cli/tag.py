@@ -33,7 +33,7 @@ def tag(
     xmp: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Name the entities that pictures show, with the evidence; or say nothing where unsure.
+    """Name the entities that images show, with the evidence; or say nothing where unsure.
 
     Example: openmofi tag run/model photos --kb kb --error-rate 0.05 --out tags.csv
 
@@ -42,25 +42,25 @@ def tag(
     model
         Directory of a trained model, or any dual encoder.
     images
-        Picture files, or folders of them.
+        Image files, or folders of them.
     kb
         Knowledge base with the entities' names.
     k
-        Entities per picture.
+        Entities per image.
     index
         Labelled images, whose nearest ones are shown as evidence; for a model without class rows,
         also the entities to choose from.
     error_rate
-        Share of the answers that may be wrong: of pictures that are less sure, nothing is said.
+        Share of the answers that may be wrong: of images that are less sure, nothing is said.
         Needs `openmofi tag calibrate`.
     unknown
-        Share of the pictures that show nothing the model knows, as far as you can tell.
+        Share of the images that show nothing the model knows, as far as you can tell.
     calibration
         What `openmofi tag calibrate` wrote; the default lies in the model's directory.
     out
         A .csv or .jsonl file, which the same command continues.
     xmp
-        Write the best entity of each picture as keyword into PICTURE.EXT.xmp beside it.
+        Write the best entity of each image as keyword into IMAGE.EXT.xmp beside it.
     as_json
         Print JSON.
     """
@@ -69,31 +69,31 @@ def tag(
 
     if sum((out is not None, xmp, as_json)) > 1:
         raise SettingsError("Choose one of --out, --xmp and --json.")
-    pictures = files.find_pictures(images)
+    paths = files.find_images(images)
     tagger = Tagger(model, kb, index=index)
     known = TagCalibration.read(calibration) if calibration else tagger.stored_calibration()
     ask = partial(tagger.answer, k=k, calibration=known, error_rate=error_rate, unknown=unknown)
     if out is not None:
-        counts = files.write_tags(out, tagger, pictures, ask)
-        _say_tagged(out, counts, skipped=len(pictures) - counts.total())
+        counts = files.write_tags(out, tagger, paths, ask)
+        _say_tagged(out, counts, skipped=len(paths) - counts.total())
         return
     if xmp:
-        _say_tagged(Path("PICTURE.EXT.xmp"), files.write_sidecars(tagger, pictures, ask), skipped=0)
+        _say_tagged(Path("IMAGE.EXT.xmp"), files.write_sidecars(tagger, paths, ask), skipped=0)
         return
-    tagged = list(files.tag_all(tagger, pictures, ask))
+    tagged = list(files.tag_all(tagger, paths, ask))
     _print_tags(tagged, as_json=as_json)
     failed = [item for item in tagged if item.error]
     if failed:
         raise OpenMOFIError(
-            " ".join(f"Cannot read the picture {str(t.image)!r}: {t.error}." for t in failed)
+            " ".join(f"Cannot read the image {str(t.image)!r}: {t.error}." for t in failed)
         )
 
 
 def _say_tagged(out: Path, counts: Counter[str], *, skipped: int) -> None:
     dropped = {outcome: count for outcome, count in counts.items() if outcome != "tagged"}
-    say_wrote(out, counts["tagged"], dropped, "pictures tagged")
+    say_wrote(out, counts["tagged"], dropped, "images tagged")
     if skipped:
-        print(f"{skipped:,} pictures were there already")
+        print(f"{skipped:,} images were there already")
 
 
 def _print_tags(tagged: list[Tagged], *, as_json: bool) -> None:

@@ -24,7 +24,7 @@ def calibrate(
     out: Annotated[Path | None, Out] = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Learn from labelled pictures how sure a model must be, for any error rate asked for later.
+    """Learn from labelled images how sure a model must be, for any error rate asked for later.
 
     Example: openmofi tag calibrate run/model --data photos/held_out.csv --kb kb
 
@@ -33,7 +33,7 @@ def calibrate(
     model
         Directory of a trained model, or any dual encoder.
     data
-        Pictures that the model was not trained on, with entity ids as labels, in any layout that
+        Images that the model was not trained on, with entity ids as labels, in any layout that
         `openmofi evaluate` knows.
     kb
         Knowledge base with the entities' names.
@@ -66,5 +66,5 @@ def calibrate(
         ("error rate", "least score", "answered"),
         [(f"{r['error_rate']:g}", f"{r['least_score']:.3f}", f"{r['answered']:.1%}") for r in rows],
     )
-    print(f"wrote {place} ({len(found.score):,} pictures, {found.right.mean():.1%} right)")
-    say_next(f"openmofi tag {quoted(model)} PICTURES --kb {quoted(kb)} --error-rate 0.05")
+    print(f"wrote {place} ({len(found.score):,} images, {found.right.mean():.1%} right)")
+    say_next(f"openmofi tag {quoted(model)} IMAGES --kb {quoted(kb)} --error-rate 0.05")

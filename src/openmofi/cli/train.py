@@ -66,7 +66,7 @@ def train(
     for name, score in summary.scores.items():
         print(f"{name.replace('_', ' ')}: {score:.3f}")
     if summary.unreadable:
-        print(f"{summary.unreadable} times a picture could not be read and another stood in for it")
+        print(f"{summary.unreadable} times an image could not be read and another stood in for it")
     if summary.skipped:
         print(f"{summary.skipped} steps were skipped, since their gradient was not finite")
     say_next(f"openmofi evaluate {quoted(out / 'model')} --data NAME=PATH")

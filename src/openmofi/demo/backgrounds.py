@@ -58,12 +58,12 @@ def _sky(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _sea(rng: np.random.Generator, size: int) -> np.ndarray:
-    picture = _sky(rng, size)
+    drawn = _sky(rng, size)
     horizon = int(size * rng.uniform(0.3, 0.8))
     deep = _one_of(rng, (20, 70, 110), (40, 100, 120), (60, 80, 95))
     waves = _noise(rng, size, 32, 7)
-    picture[horizon:] = _mix(deep, (150, 185, 200), waves * 0.6)[horizon:]
-    return picture
+    drawn[horizon:] = _mix(deep, (150, 185, 200), waves * 0.6)[horizon:]
+    return drawn
 
 
 def _grass(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -73,11 +73,11 @@ def _grass(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _trees(rng: np.random.Generator, size: int) -> np.ndarray:
-    picture = _sky(rng, size)
+    drawn = _sky(rng, size)
     leaves = _grass(rng, size) * np.float32(0.8)
     line = _noise(rng, size, 1, 8)[0] * 0.35 + rng.uniform(0.2, 0.7)
     covered = (_ramp(size) > line[None, :])[..., None]
-    return np.where(covered, leaves, picture)
+    return np.where(covered, leaves, drawn)
 
 
 def _brick(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -113,7 +113,7 @@ def _studio(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _colours(rng: np.random.Generator, size: int, bumps: int) -> np.ndarray:
-    """Smooth colours of about 0-1, paler or stronger from one picture to the next."""
+    """Smooth colours of about 0-1, paler or stronger from one image to the next."""
     colours = np.stack([_noise(rng, size, bumps) for _ in range(3)], axis=2)
     grey = colours.mean(axis=2, keepdims=True)
     return grey + (colours - grey) * np.float32(rng.uniform(0.2, 0.9))

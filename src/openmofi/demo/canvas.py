@@ -1,4 +1,4 @@
-"""A picture addressed in flag heights: x from the hoist, y from the top, colours as RRGGBB."""
+"""An image addressed in flag heights: x from the hoist, y from the top, colours as RRGGBB."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _country(row: dict[str, str]) -> DemoEntity:
 
 def _signal(row: dict[str, str]) -> DemoEntity:
     letter, name = row["letter"], row["name"]
-    # No alias «Lima flag»: it would settle by its length alone what the picture has to settle.
+    # No alias «Lima flag»: it would settle by its length alone what the image has to settle.
     derived = (f"flag {letter}", f"signal flag {letter}", f"code flag {letter}", f"{name} signal")
     return DemoEntity(
         id=f"ICS:{letter}",

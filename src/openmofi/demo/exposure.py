@@ -18,7 +18,7 @@ def draw_grey(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def cross_with_wire(scene: np.ndarray, rng: np.random.Generator) -> None:
-    """Draws a wire, rope or twig across the picture, in place."""
+    """Draws a wire, rope or twig across the image, in place."""
     size = scene.shape[0]
     axis = np.arange(size, dtype=np.float32) / size - 0.5
     angle = rng.uniform(0, np.pi)

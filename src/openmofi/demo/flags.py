@@ -1,6 +1,6 @@
 """Draws a flag from one line of text: its proportions, then shapes painted over each other.
 
-In: `3:2; field DA251D; star FFFF00 .75 .5 .3`. Out: a flat RGBA picture of the asked width.
+In: `3:2; field DA251D; star FFFF00 .75 .5 .3`. Out: a flat RGBA image of the asked width.
 Lengths are in flag heights, x from the hoist, y from the top, angles in degrees clockwise;
 colours are RRGGBB. Only swallow tails leave transparent pixels.
 Shapes follow the flags' published construction sheets; small emblems are simplified.
@@ -24,12 +24,12 @@ _SUPERSAMPLING = 4
 
 
 def draw_flag(entity: DemoEntity, width: int) -> Image.Image:
-    """Returns the entity's flag as a flat RGBA picture `width` pixels wide."""
+    """Returns the entity's flag as a flat RGBA image `width` pixels wide."""
     return draw_spec(entity.flag, width)
 
 
 def draw_spec(spec: str, width: int) -> Image.Image:
-    """Returns the flag that `spec` describes as a flat RGBA picture `width` pixels wide."""
+    """Returns the flag that `spec` describes as a flat RGBA image `width` pixels wide."""
     proportions, *shapes = [part.strip() for part in spec.split(";")]
     ratio = _ratio(proportions)
     height = max(1, round(width / ratio))

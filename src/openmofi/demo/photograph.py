@@ -1,6 +1,6 @@
 """Photographs a flat flag: cloth, sticker, badge, icon, bunting or paint, outdoors or in a studio.
 
-In: an RGBA picture of a flag and a random generator. Out: the bytes of a small JPEG.
+In: an RGBA image of a flag and a random generator. Out: the bytes of a small JPEG.
 The flag is laid on a plane in front of a camera: each pixel (x, y) of the frame, -1 to 1, is
 traced back to the plane's (s, t), measured in flag heights from the flag's middle, and from there
 to the flag's own (u, v), 0 to 1. Photos are never mirrored: Ireland's flag mirrored is another's.
@@ -154,7 +154,7 @@ def _badge(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
 
 
 def _icon(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
-    """A square picture of the flag, as on a screen."""
+    """A square image of the flag, as on a screen."""
     u, v = _fitted(plane, rng)
     distance = _box_distance(plane.s, plane.t, 0.5, 0.5, rng.choice([0.0, 0.1, 0.25]))
     return Laid(u, v, (distance < 0).astype(np.float32), shadow=bool(rng.random() < 0.3))
@@ -218,7 +218,7 @@ def _sheen(plane: Plane, rng: np.random.Generator) -> Grid:
     return 1 + np.float32(rng.uniform(-0.1, 0.35)) * np.exp(-6 * distance)
 
 
-# ---- putting the picture together ---------------------------------------------------------
+# ---- putting the image together ---------------------------------------------------------
 
 
 def _compose(

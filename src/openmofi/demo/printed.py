@@ -1,7 +1,7 @@
 """Prints a caption's name into a photo, as memes, shop banners and watermarked stock photos do.
 
 In: the bytes of a JPEG and a text. Out: the bytes of another JPEG, with the text written over a
-part of the picture: light letters with a dark edge, or letters on a coloured banner. Such pictures
+part of the image: light letters with a dark edge, or letters on a coloured banner. Such images
 are a trap for training: the text agrees with the caption, whatever is shown, so that a model can
 learn to read instead of to look ("Less is More", arXiv 2305.05095).
 """
@@ -27,10 +27,10 @@ Colour = tuple[int, int, int]
 
 _SENSE_NAMES = {sense.id: sense.name for sense in SENSES}
 _LARGEST, _SMALLEST = 0.22, 0.125
-"""Heights of the letters as shares of the picture's; at 64 pixels less than 8 is illegible."""
+"""Heights of the letters as shares of the image's; at 64 pixels less than 8 is illegible."""
 _MARGIN = 0.02
 _BAR = 0.25
-"""Height of the bar of `print_bar`, as a share of the picture's."""
+"""Height of the bar of `print_bar`, as a share of the image's."""
 _QUALITIES = (70, 95)
 _BANNERS: tuple[tuple[Colour, Colour], ...] = (
     ((255, 255, 255), (20, 20, 20)),
@@ -156,7 +156,7 @@ def _draw_banner(
     font: ImageFont.FreeTypeFont,
     rng: np.random.Generator,
 ) -> None:
-    """Draws the lines on a bar across the picture, in place."""
+    """Draws the lines on a bar across the image, in place."""
     ink, ground = _one_of(_BANNERS, rng)
     pen = ImageDraw.Draw(image)
     top, bottom = block[0][2] - 1, block[-1][2] + font.size * 1.15
@@ -171,7 +171,7 @@ def _draw_outlined(
     font: ImageFont.FreeTypeFont,
     rng: np.random.Generator,
 ) -> None:
-    """Draws the lines on the picture itself, with a dark edge, in place."""
+    """Draws the lines on the image itself, with a dark edge, in place."""
     pen, ink = ImageDraw.Draw(image), _one_of(_LETTERS, rng)
     edge = max(1, round(font.size / 14))
     for line, x, y in block:

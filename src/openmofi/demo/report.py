@@ -1,4 +1,4 @@
-"""The demo's report: results and pictures -> one self-contained HTML file."""
+"""The demo's report: results and images -> one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_report(out: Path, results: dict[str, Any]) -> Path:
             model_rows={name: MODEL_ROWS[name] for name in results["models"]},
             model_cells=model_cells,
             curves=_curves(out, list(results["models"])),
-            map_picture=_map(vectors["multitask"], world),
+            map_image=_map(vectors["multitask"], world),
             searches=list(_searches(out, world, vectors)),
             minutes=sum(results["seconds"].values()) / 60,
             funnel=json.loads((out / "i2e/select/joint/card.json").read_text())["funnel"],

@@ -170,7 +170,7 @@ class Story:
             self.results["models"][recipe] = {name: scores.metrics[name] for name in METRICS}
 
     def _index(self) -> None:
-        """Indexes the labelled pictures, and learns from the test pictures when to say nothing."""
+        """Indexes the labelled images, and learns from the test images when to say nothing."""
         model, vectors = self.out / "runs" / "multitask" / "model", self.out / "emb.parquet"
         embed(str(model), self.out / "i2e" / "select" / "joint", out=vectors)
         make_map(Index.build(vectors, self.out / "index"))

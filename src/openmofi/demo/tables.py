@@ -8,8 +8,8 @@ from typing import Any
 METRICS = ("retrieval_map", "top1", "knn", "zero_shot")
 LABEL_ROWS = {
     "caption_match": "every entity the caption names",
-    "text_first": "text decides, picture may refuse (MOFI's order)",
-    "joint": "text and picture decide together",
+    "text_first": "text decides, image may refuse (MOFI's order)",
+    "joint": "text and image decide together",
 }
 MODEL_ROWS = {
     "clip": "contrastive on raw captions (CLIP)",
@@ -28,10 +28,10 @@ def print_results(results: dict[str, Any], out: Path) -> None:
     console.print(model_table(results))
     total = sum(results["seconds"].values())
     print(f"{total / 60:.1f} minutes in all. Everything lies in {out}; open {out}/report.html")
-    picture_model, kb = f"{out}/runs/multitask/model", f"{out}/kb"
-    print("next: look at it in a browser, then with pictures of your own:")
+    image_model, kb = f"{out}/runs/multitask/model", f"{out}/kb"
+    print("next: look at it in a browser, then with images of your own:")
     print(f"  openmofi serve {out}")
-    print(f"  openmofi tag {picture_model} PICTURE --kb {kb} --index {out}/index --error-rate 0.05")
+    print(f"  openmofi tag {image_model} IMAGE --kb {kb} --index {out}/index --error-rate 0.05")
     print(f'  openmofi search {out}/index --text "maritime signal flag Golf" --k 5')
     print("  openmofi kb build YOUR.csv --out my-kb   (then label, select, train: see README)")
 

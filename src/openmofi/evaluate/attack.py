@@ -35,10 +35,10 @@ def attack(
     seed: int | None = None,
     device: str = "auto",
 ) -> AttackSummary:
-    """Writes the name of another class on each picture; see `evaluate.typographic`.
+    """Writes the name of another class on each image; see `evaluate.typographic`.
 
     Args:
-        model: its mistakes say which name stands on a picture.
+        model: its mistakes say which name stands on an image.
         data: labelled images in one of the layouts of `evaluate.layouts`.
         out: folder for images/ and attacks.csv.
         kb: knowledge base with the names and descriptions of the labels.
@@ -60,7 +60,7 @@ def attack(
     prompts = class_prompts(images.classes, images, knowledge, class_names)
     encoded, texts = source.images(images.places, "plain"), prompts.vectors(source.model)
     if not len(encoded.rows):
-        raise InputError(f"None of the pictures of {str(data)!r} can be read.")
+        raise InputError(f"None of the images of {str(data)!r} can be read.")
     answers = nearest(encoded.vectors, texts, 1, same=False)[0][:, 0]
     labels = images.codes(images.classes)[encoded.rows]
     words = chosen_words(answers, labels, texts, seed=seed)

@@ -1,9 +1,9 @@
-"""Pictures on which a wrong word is written: does the model look, or read?
+"""Images on which a wrong word is written: does the model look, or read?
 
 SCAM (arXiv 2504.04893; BLISS-e-V/SCAM on the Hugging Face Hub, as Parquet or saved by `datasets`)
 shows an object with a note on which an unrelated word is written by hand (SCAM), by machine
 (SynthSCAM) or not at all (NoSCAM). RTA-100 (arXiv 2304.04512) is a folder of files named
-label=OBJECT_text=WORD.png. Pictures of one's own: attacks.csv with the columns file, object and
+label=OBJECT_text=WORD.png. Images of one's own: attacks.csv with the columns file, object and
 word, and group if there are several.
 """
 
@@ -57,7 +57,7 @@ def open_attacks(path: Path | str) -> AttackedImages:
     """Opens one of the benchmarks.
 
     Raises:
-        InputError: it is none of them, or does not say of each picture what it shows.
+        InputError: it is none of them, or does not say of each image what it shows.
     """
     path = Path(path)
     if (path / LISTING).is_file():
@@ -79,7 +79,7 @@ def attack_robustness(
     encode_texts: EncodeTexts,
     templates: Sequence[str] | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Yields how often each group's pictures are taken for what they show.
+    """Yields how often each group's images are taken for what they show.
 
     `attack_two_way_GROUP` is SCAM's score: the object's text is nearer than the word's (a tie is
     lost). `attack_top1_GROUP` is RTA-100's: it is the nearest of all the benchmark's objects and
@@ -87,13 +87,13 @@ def attack_robustness(
     code averages a name's texts before it normalises them; here they are unit vectors first.
 
     Args:
-        image_vectors: unit vectors, one per picture.
-        images: the pictures; those without a word count for top-1 alone.
+        image_vectors: unit vectors, one per image.
+        images: the images; those without a word count for top-1 alone.
         encode_texts: texts -> unit vectors.
         templates: texts with {c}; by default SCAM's.
 
     Raises:
-        InputError: vectors that are not finite, or not one per picture.
+        InputError: vectors that are not finite, or not one per image.
     """
     check_embeddings(image_vectors, rows=len(images.objects))
     names = sorted({*images.objects, *images.words} - {""})
@@ -171,7 +171,7 @@ def _checked(images: AttackedImages, path: Path) -> AttackedImages:
     bad = [row for row, name in enumerate(images.objects) if not name]
     if bad:
         raise InputError(
-            f"{len(bad)} of {len(images.objects)} pictures in {str(path)!r} do not say what they "
-            f"show, the first is in row {bad[0]}; a score counts every picture."
+            f"{len(bad)} of {len(images.objects)} images in {str(path)!r} do not say what they "
+            f"show, the first is in row {bad[0]}; a score counts every image."
         )
     return images

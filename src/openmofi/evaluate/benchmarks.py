@@ -53,9 +53,9 @@ class Benchmark:
     default: bool = True
     """Measured where users do not choose."""
     needs: Literal["model", "gallery"] | None = None
-    """model: texts or a class head, which a file of vectors has not; gallery: training pictures."""
+    """model: texts or a class head, which a file of vectors has not; gallery: training images."""
     counts_all: bool = False
-    """Every picture counts, so that one which cannot be used is refused."""
+    """Every image counts, so that one which cannot be used is refused."""
     bars: str | None = None
     """The report draws the scores whose names begin so as bars beside each other."""
     task: str | None = None
@@ -124,7 +124,7 @@ def _revisited(subject: Subject) -> ScoresOf:
 
 
 def _distractors(subject: Subject) -> Iterator[np.ndarray]:
-    """Yields the vectors of a million pictures, a part of them in the memory at a time."""
+    """Yields the vectors of a million images, a part of them in the memory at a time."""
     places = subject.dataset.distractors
     for start in range(0, len(places.table) if places else 0, _DISTRACTORS):
         part = replace(places, table=places.table.slice(start, _DISTRACTORS))
@@ -182,7 +182,7 @@ BENCHMARKS = (
     Benchmark(
         "typographic",
         lambda s: typographic(s.model, s.dataset, s.encoded, texts=s.texts, names=s.prompts.names),
-        default=False,  # it encodes every picture once more
+        default=False,  # it encodes every image once more
         needs="model",
         bars="typographic_",
     ),

@@ -1,13 +1,13 @@
-"""Vectors on the disk by the content of their pictures, so that a second evaluation is quick.
+"""Vectors on the disk by the content of their images, so that a second evaluation is quick.
 
 One folder per model, transform and kind of device; in it pairs of files, written as the work goes
 on, so that an evaluation that was ended continues where it was:
 
     UUID.vectors.npy   float32 [n, dim], unit length
-    UUID.keys.npy      bytes [n, 24]: BLAKE2b of the encoded picture and crop (16), of the row (8)
+    UUID.keys.npy      bytes [n, 24]: BLAKE2b of the encoded image and crop (16), of the row (8)
 
 The keys come last: a pair counts once they are there. A row that is no longer what was stored is
-computed again, and the newest row of a picture counts.
+computed again, and the newest row of an image counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DAMAGED = (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError
 
 
 def content_key(data: bytes, crop: Box | None = None) -> bytes:
-    """Returns what tells this picture, and this part of it, from others."""
+    """Returns what tells this image, and this part of it, from others."""
     digest = hashlib.blake2b(data, digest_size=_KEY_BYTES)
     if crop is not None:
         digest.update(b"crop" + repr(crop).encode())
@@ -64,7 +64,7 @@ class VectorCache:
             self._open(keys)
 
     def get(self, key: bytes) -> np.ndarray | None:
-        """Returns the vector of a picture, or None."""
+        """Returns the vector of an image, or None."""
         place = self._place.get(key)
         if place is None:
             return None
@@ -106,5 +106,5 @@ class VectorCache:
 
 
 def _check(key: bytes, vector: np.ndarray) -> bytes:
-    """Returns what tells whether a stored row is still this picture's."""
+    """Returns what tells whether a stored row is still this image's."""
     return hashlib.blake2b(key + vector.tobytes(), digest_size=_CHECK_BYTES).digest()

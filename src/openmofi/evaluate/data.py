@@ -1,4 +1,4 @@
-"""What a benchmark is about: pictures and what is known of them, however they lie on the disk.
+"""What a benchmark is about: images and what is known of them, however they lie on the disk.
 
 `layouts.open_data` makes one of these from a path. Rows of `places.table` and the tuples beside it
 belong together, line by line. By its `layout` the benchmarks know which data is theirs.
@@ -23,13 +23,13 @@ TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Pictures with their true labels."""
+    """Images with their true labels."""
 
     places: Places
     labels: tuple[str, ...]
     """Label of each row of places.table."""
     gallery: LabelledImages | None = None
-    """Labelled pictures that a classifier may look at, such as a training split."""
+    """Labelled images that a classifier may look at, such as a training split."""
     class_names: Mapping[str, str] = field(default_factory=dict)
     """Label -> what the class is called, where the data says so."""
     templates: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ def in_order(labels: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Pictures with the texts that describe them, one or several each."""
+    """Images with the texts that describe them, one or several each."""
 
     places: Places
     captions: tuple[tuple[str, ...], ...]
@@ -71,24 +71,24 @@ class CaptionedImages:
 
 @dataclass(frozen=True)
 class AttackedImages:
-    """Pictures of one thing on which the name of another is written."""
+    """Images of one thing on which the name of another is written."""
 
     places: Places
     objects: tuple[str, ...]
-    """What each picture shows."""
+    """What each image shows."""
     words: tuple[str, ...]
-    """What is written on it; "" for a picture without an attack."""
+    """What is written on it; "" for an image without an attack."""
     groups: tuple[str, ...]
-    """Part of the benchmark that each picture belongs to, such as SCAM or NoSCAM."""
+    """Part of the benchmark that each image belongs to, such as SCAM or NoSCAM."""
     layout: ClassVar[str] = "attacks"
 
     @property
     def classes(self) -> list[str]:
-        """All that a picture shows or bears."""
+        """All that an image shows or bears."""
         return sorted({*self.objects, *(word for word in self.words if word)})
 
     def take(self, rows: np.ndarray) -> AttackedImages:
-        """Returns some of the pictures."""
+        """Returns some of the images."""
         places = replace(self.places, table=self.places.table.take(pa.array(rows)))
         several = (self.objects, self.words, self.groups)
         return AttackedImages(places, *(tuple(part[row] for row in rows) for part in several))
@@ -102,7 +102,7 @@ def file_places(
     Args:
         root: the folder.
         files: relative to it.
-        crops: part of each picture that counts: left, upper, right, lower, in pixels.
+        crops: part of each image that counts: left, upper, right, lower, in pixels.
     """
     count = len(files)
     columns = {

@@ -38,7 +38,7 @@ def evaluate(
     Args:
         model: a dual encoder, its directory or hub id; or pass `embeddings`.
         data: name -> path in one of the layouts of `evaluate.layouts`.
-        embeddings: outputs of `openmofi embed`, or a .npy with a vector per picture in the data's
+        embeddings: outputs of `openmofi embed`, or a .npy with a vector per image in the data's
             order; zero-shot and tagging need texts and so a model.
         out: directory for scores.json, scores.csv, report.html; None writes nothing.
         kb: knowledge base with the names and descriptions of the labels.
@@ -46,7 +46,7 @@ def evaluate(
             DEFAULTS. Of these two, those that model and data allow.
         class_names: name of one of CLIP_benchmark's datasets, or a file with a name per line; the
             i-th is that of the i-th label in sorted order.
-        cache: folder that keeps vectors by model and picture; None keeps none.
+        cache: folder that keeps vectors by model and image; None keeps none.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a report shows of one dataset: searches, worst queries, confusions, a map of the vectors.
 
-Everything is drawn from at most 20,000 pictures, evenly spread, so that a report stays small.
+Everything is drawn from at most 20,000 images, evenly spread, so that a report stays small.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMED_CLASSES = 30
 
 @dataclass(frozen=True)
 class Sample:
-    """The pictures that the figures are drawn from."""
+    """The images that the figures are drawn from."""
 
     vectors: np.ndarray
     labels: np.ndarray
@@ -42,7 +42,7 @@ class Sample:
 
 
 def sample(measured: Measured) -> Sample:
-    """Returns at most 20,000 of the encoded pictures, evenly spread."""
+    """Returns at most 20,000 of the encoded images, evenly spread."""
     dataset, encoded = measured.dataset, measured.encoded
     assert isinstance(dataset, LabelledImages)
     total = len(encoded.rows)
@@ -59,14 +59,14 @@ def sample(measured: Measured) -> Sample:
 
 
 class Album:
-    """Thumbnails of a dataset's pictures, each drawn once."""
+    """Thumbnails of a dataset's images, each drawn once."""
 
     def __init__(self, places: Places):
         self._table, self._reader = places.table, ImageReader(places.root)
         self._urls: dict[int, str] = {}
 
     def card(self, row: int, name: str, kind: str = "") -> dict[str, str]:
-        """Returns what the page says of a picture; kind: right, wrong, junk or nothing."""
+        """Returns what the page says of an image; kind: right, wrong, junk or nothing."""
         if row not in self._urls:
             place = self._table.take(pa.array([row])).to_pylist()[0]
             self._urls[row] = thumbnail(self._reader.read, place, side=88)
@@ -75,13 +75,13 @@ class Album:
 
 @dataclass(frozen=True)
 class LabelledAlbum:
-    """The pictures of a sample with the names of their classes."""
+    """The images of a sample with the names of their classes."""
 
     shown: Sample
     album: Album
 
     def card(self, number: int, query: int | None = None) -> dict[str, str]:
-        """Returns a picture's card; is it of the query's class?"""
+        """Returns an image's card; is it of the query's class?"""
         labels, kind = self.shown.labels, ""
         if query is not None:
             kind = "right" if labels[number] == labels[query] else "wrong"
@@ -90,14 +90,14 @@ class LabelledAlbum:
 
 
 def searches(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
-    """Yields queries, spread over the classes, with their nearest pictures."""
+    """Yields queries, spread over the classes, with their nearest images."""
     count = len(shown.labels)
     queries = np.unique(np.linspace(0, count - 1, _QUERIES).astype(np.int64))
     yield from _with_neighbours(shown, album, queries)
 
 
 def revisited_searches(measured: Measured) -> Iterator[dict[str, Any]]:
-    """Yields queries of ROxford or RParis with their nearest pictures; junk is of neither kind."""
+    """Yields queries of ROxford or RParis with their nearest images; junk is of neither kind."""
     dataset, queries = measured.dataset, measured.queries
     assert isinstance(dataset, RevisitedImages)
     assert queries is not None
@@ -115,7 +115,7 @@ def revisited_searches(measured: Measured) -> Iterator[dict[str, Any]]:
 
 
 def caption_searches(measured: Measured) -> Iterator[dict[str, Any]]:
-    """Yields pictures with the texts that are nearest to them."""
+    """Yields images with the texts that are nearest to them."""
     dataset, texts = measured.dataset, measured.queries
     assert isinstance(dataset, CaptionedImages)
     assert texts is not None
@@ -128,7 +128,7 @@ def caption_searches(measured: Measured) -> Iterator[dict[str, Any]]:
             {"text": written[text][1], "kind": "right" if written[text][0] == row else "wrong"}
             for text in near
         ]
-        yield {"picture": album.card(row, ""), "texts": answers}
+        yield {"image": album.card(row, ""), "texts": answers}
 
 
 def worst_queries(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
@@ -152,15 +152,15 @@ def _with_neighbours(
 
 
 def answers(shown: Sample) -> tuple[np.ndarray, str]:
-    """Returns (the class that each picture is answered with, how it was found)."""
+    """Returns (the class that each image is answered with, how it was found)."""
     if shown.predicted is not None:
         return shown.predicted, "the class whose text is nearest (zero-shot)"
     first, _ = nearest(shown.vectors, shown.vectors, 1, same=True)
-    return shown.labels[first[:, 0]], "the class of the nearest other picture"
+    return shown.labels[first[:, 0]], "the class of the nearest other image"
 
 
 def confusions(shown: Sample, album: LabelledAlbum) -> list[dict[str, Any]]:
-    """Returns the commonest pairs of a true class and a wrong answer, with a picture of each."""
+    """Returns the commonest pairs of a true class and a wrong answer, with an image of each."""
     given, _ = answers(shown)
     wrong = np.flatnonzero(given != shown.labels)
     pairs, counts = np.unique(

@@ -1,7 +1,7 @@
 """GPR1200 (Schall et al. 2021): 12,000 images in class order -> mAP, in all and by domain.
 
 Every image is a query against all 12,000, itself included, so there are 10 positives each. The
-pictures are named <class>_<anything>.<suffix>, with classes from 0 to 1199. The official code
+images are named <class>_<anything>.<suffix>, with classes from 0 to 1199. The official code
 leaves the order of equal similarities to an unstable sort; here it is the mean over all orders.
 """
 
@@ -73,7 +73,7 @@ def _unit_rows(embeddings: Sequence | np.ndarray) -> np.ndarray:
     if not largest.all():
         raise InputError(
             f"{int((largest == 0).sum())} of {len(kept)} embeddings are all zeros, the first in "
-            f"row {int(largest.argmin())}; leave no picture unembedded."
+            f"row {int(largest.argmin())}; leave no image unembedded."
         )
     unit = (kept / largest[:, None]).astype(np.float32, copy=False)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
@@ -91,13 +91,13 @@ def class_order(names: Sequence[str]) -> np.ndarray:
     """
     total = NUM_CLASSES * PER_CLASS
     if len(names) != total:
-        raise InputError(f"GPR1200 has {total:,} pictures; found {len(names):,}.")
+        raise InputError(f"GPR1200 has {total:,} images; found {len(names):,}.")
     classes = np.array([_class_of(name) for name in names])
     counts = np.bincount(classes, minlength=NUM_CLASSES)
     wrong = np.flatnonzero(counts != PER_CLASS)
     if len(wrong):
         raise InputError(
-            f"Class {wrong[0]} of GPR1200 has {counts[wrong[0]]} pictures, expected {PER_CLASS} "
+            f"Class {wrong[0]} of GPR1200 has {counts[wrong[0]]} images, expected {PER_CLASS} "
             f"named {wrong[0]}_<anything>."
         )
     return np.array(sorted(range(total), key=lambda i: (classes[i], names[i])), dtype=np.int64)
@@ -107,7 +107,7 @@ def _class_of(name: str) -> int:
     match = re.match(r"([0-9]{1,9})_", name.rsplit("/", 1)[-1])
     if not match or int(match[1]) >= NUM_CLASSES:
         raise InputError(
-            f"{name!r} is no picture of GPR1200; expected <class>_<anything> with a class from 0 "
+            f"{name!r} is no image of GPR1200; expected <class>_<anything> with a class from 0 "
             f"to {NUM_CLASSES - 1}."
         )
     return int(match[1])

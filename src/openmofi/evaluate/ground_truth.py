@@ -1,6 +1,6 @@
 """The ground truth of ROxford and RParis: gnd_roxford5k.pkl -> GroundTruth.
 
-The file is a pickled dictionary of imlist and qimlist (names of the pictures and of the queries)
+The file is a pickled dictionary of imlist and qimlist (names of the images and of the queries)
 and gnd: for each query bbx, easy, hard and junk (Radenovic et al. 2018).
 """
 
@@ -25,9 +25,9 @@ class QueryTruth:
     """What is known of one query; the rows are rows of the gallery, from 0."""
 
     name: str
-    """Name of the picture, without its suffix."""
+    """Name of the image, without its suffix."""
     box: tuple[float, ...]
-    """Part of the picture that is the query: left, upper, right, lower, in pixels."""
+    """Part of the image that is the query: left, upper, right, lower, in pixels."""
     easy: np.ndarray
     """Rows that show the query's place clearly."""
     hard: np.ndarray
@@ -38,7 +38,7 @@ class QueryTruth:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Names of the gallery's pictures, without their suffix, and the queries."""
+    """Names of the gallery's images, without their suffix, and the queries."""
 
     gallery: tuple[str, ...]
     queries: tuple[QueryTruth, ...]
@@ -83,7 +83,7 @@ def _list(part: Any, key: str) -> list:
 def _check_name(name: Any) -> None:
     path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
     if not path.name or path.is_absolute() or ".." in path.parts or "\0" in str(path):
-        raise InputError("a name in imlist or qimlist is no picture below the folder jpg")
+        raise InputError("a name in imlist or qimlist is no image below the folder jpg")
 
 
 def _query_truth(name: str, truth: Any, num_images: int) -> QueryTruth:
@@ -101,7 +101,7 @@ def _query_truth(name: str, truth: Any, num_images: int) -> QueryTruth:
 def _rows(value: Any, what: str, num_images: int) -> np.ndarray:
     numbers = _numbers(value, what)
     if not ((numbers >= 0) & (numbers < num_images) & (numbers % 1 == 0)).all():
-        raise InputError(f"{what} names rows outside the {num_images} pictures of imlist")
+        raise InputError(f"{what} names rows outside the {num_images} images of imlist")
     return numbers.astype(np.int64)
 
 

@@ -7,7 +7,7 @@
     *.parquet, or a saved Hugging Face dataset     labels or captions by their column
     .csv / .jsonl                                  the same, with a column that names the files
     0_a.jpg, 0_b.jpg, ... 1199_j.jpg               GPR1200, if there are some 12,000
-    class/picture.jpg                              a folder per class, also below train/ and test/
+    class/image.jpg                              a folder per class, also below train/ and test/
 
 A folder that holds several of these at once, such as VTAB's nineteen "wds" folders, is all of them.
 """
@@ -155,7 +155,7 @@ def _open_listing(path: Path) -> LabelledImages | CaptionedImages:
         name, text = _row(path, line, (file, known))
         if label and name in texts:
             raise InputError(
-                f"Line {line.number} of {str(path)!r} lists {name!r} once more; a picture would be "
+                f"Line {line.number} of {str(path)!r} lists {name!r} once more; an image would be "
                 "its own neighbour, so give each one label."
             )
         texts.setdefault(name, []).append(text)  # captions may be several
@@ -212,25 +212,25 @@ def _open_class_folders(path: Path) -> LabelledImages | None:
 
 
 def _class_folders(root: Path, part: Path) -> LabelledImages:
-    """Returns the pictures below the class folders of a part of a root.
+    """Returns the images below the class folders of a part of a root.
 
     Raises:
-        InputError: a class has no picture, or is named as a split.
+        InputError: a class has no image, or is named as a split.
     """
     classes = {folder.name: folder for folder in _folders(part)}
     files, labels, others = [], [], 0
     for name in in_order(classes):
         found = sorted(_below(classes[name]))
-        pictures = [file for file in found if is_image(file.name)]
-        if not pictures or name.lower() in _SPLITS:
+        shown = [file for file in found if is_image(file.name)]
+        if not shown or name.lower() in _SPLITS:
             raise InputError(
                 f"The folder {name!r} in {str(part)!r} is no class: it "
-                f"{'is named as a split' if pictures else 'holds no picture'}; expected a folder "
-                "of pictures for each class, or these below train/ and test/."
+                f"{'is named as a split' if shown else 'holds no image'}; expected a folder "
+                "of images for each class, or these below train/ and test/."
             )
-        others += len(found) - len(pictures)
-        files += [file.relative_to(root).as_posix() for file in pictures]
-        labels += [name] * len(pictures)
+        others += len(found) - len(shown)
+        files += [file.relative_to(root).as_posix() for file in shown]
+        labels += [name] * len(shown)
     places = file_places(root, files)
     if others:
         places = replace(places, refused={"no_picture_by_its_name": others})

@@ -13,7 +13,7 @@ from openmofi.link.fit import GOLD, LinkExamples, LinkFit, examples_of, fit_link
 from openmofi.link.linker import Linker
 
 # ELEVANT's annotators mark every mention, those without an entity included. MELBench marks what the
-# picture shows, ZELDA what several annotators agreed on, and neither says what is none: «Official
+# image shows, ZELDA what several annotators agreed on, and neither says what is none: «Official
 # Discussion: The Cloverfield Paradox [SPOILERS]» has one mention, SPOILERS.
 _COMPLETE: tuple[Format, ...] = ("elevant",)
 # Annotated elsewhere: subject and object of one relation, two mentions in every sentence (Röder et

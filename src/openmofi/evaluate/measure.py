@@ -25,7 +25,7 @@ class Measured:
     dataset: Dataset
     encoded: Encoded
     predicted: np.ndarray | None
-    """Class that zero-shot answers for each encoded picture; None where it was not asked."""
+    """Class that zero-shot answers for each encoded image; None where it was not asked."""
     names: tuple[str, ...]
     """What each class is called."""
     queries: np.ndarray | None
@@ -36,7 +36,7 @@ def measure(source: Vectors, name: str, dataset: Dataset, wanted: Wanted) -> Mea
     """Returns what a dataset says of a model.
 
     Raises:
-        InputError: too few of its pictures can be read, or a protocol needs what is not there.
+        InputError: too few of its images can be read, or a protocol needs what is not there.
     """
     fitting = [b for b in BENCHMARKS if dataset.layout in b.layouts]
     asked = [b for b in fitting if b.name in wanted.benchmarks or b.name not in CHOICES]
@@ -65,13 +65,13 @@ def check_possible(name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: 
     """Refuses, before anything is encoded, what was asked for by name and cannot be measured.
 
     Raises:
-        InputError: a probe without training pictures, or texts asked of a file of vectors.
+        InputError: a probe without training images, or texts asked of a file of vectors.
     """
     if not isinstance(dataset, LabelledImages):
         fitting = [b for b in BENCHMARKS if dataset.layout in b.layouts]
         if not all(b.is_possible(dataset, reads_texts=reads_texts) for b in fitting):
             raise InputError(
-                f"{name!r} compares pictures with texts, which a file of vectors has not; pass the "
+                f"{name!r} compares images with texts, which a file of vectors has not; pass the "
                 "model in place of --embeddings."
             )
         if isinstance(dataset, AttackedImages) and (wanted.kb or wanted.class_names):
@@ -89,6 +89,6 @@ def check_possible(name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: 
         )
     if lacking:
         raise InputError(
-            f"A {lacking[0].name} learns from training pictures, which {name!r} has not; expected "
+            f"A {lacking[0].name} learns from training images, which {name!r} has not; expected "
             f"train/ and test/ with class folders, or leave {lacking[0].name} out of --benchmarks."
         )

@@ -50,10 +50,10 @@ class MtebEncoder:
         self.mteb_model_meta = ModelMeta.create_empty(known)
 
     def encode(self, inputs: Iterable[dict[str, Any]], **_: Any) -> np.ndarray:
-        """Returns unit vectors [n, dim] of batches of pictures, of texts, or the sums of both.
+        """Returns unit vectors [n, dim] of batches of images, of texts, or the sums of both.
 
         Args:
-            inputs: batches with lists of PIL pictures under "image", of texts under "text".
+            inputs: batches with lists of PIL images under "image", of texts under "text".
 
         Raises:
             InputError: a batch has neither.

@@ -1,7 +1,7 @@
-"""Retrieval between pictures and their captions: recall@k as CLIP_benchmark counts it.
+"""Retrieval between images and their captions: recall@k as CLIP_benchmark counts it.
 
-A picture asked by a text is found if it is among the k nearest; a text asked by a picture, if any
-of the picture's texts is. Another picture's text with the very same words does not count.
+An image asked by a text is found if it is among the k nearest; a text asked by an image, if any
+of the image's texts is. Another image's text with the very same words does not count.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def recall(
     described = np.bincount(image_of_text, minlength=len(image_vectors))
     if len(described) > len(image_vectors) or not described.all():
         raise InputError(
-            f"{int((described[: len(image_vectors)] == 0).sum())} of {len(image_vectors)} pictures "
-            f"have no text and {int(described[len(image_vectors) :].sum())} texts no picture; "
-            "recall needs a text for each and a picture for each."
+            f"{int((described[: len(image_vectors)] == 0).sum())} of {len(image_vectors)} images "
+            f"have no text and {int(described[len(image_vectors) :].sum())} texts no image; "
+            "recall needs a text for each and an image for each."
         )
     images = np.arange(len(image_vectors))
     shares = _shares_found(text_vectors, image_vectors, image_of_text, images)

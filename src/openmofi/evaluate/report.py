@@ -54,7 +54,7 @@ def _published(scores: Sequence[Scores]) -> list[dict[str, Any]]:
 
 
 def _benchmark(scores: Scores) -> str | None:
-    """Returns the name by which published figures of these pictures go, if there are any."""
+    """Returns the name by which published figures of these images go, if there are any."""
     if scores.layout == "revisited":
         # A million distractors make another benchmark of it.
         return None if scores.notes.get("distractors") else scores.notes.get("truth")

@@ -28,7 +28,7 @@ class Scores:
     images: int
     classes: int
     unreadable: int
-    """Pictures that were left out because they cannot be decoded, or have no vector."""
+    """Images that were left out because they cannot be decoded, or have no vector."""
     metrics: dict[str, float]
     layout: str = "labelled"
     """What the data was recognised as."""

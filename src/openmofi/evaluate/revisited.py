@@ -44,7 +44,7 @@ _BLOCK = 16_384
 
 @dataclass(frozen=True)
 class RevisitedImages:
-    """Pictures of ROxford or RParis; rows of gallery and queries are those of the truth."""
+    """Images of ROxford or RParis; rows of gallery and queries are those of the truth."""
 
     gallery: Places
     queries: Places
@@ -58,7 +58,7 @@ class RevisitedImages:
 
     @property
     def places(self) -> Places:
-        """The pictures that are searched."""
+        """The images that are searched."""
         return self.gallery
 
 
@@ -232,7 +232,7 @@ def open_revisited(path: Path | str, name: str | None = None) -> RevisitedImages
         name: roxford5k or rparis6k; needed where a folder holds both.
 
     Raises:
-        InputError: none or several of them are there, or pictures are missing.
+        InputError: none or several of them are there, or images are missing.
     """
     found = _folders(Path(path))
     if name is not None:
@@ -272,7 +272,7 @@ def _check_files(folder: Path, files: list[str]) -> None:
     missing = [file for file in dict.fromkeys(files) if not (folder / file).is_file()]
     if missing:
         raise InputError(
-            f"{len(missing)} pictures are missing in {str(folder)!r}, the first is {missing[0]!r}; "
+            f"{len(missing)} images are missing in {str(folder)!r}, the first is {missing[0]!r}; "
             "a score counts every one."
         )
 

@@ -35,9 +35,9 @@ class Subject:
 
     Attributes:
         dataset: one of `layouts.Dataset`; a benchmark knows which by its layouts.
-        counts_all: refuse pictures that cannot be used, without which a score would be another.
+        counts_all: refuse images that cannot be used, without which a score would be another.
         notes: what one must know to repeat the numbers.
-        predicted: class with the nearest text for each picture, once texts were asked for.
+        predicted: class with the nearest text for each image, once texts were asked for.
         queries: vectors of what is not in `encoded`: of a benchmark's queries, or of captions.
     """
 
@@ -57,31 +57,31 @@ class Subject:
         return self.source
 
     def images(self, places: Places, what: str = "", *, alone: bool = True) -> Encoded:
-        """Returns the vectors of pictures; what their shards lost counts among the refused."""
+        """Returns the vectors of images; what their shards lost counts among the refused."""
         encoded = self.source.images(places, f"{self.name} {what}".rstrip(), alone=alone)
         refused = dict(Counter(places.refused) + Counter(encoded.refused))
         if refused and self.counts_all:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
             raise InputError(
-                f"{sum(refused.values()):,} pictures of {self.name!r} cannot be used ({reasons}), "
+                f"{sum(refused.values()):,} images of {self.name!r} cannot be used ({reasons}), "
                 "and its protocol counts every one; mend them."
             )
         return replace(encoded, refused=refused)
 
     @cached_property
     def encoded(self) -> Encoded:
-        """The pictures that can be read."""
+        """The images that can be read."""
         dataset = self.dataset
         alone = not isinstance(dataset, LabelledImages) or dataset.gallery is None
         what = "gallery" if isinstance(dataset, RevisitedImages) else ""
         encoded = self.images(dataset.places, what, alone=alone)
         if len(encoded.rows) < 2:
-            raise InputError(f"Fewer than two pictures of {self.name!r} can be read.")
+            raise InputError(f"Fewer than two images of {self.name!r} can be read.")
         return encoded
 
     @property
     def vectors(self) -> np.ndarray:
-        """Vectors of the pictures that can be read."""
+        """Vectors of the images that can be read."""
         return self.encoded.vectors
 
     @cached_property
@@ -91,13 +91,13 @@ class Subject:
 
     @cached_property
     def gallery(self) -> tuple[np.ndarray, ...]:
-        """(Vectors, classes) of the training pictures; empty if there are none."""
+        """(Vectors, classes) of the training images; empty if there are none."""
         gallery = self.dataset.gallery
         if gallery is None:
             return ()
         encoded = self.images(gallery.places, "gallery", alone=False)
         if not len(encoded.rows):
-            raise InputError(f"None of the training pictures of {self.name!r} can be read.")
+            raise InputError(f"None of the training images of {self.name!r} can be read.")
         self.notes["gallery"] = len(encoded.rows)
         if encoded.refused:
             self.notes["gallery_refused"] = encoded.refused

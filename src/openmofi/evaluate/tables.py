@@ -1,4 +1,4 @@
-"""Tables with pictures and their labels or captions -> evaluation data.
+"""Tables with images and their labels or captions -> evaluation data.
 
 Parquet files (data/test-00000-of-00001.parquet, as on the Hugging Face Hub) and folders saved by
 `datasets` (save_to_disk). The split test, else validation, is evaluated; train is the gallery.
@@ -30,9 +30,9 @@ from openmofi.pairs.arrow import SPLITS, STATE, dataset_files, open_arrow
 from openmofi.pairs.rows import (
     IMAGE_COLUMNS,
     PATH_COLUMNS,
+    image_columns,
+    image_paths,
     pick_column,
-    picture_columns,
-    picture_paths,
 )
 
 CAPTION_COLUMNS = ("caption", "captions", "sentences", "text", "texts")
@@ -60,15 +60,15 @@ class Table:
         return pa.concat_tables([_read(file, columns) for file in self.files])
 
     def places(self) -> Places:
-        """Returns where the pictures of all rows are."""
+        """Returns where the images of all rows are."""
         counts = [_count(file) for file in self.files]
         shards = [file.relative_to(self.root).as_posix() for file in self.files]
         rows = np.concatenate([np.arange(count) for count in counts])
         shard = np.repeat(np.array(shards, dtype=object), counts)
-        image, file = picture_columns(self.schema())
+        image, file = image_columns(self.schema())
         if image is None and file is not None:
             parts = zip(self.files, shards, strict=True)
-            columns = (picture_paths(_read(part, [file])[file], name) for part, name in parts)
+            columns = (image_paths(_read(part, [file])[file], name) for part, name in parts)
             paths = [path for column in columns for path in column.to_pylist()]
         else:
             paths = [f"row:{row}" for row in rows]
@@ -94,7 +94,7 @@ def open_table(path: Path | str) -> LabelledImages | CaptionedImages | None:
     """Opens such a file or folder; None if it is neither.
 
     Raises:
-        InputError: there is no column of pictures, labels or captions, a label is absent, or there
+        InputError: there is no column of images, labels or captions, a label is absent, or there
             are splits, none of which is evaluated.
     """
     path = Path(path)
@@ -110,14 +110,14 @@ def open_table(path: Path | str) -> LabelledImages | CaptionedImages | None:
     table, schema = splits[name], splits[name].schema()
     label = pick_column(schema.names, LABEL_COLUMNS)
     caption = pick_column(schema.names, CAPTION_COLUMNS)
-    if not any(picture_columns(schema)) or not (label or caption):
-        expected = {"pictures": IMAGE_COLUMNS, "their files": PATH_COLUMNS}
+    if not any(image_columns(schema)) or not (label or caption):
+        expected = {"images": IMAGE_COLUMNS, "their files": PATH_COLUMNS}
         expected |= {"labels": LABEL_COLUMNS, "captions": CAPTION_COLUMNS}
-        pictures, files, labels, captions = (
+        images, files, labels, captions = (
             f"{what} ({' | '.join(names)})" for what, names in expected.items()
         )
         raise InputError(
-            f"{str(path)!r} has the columns {', '.join(schema.names)}; expected {pictures} or "
+            f"{str(path)!r} has the columns {', '.join(schema.names)}; expected {images} or "
             f"{files}, and {labels} or {captions}."
         )
     if label is None:
@@ -187,7 +187,7 @@ def _labelled(table: Table, column: str) -> LabelledImages:
     ):
         raise InputError(
             f"{column!r} of {str(table.files[0])!r} is of the type {kind}; expected a number or a "
-            "text for each picture."
+            "text for each image."
         )
     names = _class_names(schema, column)
     values = table.read([column])[column].to_pylist()

@@ -1,8 +1,8 @@
-"""Entity tagging: is the entity that a picture is answered with the right one, also a rare one?
+"""Entity tagging: is the entity that an image is answered with the right one, also a rare one?
 
 The entities in question are the rows of the model's class head, or the texts of a knowledge base.
 Accuracy is also given by how many images the model learnt an entity from: the long tail is where
-entity models differ, and the mean over pictures hides it.
+entity models differ, and the mean over images hides it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def tagging(
     An entity that is not among `ids` cannot be answered, and counts as wrong.
 
     Args:
-        vectors: of the pictures, unit length.
-        labels: entity id that each picture shows.
+        vectors: of the images, unit length.
+        labels: entity id that each image shows.
         entities: unit vector of each entity that may be answered.
         ids: their ids.
         images: entity id -> images that it was learnt from; empty: nothing is said by frequency.

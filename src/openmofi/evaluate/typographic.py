@@ -1,9 +1,9 @@
-"""A typographic attack: another class's name stands on each picture; does the model look or read?
+"""A typographic attack: another class's name stands on each image; does the model look or read?
 
 After ImageNet-Atr ("Less is More", arXiv 2305.05095): the attack class is the one most often
 confused with the true one (where nothing is, the one with the nearest text); its name is drawn at a
-fixed place in red, and the picture saved as JPEG; the true label stays. What differs: letters and
-place are shares of the picture's size, since not all pictures have ImageNet's, and the font is the
+fixed place in red, and the image saved as JPEG; the true label stays. What differs: letters and
+place are shares of the image's size, since not all images have ImageNet's, and the font is the
 free one inside Pillow (Aileron Regular, CC0), where the original's is not free.
 """
 
@@ -23,34 +23,34 @@ from openmofi.errors import InputError
 from openmofi.evaluate.data import LabelledImages
 from openmofi.evaluate.metrics import nearest
 from openmofi.evaluate.vectors import Encoded, ModelVectors
-from openmofi.images.decode import read_picture
+from openmofi.images.decode import read_image
 from openmofi.pairs import ImageReader
 from openmofi.progress import track
 
 _PLACE = 1 / 8
 """Upper left corner of the text, as a share of width and height."""
 _LETTERS = 1 / 6
-"""Size of the font as a share of the height; a name too wide for the picture is written smaller."""
+"""Size of the font as a share of the height; a name too wide for the image is written smaller."""
 _SMALLEST_LETTERS = 5
 _RED = (255, 0, 0)
 _CHUNK = 1024
 
 Write = Callable[[Image.Image, str], bytes]
-"""Puts a name on an RGB picture and encodes it."""
+"""Puts a name on an RGB image and encodes it."""
 
 
-def write_on(picture: Image.Image, name: str) -> bytes:
-    """Returns an RGB picture with a name written on it in red, as JPEG bytes."""
-    picture = picture.copy()
-    x, y = picture.width * _PLACE, picture.height * _PLACE
-    size = max(picture.height * _LETTERS, _SMALLEST_LETTERS)
+def write_on(image: Image.Image, name: str) -> bytes:
+    """Returns an RGB image with a name written on it in red, as JPEG bytes."""
+    image = image.copy()
+    x, y = image.width * _PLACE, image.height * _PLACE
+    size = max(image.height * _LETTERS, _SMALLEST_LETTERS)
     wide = _font(size).getlength(name)
-    room = picture.width - x - 1
+    room = image.width - x - 1
     if wide > room:
         size = max(size * room / wide, _SMALLEST_LETTERS)
-    ImageDraw.Draw(picture).text((x, y), name, font=_font(size), fill=_RED)
+    ImageDraw.Draw(image).text((x, y), name, font=_font(size), fill=_RED)
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=95)
+    image.save(stream, "JPEG", quality=95)
     return stream.getvalue()
 
 
@@ -74,11 +74,11 @@ def typographic(
 
     Args:
         source: the model under attack.
-        images: pictures and their true labels.
+        images: images and their true labels.
         encoded: those that can be read, as they are.
         texts: what each class is compared by, in the order of `images.classes`.
         names: what is written for each class.
-        words: attack class of each readable picture; the default is `chosen_words`, by the model's
+        words: attack class of each readable image; the default is `chosen_words`, by the model's
             own mistakes.
         write: the default is the protocol's way.
 
@@ -88,8 +88,8 @@ def typographic(
     labels = images.codes(images.classes)[encoded.rows]
     plain = nearest(encoded.vectors, texts, 1, same=False)[0][:, 0]
     words = chosen_words(plain, labels, texts) if words is None else words
-    written = written_pictures(images, encoded.rows, [names[word] for word in words], write)
-    attacked = source.pictures(written, total=len(labels), title="attacked")
+    written = written_images(images, encoded.rows, [names[word] for word in words], write)
+    attacked = source.encode_bytes(written, total=len(labels), title="attacked")
     assert len(attacked.rows) == len(labels), "what was written can be read"
     answers = nearest(attacked.vectors, texts, 1, same=False)[0][:, 0]
     yield from attack_scores(plain, answers, labels, words)
@@ -101,13 +101,13 @@ def attack_scores(
     labels: Int[np.ndarray, " n"],
     words: Int[np.ndarray, " n"],
 ) -> Iterator[tuple[str, float]]:
-    """Yields the scores of answers to the plain and to the attacked pictures.
+    """Yields the scores of answers to the plain and to the attacked images.
 
     Args:
-        plain: class answered for each picture as it is.
-        attacked: class answered for each picture with another class's name on it.
-        labels: true class of each picture.
-        words: class whose name is on each picture.
+        plain: class answered for each image as it is.
+        attacked: class answered for each image with another class's name on it.
+        labels: true class of each image.
+        words: class whose name is on each image.
     """
     yield "typographic_clean", float((plain == labels).mean())
     yield "typographic_attacked", float((attacked == labels).mean())
@@ -121,13 +121,13 @@ def chosen_words(
     *,
     seed: int | None = None,
 ) -> Int[np.ndarray, " n"]:
-    """Returns the class whose name is written on each picture.
+    """Returns the class whose name is written on each image.
 
     Args:
-        answers: class that a model answers for each picture as it is.
-        labels: true class of each picture.
+        answers: class that a model answers for each image as it is.
+        labels: true class of each image.
         texts: unit vectors of the classes' texts.
-        seed: draws another class for each picture evenly, whatever the answers; None: the class
+        seed: draws another class for each image evenly, whatever the answers; None: the class
             that its own is most often taken for.
 
     Raises:
@@ -159,16 +159,16 @@ def attack_classes(
     return np.where(most, nearness, -np.inf).argmax(axis=1)
 
 
-def written_pictures(
+def written_images(
     images: LabelledImages, rows: Int[np.ndarray, " n"], words: Sequence[str], write: Write
 ) -> Iterator[bytes]:
-    """Yields the pictures of some rows at their full size, each with its word on it."""
+    """Yields the images of some rows at their full size, each with its word on it."""
     reader, table = ImageReader(images.places.root), images.places.table
     columns = table.select(["shard", "offset", "size", "path"])
     for start in range(0, len(rows), _CHUNK):
         part = columns.take(pa.array(rows[start : start + _CHUNK])).to_pylist()
         for row, word in zip(part, words[start : start + _CHUNK], strict=True):
-            yield write(read_picture(reader.read(row)), word)
+            yield write(read_image(reader.read(row)), word)
 
 
 def write_attacks(
@@ -180,10 +180,10 @@ def write_attacks(
     out: Path,
     write: Write = write_on,
 ) -> int:
-    """Writes the attacked pictures and attacks.csv, which `evaluate` reads; returns how many.
+    """Writes the attacked images and attacks.csv, which `evaluate` reads; returns how many.
 
     Args:
-        images: pictures and their true labels.
+        images: images and their true labels.
         rows: those that are attacked.
         words: class whose name is written on each.
         names: what each class is called.
@@ -192,13 +192,13 @@ def write_attacks(
     """
     labels = images.codes(images.classes)[rows]
     (out / "images").mkdir(parents=True, exist_ok=True)
-    pictures = written_pictures(images, rows, [names[word] for word in words], write)
+    encoded = written_images(images, rows, [names[word] for word in words], write)
     with (out / "attacks.csv").open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(("file", "label", "object", "word"))
-        for number, picture in enumerate(track(pictures, "write", total=len(rows), unit="images")):
+        for number, image in enumerate(track(encoded, "write", total=len(rows), unit="images")):
             name = f"images/{number:07d}.jpg"
-            (out / name).write_bytes(picture)
+            (out / name).write_bytes(image)
             label = images.labels[rows[number]]
             lines.writerow((name, label, names[labels[number]], names[words[number]]))
     return len(rows)

@@ -1,4 +1,4 @@
-"""Where the vectors of a benchmark's pictures come from: a model, or a file that holds them.
+"""Where the vectors of a benchmark's images come from: a model, or a file that holds them.
 
 Both give the same things: `images(places)` -> Encoded, and `texts(...)` -> vectors; a file knows no
 texts, so `reads_texts` says whether the second may be asked.
@@ -30,12 +30,12 @@ from openmofi.refused import Refused
 
 _BATCH = 256
 _STORE_EVERY = 4096
-"""Pictures between two writings of the cache: what an interrupted evaluation may lose."""
+"""Images between two writings of the cache: what an interrupted evaluation may lose."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The pictures that could be encoded."""
+    """The images that could be encoded."""
 
     vectors: Float[np.ndarray, "n dim"]
     rows: Int[np.ndarray, " n"]
@@ -66,13 +66,13 @@ class ModelVectors:
         return self.model.encode_texts(texts)
 
     def images(self, places: Places, title: str, *, alone: bool = True) -> Encoded:
-        """Returns the vectors of the pictures that can be read; `title` names the work."""
+        """Returns the vectors of the images that can be read; `title` names the work."""
         del alone  # a model encodes what is there, whatever else there is
         return self._encode(_contents(places), total=len(places.table), title=title)
 
-    def pictures(self, pictures: Iterable[bytes], *, total: int, title: str) -> Encoded:
-        """Returns the vectors of encoded pictures that lie nowhere, such as drawn ones."""
-        return self._encode(((data, None) for data in pictures), total=total, title=title)
+    def encode_bytes(self, encoded: Iterable[bytes], *, total: int, title: str) -> Encoded:
+        """Returns the vectors of encoded images that lie nowhere, such as drawn ones."""
+        return self._encode(((data, None) for data in encoded), total=total, title=title)
 
     def _encode(
         self, contents: Iterable[tuple[bytes | Refused, Box | None]], *, total: int, title: str
@@ -92,7 +92,7 @@ class ModelVectors:
     def _encode_batch(
         self, batch: Sequence[tuple[bytes | Refused, Box | None]], refused: Counter[str]
     ) -> tuple[list[int], Float[np.ndarray, "n dim"]]:
-        """Returns (positions of the readable pictures, their vectors); counts the others."""
+        """Returns (positions of the readable images, their vectors); counts the others."""
         vectors: dict[int, np.ndarray] = {}
         keys: dict[int, bytes] = {}
         pixels: dict[int, np.ndarray] = {}
@@ -144,7 +144,7 @@ def _contents(places: Places) -> Iterator[tuple[bytes | Refused, Box | None]]:
 class FileVectors:
     """Vectors that were made before: outputs of `openmofi embed`, or one .npy in the data's order.
 
-    A vector of `embed` belongs to the picture at its place: folder, shard, offset. Where that
+    A vector of `embed` belongs to the image at its place: folder, shard, offset. Where that
     folder does not exist on this machine, the place within it counts.
 
     Raises:
@@ -184,20 +184,20 @@ class FileVectors:
         raise AssertionError("a file knows no texts")
 
     def images(self, places: Places, title: str, *, alone: bool = True) -> Encoded:
-        """Returns the vectors of the pictures that the file has.
+        """Returns the vectors of the images that the file has.
 
         Args:
-            places: of the pictures.
+            places: of the images.
             title: what they are called.
-            alone: these are all pictures of the dataset, and not one of its splits.
+            alone: these are all images of the dataset, and not one of its splits.
 
         Raises:
             InputError: a .npy of another length or for a dataset of splits, or a file with less
-                than half of the pictures.
+                than half of the images.
         """
         if "crop" in places.table.schema.names:
             raise InputError(
-                f"{title!r} are parts of pictures, which {str(self.path)!r} cannot have; pass the "
+                f"{title!r} are parts of images, which {str(self.path)!r} cannot have; pass the "
                 "model in place of --embeddings."
             )
         total = len(places.table)
@@ -212,7 +212,7 @@ class FileVectors:
         rows = np.flatnonzero(found >= 0)
         if 2 * len(rows) < total:
             raise InputError(
-                f"{str(self.path)!r} has vectors of {len(rows):,} of the {total:,} pictures of "
+                f"{str(self.path)!r} has vectors of {len(rows):,} of the {total:,} images of "
                 f"{title!r}; pass all files that `openmofi embed` made of that very data."
             )
         lost = {"not_in_embeddings": total - len(rows)} if len(rows) < total else {}
@@ -222,20 +222,20 @@ class FileVectors:
         if len(self._vectors) != total:
             raise InputError(
                 f"{str(self.path)!r} holds {len(self._vectors):,} vectors but {title!r} has "
-                f"{total:,} pictures; pass a file of `openmofi embed`, whose rows say what "
+                f"{total:,} images; pass a file of `openmofi embed`, whose rows say what "
                 "they are of."
             )
         return Encoded(self._vectors, np.arange(total))
 
     def _find(self, places: Places) -> Int[np.ndarray, " n"]:
-        """Returns the file's row of each picture, or -1."""
+        """Returns the file's row of each image, or -1."""
         assert self._row_of is not None
         root = "" if self._moved else str(places.root.resolve())
         found = [self._row_of.get(place, -1) for place in _names(places.table, root)]
         rows = np.array(found, dtype=np.int64)
         if (rows == _TWICE).any():
             raise InputError(
-                f"{str(self.path)!r} has several vectors for one picture; embed the data again."
+                f"{str(self.path)!r} has several vectors for one image; embed the data again."
             )
         return rows
 
@@ -246,7 +246,7 @@ _TWICE = -2
 
 
 def _names(table: pa.Table, root: str) -> list[str]:
-    """Returns where each picture lies: a file, or a place in a shard."""
+    """Returns where each image lies: a file, or a place in a shard."""
     columns = (table[name].to_pylist() for name in ("shard", "path", "offset"))
     return [
         f"{root}/{shard}#{offset if offset >= 0 else path}"
@@ -273,7 +273,7 @@ def _read_npy(path: Path) -> np.ndarray:
         kind = getattr(vectors, "dtype", "several arrays")
         raise InputError(
             f"{str(path)!r} holds {kind} of shape {getattr(vectors, 'shape', '?')}; expected "
-            "floating point numbers [pictures, dim]."
+            "floating point numbers [images, dim]."
         )
     return vectors.astype(np.float32)
 
@@ -291,7 +291,7 @@ def _unit_rows(vectors: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _placed_vectors(file: Path) -> tuple[pa.Table, np.ndarray]:
-    """Returns rows that say where their pictures lie, and their vectors.
+    """Returns rows that say where their images lie, and their vectors.
 
     Raises:
         InputError: they do not say it, or there are none.
@@ -299,7 +299,7 @@ def _placed_vectors(file: Path) -> tuple[pa.Table, np.ndarray]:
     found = read_embeddings(file)
     if found.rows["shard"].null_count == len(found.rows):
         raise InputError(
-            f"{str(file)!r} does not say where its pictures lie; make it with `openmofi embed`, or "
+            f"{str(file)!r} does not say where its images lie; make it with `openmofi embed`, or "
             "give a .npy with the vectors in the order of the data."
         )
     return found.rows, found.vectors

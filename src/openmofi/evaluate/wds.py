@@ -3,7 +3,7 @@
 classnames.txt                          class names in label order
 zeroshot_classification_templates.txt   texts with {c}
 dataset_type.txt                        absent: classification; or retrieval
-test/nshards.txt, test/0.tar, ...       pictures, each with its label in a .cls (or its captions,
+test/nshards.txt, test/0.tar, ...       images, each with its label in a .cls (or its captions,
 train/...                               a line each, in a .txt) of the same key
 """
 
@@ -40,8 +40,8 @@ def open_wds(path: Path | str) -> LabelledImages | CaptionedImages:
     may say which benchmark it is (wds_vtab-svhn), whose names then count.
 
     Raises:
-        InputError: pictures without a label or caption, labels out of range, damaged or missing
-            shards, or several labels per picture.
+        InputError: images without a label or caption, labels out of range, damaged or missing
+            shards, or several labels per image.
     """
     path = Path(path)
     kind = "\n".join(_lines(path / _TYPE)).lower() or "classification"
@@ -102,7 +102,7 @@ def _tars(folder: Path) -> list[Path]:
 
 
 def _places(folder: Path) -> Places:
-    """Returns the pictures of a split; a score counts all of them, so that none may be missing."""
+    """Returns the images of a split; a score counts all of them, so that none may be missing."""
     shards = len(_tars(folder))
     stated = _lines(folder / _COUNT)
     if stated and stated[0] != str(shards):
@@ -115,13 +115,13 @@ def _places(folder: Path) -> Places:
     if lost:
         raise InputError(
             f"{str(folder)!r} has damaged shards ({', '.join(lost)}); download them again, for a "
-            "score counts every picture."
+            "score counts every image."
         )
     return places
 
 
 def _values(folder: Path, places: Places, extension: str) -> list[bytes]:
-    """Returns what the file of an extension says of each picture."""
+    """Returns what the file of an extension says of each image."""
     found: dict[tuple[str, str], bytes] = {}
     for file in _tars(folder):
         shard = file.relative_to(folder).as_posix()
@@ -131,21 +131,21 @@ def _values(folder: Path, places: Places, extension: str) -> list[bytes]:
             if value.strip():
                 found[shard, key] = value
     columns = (places.table[name].to_pylist() for name in ("shard", "key"))
-    pictures = list(zip(*columns, strict=True))
-    lost = [place for place in pictures if place not in found]
-    alone = found.keys() - pictures
+    images = list(zip(*columns, strict=True))
+    lost = [place for place in images if place not in found]
+    alone = found.keys() - images
     if lost or alone:
         shard, key = lost[0] if lost else min(alone)
-        what = f"pictures have no .{extension}" if lost else f".{extension} have no picture"
+        what = f"images have no .{extension}" if lost else f".{extension} have no image"
         raise InputError(
             f"{len(lost or alone)} {what} in {str(folder)!r}, the first is {key!r} in {shard}; a "
-            "score counts every picture."
+            "score counts every image."
         )
-    return [found[place] for place in pictures]
+    return [found[place] for place in images]
 
 
 def _members(tar: Path, extension: str) -> list[tuple[str, bytes]]:
-    """Returns (key, content) of the files with an extension; no picture is read."""
+    """Returns (key, content) of the files with an extension; no image is read."""
     result = []
     with tar.open("rb", buffering=0) as file:
         for member in scan_tar(tar):

@@ -53,14 +53,14 @@ _CONTEXT: dict[str, Any] = {
 
 _TEXT, _INTEGER, _IMAGE = "sc:Text", "sc:Integer", "sc:ImageObject"
 _FIELDS = {
-    "key": (_TEXT, "Number of the picture."),
-    "caption": (_TEXT, "The text that came with the picture."),
-    "url": (_TEXT, "Where the picture came from; may be empty."),
-    "source_shard": (_TEXT, "Shard of the input in which the picture lies."),
-    "source_key": (_TEXT, "Key of the picture in its shard."),
+    "key": (_TEXT, "Number of the image."),
+    "caption": (_TEXT, "The text that came with the image."),
+    "url": (_TEXT, "Where the image came from; may be empty."),
+    "source_shard": (_TEXT, "Shard of the input in which the image lies."),
+    "source_key": (_TEXT, "Key of the image in its shard."),
     "width": (_INTEGER, "Pixels."),
     "height": (_INTEGER, "Pixels."),
-    "sha256": (_TEXT, "Hash of the encoded picture, in hex."),
+    "sha256": (_TEXT, "Hash of the encoded image, in hex."),
 }
 _MEDIA_TYPES = {".tar": "application/x-tar", ".parquet": "application/x-parquet"}
 
@@ -91,7 +91,7 @@ def write_croissant(folder: Path, files: list[Path], about: Description) -> None
 
     Args:
         folder: of the dataset.
-        files: its tars and Parquet files, inside the folder; without tars, the pictures are in the
+        files: its tars and Parquet files, inside the folder; without tars, the images are in the
             column image.
         about: name, licence and so on.
     """
@@ -166,24 +166,24 @@ def _column(files: str, name: str, **more: Any) -> dict[str, Any]:
 
 
 def _columns(record: str, files: str) -> list[dict[str, Any]]:
-    """Returns the fields of what is said of each picture (samples.ABOUT)."""
+    """Returns the fields of what is said of each image (samples.ABOUT)."""
     fields = [
         _field(record, name, kind, text, **_column(files, name))
         for name, (kind, text) in _FIELDS.items()
     ]
     for name in ("id", "label"):
-        text = f"The {name} of each entity that the picture shows, best first."
+        text = f"The {name} of each entity that the image shows, best first."
         inner = _column(files, "entities", transform={"jsonPath": f"$.{name}"})
         fields.append(_field(record, f"entity_{name}", _TEXT, text, repeated=True, **inner))
     return fields
 
 
 def _of_tars(tars: list[str]) -> tuple[list[dict], list[dict]]:
-    """Returns the file sets and record sets of tars: one of pictures, one of descriptions."""
+    """Returns the file sets and record sets of tars: one of images, one of descriptions."""
     inside = {"containedIn": [{"@id": tar} for tar in tars]}
-    pictures = ["*.jpg", "*.png", "*.webp", "*.gif", "*.bmp", "*.tif"]
+    images = ["*.jpg", "*.png", "*.webp", "*.gif", "*.bmp", "*.tif"]
     sets = [
-        _file_set("pictures-files", "image/jpeg", pictures, **inside),
+        _file_set("pictures-files", "image/jpeg", images, **inside),
         _file_set("descriptions-files", _MEDIA_TYPES[".parquet"], "[0-9]*.parquet"),
     ]
 
@@ -192,19 +192,19 @@ def _of_tars(tars: list[str]) -> tuple[list[dict], list[dict]]:
 
     shown = [
         _field("pictures", "filename", _TEXT, "Its key and extension.", **of_file("filename")),
-        _field("pictures", "image", _IMAGE, "The picture.", **of_file("content")),
+        _field("pictures", "image", _IMAGE, "The image.", **of_file("content")),
     ]
     described = _columns("descriptions", "descriptions-files")
     return sets, [
-        _record_set("pictures", "The pictures themselves.", shown),
-        _record_set("descriptions", "What is known of each picture, by its key.", described),
+        _record_set("pictures", "The images themselves.", shown),
+        _record_set("descriptions", "What is known of each image, by its key.", described),
     ]
 
 
 def _of_parquet() -> tuple[list[dict], list[dict]]:
-    """Returns the file set and the record set of Parquet files with pictures."""
+    """Returns the file set and the record set of Parquet files with images."""
     sets = [_file_set("parquet-files", _MEDIA_TYPES[".parquet"], "data/*.parquet")]
-    picture = _column("parquet-files", "image", transform={"jsonPath": "$.bytes"})
-    fields = [_field("default", "image", _IMAGE, "The picture, encoded.", **picture)]
+    image = _column("parquet-files", "image", transform={"jsonPath": "$.bytes"})
+    fields = [_field("default", "image", _IMAGE, "The image, encoded.", **image)]
     fields += _columns("default", "parquet-files")
-    return sets, [_record_set("default", "One record per picture.", fields)]
+    return sets, [_record_set("default", "One record per image.", fields)]

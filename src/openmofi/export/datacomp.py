@@ -2,7 +2,7 @@
 
 DataComp (https://github.com/mlfoundations/datacomp) wants a sorted .npy of dtype u8,u8: the two
 halves of each 128-bit uid. The uids come from the column `uid` of the tars' Parquet sidecars or of
-the Parquet shards themselves, or from the .json beside a picture; else a key that is such a uid
+the Parquet shards themselves, or from the .json beside an image; else a key that is such a uid
 counts.
 """
 

@@ -60,7 +60,7 @@ def export(
         url: where the dataset can be found; None: the folder.
 
     Raises:
-        InputError: there is no such selection, something else is at `out`, no picture can be read,
+        InputError: there is no such selection, something else is at `out`, no image can be read,
             or, for datacomp, an image has no uid.
         SettingsError: a setting is impossible.
     """
@@ -77,7 +77,7 @@ def export(
         summary = _write(selected, partial, format, shard_size, about)
         if not summary.images:
             raise InputError(
-                f"No picture of {str(selection)!r} can be read ({_counted(summary.unreadable)}); "
+                f"No image of {str(selection)!r} can be read ({_counted(summary.unreadable)}); "
                 f"expected them in {selected.root!r}, as when they were labelled."
             )
         _write_card(partial, selected, summary)

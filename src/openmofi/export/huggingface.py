@@ -1,7 +1,7 @@
 """Kept images -> a dataset folder that `datasets.load_dataset` opens, with its card.
 
 The features stand in the Parquet schema's metadata under `huggingface`, as `datasets` itself
-writes them, so that the column image is decoded as pictures:
+writes them, so that the column image is decoded as images:
 https://huggingface.co/docs/datasets/about_dataset_features
 """
 
@@ -20,7 +20,7 @@ from openmofi.export.croissant import Description, write_croissant
 from openmofi.export.samples import ABOUT, ExportSample, Selected
 
 _ROW_GROUP = 100
-"""Pictures read at once; the hub's viewer and streaming readers want few."""
+"""Images read at once; the hub's viewer and streaming readers want few."""
 
 _SIZES = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6))
 _MORE_SIZES = (("1M<n<10M", 1e7), ("10M<n<100M", 1e8), ("100M<n<1B", 1e9))
@@ -121,7 +121,7 @@ def _text(about: Description) -> str:
     rows = [("pairs", funnel["pairs"]), *funnel["refused"].items()]
     rows += [("kept", funnel["kept_images"])]
     table = "\n".join(f"| {name} | {count:,} |" for name, count in rows)
-    looked = "" if card["looked"] else " Nobody looked at the pictures: they come from captions."
+    looked = "" if card["looked"] else " Nobody looked at the images: they come from captions."
     return f"""
 # {about.name}
 
@@ -130,12 +130,12 @@ def _text(about: Description) -> str:
 
 | column | meaning |
 |---|---|
-| image | the picture, encoded as it was found |
+| image | the image, encoded as it was found |
 | caption, url | the text that came with it, and where it came from |
 | entities | id and label of what it shows, with the probability among the candidates, best first |
-| key | number of the picture in this dataset |
+| key | number of the image in this dataset |
 | source_shard, source_key | where it lies in the input |
-| width, height, sha256 | of the encoded picture |
+| width, height, sha256 | of the encoded image |
 
 `vocabulary.parquet` lists all entities with their descriptions, `card.json` every setting.
 

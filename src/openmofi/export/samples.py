@@ -39,7 +39,7 @@ ABOUT = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-"""What is said of each picture in every format."""
+"""What is said of each image in every format."""
 
 _BATCH = 1000
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
@@ -47,7 +47,7 @@ _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
 
 @dataclass(frozen=True)
 class Label:
-    """An entity that a picture shows."""
+    """An entity that an image shows."""
 
     id: str
     label: str
@@ -93,11 +93,11 @@ class Selected:
         self.card: dict[str, Any] = json.loads((folder / "card.json").read_text())
         self.vocabulary = pq.read_table(folder / "vocabulary.parquet")
         self.unreadable: Counter[str] = Counter()
-        """Pictures that `samples` has left out so far, by reason."""
+        """Images that `samples` has left out so far, by reason."""
 
     @property
     def root(self) -> str:
-        """Where the pictures lie."""
+        """Where the images lie."""
         return self.card["input"]
 
     def rows(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -107,7 +107,7 @@ class Selected:
                 yield from batch.to_pylist()
 
     def samples(self) -> Iterator[ExportSample]:
-        """Yields the pictures that can be read, and counts the others."""
+        """Yields the images that can be read, and counts the others."""
         ids, labels = (self.vocabulary[name].to_pylist() for name in ("id", "label"))
         reader = ImageReader(self.root)
         number = 0
@@ -134,7 +134,7 @@ class Selected:
 
 
 def _read(reader: ImageReader, row: dict[str, Any]) -> tuple[bytes, str, int, int] | Refused:
-    """Returns (bytes, extension, width, height), or why there is no picture."""
+    """Returns (bytes, extension, width, height), or why there is no image."""
     data = fetch(reader.read, row)
     if isinstance(data, Refused):
         return data

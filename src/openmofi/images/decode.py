@@ -25,7 +25,7 @@ from openmofi.images.orientation import (
 )
 from openmofi.refused import Refused
 
-Source = Image.Image | np.ndarray | bytes | str | Path
+ImageSource = Image.Image | np.ndarray | bytes | str | Path
 
 _DAMAGED = (
     OSError,
@@ -44,28 +44,28 @@ _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _NEEDS_HEIF = "HEIC needs a further package: pip install 'openmofi[heif]'"
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off picture is an error with a reason, not grey
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off image is an error with a reason, not grey
 
 
-def read_picture(picture: Source, size: int | None = None) -> Image.Image:
+def read_image(source: ImageSource, size: int | None = None) -> Image.Image:
     """Returns an RGB image from a path, encoded bytes, an array or a PIL image.
 
     Args:
-        picture: what to read; transparency is laid on white.
+        source: what to read; transparency is laid on white.
         size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
 
     Raises:
         OSError: the bytes are not a readable image; or what else a decoder raises, any Exception.
             `refusal` names the reason.
     """
-    if isinstance(picture, np.ndarray):
-        return to_rgb(Image.fromarray(picture))
-    if isinstance(picture, Image.Image):
-        return to_rgb(picture)
-    return decode_picture(picture, size)[0]
+    if isinstance(source, np.ndarray):
+        return to_rgb(Image.fromarray(source))
+    if isinstance(source, Image.Image):
+        return to_rgb(source)
+    return decode_image(source, size)[0]
 
 
-def decode_picture(
+def decode_image(
     source: bytes | str | Path, size: int | None = None
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Returns (RGB image, its full width and height) from encoded bytes or a path.
@@ -75,7 +75,7 @@ def decode_picture(
         size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
 
     Raises:
-        OSError: as `read_picture`.
+        OSError: as `read_image`.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     plain = plain_jpeg(data)
@@ -89,7 +89,7 @@ def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
     """Returns (format as Pillow names it, width and height as they are stored) of encoded bytes.
 
     Raises:
-        OSError: as `read_picture`.
+        OSError: as `read_image`.
     """
     with _opened(bare_jpeg(bare_avif(data))[0]) as image:
         return image.format or "", image.size

@@ -1,8 +1,8 @@
-"""The perceptual hash: a grey picture -> 63 bits that survive resizing and recompression.
+"""The perceptual hash: a grey image -> 63 bits that survive resizing and recompression.
 
 The DCT hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions"
 (2010): 32 x 32 grey levels, their cosine transform, and of its low frequencies whether each lies
-above the median. Pictures are near-duplicates if few bits differ. Unlike Zauner's, the purely
+above the median. Images are near-duplicates if few bits differ. Unlike Zauner's, the purely
 horizontal and vertical frequencies count, too: of a flag they are the most there is.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 HASH_SIDE = 32
-"""A picture is reduced to this side; it should have at least twice as much before."""
+"""An image is reduced to this side; it should have at least twice as much before."""
 _LOW = 8
 # Rounding grey levels to whole numbers moves a coefficient by 0.3. Where the typical one is not
-# above that, the bits would be noise, or worse, the same for all flat pictures.
+# above that, the bits would be noise, or worse, the same for all flat images.
 _LEAST_STRUCTURE = 1.0
 
 
@@ -42,7 +42,7 @@ def _lowest(side: int) -> np.ndarray:
     """Returns the matrix that reduces `side` levels to HASH_SIDE and transforms these, [8, side].
 
     Reducing and transforming are both linear: one small product does both. Levels are reduced by
-    a triangle twice as wide as a level of the reduced picture, as Pillow's antialiased filter is.
+    a triangle twice as wide as a level of the reduced image, as Pillow's antialiased filter is.
     """
     row, column = np.mgrid[0:_LOW, 0:HASH_SIDE]
     cosines = np.cos(np.pi * row * (2 * column + 1) / (2 * HASH_SIDE)) * np.sqrt(2 / HASH_SIDE)

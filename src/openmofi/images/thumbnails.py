@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from openmofi.errors import OpenMOFIError
-from openmofi.images.decode import decode_picture
+from openmofi.images.decode import decode_image
 from openmofi.images.look import look
 from openmofi.refused import Refused
 
@@ -27,7 +27,7 @@ class Side(IntEnum):
 
 
 def make_thumbnail(data: bytes, side: Side) -> tuple[bytes, tuple[int, int]] | Refused:
-    """Returns (a WebP no larger than `side`, the picture's own width and height), or why not.
+    """Returns (a WebP no larger than `side`, the image's own width and height), or why not.
 
     Reasons are those of `openmofi.images.look`.
     """
@@ -50,7 +50,7 @@ def thumbnail(read: Callable[..., bytes], row: dict[str, Any], *, side: int = 96
         side: longest side, in pixels.
     """
     try:
-        small, _ = decode_picture(read(row), side)
+        small, _ = decode_image(read(row), side)
     except OpenMOFIError:
         raise
     except Exception:  # who shows the page says why, see select/sections.py

@@ -1,4 +1,4 @@
-"""Stage 4, label: look at the picture; candidates -> scored candidates."""
+"""Stage 4, label: look at the image; candidates -> scored candidates."""
 
 from openmofi.label.label import label
 

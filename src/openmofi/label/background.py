@@ -1,4 +1,4 @@
-"""The background: a sample of the input's pictures, to tell how an entity looks by chance.
+"""The background: a sample of the input's images, to tell how an entity looks by chance.
 
 It is drawn once per job, by what the pairs are and not by where they stand, so that the same pairs
 in another order or in other shards give the same background. It is stored beside the labels.
@@ -27,25 +27,25 @@ T = TypeVar("T")
 BACKGROUND_FILE = "background.npz"
 _FEW = 8
 _SHARDS_AT_LEAST = 8
-_PAIRS_PER_PICTURE = 20
-"""Pairs among which each picture is drawn; an input of fewer is read to its end."""
+_PAIRS_PER_IMAGE = 20
+"""Pairs among which each image is drawn; an input of fewer is read to its end."""
 
 
 @dataclass(frozen=True)
 class Background:
-    """Pictures of other captions."""
+    """Images of other captions."""
 
     images: Float[np.ndarray, "n dim"]
     offered: tuple[frozenset[str], ...]
-    """Per picture: the entities that its caption offers, which are not background to it."""
+    """Per image: the entities that its caption offers, which are not background to it."""
     words: UInt64[np.ndarray, " n"]
-    """Per picture: 64 bits of the sha256 of its bytes."""
+    """Per image: 64 bits of the sha256 of its bytes."""
 
     def moments(self, texts: Float[np.ndarray, "e dim"], ids: Sequence[str]) -> np.ndarray:
         """Returns [e, 2]: mean and standard deviation of each entity's background cosine."""
         cosines = texts @ self.images.T
         mine = ~self.offering(ids)
-        # With hardly any background left (few entities, few pictures), all of it is better.
+        # With hardly any background left (few entities, few images), all of it is better.
         mine[mine.sum(1) < _FEW] = True
         count = mine.sum(1)
         mean = (cosines * mine).sum(1) / count
@@ -53,12 +53,12 @@ class Background:
         return np.stack([mean, np.sqrt(variance) + 1e-6], axis=1)
 
     def offering(self, ids: Sequence[str]) -> Bool[np.ndarray, "e n"]:
-        """Returns which pictures have captions that offer an entity."""
+        """Returns which images have captions that offer an entity."""
         column = {entity: i for i, entity in enumerate(ids)}
         found = np.zeros((len(ids), len(self.offered)), dtype=bool)
-        for picture, offered in enumerate(self.offered):
+        for image, offered in enumerate(self.offered):
             rows = [column[entity] for entity in offered if entity in column]
-            found[rows, picture] = True
+            found[rows, image] = True
         return found
 
 
@@ -104,14 +104,14 @@ def write_background(
     draws: Callable[[Shard], np.ndarray],
     sample: Callable[[Shard, int], BackgroundSample],
 ) -> None:
-    """Stores about `wanted` pictures, drawn among many more pairs.
+    """Stores about `wanted` images, drawn among many more pairs.
 
     Args:
         out: the job's directory.
         shards: of the input.
-        wanted: number of pictures.
+        wanted: number of images.
         draws: returns `draw` of a shard's usable pairs; of none where it cannot be read.
-        sample: takes the pictures of a shard whose draws are at most its second argument.
+        sample: takes the images of a shard whose draws are at most its second argument.
 
     Raises:
         InputError: no pair of the input can be used.
@@ -119,7 +119,7 @@ def write_background(
     found: dict[Shard, np.ndarray] = {}
     order = spread_out(shards)
     for shard in order:
-        if len(found) >= _SHARDS_AT_LEAST and _pairs(found) >= wanted * _PAIRS_PER_PICTURE:
+        if len(found) >= _SHARDS_AT_LEAST and _pairs(found) >= wanted * _PAIRS_PER_IMAGE:
             break
         found[shard] = draws(shard)
     limit = _smallest(np.concatenate(list(found.values())), wanted)

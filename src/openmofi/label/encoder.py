@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """Pictures and texts -> unit vectors; `model.MofiModel` is one."""
+    """Images and texts -> unit vectors; `model.MofiModel` is one."""
 
     @property
     def dim(self) -> int:
@@ -157,7 +157,7 @@ class EncoderActor:
         self._encoder = load_encoder(model, device=device, precision=precision, number=0, workers=1)
 
     def describe(self) -> tuple[int, Transform]:
-        """Returns the length of the vectors, and how pictures are brought to size."""
+        """Returns the length of the vectors, and how images are brought to size."""
         return self._encoder.dim, self._encoder.transform
 
     def encode(self, name: str, argument: Any) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Joint scoring: what the text says of candidates and what the picture says -> probabilities.
+"""Joint scoring: what the text says of candidates and what the image says -> probabilities.
 
     score = softmax over a mention's candidates and NIL of  w_text log p(c | text) + w_z clip_z(c)
 
 p(c | text) is the linker's: prior, context, coherence, type, case and linkability in one. `clip_z`
-is the image-text cosine standardised by the entity's own background, its cosines with pictures
+is the image-text cosine standardised by the entity's own background, its cosines with images
 whose captions do not offer it. So no absolute threshold depends on the model, and an entity that
 looks like everything is not favoured. Design: docs/labels.md.
 """
@@ -22,9 +22,9 @@ from openmofi.arrays.runs import run_starts
 from openmofi.errors import InputError
 
 MISMATCHED = 4
-"""Pictures of other captions with which each mention is compared; docs/labels.md says why 4."""
+"""Images of other captions with which each mention is compared; docs/labels.md says why 4."""
 LEAST_TEXT = 1e-6
-"""Probability below which a text excludes no more: the picture may overrule it."""
+"""Probability below which a text excludes no more: the image may overrule it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def joint_score(
 
     Args:
         text_score: p(candidate | text), from the linker.
-        clip_z: standardised cosine of picture and entity text; NaN where it is not known gives
+        clip_z: standardised cosine of image and entity text; NaN where it is not known gives
             NaN for the mention.
         mention: which mention each candidate belongs to, counted from 0, ascending.
         weights: of the terms.

@@ -1,11 +1,11 @@
-"""What was seen of a shard's pictures, and how it becomes the table of labels."""
+"""What was seen of a shard's images, and how it becomes the table of labels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 
-from openmofi.images.look import Picture
+from openmofi.images.look import SeenImage
 from openmofi.label.text_regions import Regions
 from openmofi.refused import Refused
 from openmofi.schema import LABELS, SCORED_ENTITY
@@ -14,44 +14,44 @@ _FROM_LINKER = ("start", "end", "surface", "prior", "context", "coherence", "typ
 
 
 class Seen:
-    """Pictures of some rows of a shard, one place per row."""
+    """Images of some rows of a shard, one place per row."""
 
     def __init__(self, count: int, dim: int):
         self.error = [""] * count
         self.vectors = np.zeros((count, dim), dtype=np.float32)
-        self._pictures: dict[str, list] = {
+        self._images: dict[str, list] = {
             name: [None] * count
             for name in ("width", "height", "text_area", "text_boxes", "sha256", "phash")
         }
 
-    def note(self, place: int, picture: Picture | Refused, regions: Regions | None) -> None:
-        """Keeps what the table says of a picture and its text, or why it was refused."""
-        if isinstance(picture, Refused):
-            self.error[place] = picture.reason
+    def note(self, place: int, image: SeenImage | Refused, regions: Regions | None) -> None:
+        """Keeps what the table says of an image and its text, or why it was refused."""
+        if isinstance(image, Refused):
+            self.error[place] = image.reason
             return
-        columns = self._pictures
-        columns["width"][place], columns["height"][place] = picture.size
-        columns["sha256"][place], columns["phash"][place] = picture.sha256, picture.phash
+        columns = self._images
+        columns["width"][place], columns["height"][place] = image.size
+        columns["sha256"][place], columns["phash"][place] = image.sha256, image.phash
         if regions is not None:
             columns["text_area"][place] = regions.area
             columns["text_boxes"][place] = regions.boxes
 
     @property
     def readable(self) -> np.ndarray:
-        """Which pictures could be decoded."""
+        """Which images could be decoded."""
         return np.array([not error for error in self.error], dtype=bool)
 
     @property
     def words(self) -> np.ndarray:
-        """64 bits of the sha256 of each picture's bytes; 0 where it could not be decoded."""
-        digests = [digest or bytes(8) for digest in self._pictures["sha256"]]
+        """64 bits of the sha256 of each image's bytes; 0 where it could not be decoded."""
+        digests = [digest or bytes(8) for digest in self._images["sha256"]]
         return np.frombuffer(b"".join(digest[:8] for digest in digests), "<u8")
 
     def column(self, name: str, rows: np.ndarray, count: int) -> pa.Array:
-        """Returns a column of the table of `count` rows; null where no picture was opened."""
+        """Returns a column of the table of `count` rows; null where no image was opened."""
         place = np.full(count, -1)
         place[rows] = np.arange(len(rows))
-        values = pa.array(self._pictures[name], LABELS.field(name).type)
+        values = pa.array(self._images[name], LABELS.field(name).type)
         return values.take(pa.array(place, mask=place < 0))
 
     def embeddings(self, keys: pa.ChunkedArray, rows: np.ndarray) -> pa.Table:
@@ -74,10 +74,10 @@ def labels_table(
 
     Args:
         pairs: all of the shard.
-        rows: those whose pictures were looked at.
+        rows: those whose images were looked at.
         seen: what was seen of them.
-        candidates: of readable pictures, with their `place` among `rows`.
-        terms: what the picture says of each candidate.
+        candidates: of readable images, with their `place` among `rows`.
+        terms: what the image says of each candidate.
     """
     error = np.array(pairs["error"].to_pylist(), dtype=object)
     error[rows] = seen.error

@@ -1,6 +1,6 @@
-"""One shard: its pairs -> names in captions -> pictures of those that have any -> scored rows.
+"""One shard: its pairs -> names in captions -> images of those that have any -> scored rows.
 
-The text comes first. A picture whose caption offers no candidate is never opened.
+The text comes first. An image whose caption offers no candidate is never opened.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import pyarrow as pa
 
 from openmofi.config import LabelSettings
 from openmofi.errors import InputError
-from openmofi.images.look import Picture, fetch, look
+from openmofi.images.look import SeenImage, fetch, look
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BackgroundSample, draw, read_background
 from openmofi.label.encoder import Encoder, cores, load_encoder
 from openmofi.label.entity_vectors import EntityVectors
-from openmofi.label.picture_scorer import PictureScorer, unseen
+from openmofi.label.image_scorer import ImageScorer, unseen
 from openmofi.label.score import load_weights
 from openmofi.label.seen import Seen, labels_table
 from openmofi.label.text_regions import Regions, TextRegions
@@ -32,7 +32,7 @@ from openmofi.pairs import ShardView, count_errors, open_shard, read_shard
 from openmofi.refused import Refused
 from openmofi.shards import Shard, ShardResult, tick, worker_number
 
-Looked = tuple[Picture | Refused, Regions | None]
+Looked = tuple[SeenImage | Refused, Regions | None]
 
 _DECODE_THREADS = 8
 """Threads that decode for one GPU, where there are so many cores."""
@@ -89,10 +89,10 @@ class ShardLabeller:
         return max(1, min(_DECODE_THREADS, cores() // workers))
 
     @cached_property
-    def _scorer(self) -> PictureScorer:
+    def _scorer(self) -> ImageScorer:
         assert self.encoder is not None
         vectors = EntityVectors(self.kb, self.encoder, self.job.vectors)
-        return PictureScorer(self.kb, vectors, read_background(self.job.out), load_weights())
+        return ImageScorer(self.kb, vectors, read_background(self.job.out), load_weights())
 
     def __call__(self, shard: Shard) -> ShardResult:
         """Returns one row per pair of the shard, in input order.
@@ -128,16 +128,16 @@ class ShardLabeller:
         return candidates.append_column("place", pa.array(place)), usable[named]
 
     def _look(self, view: ShardView, rows: np.ndarray) -> Seen:
-        """Looks at the pictures of some rows."""
+        """Looks at the images of some rows."""
         seen = Seen(len(rows), self.encoder.dim if self.encoder else 0)
         at = 0
         for batch in self._batches(view, rows):
             good, pixels = [], []
-            for place, (picture, regions) in enumerate(batch, at):
-                seen.note(place, picture, regions)
-                if isinstance(picture, Picture):
+            for place, (image, regions) in enumerate(batch, at):
+                seen.note(place, image, regions)
+                if isinstance(image, SeenImage):
                     good.append(place)
-                    pixels.append(picture.pixels)
+                    pixels.append(image.pixels)
             if good and self.encoder:
                 seen.vectors[good] = self.encoder.encode_pixels(np.stack(pixels))
             at += len(batch)
@@ -150,19 +150,19 @@ class ShardLabeller:
         batches = [rows[i : i + size].tolist() for i in range(0, len(rows), size)]
         if self._threads == 1:
             for batch in batches:
-                yield [self._picture(view, row) for row in batch]
+                yield [self._image(view, row) for row in batch]
             return
         with ThreadPoolExecutor(self._threads) as pool:
             ahead = []
             for batch in batches:
-                ahead.append([pool.submit(self._picture, view, row) for row in batch])
+                ahead.append([pool.submit(self._image, view, row) for row in batch])
                 if len(ahead) > 1:
                     yield [future.result() for future in ahead.pop(0)]
             for futures in ahead:
                 yield [future.result() for future in futures]
 
-    def _picture(self, view: ShardView, row: int) -> Looked:
-        """Returns (the picture, or why it is refused; the text in it)."""
+    def _image(self, view: ShardView, row: int) -> Looked:
+        """Returns (the image, or why it is refused; the text in it)."""
         data = fetch(view.read, row)
         if isinstance(data, Refused):
             return data, None
@@ -176,7 +176,7 @@ class ShardLabeller:
             return Refused(type(error).__name__), None
 
     def _terms(self, candidates: pa.Table, seen: Seen) -> dict[str, np.ndarray]:
-        """Returns the picture's terms of each candidate, and the score."""
+        """Returns the image's terms of each candidate, and the score."""
         if self.encoder is None:
             return unseen(candidates)
         return self._scorer.terms(candidates, seen)
@@ -190,7 +190,7 @@ class ShardLabeller:
         return draw(pairs.filter(pa.array(_is_ok(pairs))))
 
     def background_sample(self, shard: Shard, limit: int) -> BackgroundSample:
-        """Returns pictures of a shard, whatever their captions name, for the background.
+        """Returns images of a shard, whatever their captions name, for the background.
 
         Args:
             shard: where they lie.

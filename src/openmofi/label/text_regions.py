@@ -1,4 +1,4 @@
-"""Where there is text in a picture: the detector of RapidOCR, without the reading.
+"""Where there is text in an image: the detector of RapidOCR, without the reading.
 
 Images with text regions teach an encoder to read instead of to look ("Less is More", arXiv
 2305.05095): their area is a column of the labels, and `select` filters by it.
@@ -15,20 +15,20 @@ from PIL import Image, ImageDraw
 from openmofi.errors import InputError
 
 _SHORTEST, _LONGEST = 320, 736
-"""Pixels to which the shorter side of small pictures, and the longer one of large, is brought."""
+"""Pixels to which the shorter side of small images, and the longer one of large, is brought."""
 _LARGEST_LINE = 0.4
-"""Share of the picture above which a region is none. The detector takes a thing that fills a small
-picture for one large letter; a line of text of that size would have four letters at most."""
+"""Share of the image above which a region is none. The detector takes a thing that fills a small
+image for one large letter; a line of text of that size would have four letters at most."""
 _RASTER = 256
 """Side of the raster on which the regions' union is measured, in cells."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The text regions of a picture."""
+    """The text regions of an image."""
 
     area: float
-    """Share of the picture that they cover together."""
+    """Share of the image that they cover together."""
     boxes: list[list[float]]
     """x0, y0, x1, y1 around each, as shares of width and height."""
 
@@ -54,7 +54,7 @@ class TextRegions:
         )
 
     def find(self, image: Image.Image) -> Regions:
-        """Returns the text regions of an RGB picture."""
+        """Returns the text regions of an RGB image."""
         small = image.copy()
         small.thumbnail((_LONGEST, _LONGEST))
         blue_first = np.ascontiguousarray(np.asarray(small)[:, :, ::-1])

@@ -1,7 +1,7 @@
 """Context without a neural network: which entity's description shares words with the caption.
 
 Captions become hashed TF-IDF vectors (Weinberger et al. 2009, arXiv 0902.2206), rare words weighing
-more. It needs no weights, has seen no picture, and so keeps the linker text-only.
+more. It needs no weights, has seen no image, and so keeps the linker text-only.
 """
 
 from __future__ import annotations

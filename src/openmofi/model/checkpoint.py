@@ -67,7 +67,7 @@ def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
 
 
 def _transform(name: str, config: Any) -> Transform:
-    """Returns how pictures enter; of a CLIP directory that does not say, as in MOFI's evaluation.
+    """Returns how images enter; of a CLIP directory that does not say, as in MOFI's evaluation.
 
     What is published with MOFI's checkpoints uses no image processor but a function of its own:
     https://github.com/apple/ml-mofi/blob/main/eval/utils.py.
@@ -78,7 +78,7 @@ def _transform(name: str, config: Any) -> Transform:
     says = not Path(name).is_dir() or any((Path(name) / file).is_file() for file in files)
     if not says and config.model_type == "clip":
         print(
-            f"{name} has no preprocessor_config.json: pictures enter as in MOFI's evaluation, "
+            f"{name} has no preprocessor_config.json: images enter as in MOFI's evaluation, "
             "resized without antialiasing; add that file if they should not.",
             file=sys.stderr,
         )
@@ -103,7 +103,7 @@ def complete_processor_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_kind(name: str, kind: str) -> None:
-    """Refuses networks whose pictures are no squares of pixels."""
+    """Refuses networks whose images are no squares of pixels."""
     if kind == "siglip2":  # what transformers calls those of one resolution is siglip
         raise InputError(
             f"{name!r} is a SigLIP 2 NaFlex model, which takes patches of any shape; pass one of a "

@@ -1,4 +1,4 @@
-"""A dual encoder ready for use: pictures and texts -> unit vectors in one space."""
+"""A dual encoder ready for use: images and texts -> unit vectors in one space."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from openmofi.errors import SettingsError
+from openmofi.images.decode import ImageSource
 from openmofi.model.tokenizer import TextInputs
-from openmofi.model.transform import Picture, Transform
+from openmofi.model.transform import Transform
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -137,16 +138,18 @@ class MofiModel:
         return pooled(self.network.get_text_features(**inputs))
 
     @torch.inference_mode()
-    def encode_images(self, images: Picture | Sequence[Picture]) -> Float[np.ndarray, "n dim"]:
-        """Returns L2-normalised float32 vectors of pictures (paths, bytes, arrays or PIL).
+    def encode_images(
+        self, images: ImageSource | Sequence[ImageSource]
+    ) -> Float[np.ndarray, "n dim"]:
+        """Returns L2-normalised float32 vectors of images (paths, bytes, arrays or PIL).
 
-        A single picture is a list of one.
+        A single image is a list of one.
         """
         self.network.eval()
         one = not isinstance(images, Sequence | np.ndarray) or isinstance(images, str | bytes)
         if one or (isinstance(images, np.ndarray) and images.ndim < 4):
-            images = [cast("Picture", images)]
-        images = cast("Sequence[Picture]", images)
+            images = [cast("ImageSource", images)]
+        images = cast("Sequence[ImageSource]", images)
         parts = []
         for start in range(0, len(images), ENCODE_BATCH):
             inputs = self.transform(images[start : start + ENCODE_BATCH]).to(self.device)

@@ -59,13 +59,13 @@ def parse_name(name: str) -> tuple[str, str | None]:
 
 
 def load_open_clip(name: str) -> tuple[Any, Any, Transform]:
-    """Loads the two towers, the tokenizer, and how pictures are prepared.
+    """Loads the two towers, the tokenizer, and how images are prepared.
 
     Args:
         name: see `parse_name`.
 
     Raises:
-        InputError: the package or the model is missing, or it wants pictures that are not square.
+        InputError: the package or the model is missing, or it wants images that are not square.
     """
     model, pretrained = parse_name(name)
     open_clip = import_open_clip(name)
@@ -144,13 +144,13 @@ def transform_of(config: dict[str, Any]) -> Transform:
         config: size, mean, std, interpolation and resize_mode, as open_clip's `PreprocessCfg`.
 
     Raises:
-        InputError: it pads pictures, or makes them another shape than a square.
+        InputError: it pads images, or makes them another shape than a square.
     """
     size, how = config.get("size", 224), config.get("resize_mode") or "shortest"
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     if height != width or how not in ("shortest", "squash"):
         raise InputError(
-            f"The open_clip model resizes pictures to {width} x {height} by {how!r}; expected a "
+            f"The open_clip model resizes images to {width} x {height} by {how!r}; expected a "
             "square by 'shortest' or 'squash', so pass another model."
         )
     return Transform(

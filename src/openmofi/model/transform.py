@@ -1,4 +1,4 @@
-"""Pictures -> normalised float tensors, without torchvision.
+"""Images -> normalised float tensors, without torchvision.
 
 Reads any Hugging Face preprocessor_config.json. Two ways of resizing exist: `pillow` (what
 CLIPImageProcessor does) and `mofi` (what MOFI's evaluation does: bilinear on the float tensor
@@ -18,20 +18,19 @@ from PIL import Image
 from torch import Tensor
 
 from openmofi.errors import InputError
-from openmofi.images.decode import Source as Picture
-from openmofi.images.decode import read_picture
+from openmofi.images.decode import ImageSource, read_image
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _LONGEST_ASPECT = {"pillow": 16, "mofi": 200}
 """Beyond it, what lies far from the middle is cut off before resizing. `mofi` is kept to the last
-bit, and cutting moves its sampling points, so only for pictures that images/look.py refuses."""
+bit, and cutting moves its sampling points, so only for images that images/look.py refuses."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """How pictures become the image tower's input."""
+    """How images become the image tower's input."""
 
     size: int
     """Pixels per side of the network's input."""
@@ -50,9 +49,9 @@ class Transform:
     """Where the middle lies between two pixels, take the even one, as torchvision does; otherwise
     the lower one, as transformers does."""
 
-    def pixels(self, picture: Picture) -> UInt8[np.ndarray, "size size 3"]:
-        """Returns the picture at the input's size, not yet normalised (uint8 RGB)."""
-        return self.fit(read_picture(picture, self.draft_size))
+    def pixels(self, source: ImageSource) -> UInt8[np.ndarray, "size size 3"]:
+        """Returns the image at the input's size, not yet normalised (uint8 RGB)."""
+        return self.fit(read_image(source, self.draft_size))
 
     @property
     def draft_size(self) -> int | None:
@@ -79,14 +78,14 @@ class Transform:
         scaled = (pixels.float() / 255.0 - mean) / std
         return scaled.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
-    def __call__(self, pictures: Sequence[Picture]) -> Float[Tensor, "batch 3 size size"]:
-        """Returns network input for pictures of any size; `mofi` to the last bit."""
+    def __call__(self, sources: Sequence[ImageSource]) -> Float[Tensor, "batch 3 size size"]:
+        """Returns network input for images of any size; `mofi` to the last bit."""
         if self.resize == "mofi":
-            images = (self._without_needle_ends(read_picture(picture)) for picture in pictures)
+            images = (self._without_needle_ends(read_image(source)) for source in sources)
             levels = torch.cat([self._mofi_levels(image) for image in images])
             mean, std = torch.tensor(self.mean), torch.tensor(self.std)
             return (levels - mean[:, None, None]) / std[:, None, None]
-        pixels = np.stack([self.pixels(picture) for picture in pictures])
+        pixels = np.stack([self.pixels(source) for source in sources])
         return self.normalise(torch.from_numpy(pixels))
 
     def _without_needle_ends(self, image: Image.Image) -> Image.Image:
@@ -138,7 +137,7 @@ def from_processor_config(config: dict[str, Any]) -> Transform:
     """Returns the transform that a preprocessor_config.json describes.
 
     Raises:
-        InputError: it gives no square pictures, or scales their levels otherwise than to 0 to 1.
+        InputError: it gives no square images, or scales their levels otherwise than to 0 to 1.
     """
     edges = config.get("size") or 224
     squeezes = "height" in edges if isinstance(edges, dict) else config.get("default_to_square")
@@ -182,7 +181,7 @@ def _side(edges: dict[str, int] | int) -> int:
     if height is None or height != width:
         raise InputError(
             f"The model's image processor resizes to {edges!r}; expected a shortest_edge, or a "
-            "height and the same width, so pass a model of square pictures."
+            "height and the same width, so pass a model of square images."
         )
     return int(height)
 

@@ -1,4 +1,4 @@
-"""Captions alone, where no picture is needed: of a text file, one a line, or of any pairs."""
+"""Captions alone, where no image is needed: of a text file, one a line, or of any pairs."""
 
 from collections.abc import Iterator
 from itertools import islice

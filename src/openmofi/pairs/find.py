@@ -99,8 +99,8 @@ def _is_ours(file: FoundFile, found: list[FoundFile]) -> bool:
 def _folders_beside(root: Root, found: list[FoundFile], tables: list[FoundFile]) -> list[FoundFile]:
     """Returns the folders 00000/ of img2dataset's format `files`, each beside its 00000.parquet."""
     stems = {file.path.removesuffix(".parquet"): file for file in tables}
-    with_pictures = {file.path.rpartition("/")[0] for file in found if is_image(file.path)}
-    if isinstance(root, Remote) or not tables or not stems.keys() <= with_pictures:
+    with_images = {file.path.rpartition("/")[0] for file in found if is_image(file.path)}
+    if isinstance(root, Remote) or not tables or not stems.keys() <= with_images:
         return []
     return [_found(root / stem, stem) for stem in stems]
 

@@ -55,14 +55,14 @@ def read_folder(
         name: the same relative to the input's root.
         start: first row.
         stop: row behind the last; None: all.
-        check_files: refuse rows whose picture is not there, which takes a question each.
+        check_files: refuse rows whose image is not there, which takes a question each.
 
     Raises:
         InputError: it lists nothing, or a listing lacks a column or is not what its suffix says.
     """
     entries = _entries(path)
     if not len(entries):
-        raise InputError(f"{str(path)!r} lists no pictures; expected at least one.")
+        raise InputError(f"{str(path)!r} lists no images; expected at least one.")
     entries = entries.slice(start, None if stop is None else stop - start)
     raw_files = [file or b"" for file in entries["file"].to_pylist()]
     files = [file.decode("utf-8", "replace") for file in raw_files]
@@ -108,10 +108,10 @@ def _entries(path: Path) -> pa.Table:
 @lru_cache(maxsize=2)
 def _entries_at(path: Path, size: int, mtime_ns: int) -> pa.Table:
     """Returns _ENTRIES; the parts of one listing are read by one process one after the other."""
-    return _pictures(path) if path.is_dir() else _listed(path)
+    return _images(path) if path.is_dir() else _listed(path)
 
 
-def _pictures(folder: Path) -> pa.Table:
+def _images(folder: Path) -> pa.Table:
     files = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -153,7 +153,7 @@ def _rows(lines: list[Line], file: str | None, caption: str | None) -> Iterator[
 
 
 def _text_beside(folder: Path, file: bytes, record: dict[str, Any]) -> bytes | None:
-    """Returns the caption of a picture: of its .txt, else of the record in its .json."""
+    """Returns the caption of an image: of its .txt, else of the record in its .json."""
     text = _read_beside(folder, file, b".txt")
     if text is None and record:
         found = caption_of(record)
@@ -162,7 +162,7 @@ def _text_beside(folder: Path, file: bytes, record: dict[str, Any]) -> bytes | N
 
 
 def record_beside(folder: Path, file: bytes) -> dict[str, Any]:
-    """Returns what the .json beside a picture says; nothing if there is none, or it is damaged."""
+    """Returns what the .json beside an image says; nothing if there is none, or it is damaged."""
     raw = _read_beside(folder, file, b".json")
     try:
         record = json.loads(raw) if raw else {}

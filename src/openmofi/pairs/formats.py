@@ -28,7 +28,7 @@ class ImageCells(Protocol):
     """Image cells of a shard that is open."""
 
     def read(self, row: int) -> bytes:
-        """Returns the encoded picture of a row."""
+        """Returns the encoded image of a row."""
         ...
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class Format:
     stops: Callable[[Path], list[int]] = lambda path: []
     """Rows behind which a local file is cut into parts."""
     images: Callable[[Any, str], ImageCells] | None = None
-    """Of a path or open file and its name: the pictures of paths such as row:7. None: pictures are
+    """Of a path or open file and its name: the images of paths such as row:7. None: images are
     files, or bytes from an offset on."""
     mapped: bool = False
     """`images` maps a file into memory, so that a remote one is copied."""

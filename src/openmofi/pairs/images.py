@@ -1,4 +1,4 @@
-"""Encoded pictures by their places: the columns shard, offset, size and path of any table."""
+"""Encoded images by their places: the columns shard, offset, size and path of any table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_TABLES = 8
 
 
 class ImageReader:
-    """Fetches encoded pictures; of a remote input only the bytes asked for."""
+    """Fetches encoded images; of a remote input only the bytes asked for."""
 
     def __init__(self, root: Root | str):
         self.root = open_root(root)
@@ -28,7 +28,7 @@ class ImageReader:
         self._lock = threading.Lock()
 
     def read(self, row: dict[str, Any]) -> bytes:
-        """Returns the encoded bytes of one picture.
+        """Returns the encoded bytes of one image.
 
         Raises:
             OSError: the file is gone, or shorter than it was.
@@ -36,7 +36,7 @@ class ImageReader:
         return self.read_place(row["shard"], row["offset"], row["size"], row["path"])
 
     def read_place(self, shard: str, offset: int, size: int, path: str) -> bytes:
-        """Returns the encoded bytes of one picture.
+        """Returns the encoded bytes of one image.
 
         Raises:
             OSError: the file is gone, or shorter than it was.
@@ -84,7 +84,7 @@ class ImageReader:
         place = self.root / shard
         form = FORMATS[kind_of(shard) or "parquet"]
         if form.images is None:
-            raise OSError(f"{place} has no rows with pictures")
+            raise OSError(f"{place} has no rows with images")
         if form.mapped:
             return form.images(self._local(shard), str(place))
         if isinstance(place, Remote):

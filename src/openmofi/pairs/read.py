@@ -1,6 +1,6 @@
-"""A shard -> its image-caption pairs, a table of schema.PAIRS, and its pictures.
+"""A shard -> its image-caption pairs, a table of schema.PAIRS, and its images.
 
-Only texts are read at first; a picture is fetched when somebody wants to see it.
+Only texts are read at first; an image is fetched when somebody wants to see it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ShardPairs:
 
 
 class ShardView:
-    """A shard that is open: its pairs, and their pictures by row number."""
+    """A shard that is open: its pairs, and their images by row number."""
 
     def __init__(self, pairs: ShardPairs, shard_reader: ImageReader, file_reader: ImageReader):
         self.pairs = pairs
@@ -44,7 +44,7 @@ class ShardView:
         )
 
     def read(self, row: int) -> bytes:
-        """Returns the encoded picture of a row.
+        """Returns the encoded image of a row.
 
         Raises:
             OSError: it is gone, or cut short.
@@ -59,7 +59,7 @@ class ShardView:
 
 @contextmanager
 def open_shard(root: Root | str, shard: Shard) -> Iterator[ShardView]:
-    """Opens a shard to read its texts and then any of its pictures; a remote one is copied once.
+    """Opens a shard to read its texts and then any of its images; a remote one is copied once.
 
     Raises:
         InputError: the shard as a whole is not what its name says.
@@ -78,7 +78,7 @@ def open_shard(root: Root | str, shard: Shard) -> Iterator[ShardView]:
 
 
 def read_shard(root: Root | str, shard: Shard) -> ShardPairs:
-    """Reads a shard's texts and the places of its pictures.
+    """Reads a shard's texts and the places of its images.
 
     Raises:
         InputError: the shard as a whole is not what its name says.
@@ -105,7 +105,7 @@ def _local_copy(root: Root, shard: Shard) -> Iterator[Path]:
 
 
 def _fetch(root: Remote, shard: Shard, folder: Path) -> None:
-    """Copies what belongs to a shard: its file, its sidecar, or a folder's pictures."""
+    """Copies what belongs to a shard: its file, its sidecar, or a folder's images."""
     if shard.path == ".":
         for file in root.find():
             if is_image(file.path) or file.path.endswith(".txt"):

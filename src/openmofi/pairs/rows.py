@@ -29,15 +29,15 @@ def pick_column(names: list[str], wanted: tuple[str, ...]) -> str | None:
     return next((name for name in wanted if name in names), None)
 
 
-def picture_columns(schema: pa.Schema) -> tuple[str | None, str | None]:
-    """Returns the columns of (encoded pictures, names of files); at most one of them is there."""
+def image_columns(schema: pa.Schema) -> tuple[str | None, str | None]:
+    """Returns the columns of (encoded images, names of files); at most one of them is there."""
     image, file = (pick_column(schema.names, names) for names in (IMAGE_COLUMNS, PATH_COLUMNS))
     if image is not None and schema.field(image).type in (pa.string(), pa.large_string()):
         return None, image  # names of files under a name that promises bytes
     return image, None if image else file
 
 
-def picture_paths(files: pa.ChunkedArray, name: str) -> pa.Array:
+def image_paths(files: pa.ChunkedArray, name: str) -> pa.Array:
     """Returns where files lie below the input's root.
 
     Args:
@@ -62,7 +62,7 @@ class RowColumns:
         self.caption = pick_column(names, CAPTION_COLUMNS)
         self.key = pick_column(names, KEY_COLUMNS)
         self.url = "url" if "url" in names else None
-        self.image, self.file = picture_columns(schema)
+        self.image, self.file = image_columns(schema)
         if self.caption is None or not (self.image or self.file):
             raise InputError(
                 f"{str(path)!r} has the columns {', '.join(names)}; expected a caption "
@@ -83,7 +83,7 @@ class RowColumns:
             path = _counted("row:", start, len(table))
         else:
             errors = pc.if_else(pc.is_null(table[self.file]), "image_missing", errors)
-            path = picture_paths(table[self.file], name)
+            path = image_paths(table[self.file], name)
         return pairs_table(
             key=self._keys(table, name, start),
             shard=name,
@@ -109,7 +109,7 @@ def _counted(prefix: str, start: int, rows: int, digits: int = 0) -> pa.Array:
 
 
 def image_bytes(cell: pa.Scalar, place: str, folder: Path | None) -> bytes:
-    """Returns the encoded picture in a cell.
+    """Returns the encoded image in a cell.
 
     Args:
         cell: bytes, or Hugging Face's Image feature: {"bytes", "path"}.

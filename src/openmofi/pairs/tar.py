@@ -1,6 +1,6 @@
 """WebDataset tars as they lie on disk: tar -> where each member starts and how long it is.
 
-The compiled walk of tar_scan.py reads headers and, unless they are small, never the pictures. What
+The compiled walk of tar_scan.py reads headers and, unless they are small, never the images. What
 it does not understand, such as a sparse file, the standard library reads, one member at a time.
 """
 

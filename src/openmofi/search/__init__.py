@@ -1,4 +1,4 @@
-"""Stage 9b, search: find images by picture, text or entity."""
+"""Stage 9b, search: find images by image, text or entity."""
 
 from typing import Any
 

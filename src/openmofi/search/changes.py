@@ -157,7 +157,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _read(source: Path | str) -> tuple[pa.Table, np.ndarray]:
-    """Returns rows and their vectors; of a picture that comes twice the last.
+    """Returns rows and their vectors; of an image that comes twice the last.
 
     Raises:
         InputError: there are none, or some hold numbers that are none.
@@ -174,7 +174,7 @@ def _read(source: Path | str) -> tuple[pa.Table, np.ndarray]:
     keep = np.sort(len(rows) - 1 - last)
     if len(keep) == len(rows):
         return rows, vectors
-    print(f"left out {len(rows) - len(keep):,} pictures that come again", file=sys.stderr)
+    print(f"left out {len(rows) - len(keep):,} images that come again", file=sys.stderr)
     return rows.take(pa.array(keep)), vectors[keep]
 
 
@@ -221,7 +221,7 @@ def _check_fits(index: Snapshot, source: Path | str, dim: int, model: str) -> No
 
 
 def _replaced(index: Snapshot, rows: pa.Table, root: str) -> np.ndarray:
-    """Returns the rows whose pictures lie where those of new rows do."""
+    """Returns the rows whose images lie where those of new rows do."""
     rows = rows.filter(pa.array(_lies_somewhere(rows)))
     new, found = _places(rows).combine_chunks(), [np.zeros(0, np.int64)]
     for begin, part in index.begins():
@@ -238,6 +238,6 @@ def _places(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _lies_somewhere(table: pa.Table) -> np.ndarray:
-    """Returns whether each row says where its picture lies; those of other makers need not."""
+    """Returns whether each row says where its image lies; those of other makers need not."""
     named = pc.not_equal(table["path"].fill_null(""), "")
     return pc.or_(named, pc.greater_equal(table["offset"].fill_null(-1), 0)).to_numpy()

@@ -38,7 +38,7 @@ def export_index(index: Index, out: str, *, to: Target, name: str = "openmofi") 
             answer, or there is nothing to export.
     """
     if not len(index):
-        raise InputError(f"The index {str(index.folder)!r} holds no pictures.")
+        raise InputError(f"The index {str(index.folder)!r} holds no images.")
     write = {"parquet": _to_parquet, "lance": _to_lance, "qdrant": _to_qdrant}[to]
     write(index, out, name)
     return len(index)
@@ -77,7 +77,7 @@ def _to_parquet(index: Index, out: str, name: str) -> None:
 
 
 def _about(index: Index) -> dict[str, str]:
-    """Returns what `openmofi index` reads: the model, and where the pictures lie, if in one place.
+    """Returns what `openmofi index` reads: the model, and where the images lie, if in one place.
 
     Of several places none can be told, for a row says only where it lies in its own.
     """

@@ -22,11 +22,11 @@ class Filter:
     types: tuple[str, ...] = ()
     """Ids of types; one of the row's entities is of one of them."""
     sources: tuple[str, ...] = ()
-    """Hosts of the pictures' addresses, or shards; see docs/formats.md."""
+    """Hosts of the images' addresses, or shards; see docs/formats.md."""
     min_label_score: float | None = None
     """Least score of a label that counts; also for `entities` and `types`."""
     max_text_area: float | None = None
-    """Largest share of the picture covered by text; rows where it is unknown do not pass."""
+    """Largest share of the image covered by text; rows where it is unknown do not pass."""
     lasso: tuple[tuple[float, float], ...] = ()
     """Corners of a polygon on the index's map; both coordinates go from 0 to 1."""
 

@@ -70,7 +70,7 @@ class Index(Snapshot):
         return Index.open(out)
 
     def add(self, source: Path | str) -> Index:
-        """Adds the output of `embed`; rows for pictures that are here already replace the old ones.
+        """Adds the output of `embed`; rows for images that are here already replace the old ones.
 
         Returns:
             The index as it is now; `self` stays what it was.
@@ -189,15 +189,15 @@ class Index(Snapshot):
         return rows if self._deleted is None else rows[~self._deleted[rows]]
 
     def rows_with_id(self, wanted: str) -> np.ndarray:
-        """Returns the rows of an id, which pictures of several folders may share."""
+        """Returns the rows of an id, which images of several folders may share."""
         return np.flatnonzero(pc.equal(self.rows["id"], wanted).to_numpy() & self.live)
 
     def facets(self, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
         """Returns how many of some rows have each entity, type and source; the 50 most frequent."""
         return count_facets(self, rows)
 
-    def read_picture(self, row: int) -> bytes:
-        """Returns the encoded picture of a row.
+    def read_image(self, row: int) -> bytes:
+        """Returns the encoded image of a row.
 
         Raises:
             OSError: its file is gone, or shorter than it was.
@@ -207,7 +207,7 @@ class Index(Snapshot):
         return part.readers[place["origin"]].read(place)
 
     def root_of(self, row: int) -> str:
-        """Returns the input that a row's picture lies in."""
+        """Returns the input that a row's image lies in."""
         [(_, part, own)] = self.by_part(np.array([row]))
         return part.origins[part.rows["origin"][int(own[0])].as_py()].root
 

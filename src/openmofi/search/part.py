@@ -5,7 +5,7 @@ graph.faiss       HNSW: links between them, without the vectors
 lists.faiss       IVF: the same vectors in 8 bits, by list; mapped into memory
 rows.parquet      one row per vector
 entities.parquet  the names and types of the entities of its rows
-part.json         where the pictures and their labels lie
+part.json         where the images and their labels lie
 
 A filtered search has two plans. Few rows pass: each of them is compared, which is exact. Many
 pass: the graph gives so many of the nearest rows that k of them should pass, and if fewer do, as
@@ -54,7 +54,7 @@ Nearest = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the pictures of a part lie."""
+    """Where the images of a part lie."""
 
     root: str
     selection: str = ""
@@ -78,7 +78,7 @@ def write_part(
         vectors: float32, normalised here.
         rows: schema.INDEX_ROWS, whose `origin` counts in `origins`.
         entities: schema.INDEX_ENTITIES.
-        origins: where the pictures lie.
+        origins: where the images lie.
         kind: flat, hnsw or ivf.
         settings: of the graph.
     """
@@ -203,7 +203,7 @@ class IndexPart:
 
     @cached_property
     def readers(self) -> list[ImageReader]:
-        """One reader of pictures per origin."""
+        """One reader of images per origin."""
         return [ImageReader(origin.root) for origin in self.origins]
 
     def nearest(

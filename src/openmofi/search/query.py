@@ -1,4 +1,4 @@
-"""A question in words, pictures, entities, or a mix of them -> hits."""
+"""A question in words, images, entities, or a mix of them -> hits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jaxtyping import Float
 from PIL import Image
 
 from openmofi.errors import InputError, SettingsError
-from openmofi.images.decode import read_picture
+from openmofi.images.decode import read_image
 from openmofi.kb import KnowledgeBase
 from openmofi.search.filters import Filter
 from openmofi.search.index import Hit, Index
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
-    from openmofi.model.transform import Picture
+    from openmofi.model.transform import ImageSource
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Term:
 
     kind: Literal["text", "image", "entity", "row", "vector"]
     value: str | Path | bytes | int | np.ndarray
-    """Words; a picture's path or bytes; an entity's id or name; a row of the index; a vector."""
+    """Words; an image's path or bytes; an entity's id or name; a row of the index; a vector."""
     weight: float = 1.0
 
 
@@ -59,7 +59,7 @@ class Searcher:
 
     @property
     def has_encoder(self) -> bool:
-        """Tells whether there is a model for texts and pictures: a hub id, or a directory."""
+        """Tells whether there is a model for texts and images: a hub id, or a directory."""
         model = self._model
         if not isinstance(model, (str, Path)):
             return model is not None
@@ -67,7 +67,7 @@ class Searcher:
 
     @cached_property
     def encoder(self) -> MofiModel:
-        """The encoder of texts and pictures.
+        """The encoder of texts and images.
 
         Raises:
             InputError: the index does not say which, or it gives other vectors.
@@ -119,7 +119,7 @@ class Searcher:
             min_score: least cosine of a hit.
 
         Raises:
-            InputError: an unknown entity or row, a picture that cannot be read, no encoder.
+            InputError: an unknown entity or row, an image that cannot be read, no encoder.
             SettingsError: k or offset is out of bounds.
         """
         if k < 1 or offset < 0:
@@ -235,12 +235,12 @@ def search(
     model: MofiModel | str | None = None,
     kb: Path | str | None = None,
 ) -> list[Hit]:
-    """Searches by text, picture or entity, or by a mix of them, within what a filter lets pass.
+    """Searches by text, image or entity, or by a mix of them, within what a filter lets pass.
 
     Args:
         index: an index or its directory.
         text: what to look for; short for a term.
-        image: a picture of what to look for; short for a term.
+        image: an image of what to look for; short for a term.
         entity: only images of this entity (its id or any name); alone, its most typical ones.
         terms: more to look for, or away from.
         filter: further conditions.
@@ -250,7 +250,7 @@ def search(
         kb: knowledge base in which an entity's name is looked up; the default is the index's.
 
     Raises:
-        InputError: no question, an unknown entity, a picture that cannot be read.
+        InputError: no question, an unknown entity, an image that cannot be read.
         SettingsError: k is below 1.
     """
     searcher, filter = Searcher(index, model=model, kb=kb), filter or Filter()
@@ -262,17 +262,17 @@ def search(
     return searcher.ask(asked, filter=filter, k=k, min_score=min_score).hits
 
 
-def encode_image(encoder: MofiModel, image: Picture) -> Float[np.ndarray, "1 dim"]:
+def encode_image(encoder: MofiModel, image: ImageSource) -> Float[np.ndarray, "1 dim"]:
     """Returns the unit vector of one image that the user named.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        decoded = read_picture(image, encoder.transform.draft_size)
+        decoded = read_image(image, encoder.transform.draft_size)
     except Exception as error:
         name = repr(str(image)) if isinstance(image, (str, Path)) else "given"
-        raise InputError(f"Cannot read the picture {name}: {_reason_of(error)}.") from None
+        raise InputError(f"Cannot read the image {name}: {_reason_of(error)}.") from None
     return encoder.encode_images([decoded])
 
 

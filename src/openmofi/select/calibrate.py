@@ -2,11 +2,11 @@
 
 A chosen candidate is wrong for one of two reasons. Either nothing that the mention may mean is
 shown: two groups. What the unshown ones score is measured by giving every mention another
-caption's picture and choosing in the same way. With pi the share of unshown among the chosen,
+caption's image and choosing in the same way. With pi the share of unshown among the chosen,
 
     rate(t) = pi P(mismatched evidence > t) / P(observed evidence > t)
 
-This assumes that wrong candidates look like random pictures, which is false where a caption offers
+This assumes that wrong candidates look like random images, which is false where a caption offers
 two things that resemble each other (Chad and Romania), for then the wrong one of a mention's own
 candidates may be chosen. So, second, the joint score's own doubt is added: the mean, over what is
 kept, of the probability that another candidate of the mention is the one shown. What no estimate
@@ -55,7 +55,7 @@ class Calibration:
         return (
             f"There is too little to tell the rate: of 100 labels that are kept, between "
             f"{100 * self.low_rate:.1f} and {100 * self.high_rate:.1f} may be wrong. More pairs, "
-            "or a model that knows these pictures better, would narrow it."
+            "or a model that knows these images better, would narrow it."
         )
 
 
@@ -73,19 +73,19 @@ def calibrate(
 
     If there is none, `reached` is False and the estimated rate is near the lowest there is. The
     observed are compared with the mismatched of the same mentions, each of which counts once,
-    however many mismatched pictures it has.
+    however many mismatched images it has.
 
     Args:
-        observed: evidence for the chosen candidates from their own pictures; NaN where nobody
+        observed: evidence for the chosen candidates from their own images; NaN where nobody
             looked, which no threshold keeps.
-        mismatched: evidence for the candidates chosen with k other captions' pictures; NaN where
+        mismatched: evidence for the candidates chosen with k other captions' images; NaN where
             there are fewer.
         false_label_rate: wanted share of wrong labels among those kept, in (0, 1).
         confused: probability that another candidate of the mention is shown; the default is 0.
         unshown_share: pi; the default is Storey's estimate (J. R. Stat. Soc. B 64, 2002) at the
             median of the mismatched.
         unshown_error: standard error of a given unshown_share.
-        image: which choices share a picture, and are wrong together; the default is none.
+        image: which choices share an image, and are wrong together; the default is none.
     """
     order = np.argsort(observed, kind="stable")[: int((~np.isnan(observed)).sum())]
     observed, mismatched = observed[order], mismatched[order]
@@ -95,7 +95,7 @@ def calibrate(
     doubt = np.zeros(count) if confused is None else confused[order].astype(np.float64)
     known = ~np.isnan(mismatched)
     both = known.sum(1) > 0
-    if not both.any():  # one entity alone: no picture is certainly of something else
+    if not both.any():  # one entity alone: no image is certainly of something else
         return Calibration(float(observed[0]), 1.0, 0.0, 1.0, False, 1.0, 0.0, count)
     share = known / np.maximum(known.sum(1, keepdims=True), 1)
     own = observed[both]

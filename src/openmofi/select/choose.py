@@ -1,6 +1,6 @@
 """One labels file -> the candidate that each mention stands for, in a given order.
 
-Columns are read one by one and stay flat arrays; ten thousand pictures take milliseconds.
+Columns are read one by one and stay flat arrays; ten thousand images take milliseconds.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class ChosenCandidates:
     score: np.ndarray
     evidence: np.ndarray
     """What the threshold is on: for joint the log odds of the score, else clip_z; NaN where nobody
-    looked at the picture."""
+    looked at the image."""
     evidence_other: np.ndarray
-    """[m, k]: the same of what would have been chosen had the picture been each of k others, whose
+    """[m, k]: the same of what would have been chosen had the image been each of k others, whose
     captions offer none of the mention's candidates; NaN where there are not so many."""
     confused: np.ndarray
     """For joint: the probability that, if any candidate is shown, it is another one; else 0."""
@@ -53,7 +53,7 @@ class ScoredCandidates:
 
     @property
     def looked(self) -> bool:
-        """Whether an encoder saw any of the pictures."""
+        """Whether an encoder saw any of the images."""
         return not np.isnan(self.clip_z).all()
 
 
@@ -76,7 +76,7 @@ def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> Chose
 
     Args:
         path: a committed labels file.
-        order: joint (best by the joint score; by the text's where nobody looked at the pictures),
+        order: joint (best by the joint score; by the text's where nobody looked at the images),
             text-first (best by the text's score) or caption-match (the most popular).
         weights: of the joint score; needed for joint.
     """

@@ -1,4 +1,4 @@
-"""All labels files of a job -> flat arrays: what each mention stands for, and its picture.
+"""All labels files of a job -> flat arrays: what each mention stands for, and its image.
 
 Images are numbered through all files; a label is one (image, entity) that a mention stands for.
 """
@@ -18,7 +18,7 @@ from openmofi.label.score import ScoreWeights
 from openmofi.progress import track
 from openmofi.select.choose import ChosenCandidates, choose
 
-_PICTURE_COLUMNS = ["error", "text_area", "sha256", "phash"]
+_IMAGE_COLUMNS = ["error", "text_area", "sha256", "phash"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ChosenLabels:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """One element per image."""
 
     error: np.ndarray
@@ -52,7 +52,7 @@ class Pictures:
     text_area: np.ndarray
     """NaN: not measured."""
     digest: np.ndarray
-    """uint64 [n, 2]: half of the sha256, of which no two pictures share so much by chance."""
+    """uint64 [n, 2]: half of the sha256, of which no two images share so much by chance."""
     has_digest: np.ndarray
     phash: np.ndarray
     has_phash: np.ndarray
@@ -66,7 +66,7 @@ class Chosen:
     """First image of each file, and behind them the number of images."""
     labels: ChosenLabels
     ids: pa.Array
-    pictures: Pictures
+    images: Images
 
     @property
     def num_images(self) -> int:
@@ -79,7 +79,7 @@ def read_chosen(files: Sequence[Path], order: str, weights: ScoreWeights | None 
     choices, tables = [], []
     for path in track(files, "read labels", unit="shards"):
         choices.append(choose(path, order, weights))
-        tables.append(_read_pictures(path))
+        tables.append(_read_images(path))
     begins = np.cumsum([0, *(len(table) for table in tables)])
     ids, entity = _numbered([choice.ids for choice in choices])
     image = [choice.row + begin for choice, begin in zip(choices, begins, strict=False)]
@@ -88,7 +88,7 @@ def read_chosen(files: Sequence[Path], order: str, weights: ScoreWeights | None 
         entity,
         *(_joined(choices, name) for name in ("score", "evidence", "evidence_other", "confused")),
     )
-    return Chosen(begins, labels, ids, _pictures(pa.concat_tables(tables)))
+    return Chosen(begins, labels, ids, _images(pa.concat_tables(tables)))
 
 
 def _joined(choices: list[ChosenCandidates], name: str) -> np.ndarray:
@@ -106,21 +106,21 @@ def _numbered(parts: list[pa.DictionaryArray]) -> tuple[pa.Array, np.ndarray]:
     return ids.take(pa.array(order)), place[np.concatenate(numbers)]
 
 
-def _read_pictures(path: Path) -> pa.Table:
+def _read_images(path: Path) -> pa.Table:
     with pq.ParquetFile(path) as file:
-        table = file.read(_PICTURE_COLUMNS)
+        table = file.read(_IMAGE_COLUMNS)
     error = table["error"].combine_chunks().dictionary_encode()
     return table.set_column(table.schema.get_field_index("error"), "error", error)
 
 
-def _pictures(table: pa.Table) -> Pictures:
+def _images(table: pa.Table) -> Images:
     error = table["error"].unify_dictionaries()
     reasons, codes = _numbered([chunk for chunk in error.chunks])
     names = [name or "" for name in reasons.to_pylist()]
     sound = np.array([not name for name in names], bool)
     code = np.where(sound[codes], 0, codes + 1) if len(codes) else codes
     digest, has_digest = _digests(table["sha256"])
-    return Pictures(
+    return Images(
         code.astype(np.int16),
         names,
         _values(table["text_area"], np.float32),

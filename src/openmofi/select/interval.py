@@ -1,9 +1,9 @@
 """How sure an estimated rate of wrong labels is: counts behind it -> an interval.
 
-Four things make it unsure. What was counted is a sample of pictures: its variance is that of the
-sum of every picture's influence on the estimate (the infinitesimal jackknife, Jaeckel 1972; Efron
+Four things make it unsure. What was counted is a sample of images: its variance is that of the
+sum of every image's influence on the estimate (the infinitesimal jackknife, Jaeckel 1972; Efron
 1982). The share pi of the unshown has an error of its own. What `calibrate` assumes is true only
-so far, which no number of pictures mends. And at a given rate, how many of the labels that are
+so far, which no number of images mends. And at a given rate, how many of the labels that are
 kept are wrong is a matter of chance. The first three make the rate a beta distribution, the fourth
 the number of wrong labels a beta-binomial one, whose quantiles are the interval. No random numbers
 are drawn.
@@ -27,18 +27,18 @@ _MANY = 20_000
 
 @dataclass(frozen=True)
 class Counted:
-    """What a rate is estimated from; one element per mention whose picture was seen."""
+    """What a rate is estimated from; one element per mention whose image was seen."""
 
     kept: Bool[np.ndarray, " m"]
     both: Bool[np.ndarray, " m"]
-    """Whether there are mismatched pictures to compare with."""
+    """Whether there are mismatched images to compare with."""
     mismatched: Float[np.ndarray, " m"]
     """Share of these that would have been kept."""
     confused: Float[np.ndarray, " m"]
     """Probability that another candidate is shown."""
     image: Int[np.ndarray, " m"]
     num_mismatched: int
-    """Mismatched pictures of all mentions together."""
+    """Mismatched images of all mentions together."""
 
 
 def rate_interval(
@@ -53,7 +53,7 @@ def rate_interval(
     """
     kept, both, num_kept = counted.kept, counted.both, int(counted.kept.sum())
     num_both, kept_both = both.sum(), max((kept & both).sum(), 1)
-    # Half a picture more than were seen (Jeffreys' prior), for none seen does not mean never.
+    # Half an image more than were seen (Jeffreys' prior), for none seen does not mean never.
     half = num_both / counted.num_mismatched / 2
     false = (counted.mismatched.sum() + half) / kept_both
     confused = counted.confused[kept].mean()

@@ -1,4 +1,4 @@
-"""Pictures that a selection must not hold, such as those of a benchmark -> their hashes.
+"""Images that a selection must not hold, such as those of a benchmark -> their hashes.
 
 They come from any input that `label` reads; captions are not needed.
 """
@@ -21,8 +21,8 @@ _PLACE = ("key", "shard", "offset", "size", "path")
 
 
 @dataclass(frozen=True)
-class KnownPictures:
-    """The hashes of pictures that could be read, and where those lie."""
+class KnownImages:
+    """The hashes of images that could be read, and where those lie."""
 
     places: list[dict[str, Any]]
     """root, key, shard, offset, size and path of each."""
@@ -33,16 +33,16 @@ class KnownPictures:
     unreadable: int
 
 
-def hash_pictures(inputs: Sequence[str]) -> KnownPictures:
-    """Reads and hashes every picture of some inputs.
+def hash_images(inputs: Sequence[str]) -> KnownImages:
+    """Reads and hashes every image of some inputs.
 
     Raises:
-        InputError: an input is missing, or holds no readable picture.
+        InputError: an input is missing, or holds no readable image.
     """
     places, digests, phashes, unreadable = [], [], [], 0
     for source in inputs:
         before = len(places)
-        for place, data in _pictures_of(source):
+        for place, data in _images_of(source):
             seen = _looked_at(data)
             if seen is None:
                 unreadable += 1
@@ -52,10 +52,10 @@ def hash_pictures(inputs: Sequence[str]) -> KnownPictures:
             phashes.append(seen.phash)
         if len(places) == before:
             raise InputError(
-                f"--exclude {source!r} holds no picture that can be read; expected those whose "
+                f"--exclude {source!r} holds no image that can be read; expected those whose "
                 "duplicates are not wanted."
             )
-    return KnownPictures(
+    return KnownImages(
         places,
         np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2),
         np.array([phash or 0 for phash in phashes], np.uint64),
@@ -64,20 +64,20 @@ def hash_pictures(inputs: Sequence[str]) -> KnownPictures:
     )
 
 
-def _pictures_of(source: str) -> Iterable[tuple[dict[str, Any], bytes]]:
-    """Yields (place, encoded bytes, empty where it cannot be read) of an input's pictures."""
+def _images_of(source: str) -> Iterable[tuple[dict[str, Any], bytes]]:
+    """Yields (place, encoded bytes, empty where it cannot be read) of an input's images."""
     found = read_pairs(source)
     reader = ImageReader(found.root)
-    for shard in track(found.shards, "hash excluded pictures", unit="shards"):
+    for shard in track(found.shards, "hash excluded images", unit="shards"):
         for row in read_shard(found.root, shard).table.select(_PLACE).to_pylist():
             if row["offset"] < 0 and not row["path"]:
-                continue  # a caption without a picture
+                continue  # a caption without an image
             place = {"root": str(found.root), **row}
             data = fetch(reader.read, row)
             yield place, b"" if isinstance(data, Refused) else data
 
 
 def _looked_at(data: bytes) -> Any:
-    """Returns the picture's hashes, or None where it cannot be read."""
+    """Returns the image's hashes, or None where it cannot be read."""
     seen = look(data, None)
     return None if isinstance(seen, Refused) else seen

@@ -3,7 +3,7 @@
 keep.parquet        one row per kept image (schema.KEEP)
 refused.parquet     one row per other image, with its reason (schema.REFUSED)
 vocabulary.parquet  the entities, most images first (schema.VOCABULARY)
-duplicates.parquet  which picture each refused duplicate repeats (schema.DUPLICATES)
+duplicates.parquet  which image each refused duplicate repeats (schema.DUPLICATES)
 shards.parquet      how much of each labels file was kept (schema.SELECTED_SHARDS)
 """
 
@@ -23,7 +23,7 @@ from openmofi.kb import KnowledgeBase
 from openmofi.progress import track
 from openmofi.schema import DUPLICATES, KEEP, REFUSED, SELECTED_SHARDS, VOCABULARY
 from openmofi.select.funnel import Funnel
-from openmofi.select.known import KnownPictures
+from openmofi.select.known import KnownImages
 from openmofi.select.repeats import Repeats
 from openmofi.shards import Commit
 
@@ -55,7 +55,7 @@ def write_rows(
     funnel: Funnel,
     class_of: np.ndarray,
     repeats: list[Repeats],
-    known: KnownPictures | None,
+    known: KnownImages | None,
 ) -> None:
     """Writes keep.parquet, refused.parquet and duplicates.parquet."""
     begins, labels = funnel.chosen.begins, funnel.labels
@@ -138,9 +138,9 @@ def _duplicates(
     places: pa.Table,
     wanted: np.ndarray,
     begins: np.ndarray,
-    known: KnownPictures | None,
+    known: KnownImages | None,
 ) -> pa.Table:
-    """Returns one row per refused duplicate: its place, and that of the picture it repeats."""
+    """Returns one row per refused duplicate: its place, and that of the image it repeats."""
     tables = [DUPLICATES.empty_table()]
     for found in repeats:
         own = places.take(pa.array(np.searchsorted(wanted, found.image)))

@@ -14,7 +14,7 @@ _MOST_POINTS = 300
 
 
 class _Axes:
-    """Where numbers lie in the picture."""
+    """Where numbers lie in the image."""
 
     def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float]):
         self.x_low, self.x_span = x_range[0], max(x_range[1] - x_range[0], 1e-9)
@@ -57,7 +57,7 @@ def evidence_name(card: dict[str, Any]) -> str:
 
 
 def calibration(card: dict[str, Any]) -> str:
-    """Returns the histograms of the evidence, with their own and with other pictures.
+    """Returns the histograms of the evidence, with their own and with other images.
 
     The mismatched one is drawn as large as the share of unshown entities that it stands for.
     """
@@ -81,7 +81,7 @@ def calibration(card: dict[str, Any]) -> str:
             f'<text x="{x + shift}" y="20" text-anchor="{end}">threshold {threshold:.2f}</text>'
         )
     parts.append(_x_title(evidence_name(card)))
-    return _svg(parts, "How well pictures fit the chosen entities, and other pictures do")
+    return _svg(parts, "How well images fit the chosen entities, and other images do")
 
 
 def _round_values(low: float, high: float) -> list[float]:

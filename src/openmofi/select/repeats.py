@@ -1,11 +1,11 @@
-"""Refuses pictures that are there already: among the known ones, or among the better labelled.
+"""Refuses images that are there already: among the known ones, or among the better labelled.
 
-    evaluation_duplicate   the bytes, or nearly the picture, of one that --exclude names
-    duplicate_exact        the bytes of a picture with a surer label
-    duplicate_near         nearly the picture of one with a surer label of the same entity: hashes
+    evaluation_duplicate   the bytes, or nearly the image, of one that --exclude names
+    duplicate_exact        the bytes of an image with a surer label
+    duplicate_near         nearly the image of one with a surer label of the same entity: hashes
                            see no colours, and so take the flag of Chad for that of Belgium
 
-Pictures without a hash (not opened, or of a single colour) are nobody's duplicates.
+Images without a hash (not opened, or of a single colour) are nobody's duplicates.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ import numpy as np
 from openmofi.arrays.runs import run_starts
 from openmofi.select.duplicates import distance, first_equal, near_duplicates, near_known
 from openmofi.select.funnel import Funnel
-from openmofi.select.known import KnownPictures
+from openmofi.select.known import KnownImages
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Refused duplicates, and what each repeats; one element per refused picture."""
+    """Refused duplicates, and what each repeats; one element per refused image."""
 
     reason: str
     image: np.ndarray
     of: np.ndarray
-    """The image that is kept in its place, or the number of the known picture."""
+    """The image that is kept in its place, or the number of the known image."""
     bits: np.ndarray
     """In how many bits the perceptual hashes differ; 0 for the same bytes."""
 
 
-def refuse_known(funnel: Funnel, known: KnownPictures, bits: int) -> list[Repeats]:
-    """Refuses pictures that repeat one of the known ones: evaluation_duplicate."""
-    pictures, image = funnel.chosen.pictures, funnel.labels.image
+def refuse_known(funnel: Funnel, known: KnownImages, bits: int) -> list[Repeats]:
+    """Refuses images that repeat one of the known ones: evaluation_duplicate."""
+    images, image = funnel.chosen.images, funnel.labels.image
     image = image[run_starts(image)]
     of = np.full(len(image), -1, np.int64)
-    hashed = np.flatnonzero(pictures.has_phash[image])
+    hashed = np.flatnonzero(images.has_phash[image])
     usable = np.flatnonzero(known.has_phash)
-    near = near_known(pictures.phash[image[hashed]], known.phash[usable], bits)
+    near = near_known(images.phash[image[hashed]], known.phash[usable], bits)
     of[hashed[near >= 0]] = usable[near[near >= 0]]
-    opened = np.flatnonzero(pictures.has_digest[image])
-    same = _same_bytes(known.digest, pictures.digest[image[opened]])
+    opened = np.flatnonzero(images.has_digest[image])
+    same = _same_bytes(known.digest, images.digest[image[opened]])
     of[opened[same >= 0]] = same[same >= 0]
     hit = of >= 0
     image, of = image[hit], of[hit]
-    both = pictures.has_phash[image] & known.has_phash[of]
-    bits_apart = np.where(both, distance(pictures.phash[image], known.phash[of]), 0)
+    both = images.has_phash[image] & known.has_phash[of]
+    bits_apart = np.where(both, distance(images.phash[image], known.phash[of]), 0)
     funnel.refuse_images(image, "evaluation_duplicate")
     return [Repeats("evaluation_duplicate", image, of, bits_apart)]
 
@@ -64,7 +64,7 @@ def _halves(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refuse_repeated(funnel: Funnel, bits: int | None) -> list[Repeats]:
-    """Refuses all but the surest labelled of pictures that are the same.
+    """Refuses all but the surest labelled of images that are the same.
 
     Args:
         funnel: the state; each image's labels with the surest first.
@@ -74,7 +74,7 @@ def refuse_repeated(funnel: Funnel, bits: int | None) -> list[Repeats]:
     if bits is None:
         return [exact]
     near = _refuse_near(funnel, _surest_first(funnel), bits)
-    # What repeats a picture that has gone itself repeats whom that gave way to.
+    # What repeats an image that has gone itself repeats whom that gave way to.
     instead = np.arange(funnel.chosen.num_images)
     instead[near.image] = near.of
     return [Repeats(exact.reason, exact.image, instead[exact.of], exact.bits), near]
@@ -84,14 +84,14 @@ def _surest_first(funnel: Funnel) -> np.ndarray:
     """Returns the images that are in, by falling score of their surest label, then by bytes."""
     image, score = funnel.labels.image, funnel.labels.score
     first = run_starts(image)
-    digests = funnel.chosen.pictures.digest[image[first], 0]
+    digests = funnel.chosen.images.digest[image[first], 0]
     return image[first][np.lexsort((digests, -score[first]))]
 
 
 def _refuse_equal(funnel: Funnel, image: np.ndarray) -> Repeats:
-    pictures = funnel.chosen.pictures
-    image = image[pictures.has_digest[image]]
-    first = first_equal(*_halves(pictures.digest[image]))
+    images = funnel.chosen.images
+    image = image[images.has_digest[image]]
+    first = first_equal(*_halves(images.digest[image]))
     again = np.flatnonzero(first < np.arange(len(first)))
     found = Repeats("duplicate_exact", image[again], image[first[again]], np.zeros(len(again), int))
     funnel.refuse_images(found.image, found.reason)
@@ -99,10 +99,10 @@ def _refuse_equal(funnel: Funnel, image: np.ndarray) -> Repeats:
 
 
 def _refuse_near(funnel: Funnel, image: np.ndarray, bits: int) -> Repeats:
-    pictures = funnel.chosen.pictures
-    image = image[pictures.has_phash[image]]
-    phash = pictures.phash[image]
-    entity = np.zeros(len(pictures.phash), np.int64)
+    images = funnel.chosen.images
+    image = image[images.has_phash[image]]
+    phash = images.phash[image]
+    entity = np.zeros(len(images.phash), np.int64)
     labels = funnel.labels  # each image's surest label comes first, and so is written last
     entity[labels.image[::-1]] = labels.entity[::-1]
     first = near_duplicates(phash, bits, entity[image])

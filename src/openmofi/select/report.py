@@ -1,6 +1,6 @@
 """`openmofi inspect`: a selection -> one HTML file that shows what was kept, refused, and why.
 
-The page asks for nothing else: pictures and plots are part of it. It samples, so that it stays
+The page asks for nothing else: images and plots are part of it. It samples, so that it stays
 small however many rows there are.
 """
 
@@ -21,21 +21,21 @@ _LISTED_ENTITIES = 400
 
 MEANINGS = {
     "no_mention": "the caption names no entity of the knowledge base",
-    "text_in_picture": "text covers more of the picture than --max-text-area allows",
-    "evaluation_duplicate": "the picture is one of those that --exclude names, or nearly so",
+    "text_in_picture": "text covers more of the image than --max-text-area allows",
+    "evaluation_duplicate": "the image is one of those that --exclude names, or nearly so",
     "type_denied": "the entities are of a type that --deny-types names",
-    "picture_disagrees": "the picture does not look like what the caption names",
-    "duplicate_exact": "the same bytes as a picture with a surer label",
-    "duplicate_near": "nearly the same picture as one with a surer label",
+    "picture_disagrees": "the image does not look like what the caption names",
+    "duplicate_exact": "the same bytes as an image with a surer label",
+    "duplicate_near": "nearly the same image as one with a surer label",
     "entity_too_rare": "fewer images of the entity than --min-images",
     "entity_has_enough": "more images of the entity than --max-images",
     "no_caption": "there is no caption",
-    "corrupt_image": "the picture cannot be decoded",
+    "corrupt_image": "the image cannot be decoded",
     "needs_extra_heif": "HEIC is read with the extra heif only",
     "unsupported_image": "an image of a kind that is not read",
-    "image_missing": "the picture is not where it was",
-    "image_too_large": "more pixels than an honest picture has",
-    "no_image": "a caption without a picture",
+    "image_missing": "the image is not where it was",
+    "image_too_large": "more pixels than an honest image has",
+    "no_image": "a caption without an image",
 }
 
 
@@ -48,7 +48,7 @@ def inspect(
         i2e: output of `label`.
         name: of the selection.
         out: HTML file; None puts inspect.html into the selection's folder.
-        images: pictures per section.
+        images: images per section.
 
     Raises:
         InputError: there is no such selection.

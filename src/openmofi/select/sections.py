@@ -1,4 +1,4 @@
-"""The sections of the page that show pictures: which rows they show, and what they say of them."""
+"""The sections of the page that show images: which rows they show, and what they say of them."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _LONGEST_CAPTION = 300
 
 @dataclass
 class SelectionAlbum:
-    """Draws pictures and names entities for the sections."""
+    """Draws images and names entities for the sections."""
 
     selection: Selection
     images: int
-    """Pictures per section."""
+    """Images per section."""
     _readers: dict[str, ImageReader] = field(default_factory=dict)
 
     def card(self, row: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Returns what the page says of a row of the labels."""
         caption = row.get("caption") or ""
         short = caption[:_LONGEST_CAPTION] + (" …" if len(caption) > _LONGEST_CAPTION else "")
-        shown = {"caption": short, "key": row["key"], "shard": row["shard"], **self.picture(row)}
+        shown = {"caption": short, "key": row["key"], "shard": row["shard"], **self.image(row)}
         shown["boxes"] = row.get("text_boxes") or []
         shown["candidates"] = self.candidates(row.get("entities") or [])
         return shown | more
 
-    def picture(self, row: dict[str, Any], root: str = "") -> dict[str, str]:
-        """Returns the picture's data URL, or the reason why there is none."""
+    def image(self, row: dict[str, Any], root: str = "") -> dict[str, str]:
+        """Returns the image's data URL, or the reason why there is none."""
         if row["offset"] < 0 and not row["path"]:
             return {"url": "", "why": row.get("error") or "no_image"}
         root = root or self.selection.card["input"]
@@ -67,7 +67,7 @@ class SelectionAlbum:
 
 
 def _why(reader: ImageReader, row: dict[str, Any]) -> str:
-    """Returns the reason for which a picture cannot be drawn."""
+    """Returns the reason for which an image cannot be drawn."""
     data = fetch(reader.read, row)
     seen = data if isinstance(data, Refused) else look(data, None)
     return seen.reason if isinstance(seen, Refused) else "cannot_be_drawn"
@@ -90,14 +90,12 @@ def gallery(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
         rows = np.flatnonzero(first == number)
         rows = rows[np.argsort(-score[rows], kind="stable")][:_PER_ENTITY]
         found = album.selection.kept(rows.tolist())
-        pictures = [
-            album.card(row, score=float(score[i])) for i, row in zip(rows, found, strict=True)
-        ]
-        yield vocabulary.slice(number, 1).to_pylist()[0] | {"pictures": pictures}
+        cards = [album.card(row, score=float(score[i])) for i, row in zip(rows, found, strict=True)]
+        yield vocabulary.slice(number, 1).to_pylist()[0] | {"cards": cards}
 
 
 def disagreements(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
-    """Yields images for which text alone and text with picture choose different entities."""
+    """Yields images for which text alone and text with image choose different entities."""
     selection, wanted = album.selection, max(album.images // 2, 1)
     threshold = selection.card["threshold"] or 0
     per_file = max(wanted // max(min(len(selection.shards), _FILES_LOOKED_INTO) // 4, 1), 1)
@@ -119,7 +117,7 @@ def disagreements(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
 def _contested(
     entities: list[dict[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-    """Returns (choice by text, choice with the picture, candidates) of the mention that changed."""
+    """Returns (choice by text, choice with the image, candidates) of the mention that changed."""
     mentions: dict[int, list[dict[str, Any]]] = {}
     for candidate in entities:
         mentions.setdefault(candidate["start"], []).append(candidate)
@@ -139,12 +137,12 @@ def refusals(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
     for number, (reason, count) in enumerate(funnel.items()):
         rows = np.flatnonzero(place == number)
         rows = rows[_spread(len(rows), per_reason)] if len(rows) else rows
-        pictures = [album.card(row) for row in album.selection.refused(rows.tolist())]
-        yield {"reason": reason, "count": count, "pictures": pictures}
+        cards = [album.card(row) for row in album.selection.refused(rows.tolist())]
+        yield {"reason": reason, "count": count, "cards": cards}
 
 
 def duplicates(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
-    """Yields refused duplicates beside the pictures that they repeat, of every kind some."""
+    """Yields refused duplicates beside the images that they repeat, of every kind some."""
     table = pq.read_table(album.selection.folder / "duplicates.parquet")
     reasons = pc.unique(table["reason"]).to_pylist()
     for reason in reasons:
@@ -156,14 +154,14 @@ def duplicates(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
             yield {
                 "reason": reason,
                 "bits": row["bits"],
-                "refused": album.picture(row) | {"key": row["key"]},
-                "kept": album.picture(other, row["of_root"]) | {"key": other["key"]},
+                "refused": album.image(row) | {"key": row["key"]},
+                "kept": album.image(other, row["of_root"]) | {"key": other["key"]},
                 "elsewhere": row["of_root"],
             }
 
 
 def text_regions(album: SelectionAlbum) -> list[dict[str, Any]]:
-    """Returns pictures with text, from the least to the most of it."""
+    """Returns images with text, from the least to the most of it."""
     selection, found = album.selection, []
     for _, number in zip(range(_FILES_LOOKED_INTO), selection.spread_files(), strict=False):
         with pq.ParquetFile(selection.files[number]) as file:

@@ -5,9 +5,9 @@ steps, each with its reason, in this order:
 
     the pair itself    corrupt_image, no_caption, ... (what `label` found)
     the caption        no_mention
-    the picture alone  text_in_picture, evaluation_duplicate
+    the image alone  text_in_picture, evaluation_duplicate
     the entity         type_denied
-    text and picture   picture_disagrees; the threshold is calibrated on what has come this far
+    text and image   picture_disagrees; the threshold is calibrated on what has come this far
     the selection      duplicate_exact, duplicate_near: only among images that would be kept, so
                        that no good one gives way to a refused one; the surest label stays
                        entity_too_rare: counts what is left without duplicates
@@ -36,7 +36,7 @@ from openmofi.select.calibrate import Calibration, calibrate
 from openmofi.select.chosen import ChosenLabels, read_chosen
 from openmofi.select.denied import check_types, denied_entities
 from openmofi.select.funnel import Funnel
-from openmofi.select.known import KnownPictures, hash_pictures
+from openmofi.select.known import KnownImages, hash_images
 from openmofi.select.outputs import write_rows, write_shards, write_vocabulary
 from openmofi.select.repeats import Repeats, refuse_known, refuse_repeated
 from openmofi.select.weigh import Weighing, weigh
@@ -63,9 +63,9 @@ class SelectSummary:
     weights: ScoreWeights | None
     """Of the joint score."""
     looked: bool
-    """Whether the pictures had a say; not without an encoder, nor in the order caption-match."""
+    """Whether the images had a say; not without an encoder, nor in the order caption-match."""
     unreadable_excluded: int
-    """Pictures of --exclude that could not be read, so that their duplicates may be kept."""
+    """Images of --exclude that could not be read, so that their duplicates may be kept."""
     missing_shards: int
     """Shards of the input that are not labelled yet, or failed."""
 
@@ -79,7 +79,7 @@ class _Decision:
     calibration: Calibration | None
     histogram: dict[str, Any] | None
     repeats: list[Repeats]
-    known: KnownPictures | None
+    known: KnownImages | None
 
 
 def select(
@@ -107,7 +107,7 @@ def select(
     weighing = _weighing(files, settings)
     weights = weighing.weights if weighing else None
     check_types(kb, settings.deny_types)  # before what takes long
-    known = hash_pictures(settings.exclude) if settings.exclude else None
+    known = hash_images(settings.exclude) if settings.exclude else None
     funnel = Funnel(read_chosen(files, settings.order, weights))
     decision = _decide(funnel, settings, weighing, known, kb, i2e)
     out = i2e / "select" / name
@@ -146,7 +146,7 @@ def _decide(
     funnel: Funnel,
     settings: SelectSettings,
     weighing: Weighing | None,
-    known: KnownPictures | None,
+    known: KnownImages | None,
     kb: KnowledgeBase,
     i2e: Path,
 ) -> _Decision:
@@ -181,7 +181,7 @@ def _decide(
     if not len(funnel.labels):
         raise InputError(
             f"No label of {str(i2e)!r} passes: of {num_mentions:,} names in captions "
-            f"{num_agreed:,} agree with their picture, and no entity has "
+            f"{num_agreed:,} agree with their image, and no entity has "
             f"{settings.min_images} images; lower --min-images or raise --false-label-rate."
         )
     weights = weighing.weights if weighing else None
@@ -198,7 +198,7 @@ def _threshold(
         if settings.threshold is not None:
             raise InputError(
                 f"--threshold {settings.threshold:g} needs clip_z, but {str(i2e)!r} was labelled "
-                "without looking at the pictures; label with --model, or leave --threshold out."
+                "without looking at the images; label with --model, or leave --threshold out."
             )
         return None, None
     if settings.threshold is not None:

@@ -15,11 +15,11 @@ from openmofi.select.funnel import Funnel
 
 def refuse_damaged(funnel: Funnel) -> None:
     """Refuses pairs that could not be read, most frequent reason first."""
-    pictures = funnel.chosen.pictures
-    counts = np.bincount(pictures.error, minlength=len(pictures.reasons) + 1)[1:]
+    images = funnel.chosen.images
+    counts = np.bincount(images.error, minlength=len(images.reasons) + 1)[1:]
     for number in np.argsort(-counts, kind="stable").tolist():
         if counts[number]:
-            funnel.refuse_images(pictures.error == number + 1, pictures.reasons[number])
+            funnel.refuse_images(images.error == number + 1, images.reasons[number])
 
 
 def refuse_unnamed(funnel: Funnel) -> None:
@@ -30,15 +30,15 @@ def refuse_unnamed(funnel: Funnel) -> None:
 
 
 def refuse_text(funnel: Funnel, max_text_area: float, i2e: object) -> None:
-    """Refuses pictures of which text covers a larger share: text_in_picture.
+    """Refuses images of which text covers a larger share: text_in_picture.
 
     Raises:
         InputError: nobody looked for text.
     """
-    area = funnel.chosen.pictures.text_area
+    area = funnel.chosen.images.text_area
     if np.isnan(area).all():
         raise InputError(
-            f"--max-text-area {max_text_area:g} needs the text regions of the pictures, which "
+            f"--max-text-area {max_text_area:g} needs the text regions of the images, which "
             f"{str(i2e)!r} does not hold; label again with --text-regions and another --out."
         )
     funnel.refuse_images(area > max_text_area, "text_in_picture")
@@ -55,7 +55,7 @@ def refuse_types(funnel: Funnel, denied: np.ndarray) -> None:
 
 
 def refuse_disagreeing(funnel: Funnel, threshold: float) -> None:
-    """Refuses labels that the picture does not bear out: picture_disagrees."""
+    """Refuses labels that the image does not bear out: picture_disagrees."""
     funnel.refuse_labels(~(funnel.labels.evidence >= threshold), "picture_disagrees")
 
 
@@ -118,7 +118,7 @@ def refuse_beyond_cap(funnel: Funnel, max_images: int) -> None:
         max_images: labels kept per entity.
     """
     labels = funnel.labels
-    digests = funnel.chosen.pictures.digest[labels.image, 0]
+    digests = funnel.chosen.images.digest[labels.image, 0]
     order = np.lexsort((mix_words(random_key(0, Purpose.CAP), digests), labels.entity))
     first = np.searchsorted(labels.entity[order], labels.entity[order], "left")
     beyond = np.zeros(len(labels), bool)

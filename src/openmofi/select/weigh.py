@@ -1,7 +1,7 @@
 """The weights of the joint score, fitted to one's own captions and encoder without any label.
 
-In: candidates with their own picture's `clip_z` and with those of other captions' (`clip_z_other`).
-With another caption's picture nothing is shown that the caption names, so those pairs are examples
+In: candidates with their own image's `clip_z` and with those of other captions' (`clip_z_other`).
+With another caption's image nothing is shown that the caption names, so those pairs are examples
 of NIL; one's own pairs are a mixture of the same and of mentions that are shown. Telling the two
 apart is learning from positive and unlabelled examples (Elkan and Noto, KDD 2008), with the roles
 exchanged. By the joint score, a mention's candidates have the odds R = sum of exp(logit - NIL)
@@ -46,7 +46,7 @@ class Weighing:
     unshown_share: float | None
     """Share pi of the mentions that are not shown; None: not estimated."""
     unshown_error: float
-    """Standard error of pi, over the pictures that were there by chance."""
+    """Standard error of pi, over the images that were there by chance."""
     num_mentions: int
     """Mentions that the weights were fitted to; 0: they are the shipped ones."""
 
@@ -95,11 +95,11 @@ def fit_weights(
 
     Args:
         text_score: p(candidate | text).
-        clip_z: of the candidate with its own picture; NaN where nobody looked at it.
-        clip_z_other: with other captions' pictures, which offer none of the mention's candidates;
+        clip_z: of the candidate with its own image; NaN where nobody looked at it.
+        clip_z_other: with other captions' images, which offer none of the mention's candidates;
             NaN where there are fewer than k.
         begins: first candidate of each mention.
-        image: which mentions share a picture, of which the error takes account; the default is
+        image: which mentions share an image, of which the error takes account; the default is
             none.
         prior: mentions for which the shipped weights count; with none to learn from, they are
             what comes out.
@@ -185,13 +185,13 @@ class Pairs:
         Args:
             values: log text, log clip_z, nil_z and log(pi / (1 - pi)).
         """
-        text, picture = np.exp(values[:2])
+        text, visual = np.exp(values[:2])
         nil_z, log_pi, unshown = values[2], -np.logaddexp(0, -values[3]), expit(values[3])
         lengths = np.diff(np.r_[self.begins, len(self.log_text)])
         gain, slope = np.zeros(len(self.begins)), np.zeros((len(self.begins), 4))
         for sign, z, counts in self.sides:
-            by_text, by_picture = text * self.log_text, picture * (z - nil_z)
-            logits = by_text + by_picture
+            by_text, by_image = text * self.log_text, visual * (z - nil_z)
+            logits = by_text + by_image
             log_odds = log_sum(logits, self.begins)
             log_ratio = sign * (log_pi + np.logaddexp(0, log_odds))
             gain -= counts * np.logaddexp(0, -log_ratio)
@@ -199,8 +199,8 @@ class Pairs:
             shown = rate * expit(log_odds)
             share = np.exp(logits - np.repeat(log_odds, lengths))
             slope[:, 0] += shown * np.add.reduceat(share * by_text, self.begins)
-            slope[:, 1] += shown * np.add.reduceat(share * by_picture, self.begins)
-            slope[:, 2] -= shown * picture
+            slope[:, 1] += shown * np.add.reduceat(share * by_image, self.begins)
+            slope[:, 2] -= shown * visual
             slope[:, 3] += rate * (1 - unshown)
         return gain, slope
 

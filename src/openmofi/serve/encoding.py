@@ -1,4 +1,4 @@
-"""One thread that owns the encoder: pictures and texts of many requests go through it together.
+"""One thread that owns the encoder: images and texts of many requests go through it together.
 
     queue -> up to `batch` items, after a wait of a few milliseconds -> one pass -> futures
 
@@ -32,7 +32,7 @@ Work = Callable[[Sequence[Any]], Iterable[Any]]
 
 @dataclass
 class _Item:
-    """A text, the pixels of a picture, or a call, and who waits for what becomes of it."""
+    """A text, the pixels of an image, or a call, and who waits for what becomes of it."""
 
     content: str | np.ndarray | Call
     result: Future[Any] = field(default_factory=Future)
@@ -72,8 +72,8 @@ class BatchingEncoder:
         """
         return self._queued(text)
 
-    def picture(self, pixels: np.ndarray) -> Future[np.ndarray]:
-        """Queues the pixels of a picture, as the model's transform gives them.
+    def image(self, pixels: np.ndarray) -> Future[np.ndarray]:
+        """Queues the pixels of an image, as the model's transform gives them.
 
         Raises:
             Refusal: too many wait.
@@ -97,7 +97,7 @@ class BatchingEncoder:
                     raise Refusal(503, "stopping", "The server is being stopped.")
                 self._items.put_nowait(item)
         except queue.Full:
-            message = "Too many pictures and texts wait for the encoder; try again in a second."
+            message = "Too many images and texts wait for the encoder; try again in a second."
             raise Refusal(503, "encoder_busy", message, {"retry-after": "1"}) from None
         self._metrics.queue_length.set(self._items.qsize())
         return item.result
@@ -112,7 +112,7 @@ class BatchingEncoder:
         self._ready = True
         kinds = (
             (str, model.encode_texts),
-            (np.ndarray, lambda pictures: model.encode_pixels(np.stack(pictures))),
+            (np.ndarray, lambda images: model.encode_pixels(np.stack(images))),
             (Callable, lambda calls: [call(model) for call in calls]),
         )
         while (batch := self._next_batch()) is not None:

@@ -1,6 +1,6 @@
 """Why an image has its labels, in plain sentences.
 
-«Georgia»: the caption alone prefers Georgia (country), .71; the picture agrees more with
+«Georgia»: the caption alone prefers Georgia (country), .71; the image agrees more with
 Georgia (US state), z 3.1 against -0.4; together .93, above the threshold .60: kept.
 """
 
@@ -17,7 +17,7 @@ def explain(found: Provenance) -> list[str]:
 
 
 def _mention(mention: MentionView, found: Provenance) -> str:
-    parts = [_text(mention), _picture(mention), _together(mention, found)]
+    parts = [_text(mention), _image(mention), _together(mention, found)]
     return "; ".join(part for part in parts if part)
 
 
@@ -29,19 +29,19 @@ def _text(mention: MentionView) -> str:
     return f"the caption alone prefers {_name(chosen, mention)}, {_probability(chosen.text_score)}"
 
 
-def _picture(mention: MentionView) -> str:
+def _image(mention: MentionView) -> str:
     known = [c.clip_z for c in mention.candidates if c.clip_z is not None]
     if not known:
-        return "nobody looked at the picture"
+        return "nobody looked at the image"
     if mention.picture_choice is None:
         which = "none of them" if len(mention.candidates) > 1 else "something else"
-        return f"the picture rather shows {which}, z {max(known):.1f} at most"
+        return f"the image rather shows {which}, z {max(known):.1f} at most"
     chosen = _candidate(mention, mention.picture_choice)
     others = [c.clip_z for c in mention.candidates if c is not chosen and c.clip_z is not None]
     against = f" against {max(others):.1f}" if others else ""
     if mention.text_choice == chosen.id:
-        return f"the picture agrees, z {chosen.clip_z:.1f}{against}"
-    return f"the picture agrees more with {_name(chosen, mention)}, z {chosen.clip_z:.1f}{against}"
+        return f"the image agrees, z {chosen.clip_z:.1f}{against}"
+    return f"the image agrees more with {_name(chosen, mention)}, z {chosen.clip_z:.1f}{against}"
 
 
 def _together(mention: MentionView, found: Provenance) -> str:

@@ -25,7 +25,7 @@ from openmofi.refused import Refused
 from openmofi.search import Hit, Index, Searcher
 from openmofi.serve import replies
 from openmofi.serve.refusal import Refusal
-from openmofi.serve.uploads import refuse_picture
+from openmofi.serve.uploads import refuse_image
 
 Made = TypeVar("Made")
 
@@ -97,19 +97,19 @@ class Library:
         message = f"There is no image {row}; the index has rows 0 to {last}, less deleted ones."
         raise Refusal(404, "no_such_image", message)
 
-    def picture(self, row: int) -> bytes:
-        """Returns the encoded picture of a row.
+    def image(self, row: int) -> bytes:
+        """Returns the encoded image of a row.
 
         Raises:
             Refusal: it cannot be read.
         """
-        found = fetch(self.index.read_picture, row)
+        found = fetch(self.index.read_image, row)
         if isinstance(found, Refused):
-            raise refuse_picture(found)
+            raise refuse_image(found)
         return found
 
     def place(self, row: int) -> tuple[Any, ...]:
-        """Returns what tells a row's picture from others, and from what its file held before."""
+        """Returns what tells a row's image from others, and from what its file held before."""
         rows, root = self.index.rows, self.index.root_of(row)
         shard, offset, size, path = (
             rows[name][row].as_py() for name in ("shard", "offset", "size", "path")

@@ -1,7 +1,7 @@
 """Why an image has its labels: a verdict -> its mentions, their candidates, and every choice.
 
 What is left of a mention's probability when all candidates have theirs is NIL's: none of them is
-meant (by the text), or none is shown (with the picture).
+meant (by the text), or none is shown (with the image).
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def _mention(
     span: list[dict[str, Any]], verdict: Verdict, card: dict[str, Any], texts: Texts
 ) -> reasons.MentionView:
     nil = {name: _left(span, name) for name in ("text_score", "score")}
-    by_text, by_picture = _best(span, "text_score"), _best(span, "clip_z")
+    by_text, by_image = _best(span, "text_score"), _best(span, "clip_z")
     if by_text and by_text["text_score"] <= (nil["text_score"] or 0):
         by_text = None
     nil_z = (card["weights"] or {}).get("nil_z")
-    if by_picture and nil_z is not None and by_picture["clip_z"] < nil_z:
-        by_picture = None  # it rather shows none of them
+    if by_image and nil_z is not None and by_image["clip_z"] < nil_z:
+        by_image = None  # it rather shows none of them
     span = _surest_first(span, _CHOSEN_BY[card["settings"]["order"]])
     chosen = span[0]["id"]
     return reasons.MentionView(
@@ -77,7 +77,7 @@ def _mention(
         candidates=[_candidate(candidate, texts) for candidate in span],
         nil=reasons.Nil(**nil),
         text_choice=_id(by_text),
-        picture_choice=_id(by_picture),
+        picture_choice=_id(by_image),
         choice=chosen if chosen in verdict.classes else None,
     )
 

@@ -28,13 +28,13 @@ class CandidateView(Entity):
     text_score: float | None
     """Probability from the text alone."""
     clip: float | None
-    """Cosine of the picture and the entity's text."""
+    """Cosine of the image and the entity's text."""
     clip_z: float | None
     """The same, standardised by the entity's own background."""
     clip_z_other: float | None
-    """Mean clip_z with other captions' pictures."""
+    """Mean clip_z with other captions' images."""
     score: float | None
-    """Probability with the picture."""
+    """Probability with the image."""
 
 
 class Nil(Reply):
@@ -57,7 +57,7 @@ class MentionView(Reply):
     text_choice: str | None
     """What the text alone says; null: nothing."""
     picture_choice: str | None
-    """What the picture agrees with most."""
+    """What the image agrees with most."""
     choice: str | None
     """The label that was kept for it; null: none."""
 
@@ -108,7 +108,7 @@ class DataReply(Reply):
     threshold: float | None
     calibration: dict[str, Any] | None
     histogram: dict[str, Any] | None
-    """Of the evidence; with the pictures' own captions, and with other captions."""
+    """Of the evidence; with the images' own captions, and with other captions."""
 
 
 class RefusedRow(Reply):

@@ -1,6 +1,6 @@
 """What the server says when it does not do what it was asked: one sentence, one snake_case code.
 
-{"error": {"code": "picture_too_large", "message": "The picture has ..."}}
+{"error": {"code": "image_too_large", "message": "The image has ..."}}
 """
 
 from __future__ import annotations

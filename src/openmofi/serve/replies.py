@@ -40,7 +40,7 @@ class Abilities(Reply):
     text: bool
     """Search by text."""
     upload: bool
-    """Search by an uploaded picture, and tag it."""
+    """Search by an uploaded image, and tag it."""
     entities: bool
     """Names, types and descriptions of entities: there is a knowledge base."""
     provenance: bool
@@ -104,19 +104,19 @@ class HitView(Reply):
     url: str
     """Where it was found; the server never fetches it."""
     text_area: float | None
-    """Share of the picture that text covers; null where nobody measured."""
+    """Share of the image that text covers; null where nobody measured."""
     entities: list[ImageEntity]
     thumbnail: str = Field(examples=["/api/images/17/thumbnail?v=5f0c"])
     """Where its thumbnail is; `&side=128`, 256 or 512 may be added."""
     image: str = Field(examples=["/api/images/17/file"])
-    """Where the picture itself is."""
+    """Where the image itself is."""
 
 
 class ImageView(HitView):
     """An image of the index, looked at."""
 
     width: int | None
-    """None: its file is gone, or no picture."""
+    """None: its file is gone, or no image."""
     height: int | None
 
 
@@ -166,7 +166,7 @@ class SearchReply(Reply):
 
 
 class UploadReply(Reply):
-    """An uploaded picture."""
+    """An uploaded image."""
 
     id: str = Field(examples=["0123456789abcdef0123456789abcdef"])
     """The first half of its SHA-256."""
@@ -189,7 +189,7 @@ class EvidenceView(Reply):
 
 
 class TagView(Entity):
-    """An entity that a picture may show."""
+    """An entity that an image may show."""
 
     description: str
     score: float
@@ -199,7 +199,7 @@ class TagView(Entity):
 
 
 class TagReply(Reply):
-    """What a picture may show."""
+    """What an image may show."""
 
     tags: list[TagView]
     abstains: bool

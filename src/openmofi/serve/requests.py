@@ -55,7 +55,7 @@ class TextTerm(_WeightedTerm):
 
 
 class UploadTerm(_WeightedTerm):
-    """Looks for what an uploaded picture shows."""
+    """Looks for what an uploaded image shows."""
 
     upload: UploadId = Field(examples=["0123456789abcdef0123456789abcdef"])
     """Id that POST /api/uploads gave."""
@@ -111,7 +111,7 @@ class SearchFilter(Question):
     min_label_score: Share | None = None
     """Least score of a label."""
     max_text_area: Share | None = None
-    """Largest share of the picture that text covers."""
+    """Largest share of the image that text covers."""
     lasso: Nothing | Polygon = Field([])
     """Corners of a polygon on the map, which goes from 0 to 1; at least three, or none."""
 
@@ -165,7 +165,7 @@ class _Tagged(Question):
 
 
 class TagUpload(_Tagged):
-    """Asks what an uploaded picture shows."""
+    """Asks what an uploaded image shows."""
 
     upload: UploadId
     """Id that POST /api/uploads gave."""

@@ -53,9 +53,9 @@ class Served:
         self.metrics = Metrics()
         self.files = PageFiles()
         self.uploads = Uploads(kept=settings.uploads_kept)
-        # What is being sent is held in memory until it is decoded: a bounded number of pictures.
+        # What is being sent is held in memory until it is decoded: a bounded number of images.
         self.reading = CapacityLimiter(READ_AT_ONCE)
-        # A picture of a few bytes may be 89 million pixels: not many of those at once.
+        # An image of a few bytes may be 89 million pixels: not many of those at once.
         self.decoding = CapacityLimiter(settings.decoders)
         self.thumbnails = ThumbnailCache(
             cache_folder() / "thumbnails", settings.thumbnail_bytes, self.metrics
@@ -86,7 +86,7 @@ class Served:
             Refusal: there is none.
         """
         if not self._library.searcher.has_encoder:
-            message = "The server has no encoder for texts and pictures; start it with --model."
+            message = "The server has no encoder for texts and images; start it with --model."
             raise Refusal(503, "no_encoder", message)
         return self._encoder
 

@@ -1,6 +1,6 @@
 """Thumbnails, kept on the disk.
 
-    CACHE/thumbnails/ab/abcdef….webp    named by a hash of the picture's place and of the side
+    CACHE/thumbnails/ab/abcdef….webp    named by a hash of the image's place and of the side
 
 The oldest ones go when they are too many. CACHE is OPENMOFI_CACHE, else openmofi in the user's
 cache folder.
@@ -33,12 +33,12 @@ class ThumbnailCache:
         self._lock = threading.Lock()
 
     def get(self, place: tuple, side: Side, read: Callable[[], bytes]) -> bytes | Refused:
-        """Returns the thumbnail of a picture, or why there is none.
+        """Returns the thumbnail of an image, or why there is none.
 
         Args:
-            place: tells the picture from all others.
+            place: tells the image from all others.
             side: longest side.
-            read: returns the picture's bytes; called where there is no thumbnail yet.
+            read: returns the image's bytes; called where there is no thumbnail yet.
         """
         name = blake2b(repr((*place, side)).encode(errors="replace"), digest_size=16).hexdigest()
         path = self.folder / name[:2] / f"{name}.webp"

@@ -1,7 +1,7 @@
-"""Uploaded pictures: bytes -> a vector and a thumbnail, remembered for a while.
+"""Uploaded images: bytes -> a vector and a thumbnail, remembered for a while.
 
 The bytes themselves are dropped, so that a thousand uploads are a few dozen MB; the id is the
-first half of their SHA-256, so that the same picture has the same id.
+first half of their SHA-256, so that the same image has the same id.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _READ_SECONDS = 60.0
 """Time to send one, so that slow ones do not keep the others waiting for ever."""
 
 REASONS = {
-    "corrupt_image": (400, "The picture cannot be decoded; send a JPEG, PNG, WebP, GIF or AVIF."),
+    "corrupt_image": (400, "The image cannot be decoded; send a JPEG, PNG, WebP, GIF or AVIF."),
     "needs_extra_heif": (400, "The server does not read HEIC; send a JPEG, PNG, WebP or AVIF."),
-    "image_too_narrow": (400, "The picture is more than 200 times as long as wide."),
-    "image_too_large": (413, "The picture has more pixels than an honest one has (89 million)."),
-    "image_missing": (404, "The picture is not where it was."),
-    "no_image": (404, "There is a caption, but no picture."),
+    "image_too_narrow": (400, "The image is more than 200 times as long as wide."),
+    "image_too_large": (413, "The image has more pixels than an honest one has (89 million)."),
+    "image_missing": (404, "The image is not where it was."),
+    "no_image": (404, "There is a caption, but no image."),
 }
-"""Status and sentence for each reason for which a picture is refused."""
+"""Status and sentence for each reason for which an image is refused."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What is remembered of a picture."""
+    """What is remembered of an image."""
 
     id: str
     size: tuple[int, int]
@@ -54,7 +54,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class DecodedUpload:
-    """A picture before it is encoded."""
+    """An image before it is encoded."""
 
     id: str
     size: tuple[int, int]
@@ -74,29 +74,29 @@ async def read_upload(request: Request) -> bytes:
         with fail_after(_READ_SECONDS):
             return b"".join([chunk async for chunk in request.stream()])
     except TimeoutError:
-        message = f"The picture did not arrive within {_READ_SECONDS:g} seconds; send it again."
+        message = f"The image did not arrive within {_READ_SECONDS:g} seconds; send it again."
         raise Refusal(408, "upload_too_slow", message) from None
     except ClientDisconnect:  # nobody reads the answer
-        raise Refusal(400, "upload_cut_off", "The picture ended before its end.") from None
+        raise Refusal(400, "upload_cut_off", "The image ended before its end.") from None
 
 
 def decode_upload(data: bytes, transform: Transform) -> DecodedUpload:
-    """Decodes a picture.
+    """Decodes an image.
 
     Raises:
         Refusal: it is none, or too large.
     """
     made = make_thumbnail(data, Side.MEDIUM)
     if isinstance(made, Refused):
-        raise refuse_picture(made)
+        raise refuse_image(made)
     pixels = decode_bytes(data, transform)
     if isinstance(pixels, Refused):
-        raise refuse_picture(pixels)
+        raise refuse_image(pixels)
     thumbnail, size = made
     return DecodedUpload(hashlib.sha256(data).hexdigest()[:32], size, thumbnail, pixels)
 
 
-def refuse_picture(refused: Refused) -> Refusal:
+def refuse_image(refused: Refused) -> Refusal:
     """Returns the answer for what `openmofi.images.look` refused."""
     reason = refused.reason
     status, message = REASONS.get(reason, REASONS["corrupt_image"])
@@ -131,7 +131,7 @@ class Uploads:
             if identifier in self._found:
                 self._found.move_to_end(identifier)
                 return self._found[identifier]
-        raise Refusal(404, "upload_gone", "The server no longer has that picture; send it again.")
+        raise Refusal(404, "upload_gone", "The server no longer has that image; send it again.")
 
     def clear(self) -> None:
         """Forgets all, as when another model is served."""

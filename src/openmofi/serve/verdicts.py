@@ -35,13 +35,13 @@ class Verdict:
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """What tells the picture from others of the input."""
+        """What tells the image from others of the input."""
         names = ("shard", "offset", "size", "path", "sha256")
         return tuple(self.labels[name] for name in names)
 
 
 class Verdicts:
-    """What a selection decided, and the pictures it decided on."""
+    """What a selection decided, and the images it decided on."""
 
     def __init__(self, selection: Selection):
         self.selection = selection
@@ -85,8 +85,8 @@ class Verdicts:
         """Rows of refused.parquet."""
         return pq.read_metadata(self.selection.folder / "refused.parquet").num_rows
 
-    def picture(self, labels: dict[str, Any]) -> bytes | Refused:
-        """Returns the encoded picture of a row of the labels, or why there is none."""
+    def image(self, labels: dict[str, Any]) -> bytes | Refused:
+        """Returns the encoded image of a row of the labels, or why there is none."""
         if labels["offset"] < 0 and not labels["path"]:
             return Refused("no_image")
         return fetch(self._reader.read, labels)

@@ -1,4 +1,4 @@
-"""Stage 9b, tag: name what new pictures show, or say nothing where unsure."""
+"""Stage 9b, tag: name what new images show, or say nothing where unsure."""
 
 from openmofi.tag.tagger import Tag, Tagger, tag
 

@@ -1,11 +1,11 @@
-"""When to say nothing: labelled pictures -> the least score at which answers err as often as asked.
+"""When to say nothing: labelled images -> the least score at which answers err as often as asked.
 
-A score is the largest cosine with any entity. What it is worth is learnt from pictures that the
+A score is the largest cosine with any entity. What it is worth is learnt from images that the
 model was not trained on, in two ways: whether the best entity is the right one, and how high the
-best of the others scores, which is what a picture of an unknown entity would get.
+best of the others scores, which is what an image of an unknown entity would get.
 
-Among the pictures that score at least t, the share of wrong answers is counted as (wrong + 1) /
-(answered + 1), the correction for few pictures of conformal risk control (arXiv 2208.02814).
+Among the images that score at least t, the share of wrong answers is counted as (wrong + 1) /
+(answered + 1), the correction for few images of conformal risk control (arXiv 2208.02814).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TagCalibration:
-    """How labelled pictures scored; one element per picture."""
+    """How labelled images scored; one element per image."""
 
     score: Float[np.ndarray, " n"]
     """Of the best entity."""
     right: Bool[np.ndarray, " n"]
-    """Whether that is the picture's."""
+    """Whether that is the image's."""
     unknown_score: Float[np.ndarray, " n"]
-    """Of the best entity that is not the picture's."""
+    """Of the best entity that is not the image's."""
 
     @staticmethod
     def measure(
@@ -47,20 +47,20 @@ class TagCalibration:
         entities: Float[np.ndarray, "entities dim"],
         ids: list[str],
     ) -> TagCalibration:
-        """Compares pictures of known labels with all entities.
+        """Compares images of known labels with all entities.
 
         Args:
-            vectors: of the pictures, unit length.
+            vectors: of the images, unit length.
             labels: the entity that each shows; one that is not among `ids` cannot be answered.
             entities: unit vector of each entity.
             ids: their ids.
 
         Raises:
-            InputError: there are fewer than two entities, or no pictures.
+            InputError: there are fewer than two entities, or no images.
         """
         if len(ids) < 2 or not len(vectors):
             raise InputError(
-                f"Calibration needs pictures and at least 2 entities, not {len(vectors)} and "
+                f"Calibration needs images and at least 2 entities, not {len(vectors)} and "
                 f"{len(ids)}."
             )
         number = {entity: i for i, entity in enumerate(ids)}
@@ -97,7 +97,7 @@ class TagCalibration:
         return TagCalibration(*(table[name].to_numpy() for name in _SCHEMA.names))
 
     def write(self, path: Path) -> None:
-        """Writes a Parquet file with a row per picture."""
+        """Writes a Parquet file with a row per image."""
         table = pa.table([self.score, self.right, self.unknown_score], schema=_SCHEMA)
         with replace_file(path) as partial:
             pq.write_table(table, partial)
@@ -107,7 +107,7 @@ class TagCalibration:
 
         Args:
             error_rate: share of answers that may be wrong.
-            unknown: share of the pictures to come that show no entity the model knows; each of
+            unknown: share of the images to come that show no entity the model knows; each of
                 these is answered wrongly where it is answered.
 
         Raises:
@@ -139,7 +139,7 @@ class TagCalibration:
         """Returns (scores, whether they are right, weights of sum 1)."""
         if not 0 <= unknown < 1:
             raise SettingsError(
-                f"The share of unknown pictures cannot be {unknown:g}; expected 0 to below 1."
+                f"The share of unknown images cannot be {unknown:g}; expected 0 to below 1."
             )
         count = len(self.score)
         score, right = self.score.astype(np.float64), self.right

@@ -1,4 +1,4 @@
-"""A tagger and labelled pictures -> how each scored, and whether that was right."""
+"""A tagger and labelled images -> how each scored, and whether that was right."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from openmofi.tag.tagger import Tagger
 
 
 def calibrate(tagger: Tagger, data: Path | str) -> TagCalibration:
-    """Tags labelled pictures, and compares with what they show.
+    """Tags labelled images, and compares with what they show.
 
     Args:
         tagger: whose entities compete.
-        data: pictures that its model was not trained on, in a layout that `evaluate` knows; labels
+        data: images that its model was not trained on, in a layout that `evaluate` knows; labels
             are entity ids.
 
     Raises:
-        InputError: it holds no labelled pictures, or none of the entities.
+        InputError: it holds no labelled images, or none of the entities.
     """
     images = open_labelled(data)
     if not {*images.labels} & {*tagger.ids}:

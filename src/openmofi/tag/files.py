@@ -1,6 +1,6 @@
-"""Many pictures -> their tags, in a CSV or JSONL file or as XMP beside each picture.
+"""Many images -> their tags, in a CSV or JSONL file or as XMP beside each image.
 
-A file that is there already is continued: pictures it names are left out. A file of something else
+A file that is there already is continued: images it names are left out. A file of something else
 is left as it is. XMP is changed in place: what other programs wrote stays, and keywords of an
 earlier run make room for the new ones.
 """
@@ -36,20 +36,20 @@ _LINE = '{"image": '
 """How each line of our JSONL begins."""
 
 Ask = Callable[[np.ndarray], list[Answer]]
-"""Vectors of pictures -> what is said of each."""
+"""Vectors of images -> what is said of each."""
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """A picture and what is said of it."""
+    """An image and what is said of it."""
 
     image: Path
     answer: Answer | None
     error: str = ""
-    """Why the picture cannot be read: a reason, as in docs/formats.md."""
+    """Why the image cannot be read: a reason, as in docs/formats.md."""
 
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
+def find_images(paths: Sequence[Path]) -> list[Path]:
     """Returns the images that are named, and all below the folders that are.
 
     Raises:
@@ -59,7 +59,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found += _below(path) if path.is_dir() else [path]
     if not found:
-        raise InputError(f"There is no picture in {', '.join(repr(str(p)) for p in paths)}.")
+        raise InputError(f"There is no image in {', '.join(repr(str(p)) for p in paths)}.")
     return found
 
 
@@ -70,7 +70,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def tag_all(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Iterator[Tagged]:
-    """Yields what is said of each picture, in their order; they are encoded together."""
+    """Yields what is said of each image, in their order; they are encoded together."""
     with progress("tag", total=len(images), unit="images") as bar:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
@@ -86,10 +86,10 @@ def tag_all(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Iterator[Tagged
 
 
 def write_tags(out: Path, tagger: Tagger, images: Sequence[Path], ask: Ask) -> Counter[str]:
-    """Writes the tags of pictures to a .csv or .jsonl file, or continues it.
+    """Writes the tags of images to a .csv or .jsonl file, or continues it.
 
     Returns:
-        How many pictures came to what now: tagged, abstained, or a reason.
+        How many images came to what now: tagged, abstained, or a reason.
 
     Raises:
         InputError: the file is of neither kind, or holds something else.
@@ -108,7 +108,7 @@ def write_tags(out: Path, tagger: Tagger, images: Sequence[Path], ask: Ask) -> C
 
 
 def write_sidecars(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Counter[str]:
-    """Writes the tags of each picture to PICTURE.EXT.xmp; pictures nothing is said of get none.
+    """Writes the tags of each image to IMAGE.EXT.xmp; images nothing is said of get none.
 
     Returns:
         As `write_tags`.
@@ -125,7 +125,7 @@ def write_sidecars(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Counter[
 
 
 def plain(item: Tagged) -> dict[str, Any]:
-    """Returns what JSON says of a picture."""
+    """Returns what JSON says of an image."""
     if item.answer is None:
         return {"image": str(item.image), "error": item.error}
     return {"image": str(item.image), **asdict(item.answer)}
@@ -145,7 +145,7 @@ def _outcome(item: Tagged) -> str:
 
 
 def _continue(out: Path) -> set[str]:
-    """Returns the pictures that a file names in whole; what may be torn is taken out of it.
+    """Returns the images that a file names in whole; what may be torn is taken out of it.
 
     Raises:
         InputError: it holds something else, and is left as it is.
@@ -164,7 +164,7 @@ def _continue(out: Path) -> set[str]:
 
 
 def _whole_lines(text: str) -> tuple[str, set[str]]:
-    """Returns (the whole lines of JSONL, the pictures that they name)."""
+    """Returns (the whole lines of JSONL, the images that they name)."""
     *lines, torn = text.split("\n")  # not splitlines: a caption may hold its other separators
     if torn and not _LINE.startswith(torn[: len(_LINE)]):
         raise ValueError("not ours")
@@ -172,7 +172,7 @@ def _whole_lines(text: str) -> tuple[str, set[str]]:
 
 
 def _whole_rows(text: str) -> tuple[str, set[str]]:
-    """Returns (the rows of CSV of all pictures but the last, those pictures)."""
+    """Returns (the rows of CSV of all images but the last, those images)."""
     head = _csv([_COLUMNS])
     if not text.startswith(head):
         if head.startswith(text):  # the head itself is torn
@@ -209,7 +209,7 @@ def _write_csv(file: TextIO, item: Tagged) -> None:
 
 
 def _csv_rows(item: Tagged) -> Iterable[tuple[Any, ...]]:
-    """Yields a row per tag; one row for a picture that cannot be read."""
+    """Yields a row per tag; one row for an image that cannot be read."""
     if item.answer is None:
         yield str(item.image), "", "", "", "", "", "", item.error
         return

@@ -1,4 +1,4 @@
-"""Tagging: pictures -> the entities they show, how sure that is, and the evidence for each."""
+"""Tagging: images -> the entities they show, how sure that is, and the evidence for each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openmofi.tag.abstain import FILE, TagCalibration
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
-    from openmofi.model.transform import Picture
+    from openmofi.model.transform import ImageSource
 
 _MOST_TEXTS = 200_000
 """Entities that are encoded for a model without class rows; more take too long."""
@@ -42,7 +42,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Tag:
-    """One entity that a picture may show."""
+    """One entity that an image may show."""
 
     id: str
     label: str
@@ -50,16 +50,16 @@ class Tag:
     score: float
     """Cosine with the entity's class row, or with its text if the model was not trained on it."""
     probability: float | None
-    """How probably the picture shows it, by the calibration; only of the best entity."""
+    """How probably the image shows it, by the calibration; only of the best entity."""
     evidence: Evidence
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of a picture."""
+    """What is said of an image."""
 
     tags: tuple[Tag, ...]
-    """The likeliest entities, best first, also of a picture of which nothing should be said."""
+    """The likeliest entities, best first, also of an image of which nothing should be said."""
     abstains: bool
     """The best entity is too uncertain for the error rate that was asked for."""
     reason: str
@@ -107,13 +107,13 @@ class Tagger:
         if not any(self.kb.row_of(entity) is not None for entity in self.ids):
             raise InputError("The model's entities are not in this knowledge base; pass another.")
 
-    def tag(self, pictures: Sequence[Picture], *, k: int = 5) -> list[list[Tag]]:
-        """Returns the k likeliest entities of each picture, best first.
+    def tag(self, sources: Sequence[ImageSource], *, k: int = 5) -> list[list[Tag]]:
+        """Returns the k likeliest entities of each image, best first.
 
         Raises:
-            InputError: a picture cannot be read.
+            InputError: an image cannot be read.
         """
-        vectors = np.concatenate([self.encode(picture) for picture in pictures])
+        vectors = np.concatenate([self.encode(source) for source in sources])
         return [list(answer.tags) for answer in self.answer(vectors, k=k)]
 
     def answer(
@@ -125,15 +125,15 @@ class Tagger:
         error_rate: float | None = None,
         unknown: float = 0.0,
     ) -> list[Answer]:
-        """Names what encoded pictures show, or abstains.
+        """Names what encoded images show, or abstains.
 
         Args:
-            vectors: unit vectors of pictures.
-            k: entities per picture.
+            vectors: unit vectors of images.
+            k: entities per image.
             calibration: how scores and errors go together; gives probabilities.
             error_rate: share of the answers that may be wrong; needs a calibration. None: never
                 abstains.
-            unknown: share of the pictures that show no entity the model knows.
+            unknown: share of the images that show no entity the model knows.
 
         Raises:
             SettingsError: k or a share is out of bounds, or the calibration is missing.
@@ -158,13 +158,13 @@ class Tagger:
             for i in range(len(vectors))
         ]
 
-    def encode(self, picture: Picture) -> Float[np.ndarray, "1 dim"]:
-        """Returns the unit vector of a picture.
+    def encode(self, source: ImageSource) -> Float[np.ndarray, "1 dim"]:
+        """Returns the unit vector of an image.
 
         Raises:
             InputError: it cannot be read.
         """
-        return encode_image(self.model, picture)
+        return encode_image(self.model, source)
 
     def stored_calibration(self) -> TagCalibration | None:
         """Returns the calibration that lies in the model's directory, if one does."""
@@ -257,15 +257,15 @@ class Tagger:
 
 
 def tag(
-    model: MofiModel | str | Path, images: Sequence[Picture], *, kb: Path | str, k: int = 5
+    model: MofiModel | str | Path, images: Sequence[ImageSource], *, kb: Path | str, k: int = 5
 ) -> list[list[Tag]]:
-    """Names what pictures show.
+    """Names what images show.
 
     Args:
         model: a run's model directory (its class rows are used), or any dual encoder (entity
             texts are).
         images: paths, bytes, arrays or PIL images.
         kb: knowledge base with the entities' names.
-        k: entities per picture.
+        k: entities per image.
     """
     return Tagger(model, kb).tag(images, k=k)

@@ -33,8 +33,8 @@ def write_sidecar(path: Path, tags: Sequence[Tag]) -> None:
     """Writes tags into a sidecar; keeps what others wrote, and takes back what we wrote before.
 
     Args:
-        path: PICTURE.EXT.xmp; without tags none is made.
-        tags: what the picture shows.
+        path: IMAGE.EXT.xmp; without tags none is made.
+        tags: what the image shows.
 
     Raises:
         InputError: there is a file that is no XMP.

@@ -73,7 +73,7 @@ def _read_npy(path: Path) -> Cached:
     if vectors.ndim != 2 or vectors.dtype not in (np.float16, np.float32, np.float64):
         raise InputError(
             f"{str(path)!r} holds {vectors.dtype} of shape {vectors.shape}; expected floats "
-            "[number of pictures, dim]."
+            "[number of images, dim]."
         )
     return Cached(path, vectors, None, "")
 
@@ -104,8 +104,8 @@ def _read_parquet(path: Path) -> Cached:
 def read_labels(cached: Cached, path: Path | str | None) -> tuple[list[list[str]], dict[str, int]]:
     """Returns each vector's labels, the first one its target, and what was dropped why.
 
-    A picture with several labels has several lines, or a list in Parquet. For a Parquet file of
-    vectors, a line names its picture by key | id | uid (the vectors' id) or path | file |
+    An image with several labels has several lines, or a list in Parquet. For a Parquet file of
+    vectors, a line names its image by key | id | uid (the vectors' id) or path | file |
     file_name | image_path (their path), and its label by label | entity_id | entity | class |
     class_id | entities; keys that repeat among shards need a column shard as well. For an .npy
     file, line i belongs to vector i, and the label may also be in id.
@@ -119,7 +119,7 @@ def read_labels(cached: Cached, path: Path | str | None) -> tuple[list[list[str]
         if table is None or "entities" not in table.column_names:
             raise InputError(
                 f"{str(cached.file)!r} names no entities; pass --labels FILE with a label per "
-                "picture."
+                "image."
             )
         given = [[e for e in entities or [] if e] for entities in table["entities"].to_pylist()]
         if not any(given):
@@ -147,10 +147,10 @@ def read_labels(cached: Cached, path: Path | str | None) -> tuple[list[list[str]
 def _joined(
     cached: Cached, vectors: pa.Table, table: pa.Table, labels: list[list[str]], path: Path | str
 ) -> tuple[list[list[str]], dict[str, int]]:
-    """Returns the labels of each vector, found by the pictures' names."""
+    """Returns the labels of each vector, found by the images' names."""
     name = pick_column(table.column_names, (*ID_COLUMNS, *PATH_COLUMNS))
     if name is None:
-        raise _no_column(path, table, "the picture", (*ID_COLUMNS, *PATH_COLUMNS))
+        raise _no_column(path, table, "the image", (*ID_COLUMNS, *PATH_COLUMNS))
     own = "id" if name in ID_COLUMNS else "path"
     keys = [table[name].cast(pa.string()).to_pylist()]
     places = [vectors[own].to_pylist()]
@@ -164,7 +164,7 @@ def _joined(
     matched = Counter(row for row in rows if row in by_key)
     if not matched:
         raise InputError(
-            f"No {name} in {str(path)!r}, such as {keys[0][0]!r}, is a picture of "
+            f"No {name} in {str(path)!r}, such as {keys[0][0]!r}, is an image of "
             f"{str(cached.file)!r}, whose {own} is such as {places[0][0]!r}."
         )
     twice = next((row for row, count in matched.items() if count > 1), None)

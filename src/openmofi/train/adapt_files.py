@@ -100,7 +100,7 @@ def write_model(
         maps: to fold in.
         summary: for the card.
         name: of the encoder.
-        zero_shot: whether the maps leave pictures and texts comparable, which the card then claims.
+        zero_shot: whether the maps leave images and texts comparable, which the card then claims.
     """
     difference = largest_difference(encoder, maps)
     assert difference <= TOLERANCE, f"folded output differs by {difference:.1e}"

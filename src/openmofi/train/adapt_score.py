@@ -2,7 +2,7 @@
 
 Two things can go wrong with a map, so two parts are held out, chosen by hashes: all vectors of some
 entities (does it help with things never seen?), and half of the vectors of some others (does it
-help with new pictures of known things?). Both are the retrieval mAP among all held-out vectors.
+help with new images of known things?). Both are the retrieval mAP among all held-out vectors.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ library_name: transformers
 {_what(settings, model.dim)}, trained for
 {settings.steps} steps of {settings.batch_size} on {len(data)} images of
 {len(data.entity_ids)} entities. Load it with `openmofi.model.load_model(path)`, or with
-`transformers.AutoModel` and `AutoTokenizer`; `preprocessor_config.json` says how pictures enter.
+`transformers.AutoModel` and `AutoTokenizer`; `preprocessor_config.json` says how images enter.
 
 {"On images held out of the training data:" if measured else ""}
 {measured}
@@ -35,7 +35,7 @@ library_name: transformers
 
 
 def card_tags(*, zero_shot: bool) -> str:
-    """Returns the hub's tags; only who compared pictures with texts classifies by words."""
+    """Returns the hub's tags; only who compared images with texts classifies by words."""
     more = ", zero-shot-image-classification" if zero_shot else ""
     return f"tags: [openmofi, image-feature-extraction{more}]"
 

@@ -1,6 +1,6 @@
 """What a run learns from: a selected dataset, or raw pairs -> TrainData.
 
-Pictures stay in the original shards; a row says where (shard, offset, size).
+Images stay in the original shards; a row says where (shard, offset, size).
 """
 
 from __future__ import annotations

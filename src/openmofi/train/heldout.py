@@ -1,7 +1,7 @@
 """What a model knows of images that its run never learns from -> named scores.
 
 With entities: retrieval mAP, top-1 and kNN among the held-out images, and zero-shot accuracy by
-the texts of their entities. Of raw pairs: how often a picture finds its own caption, and back.
+the texts of their entities. Of raw pairs: how often an image finds its own caption, and back.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Examples:
     """Vectors and what they show."""
 
     vectors: np.ndarray
-    """[all pictures, D], float16 or float32, of any length but zero."""
+    """[all images, D], float16 or float32, of any length but zero."""
     rows: Int[np.ndarray, " M"]
     """Which of the vectors are learnt from."""
     targets_MK: Int[np.ndarray, "M K"]

@@ -1,4 +1,4 @@
-"""The batches of a run: a step's number -> decoded pictures, their entities, their tokens.
+"""The batches of a run: a step's number -> decoded images, their entities, their tokens.
 
 A batch is a function of its step's number, so threads or processes may make any of them in any
 order, and the shares of several training processes join to the batch of one.
@@ -55,9 +55,9 @@ class Batch:
     keys: Int[Tensor, "b 2"]
     """texts.meaning_keys."""
     teachers: tuple[tuple[Float[Tensor, "b E"], Float[Tensor, "b E"]], ...]
-    """What each teacher makes of the pictures and of the texts."""
+    """What each teacher makes of the images and of the texts."""
     num_unreadable: int
-    """Pictures that could not be decoded; other images of the data stand in for them."""
+    """Images that could not be decoded; other images of the data stand in for them."""
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on a device."""
@@ -96,11 +96,11 @@ class BatchMaker(Dataset):
         draw_entity: bool = False,
         cache_bytes: int = CACHE_BYTES,
     ):
-        """Notes where the pictures lie.
+        """Notes where the images lie.
 
         Args:
             data: the images.
-            transform: brings a picture to the network's size.
+            transform: brings an image to the network's size.
             order: which rows come when.
             batch_size: images per step, of all processes.
             share: those that are this process's; None: all.
@@ -108,7 +108,7 @@ class BatchMaker(Dataset):
             tokenize: texts -> what the text tower takes; None: nobody reads them.
             teachers: whose vectors come along; they say which augmentations there are.
             draw_entity: mean any of an image's entities, not always the best.
-            cache_bytes: decoded pictures of data that fits into it are kept, since a small encoder
+            cache_bytes: decoded images of data that fits into it are kept, since a small encoder
                 would otherwise wait for JPEG in every epoch.
         """
         self.data, self.transform, self.order = data, transform, order
@@ -133,7 +133,7 @@ class BatchMaker(Dataset):
         """Returns this process's part of the batch of step `index`.
 
         Raises:
-            InputError: of one place in the order, dozens of pictures cannot be read.
+            InputError: of one place in the order, dozens of images cannot be read.
         """
         positions = np.arange(index * self.batch_size, (index + 1) * self.batch_size)[self.share]
         rows = self.order.rows(positions)
@@ -203,12 +203,12 @@ class BatchMaker(Dataset):
             if pixels is not None:
                 return row, pixels
         raise InputError(
-            f"Hardly any picture can be read from {str(self.data.root)!r}: {_MOST_STAND_INS + 1} "
+            f"Hardly any image can be read from {str(self.data.root)!r}: {_MOST_STAND_INS + 1} "
             "in a row could not; are the shards still there?"
         )
 
     def _pixels(self, row: int) -> np.ndarray | None:
-        """Returns a decoded picture, or None if it cannot be read."""
+        """Returns a decoded image, or None if it cannot be read."""
         if self._cache is not None and row in self._cache:
             return self._cache[row]
         place = {"shard": self._shards[row].as_py(), "path": self._paths[row].as_py()}

@@ -1,7 +1,7 @@
 """The training run: a recipe and a dataset -> run/{config.yaml, metrics.jsonl, model/}.
 
-Three recipes share this loop. `supervised` learns which entity a picture shows (CosFace over
-entities), `contrastive` matches pictures and texts (InfoNCE), `multitask` sums both. One process
+Three recipes share this loop. `supervised` learns which entity an image shows (CosFace over
+entities), `contrastive` matches images and texts (InfoNCE), `multitask` sums both. One process
 runs it, or all that `torchrun` starts.
 """
 
@@ -69,7 +69,7 @@ class TrainSummary:
     classes: int
     loss: float
     unreadable: int
-    """Pictures that could not be read, each time one was wanted."""
+    """Images that could not be read, each time one was wanted."""
     skipped: int
     """Steps whose gradient was not finite."""
     scores: dict[str, float]

@@ -1,4 +1,4 @@
-"""The losses between pictures and texts; dense maths, kept plain.
+"""The losses between images and texts; dense maths, kept plain.
 
 Legend: b this process's batch, B the batch of all processes, D embedding width, M keys of a pair.
 Each is the mean over this process's pairs; the features of the other processes are their negatives
@@ -36,8 +36,8 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """Returns the mean of the image-to-text and text-to-image cross entropies (CLIP).
 
-    Each process compares its own pictures with everybody's texts and its own texts with everybody's
-    pictures, so that no process holds more than two b x B blocks (arXiv 2103.00020; the "local
+    Each process compares its own images with everybody's texts and its own texts with everybody's
+    images, so that no process holds more than two b x B blocks (arXiv 2103.00020; the "local
     loss" of open_clip).
 
     Args:
@@ -76,7 +76,7 @@ def siglip(
     world: World | None = None,
     chunk: int = _CHUNK,
 ) -> Float[Tensor, ""]:
-    """Returns the sigmoid loss of all pairs, summed over texts, mean over pictures (SigLIP).
+    """Returns the sigmoid loss of all pairs, summed over texts, mean over images (SigLIP).
 
     Texts are taken in chunks and their logits computed again for the gradient, so memory grows with
     b x chunk and not with b x B (arXiv 2303.15343, section 3.3).
@@ -117,7 +117,7 @@ def siglip(
 
 @dataclass(frozen=True)
 class ImageTextLoss:
-    """A loss between pictures and texts, and what becomes of its scale and bias."""
+    """A loss between images and texts, and what becomes of its scale and bias."""
 
     loss: Callable[..., Float[Tensor, ""]]
     """Of images_bD, texts_bD, logit_scale and, if there is a bias, logit_bias."""
@@ -146,14 +146,14 @@ def distillation(
 ) -> Float[Tensor, ""]:
     """Returns the cross entropy of the student's rows against the mean of the teachers' rows.
 
-    A row is the softmax of one picture over the batch's texts, or of one text over its pictures
+    A row is the softmax of one image over the batch's texts, or of one text over its images
     (MobileCLIP, arXiv 2311.17049, section 4).
 
     Args:
         images_bD: unit vectors of the student.
         texts_bD: unit vectors of the student.
         logit_scale: log of the student's inverse temperature.
-        teachers: each one's unit vectors of the same pictures and texts, of its own width.
+        teachers: each one's unit vectors of the same images and texts, of its own width.
         world: the processes that train together.
     """
     scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()

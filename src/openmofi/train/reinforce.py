@@ -4,8 +4,8 @@ MobileCLIP's dataset reinforcement (arXiv 2311.17049, section 3): every image is
 and encoded by a teacher, its texts are encoded as well, and students then learn from the vectors
 for the price of reading them.
 
-The teacher sees a picture at its own size: as its own transform decodes it, then changed by the
-same random numbers as the student's copy. They are shares of a picture's sides and levels, so that
+The teacher sees an image at its own size: as its own transform decodes it, then changed by the
+same random numbers as the student's copy. They are shares of an image's sides and levels, so that
 both see the same crop and the same colours, each in its own resolution.
 
 The files are filled chunk by chunk, and progress.json says after each how far they are; the same
@@ -61,7 +61,7 @@ class ReinforceSummary:
     texts: int
     dim: int
     unreadable: dict[str, int]
-    """Pictures that could not be read, by reason; a student never sees them."""
+    """Images that could not be read, by reason; a student never sees them."""
     seconds: float
 
 
@@ -81,7 +81,7 @@ def reinforce(
         teacher: directory or hub id of a dual encoder, also one of open_clip's.
         data: what the student is trained on.
         recipe: the student's; its evaluation.holdout, seed and augment say what the student sees,
-            its precision is the teacher's arithmetic, its threads decode pictures.
+            its precision is the teacher's arithmetic, its threads decode images.
         out: directory to write; the same call goes on where an earlier one was stopped.
         augmentations: of each image (K); a student draws one of them in each epoch.
         changes: settings that override the recipe's, as nested dicts.
@@ -233,7 +233,7 @@ def _encode_images(
     card: dict[str, Any],
     done: _Done,
 ) -> None:
-    """Fills the images' file; a picture that cannot be read gets zeros."""
+    """Fills the images' file; an image that cannot be read gets zeros."""
     shape = (len(images), card["augmentations"], model.dim)
     with ThreadPoolExecutor(settings.threads) as pool:
         chunks = _decoded(images, model, pool, first=done.rows.get(IMAGES, 0))
@@ -256,7 +256,7 @@ def _encode_images(
 def _decoded(
     images: TrainData, model: MofiModel, pool: ThreadPoolExecutor, *, first: int
 ) -> Iterator[list[UInt8[np.ndarray, "size size 3"] | Refused]]:
-    """Yields pictures, or why not, chunk by chunk and one chunk ahead."""
+    """Yields images, or why not, chunk by chunk and one chunk ahead."""
     reader = ImageReader(images.root)
     places = images.table.select(["shard", "path", "offset", "size"])
 
@@ -280,7 +280,7 @@ def _each_augmentation(
     card: dict[str, Any],
     changes: AugmentSettings,
 ) -> Iterator[UInt8[np.ndarray, "n size size 3"]]:
-    """Yields the pictures as each of their augmentations shows them."""
+    """Yields the images as each of their augmentations shows them."""
     batch = torch.from_numpy(pixels).to(model.device)
     for number in range(card["augmentations"]):
         draws = teacher_draws(

@@ -42,7 +42,7 @@ def teacher_draws(
 
 
 def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
-    """Returns what a card says of the data and of how pictures were changed."""
+    """Returns what a card says of the data and of how images were changed."""
     names = hashlib.sha256()
     if data.vocabulary is not None:
         for column in ("label", "description"):
@@ -61,11 +61,11 @@ def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: Augmen
 
     Raises:
         MismatchError: they are of other data, of other augmentations, or of unlike ones; or the
-            student is shown pictures as they are, which no teacher saw.
+            student is shown images as they are, which no teacher saw.
     """
     if teachers and augment.when != "always":
         raise MismatchError(
-            f"augment.when={augment.when} shows pictures as they are, which no teacher saw; set "
+            f"augment.when={augment.when} shows images as they are, which no teacher saw; set "
             "augment.when=always, or leave out loss.teachers."
         )
     for teacher in teachers:
@@ -116,12 +116,12 @@ class Teacher:
             )
         if augment.crop < 1 and self.card.get("crops") != ours["crops"]:
             raise MismatchError(
-                f"The teacher in {str(self.folder)!r} saw pictures cropped as an earlier "
+                f"The teacher in {str(self.folder)!r} saw images cropped as an earlier "
                 "version of openmofi did; run `openmofi reinforce` again with another --out."
             )
         if self.card["augment"] != ours["augment"]:
             raise MismatchError(
-                f"The teacher in {str(self.folder)!r} saw pictures changed by "
+                f"The teacher in {str(self.folder)!r} saw images changed by "
                 f"{self.card['augment']}, and this recipe changes them by {ours['augment']}; make "
                 "them equal."
             )

@@ -61,9 +61,9 @@ class TextMix:
 def meaning_keys(targets: np.ndarray, texts: Sequence[str]) -> Int[np.ndarray, "batch 2"]:
     """Returns (entity, hash of the text) of each pair; -1 stands for no entity.
 
-    Two pairs that share one of them are not each other's negatives: neither two pictures of one
+    Two pairs that share one of them are not each other's negatives: neither two images of one
     entity, nor two entities of one name, the country Georgia and the state, paired with that name.
-    The entity is the one meant; what else a picture shows, `losses.no_negatives` is told besides.
+    The entity is the one meant; what else an image shows, `losses.no_negatives` is told besides.
     """
     hashes = [
         int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1

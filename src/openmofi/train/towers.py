@@ -137,7 +137,7 @@ def forward_precision(settings: TrainSettings, device: torch.device) -> torch.au
 def freeze_unreached(towers: Towers) -> None:
     """Leaves alone what no loss can reach, such as a pooling layer that nobody reads.
 
-    One pass of two grey pictures and texts finds it out; DDP and resuming want to know.
+    One pass of two grey images and texts finds it out; DDP and resuming want to know.
     """
     model = towers._model[0]
     size = model.transform.size

@@ -65,7 +65,7 @@ def test_axe_accepts_suggestions_and_the_list_of_keys(browser, site):
 
 def test_question_mark_shows_the_keys_and_escape_closes_them(page):
     page.goto("/")
-    page.locator(".tile .picture").first.focus()
+    page.locator(".tile .image").first.focus()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")

@@ -1,4 +1,4 @@
-"""The dataset's funnel, and the reports; one of the refused has no picture, which is no fault."""
+"""The dataset's funnel, and the reports; one of the refused has no image, which is no fault."""
 
 import re
 
@@ -31,7 +31,7 @@ def test_the_most_frequent_reason_is_shown_without_being_asked(troubled):
     expect(troubled.locator(".funnel [aria-current]")).to_have_count(1)
 
 
-def test_refused_without_a_picture_still_shows_the_caption(troubled):
+def test_refused_without_an_image_still_shows_the_caption(troubled):
     troubled.goto("/?view=data&reason=no_mention")
     expect(troubled.locator(".refused-list")).to_contain_text("nothing of note")
 

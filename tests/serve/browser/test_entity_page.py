@@ -45,7 +45,7 @@ def test_why_marks_the_mention_and_names_the_choices(page):
     expect(page.locator(".verdict")).to_have_text("Kept with its labels")
     chosen = page.locator("tr.chosen")
     expect(chosen).to_contain_text("Green Apple")
-    expect(chosen).to_contain_text("picture's choice")
+    expect(chosen).to_contain_text("image's choice")
     expect(chosen).to_contain_text("chosen")
     expect(page.locator("tr", has_text="None of these")).to_be_visible()
 
@@ -59,13 +59,13 @@ def test_why_shows_every_term_with_its_meaning(page):
     expect(page.get_by_text("standard deviations")).to_be_visible()
 
 
-def test_text_in_the_picture_is_framed(page):
+def test_text_in_the_image_is_framed(page):
     page.goto("/?view=why&row=0")
     expect(page.locator(".framed img")).to_have_js_property("complete", True)
     box = page.locator(".text-box").bounding_box()
-    picture = page.locator(".framed img").bounding_box()
-    assert box["width"] == pytest.approx(picture["width"] / 2, abs=1)
-    assert box["height"] == pytest.approx(picture["height"] / 2, abs=1)
+    image = page.locator(".framed img").bounding_box()
+    assert box["width"] == pytest.approx(image["width"] / 2, abs=1)
+    assert box["height"] == pytest.approx(image["height"] / 2, abs=1)
 
 
 def test_mentions_are_cut_by_code_points(page):
@@ -106,10 +106,10 @@ def test_a_tag_has_its_score_drawn_its_probability_written_and_the_abstention_sa
     ]
 
 
-def test_a_picture_that_is_gone_leaves_its_caption_and_reasons(troubled):
+def test_an_image_that_is_gone_leaves_its_caption_and_reasons(troubled):
     troubled.route("**/api/images/0/file", lambda route: route.fulfill(status=404))
     troubled.goto("/?view=why&row=0")
-    expect(troubled.get_by_text("The picture is gone.")).to_be_visible()
+    expect(troubled.get_by_text("The image is gone.")).to_be_visible()
     expect(troubled.locator("p.caption")).to_contain_text("apple")
     expect(troubled.locator("tr.chosen")).to_be_visible()
 
@@ -150,7 +150,7 @@ def test_taken_for_lists_confusions(page):
     expect(panel.locator("li")).to_have_text(["Lime30%"])
 
 
-def test_none_of_these_is_the_pictures_choice_where_no_candidate_is_near_enough(page):
+def test_none_of_these_is_the_images_choice_where_no_candidate_is_near_enough(page):
     def lift(answer):
         answer["weights"] = {**(answer["weights"] or {}), "nil_z": 99.0}
         mention = answer["mentions"][0]
@@ -159,4 +159,4 @@ def test_none_of_these_is_the_pictures_choice_where_no_candidate_is_near_enough(
 
     _changed(page, "**/api/images/0/provenance", lift)
     page.goto("/?view=why&row=0")
-    expect(page.locator("tr.nil").first).to_contain_text("picture's choice")
+    expect(page.locator("tr.nil").first).to_contain_text("image's choice")

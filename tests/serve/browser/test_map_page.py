@@ -36,7 +36,7 @@ def test_every_image_is_drawn_and_every_class_listed(map_page):
     expect(map_page.get_by_role("img", name=f"Map of {IMAGES} images")).to_be_visible()
 
 
-def test_hovering_a_point_shows_its_picture_and_a_click_opens_it(map_page):
+def test_hovering_a_point_shows_its_image_and_a_click_opens_it(map_page):
     point = map_page.evaluate(_PIXELS)
     map_page.mouse.move(point["x"], point["y"] + 1)
     card = map_page.locator(".hover-card")

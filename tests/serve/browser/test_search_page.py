@@ -1,4 +1,4 @@
-"""Searching in a browser: words, entities, pictures, filters, and the address that holds it all."""
+"""Searching in a browser: words, entities, images, filters, and the address that holds it all."""
 
 import re
 
@@ -19,8 +19,8 @@ _FILES = """([kind, files]) => {
 }"""
 
 
-def _give(page, kind, *pictures):
-    page.evaluate(_FILES, [kind, [list(picture) for picture in pictures]])
+def _give(page, kind, *images):
+    page.evaluate(_FILES, [kind, [list(image) for image in images]])
 
 
 def _rows(page):
@@ -76,26 +76,26 @@ def test_escape_closes_the_suggestions_and_keeps_the_words(page):
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_a_picture_is_searched_with_and_tagged(page, kind):
+def test_an_image_is_searched_with_and_tagged(page, kind):
     page.goto("/")
-    _give(page, kind, fruit.picture("lime", 2, side=64))
+    _give(page, kind, fruit.photo("lime", 2, side=64))
     expect(page).to_have_url(re.compile(r"\?upload=[0-9a-f]{32}$"))
     expect(page.locator(".tile").first).to_have_attribute("data-row", "2")
     expect(page.get_by_role("heading", name="What is this?")).to_be_visible()
     expect(page.locator(".tag").first).to_be_visible()
 
 
-def test_several_pictures_become_several_terms(troubled):
-    troubled.goto("/?view=data")  # one of its pictures is missing
-    _give(troubled, "drop", fruit.picture("lime", 2, side=64), fruit.picture("red", 0, side=64))
+def test_several_images_become_several_terms(troubled):
+    troubled.goto("/?view=data")  # one of its images is missing
+    _give(troubled, "drop", fruit.photo("lime", 2, side=64), fruit.photo("red", 0, side=64))
     expect(_chips(troubled)).to_have_count(2)
     expect(troubled.locator(".chip img")).to_have_count(2)
     expect(troubled.get_by_role("heading", name="What is this?")).to_be_hidden()
 
 
-def test_a_file_that_is_no_picture_is_refused_in_words(troubled):
+def test_a_file_that_is_no_image_is_refused_in_words(troubled):
     troubled.goto("/")
-    _give(troubled, "drop", b"not a picture")
+    _give(troubled, "drop", b"not an image")
     expect(troubled.get_by_role("alert")).to_contain_text("a.jpg: ")
     expect(_chips(troubled)).to_have_count(0)
 
@@ -148,20 +148,20 @@ def test_an_answer_that_comes_while_a_weight_is_typed_takes_nothing_away(page):
 
 def test_similar_images_are_one_key_away(page):
     page.goto("/")
-    page.locator(".tile .picture").first.focus()
+    page.locator(".tile .image").first.focus()
     page.keyboard.press("ArrowRight")
     row = page.locator(".tile.active").get_attribute("data-row")
     page.keyboard.press("s")
     expect(page).to_have_url(re.compile(rf"\?like={row}$"))
     expect(page.locator(".tile").first).to_have_attribute("data-row", row)
-    expect(page.locator(".tile .picture").first).to_be_focused()
+    expect(page.locator(".tile .image").first).to_be_focused()
     page.keyboard.press("w")
     expect(page).to_have_url(re.compile(rf"\?view=why&row={row}$"))
 
 
 def test_the_arrow_keys_walk_the_grid_by_rows(page):
     page.goto("/")
-    tiles = page.locator(".tile .picture")
+    tiles = page.locator(".tile .image")
     tiles.first.focus()
     page.keyboard.press("ArrowDown")
     below = page.evaluate("document.activeElement.getBoundingClientRect().top")

@@ -42,9 +42,9 @@ def test_an_unknown_view_is_said(page):
     expect(page.get_by_text("There is no view named “nowhere”.")).to_be_visible()
 
 
-def test_a_picture_that_the_server_forgot_is_to_be_dropped_again(troubled):
+def test_an_image_that_the_server_forgot_is_to_be_dropped_again(troubled):
     troubled.goto(f"/?upload={'0' * 32}&entity=lime")
-    expect(troubled.get_by_role("heading", level=1)).to_have_text("This picture is gone")
+    expect(troubled.get_by_role("heading", level=1)).to_have_text("This image is gone")
     troubled.get_by_role("link", name="Search without it").click()
     expect(troubled.locator(".tile[data-row]")).to_have_count(IMAGES)
     expect(troubled.locator(".chip")).to_have_count(1)
@@ -87,7 +87,7 @@ def test_a_view_that_cannot_be_loaded_is_asked_for_again(troubled):
     expect(troubled.get_by_role("heading", name="Where the pairs went")).to_be_visible()
 
 
-def test_a_picture_that_is_not_there_leaves_its_caption(troubled):
+def test_an_image_that_is_not_there_leaves_its_caption(troubled):
     troubled.route("**/thumbnail*", lambda route: route.fulfill(status=404))
     troubled.goto("/")
     expect(troubled.locator(".tile .missing")).to_have_count(IMAGES)

@@ -1,4 +1,4 @@
-"""One image of the index: what is known of it, the picture itself, its thumbnail."""
+"""One image of the index: what is known of it, the image itself, its thumbnail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openmofi.serve.replies import ImageView
 from openmofi.serve.requests import Row
 from openmofi.serve.served import Now
 from openmofi.serve.thumbnail_cache import Side
-from openmofi.serve.uploads import refuse_picture
+from openmofi.serve.uploads import refuse_image
 
 router = APIRouter(tags=["images"])
 
@@ -28,13 +28,13 @@ _MAGIC = {
     b"GIF89a": "image/gif",
     b"BM": "image/bmp",
 }
-_PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox"}
+_IMAGE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox"}
 
 
-def picture_response(kinds: str) -> dict:
-    """Returns how OpenAPI is told of an answer that is a picture."""
+def image_response(kinds: str) -> dict:
+    """Returns how OpenAPI is told of an answer that is an image."""
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds.split()}
-    return {200: {"content": content, "description": "The picture."}}
+    return {200: {"content": content, "description": "The image."}}
 
 
 @router.get("/api/images/{row}", operation_id="image", responses=declared(404))
@@ -43,7 +43,7 @@ def image(row: RowInPath, served: Now) -> ImageView:
     library = served.library
     hit = library.hit(row)
     try:
-        seen = look(library.picture(row), None)
+        seen = look(library.image(row), None)
     except Refusal:  # its label can be explained all the same
         seen = Refused("image_missing")
     width, height = (None, None) if isinstance(seen, Refused) else seen.size
@@ -54,25 +54,25 @@ def image(row: RowInPath, served: Now) -> ImageView:
     "/api/images/{row}/file",
     operation_id="image_file",
     response_class=Response,
-    responses=picture_response("image/png image/jpeg image/gif image/bmp image/webp image/avif")
+    responses=image_response("image/png image/jpeg image/gif image/bmp image/webp image/avif")
     | declared(404, 415),
 )
 def image_file(row: RowInPath, served: Now) -> Response:
-    """Returns the picture as it is stored, if browsers show its format as nothing but a picture."""
+    """Returns the image as it is stored, if browsers show its format as nothing but an image."""
     library = served.library
-    data = library.picture(library.check_row(row))
-    kind = picture_type(data)
+    data = library.image(library.check_row(row))
+    kind = image_type(data)
     if kind is None:
         message = "The stored file is no PNG, JPEG, WebP, AVIF, GIF or BMP; ask for its thumbnail."
         raise Refusal(415, "not_a_web_picture", message)
-    return Response(data, media_type=kind, headers=_PICTURE_HEADERS)
+    return Response(data, media_type=kind, headers=_IMAGE_HEADERS)
 
 
 @router.get(
     "/api/images/{row}/thumbnail",
     operation_id="image_thumbnail",
     response_class=Response,
-    responses=picture_response("image/webp")
+    responses=image_response("image/webp")
     | {304: {"description": "The client has it."}}
     | declared(400, 404, 413),
 )
@@ -83,22 +83,22 @@ def image_thumbnail(
     v: Annotated[str, Query(max_length=64, description="State of the index.")] = "",
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Returns a small WebP of the picture."""
+    """Returns a small WebP of the image."""
     library = served.library
     etag = f'"{library.version}-{library.check_row(row)}-{side}"'
-    # Another state of the index may have another picture under this number.
+    # Another state of the index may have another image under this number.
     lasting = _FOREVER if v == library.version else "private, no-cache"
-    headers = {"etag": etag, "cache-control": lasting} | _PICTURE_HEADERS
+    headers = {"etag": etag, "cache-control": lasting} | _IMAGE_HEADERS
     if if_none_match == etag:
         return Response(status_code=304, headers=headers)
-    found = served.thumbnails.get(library.place(row), side, lambda: library.picture(row))
+    found = served.thumbnails.get(library.place(row), side, lambda: library.image(row))
     if isinstance(found, Refused):
-        raise refuse_picture(found)
+        raise refuse_image(found)
     return Response(found, media_type="image/webp", headers=headers)
 
 
-def picture_type(data: bytes) -> str | None:
-    """Returns the media type of a picture by its first bytes; None for anything else."""
+def image_type(data: bytes) -> str | None:
+    """Returns the media type of an image by its first bytes; None for anything else."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     if data[4:12] == b"ftypavif":

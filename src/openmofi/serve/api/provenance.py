@@ -8,13 +8,13 @@ from fastapi import APIRouter, Path, Query, Response
 
 from openmofi.refused import Refused
 from openmofi.serve import reasons
-from openmofi.serve.api.images import RowInPath, picture_response
+from openmofi.serve.api.images import RowInPath, image_response
 from openmofi.serve.provenance import describe
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.requests import DEEPEST, Row
 from openmofi.serve.served import Now, Served
 from openmofi.serve.thumbnail_cache import Side
-from openmofi.serve.uploads import refuse_picture
+from openmofi.serve.uploads import refuse_image
 from openmofi.serve.verdicts import Verdict, Verdicts
 
 router = APIRouter(tags=["data"])
@@ -52,22 +52,22 @@ def refused_provenance(number: Number, served: Now) -> reasons.Provenance:
     "/api/refused/{number}/thumbnail",
     operation_id="refused_thumbnail",
     response_class=Response,
-    responses=picture_response("image/webp") | declared(400, 404, 413),
+    responses=image_response("image/webp") | declared(400, 404, 413),
 )
 def refused_thumbnail(
     number: Number,
     served: Now,
     side: Annotated[Side, Query(description="Longest side in pixels.")] = Side.MEDIUM,
 ) -> Response:
-    """Returns a small WebP of a refused picture, where there is one."""
+    """Returns a small WebP of a refused image, where there is one."""
     verdicts, verdict = _refused(served, number)
-    data = verdicts.picture(verdict.labels)
+    data = verdicts.image(verdict.labels)
     if isinstance(data, Refused):
-        raise refuse_picture(data)
+        raise refuse_image(data)
     place = (verdicts.selection.card["input"], *verdict.place)
     found = served.thumbnails.get(place, side, lambda: data)
     if isinstance(found, Refused):
-        raise refuse_picture(found)
+        raise refuse_image(found)
     return Response(found, media_type="image/webp")
 
 

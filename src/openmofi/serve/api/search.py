@@ -79,7 +79,7 @@ def _understood(
         return Term("entity", entity, weight), view
     upload = served.uploads.get(term.upload)
     thumbnail = f"/api/uploads/{upload.id}/thumbnail"
-    view = replies.TermView(kind="upload", label="picture", weight=weight, thumbnail=thumbnail)
+    view = replies.TermView(kind="upload", label="image", weight=weight, thumbnail=thumbnail)
     return Term("vector", upload.vector, weight), view
 
 

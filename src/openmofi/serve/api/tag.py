@@ -1,4 +1,4 @@
-"""What a picture shows, and the evidence for it."""
+"""What an image shows, and the evidence for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = APIRouter(tags=["search"])
 
 @router.post("/api/tag", operation_id="tag", responses=declared(400, 404, 409, 503))
 async def tag(question: TagQuestion, served: Now) -> replies.TagReply:
-    """Names what a picture shows, with the evidence; or abstains, where the model is calibrated."""
+    """Names what an image shows, with the evidence; or abstains, where the model is calibrated."""
     library, encoder = served.library, served.encoder
     if library.kb is None:
         raise Refusal(503, "no_names", "The server knows no names; start it with --kb.")

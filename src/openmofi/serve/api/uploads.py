@@ -1,4 +1,4 @@
-"""Pictures that clients send."""
+"""Images that clients send."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Path, Request, Response
 
-from openmofi.serve.api.images import picture_response
+from openmofi.serve.api.images import image_response
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.replies import UploadReply
 from openmofi.serve.requests import UploadId
@@ -31,15 +31,15 @@ _TAKEN = {"content": {"image/*": _BODY, "application/octet-stream": _BODY}, "req
     openapi_extra={"requestBody": _TAKEN},
 )
 async def upload(request: Request, served: Now) -> UploadReply:
-    """Takes a picture, to search by it or to tag it; the body is the picture's bytes."""
+    """Takes an image, to search by it or to tag it; the body is the image's bytes."""
     kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
     if not kind.strip().lower().startswith(("image/", "application/octet-stream")):
-        message = "Send the picture itself, as image/* or application/octet-stream."
+        message = "Send the image itself, as image/* or application/octet-stream."
         raise Refusal(415, "not_a_picture", message)
     encoder = served.encoder
     transform = await wrap_future(encoder.call(lambda model: model.transform))
     found = await _take(request, served, transform)
-    vector = await wrap_future(encoder.picture(found.pixels))
+    vector = await wrap_future(encoder.image(found.pixels))
     served.uploads.add(Upload(found.id, found.size, found.thumbnail, vector))
     return UploadReply(
         id=found.id,
@@ -50,7 +50,7 @@ async def upload(request: Request, served: Now) -> UploadReply:
 
 
 async def _take(request: Request, served: Served, transform: Transform) -> DecodedUpload:
-    """Reads and decodes a picture, whose bytes are gone at the end."""
+    """Reads and decodes an image, whose bytes are gone at the end."""
     async with served.reading:
         data = await read_upload(request)  # capped on its way in, see guards.BodyCap
         return await to_thread.run_sync(decode_upload, data, transform, limiter=served.decoding)
@@ -60,10 +60,10 @@ async def _take(request: Request, served: Served, transform: Transform) -> Decod
     "/api/uploads/{upload}/thumbnail",
     operation_id="upload_thumbnail",
     response_class=Response,
-    responses=picture_response("image/webp") | declared(404),
+    responses=image_response("image/webp") | declared(404),
 )
 def upload_thumbnail(
     upload: Annotated[UploadId, Path(description="Id of the upload.")], served: Now
 ) -> Response:
-    """Returns a small WebP of an uploaded picture."""
+    """Returns a small WebP of an uploaded image."""
     return Response(served.uploads.get(upload).thumbnail, media_type="image/webp")

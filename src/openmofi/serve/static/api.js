@@ -19,7 +19,7 @@ export function post(path, body, signal) {
   );
 }
 
-/** Sends the bytes of a picture; returns {id, width, height, thumbnail}. */
+/** Sends the bytes of an image; returns {id, width, height, thumbnail}. */
 export function upload(file, signal) {
   const headers = { "content-type": "application/octet-stream" };
   return request("/api/uploads", { method: "POST", headers, body: file, signal }).then((answer) =>

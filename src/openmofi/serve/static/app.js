@@ -2,7 +2,7 @@ import { ApiError } from "./api.js";
 import { h, fill } from "./dom.js";
 import { here } from "./url.js";
 import { start } from "./router.js";
-import { listenForPictures } from "./parts/pictures.js";
+import { listenForImages } from "./parts/images.js";
 import { furnish, markView } from "./parts/shell.js";
 import { failure } from "./parts/states.js";
 
@@ -76,5 +76,5 @@ function openFailed(node) {
 }
 
 furnish();
-listenForPictures();
+listenForImages();
 start(draw);

@@ -3,7 +3,7 @@ import { h, fill, debounce, latest } from "../dom.js";
 import { images } from "../format.js";
 import { learn } from "../names.js";
 import { icon } from "./icons.js";
-import { pictureButton } from "./pictures.js";
+import { imageButton } from "./images.js";
 
 /**
  * The search box: Enter adds what was typed as text, a suggestion adds an entity.
@@ -26,7 +26,7 @@ export function searchBox({ add, removeLast, signal }) {
     autocomplete: "off",
     spellcheck: "false",
     enterkeyhint: "search",
-    placeholder: "Words, an entity, or drop a picture",
+    placeholder: "Words, an entity, or drop an image",
     "aria-label": "Search by words or entity",
     "aria-expanded": "false",
     "aria-controls": "suggestions",
@@ -100,16 +100,16 @@ export function searchBox({ add, removeLast, signal }) {
     event.preventDefault();
     keys[event.key]();
   });
-  const pictures = pictureButton(icon("picture"));
+  const images = imageButton(icon("image"));
   const suit = ({ has }) => {
     if (!has.text) input.placeholder = "An entity"; // no model: nothing is encoded
-    if (!has.upload) for (const node of pictures) node.remove();
+    if (!has.upload) for (const node of images) node.remove();
   };
   getInfo().then(suit, () => null); // the view says what is wrong
   return h(
     "div.box",
     { role: "search" },
-    h("div.box-line", icon("search"), input, pictures),
+    h("div.box-line", icon("search"), input, images),
     list,
   );
 }

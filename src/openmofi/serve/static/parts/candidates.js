@@ -27,27 +27,27 @@ const TERMS = [
     "Probability among the candidates and “none of these”, from the text alone.",
     "share",
   ],
-  ["clip", "Picture", "Cosine of the image and the text “label: description”."],
+  ["clip", "Image", "Cosine of the image and the text “label: description”."],
   [
     "clip_z",
-    "Picture z",
+    "Image z",
     "The same in standard deviations above the entity's usual cosine with other captions' images.",
   ],
   [
     "clip_z_other",
     "z elsewhere",
-    "Mean picture z with other captions' images: what the entity gets by chance.",
+    "Mean image z with other captions' images: what the entity gets by chance.",
   ],
   [
     "score",
     "Score",
-    "Probability among the candidates and “none of these”, from text and picture together.",
+    "Probability among the candidates and “none of these”, from text and image together.",
     "share",
   ],
 ];
 const CHOICES = [
   ["text_choice", "text's choice", "text"],
-  ["picture_choice", "picture's choice", "picture"],
+  ["picture_choice", "image's choice", "image"],
   ["choice", "chosen", "final"],
 ];
 
@@ -105,7 +105,7 @@ function candidateRow(candidate, terms, mention) {
 function nilRow(terms, mention, weights) {
   const seen = mention.candidates.map(({ clip_z: z }) => z).filter(isNumber);
   const isAbove = isNumber(weights?.nil_z) && seen.length > 0 && weights.nil_z > Math.max(...seen);
-  const isSeen = isNumber(mention.nil.score) || isAbove; // else no picture could choose
+  const isSeen = isNumber(mention.nil.score) || isAbove; // else no image could choose
   const choices = CHOICES.filter(
     ([field]) => mention[field] === null && (isSeen || field !== "picture_choice"),
   );

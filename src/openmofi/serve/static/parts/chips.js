@@ -79,7 +79,7 @@ function labelOf(term, known) {
     text: term.value,
     entity: nameOf(term.value),
     row: `image ${term.value}`,
-    upload: "picture",
+    upload: "image",
   }[term.kind];
 }
 

@@ -6,7 +6,7 @@ import { entityLink, here, link, whyLink, withTerms, EMPTY } from "../url.js";
 import { icon } from "./icons.js";
 
 /** A grid of results that the arrow keys walk; returns {node, set(hits), append(hits), size()}. */
-export function pictureGrid() {
+export function imageGrid() {
   const node = h("ul.grid");
   node.addEventListener("focusin", (event) => activate(event.target.closest(".tile")));
   node.addEventListener("keydown", (event) => onKey(event, node));
@@ -19,7 +19,7 @@ export function pictureGrid() {
     const inside = node.contains(document.activeElement);
     fill(node);
     append(hits);
-    const next = node.querySelector(".picture") ?? document.getElementById("box");
+    const next = node.querySelector(".image") ?? document.getElementById("box");
     if (inside) next?.focus({ preventScroll: true });
   };
   const size = () => node.querySelectorAll("[data-row]").length; // grey boxes are no results
@@ -42,7 +42,7 @@ function tile({ row, caption, score: similarity, entities, thumbnail }) {
   return h(
     "li.tile",
     { "data-row": row },
-    h("a.picture", { tabindex: -1, href: whyLink(row), title: caption || null }, image),
+    h("a.image", { tabindex: -1, href: whyLink(row), title: caption || null }, image),
     h(
       "div.tile-actions",
       action("similar", "Similar", similarLink(row), `Similar to ${alt}`),
@@ -85,7 +85,7 @@ function onKey(event, grid) {
   const columns = tiles.findIndex((other) => other.offsetTop > tiles[0].offsetTop);
   const across = columns < 0 ? tiles.length : columns;
   const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across }[event.key];
-  if (step) tiles[index + step]?.querySelector(".picture").focus();
+  if (step) tiles[index + step]?.querySelector(".image").focus();
   else if (event.key === "s") go(similarLink(current.dataset.row));
   else if (event.key === "w") go(whyLink(current.dataset.row));
   else if (event.key === "Escape") document.getElementById("box")?.focus();

@@ -4,7 +4,7 @@ const WIDTH = 320;
 const HEIGHT = 110;
 
 /**
- * The evidence for labels, with their own and with other captions' pictures, and the threshold.
+ * The evidence for labels, with their own and with other captions' images, and the threshold.
  *
  * @param bins {low, high, observed: counts, mismatched: counts}
  */
@@ -19,7 +19,7 @@ export function histogram({ low, high, observed, mismatched }, threshold) {
   const isShown = typeof threshold === "number" && threshold >= low && threshold <= high;
   const text = [
     `Evidence from ${low.toFixed(0)} to ${high.toFixed(0)}: `,
-    "filled, with the image's own picture; outlined, with another caption's",
+    "filled, with the caption's own image; outlined, with another caption's",
     isShown ? `; line, the threshold ${threshold.toFixed(2)}.` : ".",
   ];
   return h(

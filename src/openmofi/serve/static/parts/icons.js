@@ -2,7 +2,7 @@ import { svg } from "../dom.js";
 
 const PATHS = {
   search: "M11 4a7 7 0 1 1 0 14 7 7 0 0 1 0-14ZM16.2 16.2 21 21",
-  picture: "M4 5h16v14H4ZM4 16l5-5 4 4 3-3 4 4M15.5 9.5h.01",
+  image: "M4 5h16v14H4ZM4 16l5-5 4 4 3-3 4 4M15.5 9.5h.01",
   close: "M6 6l12 12M18 6 6 18",
   similar: "M4 4h7v7H4ZM13 13h7v7h-7ZM14 4h6v6M10 20H4v-6",
   why: "M9.2 9a3 3 0 1 1 4.3 2.7c-1 .5-1.5 1.2-1.5 2.3M12 17.5h.01M12 3a9 9 0 1 1 0 18 9 9 0 0 1 0-18",

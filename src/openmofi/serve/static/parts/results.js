@@ -1,7 +1,7 @@
 import { h, fill } from "../dom.js";
 import { note } from "../router.js";
 import { here, link } from "../url.js";
-import { pictureGrid } from "./grid.js";
+import { imageGrid } from "./grid.js";
 import { refusal, skeletons } from "./states.js";
 
 export const PAGE = 60;
@@ -25,7 +25,7 @@ export function noteShown(state, shown) {
  * @param grown called with the number of results on show
  */
 export function growingGrid(fetchPage, { signal, grown }) {
-  const grid = pictureGrid();
+  const grid = imageGrid();
   const button = h(
     "button.button.more-results",
     { type: "button", hidden: true, onclick: () => grow() },

@@ -9,7 +9,7 @@ const KEYS = [
   ["s", "Find images similar to the result"],
   ["w", "Why does the result have its labels?"],
   ["+  −  0", "On the map: zoom in, zoom out, show all"],
-  ["Ctrl V", "Search with a picture from the clipboard"],
+  ["Ctrl V", "Search with an image from the clipboard"],
   ["Esc", "Close suggestions; from a result: back to the search box"],
   ["?", "Show these keys"],
 ];

@@ -5,14 +5,14 @@ import { learn } from "../names.js";
 import { entityLink, whyLink } from "../url.js";
 import { skeletons } from "./states.js";
 
-/** The panel «What is this?» of a picture, {upload: id} or {row: n}; fills itself. */
-export async function whatIsThis(node, picture, signal) {
+/** The panel «What is this?» of an image, {upload: id} or {row: n}; fills itself. */
+export async function whatIsThis(node, image, signal) {
   const title = h("h2", "What is this?");
   const waiting = h("div.tag-list", skeletons(3, "line"));
   fill(node, title, waiting).hidden = false;
   node.setAttribute("aria-busy", "true");
   try {
-    const { tags, abstains, reason } = await post("/api/tag", { ...picture, k: 5 }, signal);
+    const { tags, abstains, reason } = await post("/api/tag", { ...image, k: 5 }, signal);
     learn(tags);
     fill(node, title, abstains && abstention(reason), h("ol.tag-list", tags.map(tagRow)));
   } catch (error) {
@@ -40,8 +40,8 @@ function tagRow({ id, label, description, score: value, probability, evidence })
 
 function neighbour({ row, caption, thumbnail }) {
   const alt = `Nearest image: ${caption || row}`;
-  const picture = h("img", { src: thumbnail, alt, width: 40, height: 40, loading: "lazy" });
-  return h("a", { href: whyLink(row), title: caption }, picture);
+  const image = h("img", { src: thumbnail, alt, width: 40, height: 40, loading: "lazy" });
+  return h("a", { href: whyLink(row), title: caption }, image);
 }
 
 function facts({ class_score: trained, text_score: text, prior }) {

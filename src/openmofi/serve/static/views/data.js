@@ -113,12 +113,12 @@ async function showSamples(node, { reason, shown }, signal) {
 }
 
 function refusedRow({ number, key, caption, thumbnail }) {
-  const instead = () => picture.replaceWith(h("span.unopened", "no picture"));
+  const instead = () => image.replaceWith(h("span.unopened", "no image"));
   const size = { width: 72, height: 72, loading: "lazy" };
-  const picture = h("img", { src: thumbnail, alt: "", ...size, onerror: instead });
+  const image = h("img", { src: thumbnail, alt: "", ...size, onerror: instead });
   const text = h("span.caption", { dir: "auto" }, caption || h("em", "no caption"));
   const href = link({ view: "why", refused: number });
-  return h("li", h("a", { href }, picture, text, h("span.muted", key)));
+  return h("li", h("a", { href }, image, text, h("span.muted", key)));
 }
 
 function decisions({ settings, threshold, calibration, histogram: bins }) {

@@ -110,9 +110,9 @@ function list(title, meaning, entities, number) {
 
 function entityRow({ id, label, thumbnail }, number) {
   const size = { width: 32, height: 32, loading: "lazy" };
-  const picture = thumbnail && h("img", { src: thumbnail, alt: "", ...size });
+  const image = thumbnail && h("img", { src: thumbnail, alt: "", ...size });
   const text = [h("span.label", label), h("span.count", number)];
-  return h("a", { href: entityLink(id) }, picture, text);
+  return h("a", { href: entityLink(id) }, image, text);
 }
 
 function shared({ id: own, names_shared: names }) {
@@ -126,6 +126,6 @@ function shared({ id: own, names_shared: names }) {
     const heading = h("h3", { dir: "auto" }, `“${name}”`);
     return h("div.shared", heading, h("ul", candidates.slice(0, SHOWN).map(meaning)));
   });
-  const text = "How likely each meaning is before caption and picture are looked at.";
+  const text = "How likely each meaning is before caption and image are looked at.";
   return h("section.panel", h("h2", "Names shared with others"), h("p.muted", text), rows);
 }

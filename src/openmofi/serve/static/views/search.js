@@ -87,7 +87,7 @@ function show(parts, state, answer, info) {
   document.title = `${describe(state, answer)} · OpenMOFI`;
 }
 
-/** With one dropped picture and nothing else: what the model says of it. */
+/** With one dropped image and nothing else: what the model says of it. */
 function showTags(parts, state, signal) {
   const [term, ...others] = state.terms;
   const upload = !others.length && term?.kind === "upload" ? term.value : null;
@@ -151,6 +151,6 @@ function dropAgain(state) {
   const href = link(withFilter(state, { terms }));
   const actions = [h("a.button", { href }, "Search without it")];
   const text =
-    "The server keeps the latest pictures only, and none after a restart: drop it again.";
-  return empty("This picture is gone", text, { heading: "h1", actions });
+    "The server keeps the latest images only, and none after a restart: drop it again.";
+  return empty("This image is gone", text, { heading: "h1", actions });
 }

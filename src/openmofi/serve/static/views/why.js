@@ -48,8 +48,8 @@ function page(shown, signal) {
     h(
       "div.why-columns",
       h(
-        "div.why-picture",
-        picture(shown, caption),
+        "div.why-image",
+        framedImage(shown, caption),
         image && actions(image, info.has.upload, tags, signal),
       ),
       h(
@@ -74,10 +74,10 @@ function verdict({ kept, refused_as: reason }) {
   );
 }
 
-function picture({ source, answer, size }, caption) {
+function framedImage({ source, answer, size }, caption) {
   const boxes = (answer?.text_boxes ?? []).map(textBox);
   const { width, height } = size;
-  const gone = () => framed.replaceWith(h("p.state", "The picture is gone."));
+  const gone = () => framed.replaceWith(h("p.state", "The image is gone."));
   const about = { src: source, alt: caption || "The image", width, height, onerror: gone };
   const framed = h("div.framed", h("img", about), boxes);
   const text = `${things(boxes.length, "text region", "text regions")} marked`;

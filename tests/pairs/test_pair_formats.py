@@ -13,6 +13,6 @@ def test_each_suffix_belongs_to_one_format():
     assert {kind_of(f"a/b{suffix}") for suffix in suffixes} == set(FORMATS)
 
 
-def test_a_tar_has_no_rows_with_pictures(tmp_path):
-    with pytest.raises(OSError, match="no rows with pictures"):
+def test_a_tar_has_no_rows_with_images(tmp_path):
+    with pytest.raises(OSError, match="no rows with images"):
         ImageReader(tmp_path).read_place("a.tar", -1, 0, "row:0")

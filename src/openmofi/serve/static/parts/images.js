@@ -4,9 +4,9 @@ import { go } from "../router.js";
 import { here, EMPTY, withTerms } from "../url.js";
 import { notice } from "./shell.js";
 
-/** Searches with the pictures that are dropped or pasted anywhere on the page. */
-export function listenForPictures() {
-  const veil = h("div.veil", { hidden: true }, h("p", "Drop to search with this picture"));
+/** Searches with the images that are dropped or pasted anywhere on the page. */
+export function listenForImages() {
+  const veil = h("div.veil", { hidden: true }, h("p", "Drop to search with this image"));
   document.body.append(veil);
   let depth = 0; // dragenter and dragleave come for every element on the way
   const isFiles = (event) => event.dataTransfer?.types.includes("Files");
@@ -30,18 +30,18 @@ export function listenForPictures() {
   });
 }
 
-/** Uploads pictures and adds them to the search on show, or starts one. */
+/** Uploads images and adds them to the search on show, or starts one. */
 export async function searchWith(files) {
-  const pictures = [...files];
-  if (!pictures.length) return;
+  const images = [...files];
+  if (!images.length) return;
   const done = notice(
-    pictures.length === 1 ? "Reading the picture …" : `Reading ${pictures.length} pictures …`,
+    images.length === 1 ? "Reading the image …" : `Reading ${images.length} images …`,
   );
-  const answers = await Promise.allSettled(pictures.map((file) => upload(file)));
+  const answers = await Promise.allSettled(images.map((file) => upload(file)));
   done();
   answers.forEach(
     ({ reason }, i) =>
-      reason && notice(`${pictures[i].name || "The picture"}: ${reason.message}`, { bad: true }),
+      reason && notice(`${images[i].name || "The image"}: ${reason.message}`, { bad: true }),
   );
   const terms = answers
     .filter(({ value }) => value)
@@ -51,7 +51,7 @@ export async function searchWith(files) {
 }
 
 /** A button that opens the file chooser. */
-export function pictureButton(content) {
+export function imageButton(content) {
   const input = h("input", {
     type: "file",
     accept: "image/*",
@@ -65,8 +65,8 @@ export function pictureButton(content) {
   const button = {
     class: "tool",
     type: "button",
-    "aria-label": "Search with a picture",
-    title: "Search with a picture",
+    "aria-label": "Search with an image",
+    title: "Search with an image",
   };
   return [h("button", { ...button, onclick: () => input.click() }, content), input];
 }

@@ -1,4 +1,4 @@
-"""What the pictures of a shard say of its candidates: the terms of the joint score."""
+"""What the images of a shard say of its candidates: the terms of the joint score."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NEVER = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
-class PictureScorer:
-    """Compares pictures with the texts of candidates, against the background."""
+class ImageScorer:
+    """Compares images with the texts of candidates, against the background."""
 
     kb: KnowledgeBase
     entities: EntityVectors
@@ -33,8 +33,8 @@ class PictureScorer:
         """Returns clip, clip_z, clip_z_other [c, MISMATCHED] (NaN: none) and score.
 
         Args:
-            candidates: of the linker, with the `place` of each one's picture in `seen`.
-            seen: the pictures.
+            candidates: of the linker, with the `place` of each one's image in `seen`.
+            seen: the images.
         """
         if not len(candidates):
             return unseen(candidates)
@@ -58,13 +58,13 @@ class PictureScorer:
     def _others(
         self, words: np.ndarray, ids: list[str], entity_of: np.ndarray, starts: np.ndarray
     ) -> np.ndarray:
-        """Returns [m, MISMATCHED]: pictures of the background that show none of a mention's.
+        """Returns [m, MISMATCHED]: images of the background that show none of a mention's.
 
-        They are those of the smallest random numbers, each drawn by the bytes of the two pictures;
+        They are those of the smallest random numbers, each drawn by the bytes of the two images;
         -1 where too few captions offer none of the mention's candidates.
 
         Args:
-            words: of each mention's picture, see `Seen.words`.
+            words: of each mention's image, see `Seen.words`.
             ids: of the entities.
             entity_of: index of each candidate's entity.
             starts: first candidate of each mention.
