@@ -20,7 +20,7 @@ from calibrated_rate import read_truth
 
 from openmofi.select.calibrate import calibrate
 from openmofi.select.choose import ScoredCandidates, judge, read_mentions
-from openmofi.select.weigh import fit_weights
+from openmofi.select.joint_weights import fit_weights
 from openmofi.shards import committed_files
 
 

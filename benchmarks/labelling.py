@@ -34,7 +34,7 @@ from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label import label
 from openmofi.label.shard_labeller import Job, ShardLabeller
 from openmofi.link import Linker, WordEncoder
-from openmofi.pairs import read_pairs
+from openmofi.pairs import find_shards
 
 _SETTINGS = LabelSettings(workers=1)
 _ROUNDS = 3
@@ -124,7 +124,7 @@ def job(tars: Path, kb: Path, out: Path) -> int:
 
 def bare(tars: Path, kb: Path, out: Path) -> int:
     """Does what the job does, without a plan, attempts, commits and counts."""
-    found, out_rows = read_pairs(tars), 0
+    found, out_rows = find_shards(tars), 0
     out.mkdir()
     labeller = ShardLabeller(Job(found.root, kb, None, out, _SETTINGS, out / "none"))
     for shard in found.shards:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from calibrated_rate import read_truth
 
 from openmofi.select.choose import choose
-from openmofi.select.weigh import weigh
+from openmofi.select.joint_weights import weigh
 from openmofi.shards import committed_files
 
 _PRECISIONS = (0.93, 0.94, 0.95, 0.96, 0.97)

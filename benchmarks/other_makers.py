@@ -31,7 +31,7 @@ from PIL import Image
 from openmofi.embeddings import read_embeddings
 from openmofi.kb import build_kb
 from openmofi.label import label
-from openmofi.pairs import read_pairs, read_shard
+from openmofi.pairs import find_shards, read_shard
 
 ROWS, DIM, MISSING = 50, 16, (0, 7, 49)
 _COMMON = "import sys, numpy as np; out = sys.argv[1]; v = np.load(sys.argv[2]); n = len(v)\n"
@@ -183,7 +183,7 @@ def check_img2dataset(python: Path, folder: Path) -> bool:
             out = folder / kind
             command = [python, folder / "get.py", folder / "list.csv", out, kind]
             subprocess.run(list(map(str, command)), check=True, capture_output=True)
-            source = read_pairs(out)
+            source = find_shards(out)
             tables = [read_shard(source.root, shard).table for shard in source.shards]
             rows = [row for table in tables for row in table.to_pylist()]
             totals = label(out, kb=folder / "kb", out=folder / f"i2e-{kind}")

@@ -31,7 +31,7 @@ from PIL import Image
 
 from openmofi.images.decode import decode_image
 from openmofi.images.look import SeenImage, look
-from openmofi.pairs import open_shard, read_pairs, read_shard
+from openmofi.pairs import find_shards, open_shard, read_shard
 from openmofi.pairs.tar import scan_tar
 
 SIDES = (64, 96, 128)
@@ -89,13 +89,13 @@ def measure_scan(path: Path, samples: int, rounds: int) -> dict[str, float]:
 
 
 def read_all(path: Path) -> None:
-    source = read_pairs(path)
+    source = find_shards(path)
     for shard in source.shards:
         assert not any(read_shard(source.root, shard).table["error"].to_pylist())
 
 
 def look_at_all(path: Path) -> None:
-    source = read_pairs(path)
+    source = find_shards(path)
     for shard in source.shards:
         with open_shard(source.root, shard) as view:
             for row in range(len(view.pairs.table)):

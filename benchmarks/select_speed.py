@@ -26,7 +26,7 @@ from PIL import Image
 from openmofi.config import KBSettings
 from openmofi.kb import build_kb
 from openmofi.label.score import MISMATCHED
-from openmofi.pairs import read_pairs, read_shard
+from openmofi.pairs import find_shards, read_shard
 from openmofi.schema import LABELS, SCORED_ENTITY
 from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
 
@@ -83,7 +83,7 @@ def write_world(folder: Path, num_shards: int, num_rows: int, num_entities: int)
     pq.write_table(pa.table(catalogue), folder / "catalogue.parquet")
     kb = build_kb(folder / "catalogue.parquet", out=folder / "kb", settings=KBSettings(workers=1))
     write_images(folder / "images.tar")
-    found = read_pairs(folder / "images.tar")
+    found = find_shards(folder / "images.tar")
     places = read_shard(found.root, found.shards[0]).table.select(["offset", "size"])
     shards = [Shard(f"{i:05d}", "images.tar", "tar", i, 0) for i in range(num_shards)]
     run = {"input": str(folder), "kb_path": str(kb.out), "model": "made up"}

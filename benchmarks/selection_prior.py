@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from openmofi.select.choose import read_mentions
-from openmofi.select.weigh import Pairs, fit_weights
+from openmofi.select.joint_weights import Pairs, fit_weights
 from openmofi.shards import committed_files
 
 _STRENGTHS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1e6)

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    pairs = read_pairs(arguments.world)
+    pairs = find_shards(arguments.world)
     shown, _ = read_truth(arguments.world / "truth.parquet")
     with arguments.out.open("w") as out:
         for size in arguments.sizes:
@@ -66,7 +66,7 @@ def measure(arguments: argparse.Namespace) -> None:
                     print(json.dumps(place | found), file=out, flush=True)
 
 
-def read_pairs(world: Path) -> pa.Table:
+def find_shards(world: Path) -> pa.Table:
     """Returns key, caption and image bytes of the training pairs."""
     rows = []
     for path in sorted((world / "shards").glob("*.tar")):

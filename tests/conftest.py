@@ -27,7 +27,7 @@ install_import_hook(
         "openmofi.label.score",
         "openmofi.model.transform",
         "openmofi.select.calibrate",
-        "openmofi.select.weigh",
+        "openmofi.select.joint_weights",
         "openmofi.train.augment",
         "openmofi.train.entity_head",
         "openmofi.train.linear_maps",

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from openmofi.config import KBSettings
-from openmofi.kb.read import into_parts, pool
+from openmofi.kb.read import pool, write_parts
 from openmofi.kb.read.parts import Part, PartFiles, make_part
 from openmofi.kb.read.records import EntityRecord, Records
 from openmofi.refused import Refused
@@ -21,8 +21,8 @@ def read_dump(path: Path, settings: KBSettings) -> list[EntityRecord | Refused]:
         found.extend(here)
         return make_part(iter(here), limit)
 
-    patched = [patch.object(module, "make_part", noting) for module in (into_parts, pool)]
+    patched = [patch.object(module, "make_part", noting) for module in (write_parts, pool)]
     with TemporaryDirectory() as folder, patched[0], patched[1]:
         files = PartFiles(Path(folder) / "0")
-        into_parts.read_dump_parts(path, files, replace(settings, workers=1))
+        write_parts.read_dump_parts(path, files, replace(settings, workers=1))
     return found

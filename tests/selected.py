@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 import fruit
 from conftest import write_tar
 from openmofi.config import TrainSettings, override
-from openmofi.pairs import read_pairs, read_shard
+from openmofi.pairs import find_shards, read_shard
 from openmofi.schema import VOCABULARY
 from openmofi.train import train
 
@@ -46,7 +46,7 @@ def write_selected(folder: Path, *, images: int = 24, second: int | None = None)
         members[f"{number:03d}.jpg"] = fruit.photo(name, number)
         members[f"{number:03d}.txt"] = f"{fruit.CAPTIONS[name]} {number}".encode()
     write_tar(folder / "a.tar", members)
-    source = read_pairs(folder / "a.tar")
+    source = find_shards(folder / "a.tar")
     table = read_shard(source.root, source.shards[0]).table
     classes = [[fruit.NAMES.index(name)] for name in names]
     for row in classes[::4] if second is not None else ():

@@ -26,7 +26,7 @@ PACKAGES = sorted(ROOT.glob("src/openmofi/**/__init__.py"))
 PUBLIC = [
     "kb.build_kb",
     "kb.KnowledgeBase",
-    "pairs.read_pairs",
+    "pairs.find_shards",
     "link.Linker",
     "label.label",
     "select.select",

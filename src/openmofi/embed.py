@@ -19,7 +19,7 @@ from openmofi.files.folders import local_file, replace_file
 from openmofi.files.remote import Root, open_root
 from openmofi.images.look import decode
 from openmofi.model import MofiModel, load_model
-from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pairs import ImageReader, find_shards, read_shard
 from openmofi.progress import progress
 from openmofi.refused import Refused
 
@@ -135,7 +135,7 @@ def find_places(path: Path | str) -> Places:
     path = Path(path)
     if (path / "keep.parquet").is_file():
         return _selected_places(path)
-    source = read_pairs(path)
+    source = find_shards(path)
     tables, refused = [], Counter()
     for shard in source.shards:
         try:

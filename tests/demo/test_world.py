@@ -13,7 +13,7 @@ from openmofi.config import KBSettings
 from openmofi.demo.world import SIZES, draw_world
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb.read.records import EntityRecord
-from openmofi.pairs.find import read_pairs
+from openmofi.pairs.find import find_shards
 from openmofi.pairs.read import read_shard
 from records import read_dump
 
@@ -109,7 +109,7 @@ def test_shards_of_a_larger_world_are_not_mixed_in(tmp_path):
 
 def test_the_readers_of_pairs_and_dumps_accept_all_of_it(world):
     out, summary = world
-    pairs = read_pairs(out / "shards")
+    pairs = find_shards(out / "shards")
     tables = [read_shard(out / "shards", shard).table for shard in pairs.shards]
     assert sum(table.num_rows for table in tables) == summary.num_train
     assert {status for table in tables for status in table["status"].to_pylist()} == {"ok"}

@@ -18,7 +18,7 @@ from labelled import candidate, pair, write_i2e
 from openmofi.config import SelectSettings
 from openmofi.errors import InputError, SettingsError
 from openmofi.export import export
-from openmofi.pairs import read_pairs, read_shard
+from openmofi.pairs import find_shards, read_shard
 from openmofi.select import select
 
 BY_TEXT = SelectSettings(order="text-first", threshold=1.0, min_images=1)
@@ -100,7 +100,7 @@ def test_beside_each_tar_lies_a_table_of_its_texts(webdataset):
 
 
 def test_an_export_is_an_input_again(webdataset):
-    found = read_pairs(webdataset.out)
+    found = find_shards(webdataset.out)
     pairs = [read_shard(found.root, shard).table for shard in found.shards]
     captions = [caption for table in pairs for caption in table["caption"].to_pylist()]
     assert captions[:2] == ["“äpple” p/0.1", "“äpple” p/1.1"]
@@ -211,7 +211,7 @@ def test_datacomp_needs_uids(selection, tmp_path):
 @pytest.mark.parametrize("format", ["webdataset", "huggingface"])
 def test_what_was_exported_can_be_labelled_again(selection, tmp_path, format):
     summary = export(selection, out=tmp_path / "out", format=format)
-    source = read_pairs(summary.out)
+    source = find_shards(summary.out)
     tables = [read_shard(source.root, shard).table for shard in source.shards]
     rows = [row for table in tables for row in table.to_pylist()]
     assert {row["error"] for row in rows} == {""}

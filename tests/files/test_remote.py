@@ -15,7 +15,7 @@ import fruit
 from conftest import jpeg, write_tar
 from openmofi.errors import InputError
 from openmofi.files.remote import Remote, open_root
-from openmofi.pairs import ImageReader, open_shard, read_pairs, read_shard
+from openmofi.pairs import ImageReader, find_shards, open_shard, read_shard
 
 
 def _tars(folder):
@@ -54,7 +54,7 @@ def upload():
 
 
 def _read(path):
-    source = read_pairs(path)
+    source = find_shards(path)
     rows, photos = [], []
     for shard in source.shards:
         with open_shard(str(source.root), shard) as view:
@@ -90,7 +90,7 @@ def test_one_file_may_be_named(tmp_path, upload):
 
 def test_a_file_url_is_a_local_path(tmp_path):
     write_tar(tmp_path / "a.tar", {"1.jpg": jpeg(), "1.txt": b"tea"})
-    assert read_pairs(f"file://{tmp_path}").root == tmp_path
+    assert find_shards(f"file://{tmp_path}").root == tmp_path
 
 
 @pytest.mark.parametrize("text", ["s3://b/p", "s3:/b/p", "gs://b/p", "hf://datasets/a/b", "C:/x"])
@@ -106,7 +106,7 @@ def test_an_absent_package_is_named(monkeypatch):
     monkeypatch.setitem(registry.known_implementations, "s3", {"class": "absent.X", "err": "no"})
     monkeypatch.delitem(registry._registry, "s3", raising=False)
     with pytest.raises(InputError, match=r"pip install 'openmofi\[s3\]'"):
-        read_pairs("s3://bucket/prefix")
+        find_shards("s3://bucket/prefix")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_an_absent_package_is_named(monkeypatch):
 )
 def test_what_is_wrong_with_a_url_is_one_sentence(url, words):
     with pytest.raises(InputError, match=words):
-        read_pairs(url)
+        find_shards(url)
 
 
 def test_a_forbidden_place_is_one_sentence(monkeypatch):
@@ -127,7 +127,7 @@ def test_a_forbidden_place_is_one_sentence(monkeypatch):
 
     monkeypatch.setattr(MemoryFileSystem, "find", forbidden)
     with pytest.raises(InputError, match=r"cannot be listed .*Forbidden.* you may read it"):
-        read_pairs("memory://x")
+        find_shards("memory://x")
 
 
 def _failing(monkeypatch, times):
@@ -147,7 +147,7 @@ def _failing(monkeypatch, times):
 @pytest.mark.parametrize(("failures", "succeeds"), [(2, True), (3, False)])
 def test_a_broken_transfer_is_tried_three_times(tmp_path, upload, monkeypatch, failures, succeeds):
     url = upload(fruit.write_pairs(tmp_path / "in", shards=1, per_shard=3))
-    source = read_pairs(url)
+    source = find_shards(url)
     _failing(monkeypatch, failures)
     if succeeds:
         assert len(read_shard(source.root, source.shards[0]).table) == 3
@@ -157,7 +157,7 @@ def test_a_broken_transfer_is_tried_three_times(tmp_path, upload, monkeypatch, f
 
 
 def test_a_shard_is_copied_once_and_leaves_nothing_behind(tmp_path, upload, monkeypatch):
-    source = read_pairs(upload(fruit.write_pairs(tmp_path / "in", shards=1, per_shard=3)))
+    source = find_shards(upload(fruit.write_pairs(tmp_path / "in", shards=1, per_shard=3)))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(MemoryFileSystem, "cat_file", None)  # a range read would fail
     with open_shard(source.root, source.shards[0]) as view:
@@ -167,7 +167,7 @@ def test_a_shard_is_copied_once_and_leaves_nothing_behind(tmp_path, upload, monk
 
 
 def test_a_vanished_shard_is_an_error(tmp_path, upload):
-    source = read_pairs(upload(fruit.write_pairs(tmp_path / "in", shards=1, per_shard=3)))
+    source = find_shards(upload(fruit.write_pairs(tmp_path / "in", shards=1, per_shard=3)))
     fsspec.filesystem("memory").rm(str(source.root).removeprefix("memory:/") + "/0.tar")
     with pytest.raises(FileNotFoundError):
         read_shard(source.root, source.shards[0])

@@ -12,7 +12,7 @@ from openmofi.evaluate import layouts
 from openmofi.files.hidden import is_hidden
 from openmofi.images.decode import decode_image, refuse
 from openmofi.images.formats import is_image, unread_reason
-from openmofi.pairs import read_pairs, read_shard
+from openmofi.pairs import find_shards, read_shard
 from openmofi.tag.files import find_images
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -30,7 +30,7 @@ def _saved(kind):
 
 
 def _errors(path):
-    found = read_pairs(path)
+    found = find_shards(path)
     tables = [read_shard(found.root, shard).table for shard in found.shards]
     return {row["key"]: row["error"] for table in tables for row in table.to_pylist()}
 
@@ -64,7 +64,7 @@ def test_an_image_of_another_kind_is_counted_with_a_reason(tmp_path, suffix):
 
 def test_a_readable_image_of_a_key_counts_before_another(tmp_path):
     members = {"a.dng": b"x", "a.tif": b"y", "a.jpg": jpeg(), "a.txt": b"apple"}
-    found = read_pairs(write_tar(tmp_path / "a.tar", members))
+    found = find_shards(write_tar(tmp_path / "a.tar", members))
     [row] = read_shard(found.root, found.shards[0]).table.to_pylist()
     assert (row["error"], row["size"]) == ("", len(jpeg()))
 
@@ -104,7 +104,7 @@ def test_hidden_files_are_no_input_anywhere(tmp_path):
 def test_hidden_shards_are_no_input(tmp_path, suffix):
     hidden = dict.fromkeys([f"._a.{suffix}", f".d/a.{suffix}", f"__MACOSX/a.{suffix}"], b"x")
     folder = _write(tmp_path, hidden | {f"a.{suffix}": b"", "metadata.csv": b""})
-    assert [shard.path for shard in read_pairs(folder).shards] == [f"a.{suffix}"]
+    assert [shard.path for shard in find_shards(folder).shards] == [f"a.{suffix}"]
 
 
 def test_a_folder_below_a_hidden_one_is_input(tmp_path, monkeypatch):
@@ -117,11 +117,11 @@ def test_a_folder_below_a_hidden_one_is_input(tmp_path, monkeypatch):
 
 def test_a_hidden_shard_that_is_named_has_a_name_that_is_not(tmp_path):
     path = write_tar(tmp_path / "._0.tar", {"a.jpg": jpeg(), "a.txt": b"apple"})
-    assert [shard.name for shard in read_pairs(path).shards] == ["_0"]
+    assert [shard.name for shard in find_shards(path).shards] == ["_0"]
     assert _errors(path) == {"a": ""}
     os.rename(path, tmp_path / ".tar")
     with pytest.raises(InputError, match="holds no image-caption pairs"):
-        read_pairs(tmp_path / ".tar")
+        find_shards(tmp_path / ".tar")
 
 
 def test_hidden_files_of_a_benchmark_are_none(tmp_path):

@@ -13,7 +13,7 @@ from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.files import lines
 from openmofi.kb import KnowledgeBase, build_kb
-from openmofi.kb.read import chunks, decode, into_parts, pool
+from openmofi.kb.read import chunks, decode, pool, write_parts
 from wikidata import content, item, write_dump
 
 # Ends itself, as by kill -9, after some commits.
@@ -22,8 +22,8 @@ import os, signal, sys
 from openmofi.config import KBSettings
 from openmofi.kb import build_kb
 from openmofi.files import lines
-from openmofi.kb.read import chunks, into_parts, parts
-lines.BLOCK_BYTES, chunks.CHUNK_BYTES, into_parts.COMMIT_SECONDS = 3000, 5000, 0.0
+from openmofi.kb.read import chunks, write_parts, parts
+lines.BLOCK_BYTES, chunks.CHUNK_BYTES, write_parts.COMMIT_SECONDS = 3000, 5000, 0.0
 commit, left = parts.PartFiles.commit, [int(sys.argv[3])]
 def commit_or_die(self, **arguments):
     commit(self, **arguments)
@@ -193,4 +193,4 @@ def test_a_truncated_dump_gives_what_was_readable(tmp_path, dump):
 
 
 def test_commits_are_seldom_but_regular():
-    assert 1 <= into_parts.COMMIT_SECONDS <= 30
+    assert 1 <= write_parts.COMMIT_SECONDS <= 30

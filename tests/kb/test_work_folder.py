@@ -13,7 +13,7 @@ from openmofi.config import KBSettings
 from openmofi.errors import InputError
 from openmofi.files import lines
 from openmofi.kb import KnowledgeBase, build, build_kb
-from openmofi.kb.read import chunks, work
+from openmofi.kb.read import chunks, work_folder
 from openmofi.kb.read.parts import PartFiles
 from wikidata import content, item, write_dump
 
@@ -46,7 +46,7 @@ def test_a_second_build_of_the_same_is_refused(tmp_path, dump):
     build_kb(dump, out=tmp_path / "kb")
     whole = content(tmp_path / "kb")
     refusal = r"Another build is writing .*kb; wait for it, or give"
-    with work.open_work(tmp_path / "kb", [dump], KBSettings()):
+    with work_folder.open_work(tmp_path / "kb", [dump], KBSettings()):
         with pytest.raises(InputError, match=refusal):
             build_kb(dump, out=tmp_path / "kb")
         assert (tmp_path / ".kb.parts").is_dir()
@@ -65,7 +65,7 @@ def test_a_build_waits_for_no_lock_of_a_removed_folder(tmp_path, dump, monkeypat
         lock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", lock_late)
-    with work.open_work(tmp_path / "kb", [dump], KBSettings()) as folder:
+    with work_folder.open_work(tmp_path / "kb", [dump], KBSettings()) as folder:
         assert (folder / "lock").exists()
     assert len(removed) == 1
 

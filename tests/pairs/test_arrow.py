@@ -7,7 +7,7 @@ import pytest
 
 from conftest import jpeg
 from openmofi.errors import InputError
-from openmofi.pairs import ImageReader, open_shard, read_pairs, read_shard
+from openmofi.pairs import ImageReader, find_shards, open_shard, read_shard
 
 IMAGES = [jpeg((i * 20, 0, 0)) for i in range(6)]
 
@@ -46,7 +46,7 @@ def _rows(text="text"):
 
 
 def _read(path):
-    source = read_pairs(path)
+    source = find_shards(path)
     pairs = [read_shard(source.root, shard) for shard in source.shards]
     return source, [row for part in pairs for row in part.table.to_pylist()], pairs
 
@@ -100,7 +100,7 @@ def test_rows_chosen_by_an_index_are_refused_in_one_sentence(tmp_path, state):
     if not state:
         (folder / "indices.arrow").write_bytes(b"")
     with pytest.raises(InputError, match="flatten_indices"):
-        read_pairs(folder)
+        find_shards(folder)
 
 
 def test_a_cut_file_gives_its_whole_batches(tmp_path):
@@ -115,7 +115,7 @@ def test_a_cut_file_gives_its_whole_batches(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"garbage" * 50, b"ARROW1 garbage"])
 def test_garbage_is_one_sentence(tmp_path, content):
     (tmp_path / "a.arrow").write_bytes(content)
-    source = read_pairs(tmp_path / "a.arrow")
+    source = find_shards(tmp_path / "a.arrow")
     with pytest.raises(InputError, match="not a readable Arrow file"):
         read_shard(source.root, source.shards[0])
 
@@ -124,7 +124,7 @@ def test_arrow_files_of_the_other_format_are_read(tmp_path):
     table = pa.table({"image": IMAGES, "text": [str(i) for i in range(6)]})
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
         writer.write_table(table)
-    source = read_pairs(tmp_path)
+    source = find_shards(tmp_path)
     with open_shard(source.root, source.shards[0]) as view:
         assert [view.read(i) for i in range(6)] == IMAGES
         with pytest.raises(OSError, match="has no row 6"):

@@ -13,7 +13,7 @@ from conftest import jpeg, write_tar
 from openmofi.errors import InputError
 from openmofi.files.wide import wide_encoding
 from openmofi.kb import build_kb
-from openmofi.pairs import read_captions, read_pairs, read_shard
+from openmofi.pairs import find_shards, read_captions, read_shard
 from openmofi.pairs.caption import CAPTION_COLUMNS, check_caption, text_of
 
 FOUND = {
@@ -36,7 +36,7 @@ FOUND = {
 
 
 def _read(path):
-    found = read_pairs(path)
+    found = find_shards(path)
     tables = [read_shard(found.root, shard).table for shard in found.shards]
     return [(row["caption"], row["error"]) for table in tables for row in table.to_pylist()]
 
@@ -119,7 +119,7 @@ def test_every_row_of_a_listing_is_kept_or_refused(tmp_path, name, newline):
     for row in rows:
         (tmp_path / row.partition(",")[0]).write_bytes(jpeg())
     (tmp_path / "captions.csv").write_text("\n".join(["file,caption", *rows]), newline=newline)
-    found = read_pairs(tmp_path)
+    found = find_shards(tmp_path)
     table = read_shard(found.root, found.shards[0]).table
     errors = dict(zip(table["key"].to_pylist(), table["error"].to_pylist(), strict=True))
     assert len(errors) == len(rows)

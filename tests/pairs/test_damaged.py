@@ -11,12 +11,12 @@ import pytest
 import fruit
 from conftest import jpeg, write_tar
 from openmofi.errors import InputError
-from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pairs import ImageReader, find_shards, read_shard
 from openmofi.pairs.caption import check_caption
 
 
 def _rows(path):
-    source = read_pairs(path)
+    source = find_shards(path)
     return [row for s in source.shards for row in read_shard(source.root, s).table.to_pylist()]
 
 
@@ -216,6 +216,6 @@ def test_shards_of_one_name_get_different_ones(tmp_path):
     (tmp_path / "a").mkdir()
     for path in ("a/b.tar", "a__b.tar", "c.tar"):
         write_tar(tmp_path / path, {"1.jpg": jpeg()})
-    names = [shard.name for shard in read_pairs(tmp_path).shards]
+    names = [shard.name for shard in find_shards(tmp_path).shards]
     assert len(set(names)) == 3
     assert "c" in names

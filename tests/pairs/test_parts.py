@@ -5,13 +5,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import jpeg
-from openmofi.pairs import open_shard, read_pairs, read_shard
+from openmofi.pairs import find_shards, open_shard, read_shard
 from openmofi.pairs.formats import table_stops
 from openmofi.pairs.rows import CAPTION_COLUMNS
 
 
 def _read(path):
-    source = read_pairs(path)
+    source = find_shards(path)
     tables = [read_shard(source.root, shard).table for shard in source.shards]
     return source, pa.concat_tables(tables).to_pylist()
 
@@ -35,13 +35,13 @@ def test_a_parquet_file_is_cut_between_row_groups(tmp_path, rows, group, parts):
 def test_parts_have_numbers_and_a_whole_file_keeps_its_name(tmp_path):
     _parquet(tmp_path / "big.parquet", 20_000, 10_000)
     _parquet(tmp_path / "small.parquet", 10, 10)
-    names = [shard.name for shard in read_pairs(tmp_path).shards]
+    names = [shard.name for shard in find_shards(tmp_path).shards]
     assert names == ["big-00000", "big-00001", "small"]
 
 
 def test_a_part_gives_its_own_images(tmp_path):
     _parquet(tmp_path / "x.parquet", 30_000, 5000)
-    source = read_pairs(tmp_path)
+    source = find_shards(tmp_path)
     with open_shard(source.root, source.shards[1]) as view:
         assert view.read(0) == b"%d" % source.shards[1].start
         assert view.read(7) == b"%d" % (source.shards[1].start + 7)

@@ -7,11 +7,11 @@ import pytest
 import fruit
 from conftest import jpeg
 from openmofi.errors import InputError
-from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pairs import ImageReader, find_shards, read_shard
 
 
 def _rows(path):
-    source = read_pairs(path)
+    source = find_shards(path)
     return source, [r for s in source.shards for r in read_shard(source.root, s).table.to_pylist()]
 
 
@@ -64,12 +64,12 @@ def test_text_files_beside_images_are_captions(tmp_path):
 @pytest.mark.parametrize("make", [lambda p: p / "nowhere", lambda p: p])
 def test_nothing_to_read_is_one_sentence(tmp_path, make):
     with pytest.raises(InputError, match=r"pass a folder of \.tar"):
-        read_pairs(make(tmp_path))
+        find_shards(make(tmp_path))
 
 
 def test_a_listing_without_the_columns_names_those_it_has(tmp_path):
     (tmp_path / "captions.csv").write_text("image,words\na,b\n")
-    source = read_pairs(tmp_path)
+    source = find_shards(tmp_path)
     with pytest.raises(InputError, match="has the columns image, words"):
         read_shard(source.root, source.shards[0])
 
@@ -104,7 +104,7 @@ def _files_of_img2dataset(folder):
 
 def test_img2datasets_files_are_read_with_captions_and_urls(tmp_path):
     _files_of_img2dataset(tmp_path)
-    source = read_pairs(tmp_path)
+    source = find_shards(tmp_path)
     assert [(shard.path, shard.kind) for shard in source.shards] == [
         ("00000", "folder"),
         ("00001", "folder"),
@@ -125,7 +125,7 @@ def test_a_json_beside_an_image_may_hold_the_caption_or_be_damaged(tmp_path):
         (tmp_path / f"{name}.jpg").write_bytes(fruit.photo("lime"))
         (tmp_path / f"{name}.json").write_text(text)
     (tmp_path / "b.txt").write_text("a plum")
-    source = read_pairs(tmp_path)
+    source = find_shards(tmp_path)
     table = read_shard(source.root, source.shards[0]).table
     assert table["caption"].to_pylist() == ["a lime", "a plum", ""]
     assert table["url"].to_pylist() == ["https://x.org", "", ""]

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from conftest import jpeg, write_tar
 from openmofi.files.hidden import is_hidden
-from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pairs import ImageReader, find_shards, read_shard
 from openmofi.pairs.tar import scan_tar
 from openmofi.pairs.tar_samples import IMAGE, JSON, TXT, extensions, group
 
 
 def _pairs(path):
-    source = read_pairs(path)
+    source = find_shards(path)
     [shard] = source.shards
     return source, read_shard(source.root, shard)
 

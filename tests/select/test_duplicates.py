@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openmofi.select.denied import with_subclasses
+from openmofi.select.denied_types import with_subclasses
 from openmofi.select.duplicates import first_equal, near_duplicates, near_known, scheme_for
 
 # Few bits over a few centres: distances from 0 to 16 all occur.

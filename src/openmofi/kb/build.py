@@ -29,7 +29,7 @@ from openmofi.kb.read.decode import SEVERAL
 from openmofi.kb.read.parts import PartFiles
 from openmofi.kb.read.pool import num_workers
 from openmofi.kb.read.sources import Source, SourceSummary, open_source
-from openmofi.kb.read.work import open_work
+from openmofi.kb.read.work_folder import open_work
 from openmofi.kb.text import CANONICAL_VERSION
 
 

@@ -12,8 +12,8 @@ from openmofi.arrays.runs import run_numbers, run_starts
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import Background
 from openmofi.label.entity_vectors import EntityVectors
+from openmofi.label.label_table import Seen
 from openmofi.label.score import MISMATCHED, ScoreWeights, joint_score
-from openmofi.label.seen import Seen
 
 _BLOCK = 1024
 """Mentions at a time."""

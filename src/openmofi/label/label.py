@@ -22,7 +22,7 @@ from openmofi.label.background import BACKGROUND_FILE, write_background
 from openmofi.label.encoder import default_workers, model_digest, start_encoders
 from openmofi.label.entity_vectors import place
 from openmofi.label.shard_labeller import Job, ShardLabeller
-from openmofi.pairs import Input, read_pairs
+from openmofi.pairs import Input, find_shards
 from openmofi.schema import LABELS_VERSION
 from openmofi.shards import RunTotals, freeze_plan, run_shards
 from openmofi.shards.job import Engine, parse_retry
@@ -47,7 +47,7 @@ def label(
 
     Args:
         source: tars, Parquet files, a folder or a listing, here or behind a URL (see
-            `pairs.read_pairs`).
+            `pairs.find_shards`).
         kb: output of `kb.build_kb`.
         model: hub id or directory of any dual encoder; without one, the text alone is scored.
         out: the i2e directory; the same call again continues an interrupted job.
@@ -64,7 +64,7 @@ def label(
     rank = _rank(settings)
     out, kb, name = local_path(out), Path(kb), None if model is None else str(model)
     _check_settings(settings, name)
-    found = read_pairs(source)
+    found = find_shards(source)
     _check_place(out, str(source), found)
     knowledge = KnowledgeBase.open(kb)
     run = _run_description(found, knowledge, kb, name, settings)

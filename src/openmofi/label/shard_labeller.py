@@ -24,8 +24,8 @@ from openmofi.label.background import BackgroundSample, draw, read_background
 from openmofi.label.encoder import Encoder, cores, load_encoder
 from openmofi.label.entity_vectors import EntityVectors
 from openmofi.label.image_scorer import ImageScorer, unseen
+from openmofi.label.label_table import Seen, labels_table
 from openmofi.label.score import load_weights
-from openmofi.label.seen import Seen, labels_table
 from openmofi.label.text_regions import Regions, TextRegions
 from openmofi.link import Linker, WordEncoder
 from openmofi.pairs import ShardView, count_errors, open_shard, read_shard

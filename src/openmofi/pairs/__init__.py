@@ -6,7 +6,7 @@ folder of images with .txt beside; on this machine or at a URL.
 """
 
 from openmofi.pairs.captions import read_captions
-from openmofi.pairs.find import Input, read_pairs
+from openmofi.pairs.find import Input, find_shards
 from openmofi.pairs.images import ImageReader
 from openmofi.pairs.read import ShardPairs, ShardView, count_errors, open_shard, read_shard
 
@@ -16,8 +16,10 @@ __all__ = [
     "ShardPairs",
     "ShardView",
     "count_errors",
+    "find_shards",
     "open_shard",
     "read_captions",
-    "read_pairs",
     "read_shard",
 ]
+
+read_pairs = find_shards  # its name until 2026-11, which others' code may still use

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openmofi.errors import InputError
 from openmofi.files.lines import TruncatedFile, content_suffix, read_lines
-from openmofi.pairs.find import read_pairs
+from openmofi.pairs.find import find_shards
 from openmofi.pairs.read import read_shard
 
 
@@ -34,7 +34,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _of_pairs(path: Path) -> Iterator[str]:
-    found = read_pairs(path)
+    found = find_shards(path)
     for shard in found.shards:
         for caption in read_shard(found.root, shard).table["caption"].to_pylist():
             yield caption or ""

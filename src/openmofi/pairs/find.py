@@ -30,7 +30,7 @@ class Input:
     shards: tuple[Shard, ...]
 
 
-def read_pairs(path: Path | str | Remote) -> Input:
+def find_shards(path: Path | str | Remote) -> Input:
     """Finds the shards at a path or URL, sorted by name; reads no pair yet.
 
     Raises:

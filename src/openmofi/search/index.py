@@ -19,8 +19,8 @@ from openmofi.config import IndexSettings
 from openmofi.errors import InputError
 from openmofi.files.folders import local_path
 from openmofi.search import changes
+from openmofi.search.filter_rows import count_facets, passing_rows
 from openmofi.search.filters import Filter
-from openmofi.search.passing import count_facets, passing_rows
 from openmofi.search.snapshot import Snapshot
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from openmofi.select.chosen import Chosen
+from openmofi.select.chosen_labels import Chosen
 
 
 class Funnel:

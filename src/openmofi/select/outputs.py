@@ -22,8 +22,8 @@ from openmofi.arrays.runs import run_starts
 from openmofi.kb import KnowledgeBase
 from openmofi.progress import track
 from openmofi.schema import DUPLICATES, KEEP, REFUSED, SELECTED_SHARDS, VOCABULARY
+from openmofi.select.excluded_images import KnownImages
 from openmofi.select.funnel import Funnel
-from openmofi.select.known import KnownImages
 from openmofi.select.repeats import Repeats
 from openmofi.shards import Commit
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from openmofi.arrays.runs import run_starts
 from openmofi.select.duplicates import distance, first_equal, near_duplicates, near_known
+from openmofi.select.excluded_images import KnownImages
 from openmofi.select.funnel import Funnel
-from openmofi.select.known import KnownImages
 
 
 @dataclass(frozen=True)

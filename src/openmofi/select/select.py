@@ -33,13 +33,13 @@ from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights, load_weights
 from openmofi.select import steps
 from openmofi.select.calibrate import Calibration, calibrate
-from openmofi.select.chosen import ChosenLabels, read_chosen
-from openmofi.select.denied import check_types, denied_entities
+from openmofi.select.chosen_labels import ChosenLabels, read_chosen
+from openmofi.select.denied_types import check_types, denied_entities
+from openmofi.select.excluded_images import KnownImages, hash_images
 from openmofi.select.funnel import Funnel
-from openmofi.select.known import KnownImages, hash_images
+from openmofi.select.joint_weights import Weighing, weigh
 from openmofi.select.outputs import write_rows, write_shards, write_vocabulary
 from openmofi.select.repeats import Repeats, refuse_known, refuse_repeated
-from openmofi.select.weigh import Weighing, weigh
 from openmofi.shards import commits, planned_shards
 
 _HISTOGRAM_BINS = 80

@@ -21,7 +21,7 @@ from jaxtyping import Int
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.errors import InputError
 from openmofi.files.remote import Root, open_root
-from openmofi.pairs import read_pairs, read_shard
+from openmofi.pairs import find_shards, read_shard
 from openmofi.train.order import permute
 
 _COLUMNS = ["shard", "offset", "size", "path", "caption"]
@@ -174,7 +174,7 @@ def _open_selected(path: Path) -> TrainData:
 
 
 def _open_raw(path: Path) -> TrainData:
-    source = read_pairs(path)
+    source = find_shards(path)
     tables = []
     for shard in source.shards:
         table = read_shard(source.root, shard).table

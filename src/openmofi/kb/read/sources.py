@@ -17,8 +17,8 @@ from openmofi.kb.read.catalogue import (
     find_id_column,
     read_catalogue,
 )
-from openmofi.kb.read.into_parts import read_catalogue_parts, read_dump_parts
 from openmofi.kb.read.parts import PartFiles
+from openmofi.kb.read.write_parts import read_catalogue_parts, read_dump_parts
 
 
 @dataclass(frozen=True)

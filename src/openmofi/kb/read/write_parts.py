@@ -18,7 +18,7 @@ from openmofi.kb.read.decode import LineDecoder
 from openmofi.kb.read.parts import PartFiles, make_part
 from openmofi.kb.read.pool import decode_chunks, num_workers
 from openmofi.kb.read.records import Records
-from openmofi.kb.read.whole import is_whole_file, read_whole
+from openmofi.kb.read.single_entity import is_whole_file, read_whole
 from openmofi.progress import Progress, progress
 
 COMMIT_SECONDS = 5.0

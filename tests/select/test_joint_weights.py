@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from openmofi.label.score import ScoreWeights, joint_score, load_weights
 from openmofi.select.choose import ScoredCandidates, judge, log_sum
-from openmofi.select.weigh import fit_weights, weigh
+from openmofi.select.joint_weights import fit_weights, weigh
 
 NUM_OTHERS = 3
 
@@ -89,7 +89,7 @@ def test_mentions_at_whose_image_nobody_looked_count_on_neither_side(rng):
 
 
 def test_no_more_files_are_read_than_are_enough(rng, monkeypatch):
-    module, read = sys.modules["openmofi.select.weigh"], []
+    module, read = sys.modules["openmofi.select.joint_weights"], []
     text, z, other, begins, _, mention = _world(rng, mentions=300)
     parts = ScoredCandidates(mention, None, begins, text, z, other)
     monkeypatch.setattr(module, "read_mentions", lambda path, _: read.append(path) or parts)

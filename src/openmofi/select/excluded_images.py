@@ -13,7 +13,7 @@ import numpy as np
 
 from openmofi.errors import InputError
 from openmofi.images.look import fetch, look
-from openmofi.pairs import ImageReader, read_pairs, read_shard
+from openmofi.pairs import ImageReader, find_shards, read_shard
 from openmofi.progress import track
 from openmofi.refused import Refused
 
@@ -66,7 +66,7 @@ def hash_images(inputs: Sequence[str]) -> KnownImages:
 
 def _images_of(source: str) -> Iterable[tuple[dict[str, Any], bytes]]:
     """Yields (place, encoded bytes, empty where it cannot be read) of an input's images."""
-    found = read_pairs(source)
+    found = find_shards(source)
     reader = ImageReader(found.root)
     for shard in track(found.shards, "hash excluded images", unit="shards"):
         for row in read_shard(found.root, shard).table.select(_PLACE).to_pylist():
