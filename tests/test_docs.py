@@ -182,6 +182,18 @@ def test_links_lead_somewhere(link):
     assert (ROOT / link).exists()
 
 
+def short_names(page: Path) -> list[str]:
+    """Returns the files that a page names without their whole path, and does not forbid."""
+    found = re.findall(r"`([a-z0-9_/]+\.(?:py|js|json|css))`", page.read_text())
+    return [name for name in found if not (ROOT / name).exists() and name != "utils.py"]
+
+
+@pytest.mark.parametrize("name", named([ROOT / "CONTRIBUTING.md"], short_names))
+def test_files_that_contributors_are_sent_to_exist(name):
+    places = [*ROOT.glob(f"src/**/{name}"), *ROOT.glob(f"tests/**/{name}")]
+    assert places, name
+
+
 @pytest.mark.parametrize("path", named(MARKDOWN, paths))
 def test_files_that_are_named_exist(path):
     assert (ROOT / path).exists()
