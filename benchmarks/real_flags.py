@@ -3,7 +3,7 @@
     python benchmarks/real_flags.py demo/runs/multitask/model demo/kb IMAGES
 
 IMAGES is a folder of xx.png by ISO country code, such as HatScripts/circle-flags (MIT). Only
-countries of the demo's world are asked. Two files of that set are no country's flag (ie: the
+countries of the demo's world are asked. Two files of that set are not a country's flag (ie: the
 language Interlingue; ar: the language Arabic) and are left out.
 """
 

@@ -7,7 +7,7 @@
 
 WORLD is what `openmofi demo` leaves: shards/, kb/ and truth.parquet; MODEL an encoder, best one
 that was trained on the captions of another seed. `measure` draws samples of the pairs, writes each
-as a table whose rows are shuffled again and again, labels every table anew, selects, and compares
+as a table whose rows are shuffled again and again, labels every table again, selects, and compares
 with the truth; one line of JSON per selection. The largest size has one sample. It runs with older
 versions of OpenMOFI, too, which give no interval. Ten minutes on two cores, nearly all of them the
 encoder's.

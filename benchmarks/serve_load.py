@@ -198,7 +198,7 @@ async def run(address: str, arguments: argparse.Namespace) -> Load:
 def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="openmofi-load-") as folder:
-        os.environ["OPENMOFI_CACHE"] = str(Path(folder) / "cache")  # thumbnails are made anew
+        os.environ["OPENMOFI_CACHE"] = str(Path(folder) / "cache")  # thumbnails are made again
         rng = np.random.default_rng(arguments.seed)
         index = arguments.index or make_up(Path(folder), arguments.rows, rng)
         with served(index) as address:

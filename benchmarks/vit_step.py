@@ -85,7 +85,7 @@ def seconds_of(run: Run, batches: list[Batch], device: str) -> float:
 
 
 def operations(run: Run, batch: Batch) -> float:
-    """Returns 6 x weights x tokens of both towers; embeddings of tokens are no products."""
+    """Returns 6 x weights x tokens of both towers; embeddings of tokens are not products."""
     network = run.model.network
     vision = sum(p.numel() for p in network.vision_model.parameters())
     text = sum(p.numel() for n, p in network.text_model.named_parameters() if "token_emb" not in n)

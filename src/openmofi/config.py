@@ -84,7 +84,7 @@ class KBSettings(_Settings):
     gives the label."""
     preset: Literal["image", "wikipedia", "full"] = "image"
     """Which items of a dump are kept. image: what images may show, that is items with a sitelink
-    that are no scholarly article and no name; wikipedia: items with an article in one of the
+    that are neither scholarly articles nor names; wikipedia: items with an article in one of the
     languages; full: all. None keeps Wikimedia's own pages, or items without a name."""
     max_entities: Count | None = None
     """Stop after this many entities of a dump."""
@@ -276,7 +276,7 @@ class LossSettings(_Settings):
     entity: Literal["best", "drawn"] = "best"
     """Which entity of an image with several is meant in a step: the surest, or one drawn evenly."""
     mask_same_entity: bool = True
-    """A text is no negative of an image that shows its entity, or whose own text is the same, in
+    """A text is not a negative of an image that shows its entity, or whose own text is the same, in
     the image-text loss."""
     teachers: tuple[str, ...] = ()
     """Folders of `openmofi reinforce`: learn from the vectors that teachers left there, too."""

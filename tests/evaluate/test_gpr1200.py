@@ -78,7 +78,7 @@ def _with_row(value):
         (_with_row(-np.inf), "1 of 12000 embeddings hold NaN or infinity"),
         (_with_row(0), "1 of 12000 embeddings are all zeros, the first in row 7"),
         ([[1.0, 2.0]] * 11_999 + [[1.0]], "all rows equally long"),
-        ([["a", "b"]] * 12_000, "are no rows of numbers"),
+        ([["a", "b"]] * 12_000, "are not rows of numbers"),
         (np.ones(12_000, np.float32), r"shape \(12000,\)"),
         (np.ones((12_000, 0), np.float32), r"shape \(12000, 0\)"),
     ],
@@ -107,11 +107,11 @@ def test_names_are_ordered_by_their_number_and_not_by_their_letters(rng):
     ("row", "name", "message"),
     [
         (25, "3_x.jpg", "Class 2 of GPR1200 has 9 images, expected 10 named 2_"),
-        (25, "1200_x.jpg", "'1200_x.jpg' is no image of GPR1200"),
-        (25, "readme.md", "'readme.md' is no image"),
-        (25, "2.jpg", "'2.jpg' is no image"),
-        (25, "-2_x.jpg", "'-2_x.jpg' is no image"),
-        (25, "²_x.jpg", "is no image"),
+        (25, "1200_x.jpg", "'1200_x.jpg' is not an image of GPR1200"),
+        (25, "readme.md", "'readme.md' is not an image"),
+        (25, "2.jpg", "'2.jpg' is not an image"),
+        (25, "-2_x.jpg", "'-2_x.jpg' is not an image"),
+        (25, "²_x.jpg", "is not an image"),
     ],
 )
 def test_names_that_are_not_the_benchmark_are_refused(row, name, message):

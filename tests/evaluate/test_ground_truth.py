@@ -140,17 +140,17 @@ def test_arrays_of_objects_and_of_wrong_shapes_are_refused():
     [
         ([1, 2], "it lacks the list imlist"),
         ({**_content(), "qimlist": ["a", "b"]}, "it names 2 queries but has answers to 1"),
-        ({**_content(), "qimlist": ["../../secret"]}, "no image below the folder"),
-        ({**_content(), "imlist": [5]}, "no image below the folder"),
+        ({**_content(), "qimlist": ["../../secret"]}, "is not an image below the folder"),
+        ({**_content(), "imlist": [5]}, "is not an image below the folder"),
         ({**_content(), "gnd": [{"easy": []}]}, "lacks one of bbx, easy, hard, junk"),
         (_content(easy=[5]), "easy of 'query_0' names rows outside the 5 images"),
         (_content(hard=[-1]), "hard of 'query_0' names rows outside"),
         (_content(junk=[0.5]), "junk of 'query_0' names rows outside"),
         (_content(junk=np.array([np.nan])), "junk of 'query_0' names rows outside"),
         (_content(easy=[10**400]), "a number beyond all rows"),
-        (_content(easy=["0"]), "easy of 'query_0' is no list of numbers"),
-        (_content(easy=None), "easy of 'query_0' is no list of numbers"),
-        (_content(bbx=[1, 2, 3]), "no box of four numbers"),
+        (_content(easy=["0"]), "easy of 'query_0' is not a list of numbers"),
+        (_content(easy=None), "easy of 'query_0' is not a list of numbers"),
+        (_content(bbx=[1, 2, 3]), "is not a box of four numbers"),
     ],
 )
 def test_a_truth_that_does_not_hold_together_is_refused(tmp_path, content, message):

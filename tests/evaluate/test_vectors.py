@@ -181,7 +181,7 @@ def test_a_cache_of_vectors_of_another_width_has_nothing(tmp_path, stored):
 
 def test_of_several_vectors_of_an_image_the_newest_counts(tmp_path):
     seen = set()
-    for number in range(6):  # the files' names are random, so that their order is no help
+    for number in range(6):  # the files' names are random, so that their order is not a help
         VectorCache(tmp_path, 4).put(KEYS[:1], UNIT[number % 3 :][:1])
         [new] = set(tmp_path.glob("*.keys.npy")) - seen
         seen.add(new)
@@ -232,7 +232,7 @@ def test_images_that_the_file_lacks_are_counted_and_most_of_them_lacking_is_refu
         (np.zeros((6, 4), np.float32), "6 of the 6 vectors"),
         (np.ones(6, np.float32), r"of shape \(6,\)"),
         (np.ones((6, 4), np.int64), "holds int64"),
-        (np.array([[None] * 4] * 6), "no readable .npy"),
+        (np.array([[None] * 4] * 6), "is not a readable .npy"),
     ],
 )
 def test_arrays_that_cannot_be_meant_are_refused(photos, tmp_path, array, message):

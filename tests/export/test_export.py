@@ -231,7 +231,7 @@ def test_another_folder_is_never_replaced(selection, tmp_path):
 
 
 def test_what_is_no_selection_says_so(tmp_path):
-    with pytest.raises(InputError, match="is no selection; pass I2E/select/NAME"):
+    with pytest.raises(InputError, match="is not a selection; pass I2E/select/NAME"):
         export(tmp_path, out=tmp_path / "out")
 
 

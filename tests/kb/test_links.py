@@ -142,7 +142,7 @@ def test_a_wrong_decision_is_explained(tmp_path, lines, message):
 
 @pytest.mark.parametrize("setting", ["redirects", "anchors", "overrides"])
 def test_a_missing_file_is_explained(tmp_path, setting):
-    with pytest.raises(InputError, match=f"--{setting} nowhere is no file; expected one with"):
+    with pytest.raises(InputError, match=f"--{setting} nowhere is not a file; expected one with"):
         build_kb(
             write_dump(tmp_path / "d.json", OTHER),
             out=tmp_path / "kb",

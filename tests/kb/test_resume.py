@@ -179,7 +179,7 @@ def test_a_dump_comes_through_standard_input(tmp_path, monkeypatch, capsys, name
     path = write_dump(tmp_path / name, *map(item, range(1, 50)))
     monkeypatch.setattr(sys, "stdin", _Pipe(path.read_bytes()))
     assert build_kb("-", out=tmp_path / "kb").entities == 49
-    assert "starts anew" in capsys.readouterr().err
+    assert "starts again" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == [name, "kb"]
 
 

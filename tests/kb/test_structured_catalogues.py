@@ -94,7 +94,7 @@ def test_parquet_rows_are_refused_one_by_one(tmp_path):
         ("c.jsonl", b'{"key": 1, "name": "x"}\n', "has no column 'id'"),
         ("c.jsonl", b"\nnonsense\n", "has no JSON object, but a catalogue in JSON lines"),
         ("c.jsonl.gz", gzip.compress(b'{"id": 1}', mtime=0)[:12], "is damaged"),
-        ("c.parquet", b"PAR1 but no more", "is no Parquet file"),
+        ("c.parquet", b"PAR1 but no more", "is not a Parquet file"),
     ],
     ids=["other_column", "no_id", "no_object", "cut_off", "no_parquet"],
 )

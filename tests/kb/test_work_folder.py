@@ -103,7 +103,7 @@ def damage_bytes(left: Path) -> None:
 def test_damaged_parts_are_read_again(tmp_path, dump, left, capsys, damage):
     damage(left)
     assert build_kb(dump, out=tmp_path / "kb").entities == 299
-    assert "is damaged: starting anew" in capsys.readouterr().err
+    assert "is damaged: starting again" in capsys.readouterr().err
     assert not left.exists()
 
 

@@ -282,7 +282,7 @@ def test_a_mended_shard_is_read_anew_when_asked_and_else_named(run, tmp_path):
     data = path.read_bytes()
     path.write_bytes(data[:_HALF])
     assert run("label")[0] == 3
-    assert run("label")[0] == 3  # nothing was mended yet
+    assert run("label")[0] == 3  # nothing was fixed yet
     path.write_bytes(data)
     code, _, err = run("label")
     assert (code, "--retry partial" in err, err.count("\n")) == (1, True, 1)

@@ -1,4 +1,4 @@
-"""What the server drops and makes anew when its index, model or images change."""
+"""What the server drops and makes again when its index, model or images change."""
 
 import gc
 import json

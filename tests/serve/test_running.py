@@ -104,8 +104,8 @@ def test_an_address_that_is_not_ours_is_said_in_one_sentence(orchard):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"index": "no-index"}, "is no index"),
-        ({"data": "no-data"}, "'no-data' is no selection"),
+        ({"index": "no-index"}, "is not an index"),
+        ({"data": "no-data"}, "'no-data' is not a selection"),
         ({"reports": ["no-report"]}, "no report 'no-report'"),
         ({"model": "no-model"}, "no model directory 'no-model'"),
         ({"model": "/no/model"}, "no model directory '/no/model'"),

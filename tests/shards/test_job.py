@@ -28,7 +28,7 @@ SHARDS = [Shard(f"s{i}", f"s{i}.tar", "tar", i, i) for i in range(4)]
 
 
 class Store:
-    """A shard function whose inputs may be damaged and mended."""
+    """A shard function whose inputs may be damaged and fixed."""
 
     def __init__(self, **state):
         self.state, self.calls = state, []
@@ -64,9 +64,9 @@ MENDED = [replace(shard, size=99) if shard.name == "s2" else shard for shard in 
 )
 def test_retry_says_which_finished_shards_are_tried_again(tmp_path, retry, again):
     _run(tmp_path, Store(s1="gone", s2="cut"))
-    mended = Store()
-    totals = _run(tmp_path, mended, retry=retry)
-    assert mended.calls == again
+    fixed = Store()
+    totals = _run(tmp_path, fixed, retry=retry)
+    assert fixed.calls == again
     assert totals.done == 2 + len(again)
     assert totals.rows == 5 + 2 * ("s1" in again) + ("s2" in again)
 
@@ -135,7 +135,7 @@ def test_a_full_disk_stops_the_job_and_the_same_call_goes_on(tmp_path, monkeypat
         write(table, where, **more)
 
     monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(OutputError, match="No space left on device; mend that"):
+    with pytest.raises(OutputError, match="No space left on device; fix that"):
         _run(tmp_path, Store())
     assert not list((tmp_path / "labels").glob(".*"))
     monkeypatch.undo()
@@ -175,7 +175,7 @@ def test_the_status_counts_what_is_left(tmp_path):
 
 
 def test_the_status_of_something_else_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no output of `openmofi label`"):
+    with pytest.raises(InputError, match="is not an output of `openmofi label`"):
         status(tmp_path)
 
 

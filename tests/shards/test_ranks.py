@@ -58,8 +58,8 @@ def test_all_tasks_of_an_array_with_steps_share_the_job():
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        (_STEP | {"SLURM_PROCID": "four"}, "SLURM_PROCID='four' is no number"),
-        (_STEP | {"SLURM_PROCID": "4"}, "no rank below SLURM_STEP_NUM_TASKS=4"),
+        (_STEP | {"SLURM_PROCID": "four"}, "SLURM_PROCID='four' is not a number"),
+        (_STEP | {"SLURM_PROCID": "4"}, "is not a rank below SLURM_STEP_NUM_TASKS=4"),
         (_ARRAY | {"SLURM_ARRAY_TASK_MAX": "12"}, "with gaps"),
         (_ARRAY | {"SLURM_ARRAY_TASK_ID": "6"}, "with gaps"),
     ],

@@ -71,7 +71,7 @@ def test_an_image_that_cannot_be_read_is_named(shop, nano_dir):
         with pytest.raises(InputError, match=f"Cannot read the image .*{path.name}"):
             tagger.tag([path])
     with pytest.raises(InputError, match="Cannot read the image given"):
-        tagger.tag([b"bytes that are no image"])
+        tagger.tag([b"bytes that are not image"])
 
 
 def test_an_error_that_nobody_foresaw_is_told_in_a_sentence(shop, nano_dir, monkeypatch):

@@ -70,6 +70,6 @@ def test_keywords_go_where_keywords_are_and_the_rest_stays(tmp_path):
 def test_what_is_no_xmp_is_left_alone(tmp_path):
     for content in ("<html/>", "plain", ""):
         (tmp_path / "a.xmp").write_text(content)
-        with pytest.raises(InputError, match="is no XMP"):
+        with pytest.raises(InputError, match="is not XMP"):
             write_sidecar(tmp_path / "a.xmp", [_tag("Q1", "x")])
         assert (tmp_path / "a.xmp").read_text() == content

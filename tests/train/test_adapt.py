@@ -259,7 +259,7 @@ def _fails(tmp_path, match, *, error=InputError, **arguments):
 def test_missing_and_empty_files_are_named(tmp_path):
     _fails(tmp_path, "There is no file", embeddings=tmp_path / "no.parquet")
     (tmp_path / "bad.parquet").write_bytes(b"nothing")
-    _fails(tmp_path, "no readable", embeddings=tmp_path / "bad.parquet")
+    _fails(tmp_path, "not a readable", embeddings=tmp_path / "bad.parquet")
     embeddings, labels = _write(tmp_path, np.zeros((0, 4), np.float32), [])
     _fails(tmp_path, "holds no vectors", embeddings=embeddings, labels=labels)
     embeddings, labels = _write(tmp_path, np.ones((3, 4), np.float32), [])

@@ -88,7 +88,7 @@ def test_the_text_loss_equals_a_slow_masked_infonce():
     mapped = [_mapped(fit.maps.text_DD.detach(), v) for v in chosen]
     reads = texts.groups_TN[kinds, own]
 
-    def fits(i, j):  # text j is no negative of image i
+    def fits(i, j):  # text j is not a negative of image i
         return i != j and (own[j] in examples.targets_MK[i] or reads[i] == reads[j])
 
     expected = 0.0

@@ -86,7 +86,7 @@ def _fits(i, j):
 
 
 def _slow_losses(images, texts, scale, bias):
-    """InfoNCE and the sigmoid loss, a pair at a time; what fits is no negative."""
+    """InfoNCE and the sigmoid loss, a pair at a time; what fits is not a negative."""
     logits = [[scale * _dot(image, text) for text in texts] for image in images]
     softmax, sigmoid, count = 0.0, 0.0, len(images)
     for i in range(count):

@@ -66,7 +66,7 @@ def _batch_norm(share, world=None):
 
 
 def _in_parts(net, inputs):
-    """Returns running statistics after one step in two passes, begun anew."""
+    """Returns running statistics after one step in two passes, begun again."""
     net[1].reset_running_stats()
     statistics = BatchStatistics(net)
     statistics.begin()

@@ -1,7 +1,7 @@
 """The decorator of compiled functions: numba, its machine code kept on disk for the next process.
 
 The first process after an installation compiles for some seconds and says so on a terminal. Where
-neither the package's folder nor the user's cache can be written, every process compiles anew; set
+neither the package's folder nor the user's cache can be written, every process compiles again; set
 NUMBA_CACHE_DIR to a folder that can.
 """
 

@@ -81,7 +81,7 @@ def _sentence(error: Exception) -> str:
         return str(error)
     reason = error.strerror or str(error)
     place = f" ({str(error.filename)!r})" if error.filename is not None else ""
-    return f"{reason}{place}; mend that and repeat the command."
+    return f"{reason}{place}; fix that and repeat the command."
 
 
 def _is_arrow_error(error: Exception) -> bool:

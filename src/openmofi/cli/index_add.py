@@ -15,7 +15,7 @@ from openmofi.cli.index import facts
 
 @index_app.command
 def add(index: Path, source: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
-    """Add embeddings to an index; it is not built anew.
+    """Add embeddings to an index; it is not rebuilt.
 
     Example: openmofi index add index more.parquet
 

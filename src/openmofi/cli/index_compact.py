@@ -15,7 +15,7 @@ from openmofi.cli.index import facts
 
 @index_app.command
 def compact(index: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
-    """Write an index anew, without what was deleted; rows are numbered anew.
+    """Rewrite an index without what was deleted; rows are numbered again.
 
     Example: openmofi index compact index
 

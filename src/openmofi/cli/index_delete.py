@@ -29,7 +29,7 @@ def delete(
     source: list[str] | None = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Delete images from an index; it is not built anew.
+    """Delete images from an index; it is not rebuilt.
 
     Example: openmofi index delete index --id 000000499
 

@@ -59,7 +59,7 @@ def label(
         _say_labelled(out, totals)
     if totals.failed:
         raise OpenMOFIError(
-            f"{totals.failed} of {totals.shards} shards failed; mend the cause, and the same "
+            f"{totals.failed} of {totals.shards} shards failed; fix the cause, and the same "
             f"command tries them again (`openmofi status {out}` has the reasons)."
         )
     if totals.partial:

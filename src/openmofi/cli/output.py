@@ -62,7 +62,7 @@ def say_wrote(out: Path, rows: int, dropped: dict[str, int], unit: str) -> None:
 
 
 def quoted(value: str | Path) -> str:
-    """Returns a path or a text as a shell takes it back as one word, which is no flag."""
+    """Returns a path or a text as a shell takes it back as one word, which is not a flag."""
     text = str(value)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 

@@ -49,7 +49,7 @@ def calibrate(
     from openmofi.tag.calibrate import calibrate as run_calibrate
 
     if out is None and not Path(model).is_dir():
-        raise InputError(f"The model {model!r} is no directory; say where to write with --out.")
+        raise InputError(f"The model {model!r} is not a directory; say where to write with --out.")
     tagger = Tagger(model, kb, index=index)
     found = run_calibrate(tagger, data)
     place = Path(model) / FILE if out is None else out

@@ -47,7 +47,7 @@ def attack(
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        InputError: the data is no labelled images, or has one class, or the folder is in use.
+        InputError: the data is not labelled images, or has one class, or the folder is in use.
     """
     out = local_path(out)
     if out.exists() and any(out.iterdir()):

@@ -63,7 +63,7 @@ class Benchmark:
     names: Mapping[str, str] = field(default_factory=dict)
     """Our names of scores -> CLIP_benchmark's."""
     no_shares: tuple[str, ...] = ()
-    """Scores that are no shares of 1 but settings that were chosen, and counts."""
+    """Scores that are not shares of 1 but settings that were chosen, and counts."""
 
     def is_possible(self, dataset: Dataset, *, reads_texts: bool) -> bool:
         """Says whether data and vectors have what it needs."""

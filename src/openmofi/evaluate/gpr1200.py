@@ -65,7 +65,9 @@ def _unit_rows(embeddings: Sequence | np.ndarray) -> np.ndarray:
             "Embeddings of GPR1200 must be numbers, one row per image and all rows equally long."
         ) from error
     if kept.ndim != 2 or not kept.shape[1] or not np.issubdtype(kept.dtype, np.floating):
-        raise InputError(f"Embeddings of shape {kept.shape} ({kept.dtype}) are no rows of numbers.")
+        raise InputError(
+            f"Embeddings of shape {kept.shape} ({kept.dtype}) are not rows of numbers."
+        )
     largest = np.maximum(kept.max(1), -kept.min(1))
     if not np.isfinite(largest).all():
         bad = int((~np.isfinite(largest)).sum())
@@ -107,7 +109,7 @@ def _class_of(name: str) -> int:
     match = re.match(r"([0-9]{1,9})_", name.rsplit("/", 1)[-1])
     if not match or int(match[1]) >= NUM_CLASSES:
         raise InputError(
-            f"{name!r} is no image of GPR1200; expected <class>_<anything> with a class from 0 "
+            f"{name!r} is not an image of GPR1200; expected <class>_<anything> with a class from 0 "
             f"to {NUM_CLASSES - 1}."
         )
     return int(match[1])

@@ -83,7 +83,7 @@ def _list(part: Any, key: str) -> list:
 def _check_name(name: Any) -> None:
     path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
     if not path.name or path.is_absolute() or ".." in path.parts or "\0" in str(path):
-        raise InputError("a name in imlist or qimlist is no image below the folder jpg")
+        raise InputError("a name in imlist or qimlist is not an image below the folder jpg")
 
 
 def _query_truth(name: str, truth: Any, num_images: int) -> QueryTruth:
@@ -91,7 +91,7 @@ def _query_truth(name: str, truth: Any, num_images: int) -> QueryTruth:
         raise InputError(f"the query {name!r} lacks one of bbx, {', '.join(_LEVELS)}")
     box = _numbers(truth["bbx"], f"bbx of {name!r}")
     if len(box) != 4 or not np.isfinite(box).all():
-        raise InputError(f"bbx of {name!r} is no box of four numbers")
+        raise InputError(f"bbx of {name!r} is not a box of four numbers")
     easy, hard, junk = (
         _rows(truth[level], f"{level} of {name!r}", num_images) for level in _LEVELS
     )
@@ -110,7 +110,7 @@ def _numbers(value: Any, what: str) -> np.ndarray:
     if isinstance(value, PickledArray):
         return value.values.reshape(-1).astype(np.float64)
     if not isinstance(value, (list, tuple)) or not all(type(v) in (int, float) for v in value):
-        raise InputError(f"{what} is no list of numbers")
+        raise InputError(f"{what} is not a list of numbers")
     try:
         return np.array(value, dtype=np.float64)
     except OverflowError as error:

@@ -65,7 +65,7 @@ def open_all(name: str, path: Path | str) -> dict[str, Dataset]:
     if others:
         raise InputError(
             f"{str(path)!r} holds {len(parts)} datasets of CLIP_benchmark, but {others[0]!r} is "
-            "none (classnames.txt and test/*.tar are expected); mend it or move it away."
+            "none (classnames.txt and test/*.tar are expected); fix it or move it away."
         )
     return {f"{name}/{part.name}": open_data(part) for part in parts}
 
@@ -82,9 +82,9 @@ def open_data(path: Path | str) -> Dataset:
     found = next((data for fits, read in LAYOUTS if fits(path) and (data := read(path))), None)
     if found is None:
         raise InputError(
-            f"{str(path)!r} is no evaluation data; pass a folder of class folders, a .csv with the "
-            "columns file and label, a folder of CLIP_benchmark, GPR1200 or ROxford, a dataset in "
-            "Parquet, or a folder made by `openmofi demo`."
+            f"{str(path)!r} is not evaluation data; pass a folder of class folders, a .csv with "
+            "the columns file and label, a folder of CLIP_benchmark, GPR1200 or ROxford, a dataset "
+            "in Parquet, or a folder made by `openmofi demo`."
         )
     count = len(found.places.table)
     if count < 2:
@@ -174,7 +174,7 @@ def _row(path: Path, line: Line, columns: tuple[str, str]) -> list[str]:
     if line.error or not row or not all(row):
         raise InputError(
             f"Line {line.number} of {str(path)!r} is damaged or lacks its file or {columns[1]}; "
-            "mend or remove it, for a score counts every line."
+            "fix or remove it, for a score counts every line."
         )
     return row
 
@@ -224,7 +224,7 @@ def _class_folders(root: Path, part: Path) -> LabelledImages:
         shown = [file for file in found if is_image(file.name)]
         if not shown or name.lower() in _SPLITS:
             raise InputError(
-                f"The folder {name!r} in {str(part)!r} is no class: it "
+                f"The folder {name!r} in {str(part)!r} is not a class: it "
                 f"{'is named as a split' if shown else 'holds no image'}; expected a folder "
                 "of images for each class, or these below train/ and test/."
             )
@@ -238,7 +238,7 @@ def _class_folders(root: Path, part: Path) -> LabelledImages:
 
 
 def _folders(path: Path) -> list[Path]:
-    """Returns the folders that are no hidden ones."""
+    """Returns the folders that are not hidden."""
     return sorted(f for f in path.iterdir() if f.is_dir() and not is_hidden(f.name))
 
 

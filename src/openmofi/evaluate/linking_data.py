@@ -43,7 +43,7 @@ class GoldMention:
     label: str = ""
     """Name of the entity as the data gives it; empty where it gives none."""
     optional: bool = False
-    """A date, a quantity, or marked so: finding it is no hit, missing it no miss."""
+    """A date, a quantity, or marked so: finding it counts as little as missing it."""
 
 
 @dataclass(frozen=True)

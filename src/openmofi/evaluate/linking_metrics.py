@@ -2,7 +2,7 @@
 
 Conventions are ELEVANT's (https://github.com/ad-freiburg/elevant, mode "ignored"): a prediction is
 right when span and id are right; a wrong id on a right span is a miss and a false alarm; gold
-mentions without an entity (NIL) are no misses, but a prediction on them is a false alarm; dates,
+mentions without an entity (NIL) are not misses, but a prediction on them is a false alarm; dates,
 quantities and other optional mentions are neither; all documents weigh together (micro average).
 Where ELEVANT asks whether a prediction on a date is itself a date, we leave it out: a knowledge
 base need not know.

@@ -48,7 +48,7 @@ class OvenScore:
     missing: int
     """Questions without an answer, which count as wrong."""
     not_ids: int
-    """Answers that are no Wikidata id (Q and a number), which count as wrong."""
+    """Answers that are not a Wikidata id (Q and a number), which count as wrong."""
 
 
 def score_oven(predictions: Path | str, truth: Path | str) -> OvenScore:
@@ -56,7 +56,7 @@ def score_oven(predictions: Path | str, truth: Path | str) -> OvenScore:
 
     Args:
         predictions: a .jsonl file, or a folder of these, with data_id and pred_entity_id (or
-            prediction); null is no answer.
+            prediction); null is not an answer.
         truth: the same with data_id, entity_id and data_split.
 
     Raises:
@@ -163,5 +163,5 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in read_json_lines(file):
             where = f"{file.name}, line {row.line}"
             if row.refused:
-                raise InputError(f"{where} is not a JSON object; mend or remove it.")
+                raise InputError(f"{where} is not a JSON object; fix or remove it.")
             yield where, row.fields

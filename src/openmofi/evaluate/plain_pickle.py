@@ -30,7 +30,7 @@ def plain_values(data: bytes) -> Any:
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can make Python's reader raise anything
-        raise InputError("it is no pickle, or damaged") from error
+        raise InputError("it is not a pickle, or damaged") from error
 
 
 class PickledArray:
@@ -117,7 +117,7 @@ for _package in ("numpy.core", "numpy._core"):
 
 
 class _Call:
-    """Calls a known function; made anew each time, for a file can change what it is given."""
+    """Calls a known function; made again each time, for a file can change what it is given."""
 
     __slots__ = ("function",)
 

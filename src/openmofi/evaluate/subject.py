@@ -64,7 +64,7 @@ class Subject:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
             raise InputError(
                 f"{sum(refused.values()):,} images of {self.name!r} cannot be used ({reasons}), "
-                "and its protocol counts every one; mend them."
+                "and its protocol counts every one; fix them."
             )
         return replace(encoded, refused=refused)
 

@@ -154,7 +154,7 @@ def _by_split(root: Path, files: list[Path]) -> dict[str, Table]:
         found = next((match for part in parts if (match := _SPLIT.match(part))), None)
         splits.setdefault(found[1].lower() if found else "", []).append(file)
     if len(splits) > 1:
-        splits.pop("", None)  # what belongs to no split is no part of the benchmark
+        splits.pop("", None)  # what belongs to no split is not a part of the benchmark
     for name, part in splits.items():
         folders = sorted({str(file.parent.relative_to(root)) for file in part})
         if len(folders) > 1:

@@ -268,7 +268,7 @@ def _read_npy(path: Path) -> np.ndarray:
     try:
         vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(f"{str(path)!r} is no readable .npy file: {error}.") from None
+        raise InputError(f"{str(path)!r} is not a readable .npy file: {error}.") from None
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
         kind = getattr(vectors, "dtype", "several arrays")
         raise InputError(

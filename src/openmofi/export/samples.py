@@ -86,7 +86,7 @@ class Selected:
     def __init__(self, folder: Path):
         if not (folder / "keep.parquet").is_file():
             raise InputError(
-                f"{str(folder)!r} is no selection; pass I2E/select/NAME as `openmofi select` "
+                f"{str(folder)!r} is not a selection; pass I2E/select/NAME as `openmofi select` "
                 "writes it."
             )
         self.folder = folder

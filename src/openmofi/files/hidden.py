@@ -1,4 +1,4 @@
-"""Hidden files, which are no input anywhere.
+"""Hidden files, which are not input anywhere.
 
 Their name or folder begins with a dot, or is __MACOSX, where macOS keeps what its own disks know of
 files.

@@ -5,8 +5,8 @@ milliseconds whatever its size and takes about 10 bytes a name. `index_builder.p
 
 A name is found by its 64-bit hash. The top bits choose a bucket of `directory`, the next 32 are
 compared with the few of that bucket in `rest`. So two names collide only if they agree in all of
-these, which is checked when the index is built; an n-gram that is no name is taken for one with a
-probability of about 2e-9. Before any of it `first` is asked whether a name of n tokens may begin
+these, which is checked when the index is built; an n-gram that is not a name is taken for one with
+a probability of about 2e-9. Before any of it `first` is asked whether a name of n tokens may begin
 with this token: most n-grams end there.
 """
 
@@ -131,7 +131,7 @@ class Candidates:
         return self.spelling == CAPITALS
 
     def only(self, kept: np.ndarray) -> "Candidates":
-        """Returns some of the candidates, ranked anew; `item` keeps its numbers."""
+        """Returns some of the candidates, ranked again; `item` keeps its numbers."""
         item, prior = self.item[kept], self.prior[kept]
         begin = run_starts(item)
         sizes = run_lengths(begin, len(item))

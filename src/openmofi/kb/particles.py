@@ -58,7 +58,7 @@ def mark_particles(ch, cl, begin, stop):
 
     Args:
         ch: folded characters.
-        cl: their classes, changed; the one before `begin` is no letter.
+        cl: their classes, changed; the one before `begin` is not a letter.
         begin: the first character of the text.
         stop: behind its last.
     """

@@ -127,7 +127,7 @@ def _pad(size, ch, cl):
 def _expand(data, at, stop, expansions, ch, cl, case, char, byte):
     """Writes the folded characters of one caption; returns their number, or minus an unseen code.
 
-    Bytes that are no UTF-8 count as one replacement character each.
+    Bytes that are not UTF-8 count as one replacement character each.
     """
     width, first, chars, classes, case_of = expansions
     begin = at

@@ -167,7 +167,7 @@ class KnowledgeBase:
         """Returns the row of an entity, or None."""
         try:
             row = int(self._ids.rows(pa.array([identifier]))[0])
-        except UnicodeEncodeError:  # a lone surrogate, as of an argument that is no UTF-8
+        except UnicodeEncodeError:  # a lone surrogate, as of an argument that is not UTF-8
             return None
         return None if row < 0 else row
 

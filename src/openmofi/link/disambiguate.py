@@ -128,7 +128,7 @@ def case_agreement(candidates: Candidates, mentions: Mentions) -> np.ndarray:
             names have one;
         with a capital that its place does not ask for: -1 where all are small, 0 where some are,
             otherwise 1; names in capitals only want capitals, and take them from others;
-    and 0 where the writing is no evidence: no case, first word of a sentence, all capitals. -4 is
+    and 0 where the writing is not evidence: no case, first word of a sentence, all capitals. -4 is
     about the log odds.
     """
     writing = mentions.written, mentions.is_small, mentions.capitals, mentions.num_tokens

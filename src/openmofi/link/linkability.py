@@ -60,7 +60,7 @@ def count_names(
     All names are counted, also those inside longer ones. Counts of an earlier call are replaced.
 
     Args:
-        kb: gets the folder linkability/; open it anew to link with the counts.
+        kb: gets the folder linkability/; open it again to link with the counts.
         captions: batches of texts.
         settings: limits of mentions, as for linking.
     """

@@ -111,7 +111,7 @@ class Linker:
 
         Args:
             captions: texts.
-            spans: columns row, start and end, in code points; those whose text is no name of the
+            spans: columns row, start and end, in code points; those whose text is not a name of the
                 knowledge base give no row.
             all_candidates: return every candidate of a span, not only the best.
 
@@ -179,7 +179,7 @@ class Linker:
                 )
         surfaces = pa.array([texts[i][a:b] for i, a, b in spans], pa.large_string())
         keys = self.kb.keys(surfaces)
-        # Spans that are no names must not count among the caption's other mentions.
+        # Spans that are not names must not count among the caption's other mentions.
         known = np.flatnonzero(keys >= 0)
         places = row[known], start[known], end[known]
         chosen = surfaces.take(pa.array(known))

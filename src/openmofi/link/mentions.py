@@ -93,7 +93,7 @@ def find_mentions(
         raw: the bytes that `tokens.raw_start` counts.
         index: the names.
         hasher: what hashed the names.
-        stopped: keys that are no mentions unless written in capitals, see `keys_of`.
+        stopped: keys that are not mentions unless written in capitals, see `keys_of`.
         settings: limits on the length of a mention.
         overlapping: find all names, not only the leftmost longest.
     """

@@ -1,6 +1,6 @@
 """Words that are names of something, but in captions hardly ever stand for it.
 
-Someone named a band "The" and a film "If". Single words of these lists are no mentions; longer
+Someone named a band "The" and a film "If". Single words of these lists are not mentions; longer
 names may contain them: "The Who", "Amazon River". In capitals, in a caption that has small letters
 too, they may be a name that is written so: US, WHO, IT.
 
@@ -54,7 +54,7 @@ STOP_WORDS = frozenset((_FUNCTION_WORDS + _ALT_TEXT_WORDS).split())
 
 
 def stop_words(languages: Iterable[str]) -> frozenset[str]:
-    """Returns the words that are no mentions where names of these languages are linked.
+    """Returns the words that are not mentions where names of these languages are linked.
 
     Args:
         languages: Wikidata's codes; English always counts, and unknown ones have no words.

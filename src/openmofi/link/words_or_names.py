@@ -7,7 +7,7 @@ In: mentions and their candidates. Out: those that are not ruled out by how they
     codes           what is written in capitals alone, and has two characters or is a word in some
                     language, is never meant by small letters
 
-Capitals say something where the caption has small letters, too; a code that is no word anywhere
+Capitals say something where the caption has small letters, too; a code that is not a word anywhere
 (UK) needs no more than its capitals.
 """
 

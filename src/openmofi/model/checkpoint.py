@@ -103,7 +103,7 @@ def complete_processor_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_kind(name: str, kind: str) -> None:
-    """Refuses networks whose images are no squares of pixels."""
+    """Refuses networks whose images are not squares of pixels."""
     if kind == "siglip2":  # what transformers calls those of one resolution is siglip
         raise InputError(
             f"{name!r} is a SigLIP 2 NaFlex model, which takes patches of any shape; pass one of a "
@@ -173,7 +173,7 @@ def save_model(
     out.mkdir(parents=True, exist_ok=True)
     model.network.save_pretrained(out, state_dict=weights)
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # the last call's padding is no part of the tokenizer
+    if backend is not None:  # the last call's padding is not a part of the tokenizer
         backend.no_padding()
         backend.no_truncation()
     model.tokenizer.save_pretrained(out)

@@ -147,7 +147,7 @@ def from_processor_config(config: dict[str, Any]) -> Transform:
     if size > side:
         raise InputError(
             f"The model's image processor crops {size} pixels out of {side}; expected a crop_size "
-            "that is at most the size, so mend its preprocessor_config.json."
+            "that is at most the size, so fix its preprocessor_config.json."
         )
     _check_levels(config)
     normalises = config.get("do_normalize", True) is not False

@@ -86,7 +86,7 @@ def read_arrow(
     """Returns (pairs of some rows, truncated_arrow if the file ends early or None).
 
     Raises:
-        InputError: it is no Arrow file, or lacks a caption or an image column.
+        InputError: it is not an Arrow file, or lacks a caption or an image column.
         OSError: it cannot be opened.
     """
     table, damage = open_arrow(path)

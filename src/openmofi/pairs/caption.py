@@ -2,7 +2,7 @@
 
 One rule for tars, tables, listings and datasets: of a list the first item with text counts; of an
 object what lies under a name of captions, else, if its keys are languages, English, else the first.
-Numbers are no text.
+Numbers are not text.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def read_parquet(
     """Returns (pairs of some rows in file order, None: a file that ends early is not readable).
 
     Raises:
-        InputError: it is no Parquet file, or lacks a caption or an image column.
+        InputError: it is not a Parquet file, or lacks a caption or an image column.
     """
     try:
         with pq.ParquetFile(path) as file:

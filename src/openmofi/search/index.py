@@ -94,7 +94,7 @@ class Index(Snapshot):
         return Index.open(self.folder)
 
     def compact(self, settings: IndexSettings | None = None) -> Index:
-        """Writes the index anew, without what was deleted; rows are numbered anew."""
+        """Rewrites the index without what was deleted; rows are numbered again."""
         changes.compact(self, settings or self.settings)
         return Index.open(self.folder)
 

@@ -52,7 +52,7 @@ class Snapshot:
         """
         folder = Path(folder)
         if not is_index(folder):
-            raise InputError(f"{str(folder)!r} is no index; make one with `openmofi index`.")
+            raise InputError(f"{str(folder)!r} is not an index; make one with `openmofi index`.")
         for _ in range(_TRIES):
             stamp = _stamp(folder)
             try:

@@ -121,8 +121,8 @@ def merge_parts(
         folder: the part to write.
         parts: in the order of their rows.
         kind: of the new part. If the first part is of this kind and keeps all its rows, its graph
-            or lists are extended and not built anew.
-        settings: of a graph that is built anew.
+            or lists are extended and not rebuilt.
+        settings: of a graph that is rebuilt.
         keep: rows that stay, in rising order; None: all.
     """
     origins = list(dict.fromkeys(origin for part in parts for origin in part.origins))

@@ -1,7 +1,7 @@
 """Which images are the same as an earlier one: by their bytes, or by their perceptual hashes.
 
 In: hashes in the order of preference, best first. Out: for each the index of the kept one that it
-repeats, or -1. The rule is greedy: whoever is no duplicate of an image kept before is kept.
+repeats, or -1. The rule is greedy: whoever is not a duplicate of an image kept before is kept.
 
 Two 64-bit hashes that differ in at most b bits, cut into b + r bands, agree in at least r of them
 (the pigeonhole principle; multi-index hashing, Norouzi, Punjani and Fleet 2012). So each hash is

@@ -3,7 +3,7 @@
 Four things make it unsure. What was counted is a sample of images: its variance is that of the
 sum of every image's influence on the estimate (the infinitesimal jackknife, Jaeckel 1972; Efron
 1982). The share pi of the unshown has an error of its own. What `calibrate` assumes is true only
-so far, which no number of images mends. And at a given rate, how many of the labels that are
+so far, which no number of images fixes. And at a given rate, how many of the labels that are
 kept are wrong is a matter of chance. The first three make the rate a beta distribution, the fourth
 the number of wrong labels a beta-binomial one, whose quantiles are the interval. No random numbers
 are drawn.

@@ -52,7 +52,7 @@ def inspect(
 
     Raises:
         InputError: there is no such selection.
-        MismatchError: the labels were made anew since the selection.
+        MismatchError: the labels were made again since the selection.
     """
     from jinja2 import Environment
 

@@ -225,7 +225,7 @@ def _evidence_of(threshold: float, order: str) -> float:
         return threshold
     if not 0 < threshold < 1:
         raise SettingsError(
-            f"--threshold {threshold:g} is no score; expected a number between 0 and 1, or "
+            f"--threshold {threshold:g} is not a score; expected a number between 0 and 1, or "
             "--order text-first, whose threshold is on clip_z."
         )
     return math.log(threshold / (1 - threshold))

@@ -37,7 +37,7 @@ HEADERS = {
 
 def digest(token: str | bytes) -> str:
     """Returns what the cookie holds, and what tokens are compared by."""
-    # A command line's bytes that are no UTF-8 are what a header's bytes are.
+    # A command line's bytes that are not UTF-8 are what a header's bytes are.
     data = token if isinstance(token, bytes) else token.encode(errors="surrogateescape")
     return hashlib.sha256(data).hexdigest()
 

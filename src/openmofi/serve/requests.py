@@ -1,6 +1,6 @@
 """The shapes of what clients ask, with a bound on every number and length.
 
-Unknown fields are refused, so that no term can name a URL; NaN and infinity are no numbers here.
+Unknown fields are refused, so that no term can name a URL; NaN and infinity are not numbers here.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it is ready, and for which being told to stop is no failure."""
+    """Uvicorn that says when it is ready, and for which being told to stop is not a failure."""
 
     def __init__(self, config: uvicorn.Config, ready: str):
         super().__init__(config)

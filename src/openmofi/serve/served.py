@@ -200,7 +200,7 @@ def _selection_folder(given: Path | str | None, known: str) -> Path | None:
         return folder
     if given is None:
         return None
-    raise InputError(f"{str(given)!r} is no selection; expected i2e/select/NAME as --data.")
+    raise InputError(f"{str(given)!r} is not a selection; expected i2e/select/NAME as --data.")
 
 
 def named_reports(reports: Sequence[Path | str]) -> dict[str, Path]:

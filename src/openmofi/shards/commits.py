@@ -176,7 +176,7 @@ def _stop_if_unwritable(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"Cannot write to {str(out)!r}: {error.strerror or error}; mend that, and the same "
+            f"Cannot write to {str(out)!r}: {error.strerror or error}; fix that, and the same "
             "command goes on."
         ) from error
 
@@ -204,10 +204,12 @@ def commits(out: Path) -> list[Commit]:
     """Returns the job's commits in shard order.
 
     Raises:
-        InputError: `out` is no output of `openmofi label`, or a record is damaged.
+        InputError: `out` is not an output of `openmofi label`, or a record is damaged.
     """
     if not (out / "_done").is_dir():
-        raise InputError(f"{str(out)!r} is no output of `openmofi label`; pass its --out folder.")
+        raise InputError(
+            f"{str(out)!r} is not an output of `openmofi label`; pass its --out folder."
+        )
     return [read_commit(path) for path in sorted((out / "_done").glob("[!.]*.json"))]
 
 

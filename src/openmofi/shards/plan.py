@@ -51,7 +51,7 @@ _PLAN = pa.schema(
 def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None:
     """Writes plan.parquet and run.json, or checks that the ones there are the same.
 
-    A shard that was not read to its end may have been mended since; see `renew_plan`.
+    A shard that was not read to its end may have been fixed since; see `renew_plan`.
 
     Raises:
         MismatchError: `out` was made from other inputs or settings.

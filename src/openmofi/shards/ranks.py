@@ -37,7 +37,7 @@ def find_rank(environ: Mapping[str, str]) -> Rank | None:
     A batch script outside srun has no rank, though Slurm sets SLURM_PROCID=0 there.
 
     Raises:
-        SettingsError: the variables are no numbers, or the array's numbers have gaps.
+        SettingsError: the variables are not numbers, or the array's numbers have gaps.
     """
     array = _array_task(environ)
     for launcher, names in _LAUNCHERS.items():
@@ -45,7 +45,7 @@ def find_rank(environ: Mapping[str, str]) -> Rank | None:
             continue
         number, size = (_number(environ, name) for name in names)
         if not 0 <= number < size:
-            raise SettingsError(f"{names[0]}={number} is no rank below {names[1]}={size}.")
+            raise SettingsError(f"{names[0]}={number} is not a rank below {names[1]}={size}.")
         if array is None:
             return Rank(number, size, launcher)
         return Rank(array.number * size + number, array.size * size, f"{launcher} in an array")
@@ -97,4 +97,4 @@ def _number(environ: Mapping[str, str], name: str) -> int:
     try:
         return int(environ[name])
     except ValueError:
-        raise SettingsError(f"{name}={environ[name]!r} is no number.") from None
+        raise SettingsError(f"{name}={environ[name]!r} is not a number.") from None

@@ -40,11 +40,13 @@ def status(out: Path | str) -> JobStatus:
     """Returns how a job stands; reads its commits and its event log.
 
     Raises:
-        InputError: `out` is no output of `openmofi label`.
+        InputError: `out` is not an output of `openmofi label`.
     """
     out = Path(out)
     if not (out / "plan.parquet").is_file():
-        raise InputError(f"{str(out)!r} is no output of `openmofi label`; pass its --out folder.")
+        raise InputError(
+            f"{str(out)!r} is not an output of `openmofi label`; pass its --out folder."
+        )
     counts = totals(out, planned_shards(out))
     finished = counts.done + counts.partial + counts.failed
     runs = _runs(out)

@@ -48,7 +48,7 @@ def process(function: ShardFunction, shard: Shard, out: Path, retry: frozenset[s
     """Runs and commits one shard; what goes wrong with it is recorded, and the job goes on.
 
     Raises:
-        OutputError: the result cannot be written, which no other shard would mend.
+        OutputError: the result cannot be written, which no other shard would fix.
     """
     began = time.monotonic()
     try:

@@ -37,7 +37,7 @@ def write_sidecar(path: Path, tags: Sequence[Tag]) -> None:
         tags: what the image shows.
 
     Raises:
-        InputError: there is a file that is no XMP.
+        InputError: there is a file that is not XMP.
     """
     if not tags and not path.is_file():
         return
@@ -75,7 +75,7 @@ def _read(path: Path) -> tuple[str, ET.Element, str]:
     except (ET.ParseError, ValueError):
         text, root = "", None
     if root is None or root.tag not in (_name("x:xmpmeta"), _name("rdf:RDF")):
-        raise InputError(f"{str(path)!r} is no XMP; move it away.")
+        raise InputError(f"{str(path)!r} is not XMP; move it away.")
     begin = re.search(r"<[A-Za-z]", text)
     assert begin is not None
     end = text.index(">", text.rindex("</")) + 1

@@ -82,7 +82,9 @@ def _read_parquet(path: Path) -> Cached:
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{str(path)!r} is no readable Parquet or .npy file: {error}.") from None
+        raise InputError(
+            f"{str(path)!r} is not a readable Parquet or .npy file: {error}."
+        ) from None
     schema = file.schema_arrow
     kind = schema.field("vector").type if "vector" in schema.names else pa.null()
     if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):

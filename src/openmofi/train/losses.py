@@ -45,9 +45,9 @@ def info_nce(
         texts_bD: unit vectors.
         logit_scale: log of the inverse temperature, capped at log 100 as in CLIP.
         keys_bM: pairs that share a key (the same entity, the same text) are not each other's
-            negatives; negative numbers are no keys.
-        shown_bK: what else each image shows: a text whose first key is among it is no negative of
-            that image; negative numbers are nothing.
+            negatives; negative numbers are not keys.
+        shown_bK: what else each image shows: a text whose first key is among it is not a negative
+            of that image; negative numbers are nothing.
         world: the processes that train together.
     """
     scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
@@ -182,7 +182,7 @@ def no_negatives(
 
     Args:
         keys_bM: keys of this process's pairs; pairs belong together that share one of a kind.
-            Negative numbers are no keys.
+            Negative numbers are not keys.
         keys_BM: keys of the others.
         own_b: column of each of this process's pairs; may lie outside.
         shown_bK: what this process's images show, too: belongs to the others' first key.

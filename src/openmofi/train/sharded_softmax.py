@@ -180,7 +180,7 @@ def _block(c: Comparison, first: int, last: int) -> _Block:
     cosines_AC = _product(c, c.images_AD, c.unit_rows(first, last).T)
     columns_A1, here_A1 = _within(c.columns_AK[:, :1], first, last)
     own_A1 = cosines_AC.gather(1, columns_A1)
-    for k in range(1, c.columns_AK.shape[1]):  # an image's other true classes are no negatives
+    for k in range(1, c.columns_AK.shape[1]):  # an image's other true classes are not negatives
         _put(cosines_AC, *_within(c.columns_AK[:, k : k + 1], first, last), _HIDDEN)
     if c.padding_S is not None:
         cosines_AC.masked_fill_(c.padding_S[first:last], _HIDDEN)

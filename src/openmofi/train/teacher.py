@@ -93,7 +93,7 @@ class Teacher:
         folder = Path(folder)
         if not (folder / "card.json").is_file():
             raise InputError(
-                f"{str(folder)!r} is no finished output of `openmofi reinforce`; run it, or the "
+                f"{str(folder)!r} is not a finished output of `openmofi reinforce`; run it, or the "
                 "same command again to finish it."
             )
         self.folder = folder

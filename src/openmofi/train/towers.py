@@ -41,7 +41,7 @@ class Towers(torch.nn.Module):
     def __init__(self, model: MofiModel, settings: TrainSettings):
         super().__init__()
         self.network = model.network
-        self._model = [model]  # in a list: it is no submodule
+        self._model = [model]  # in a list: it is not a submodule
         self._settings = settings
         self.reads_texts = settings.loss.contrastive > 0
         self.precision = forward_precision(settings, model.device)
@@ -97,7 +97,7 @@ def distinct_texts(
     what is computed for repetitions and padding is lost.
 
     Args:
-        tokens: input_ids and, for towers that are no causal ones, attention_mask.
+        tokens: input_ids and, for towers that are not causal, attention_mask.
         pad: the id that fills texts up on the right; None: they stay as long as they are.
         num_groups: how many lengths there may be.
     """

@@ -1,4 +1,4 @@
-"""The dataset's funnel, and the reports; one of the refused has no image, which is no fault."""
+"""The dataset's funnel, and the reports; one of the refused has no image, which is not a fault."""
 
 import re
 

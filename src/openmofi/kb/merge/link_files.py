@@ -120,7 +120,7 @@ def _decision(path: Path, number: int, line: bytes) -> Decision:
 
 
 def _wrong(path: Path, number: int, what: str) -> InputError:
-    return InputError(f"{path}, line {number}: {what}; mend or remove that line.")
+    return InputError(f"{path}, line {number}: {what}; fix or remove that line.")
 
 
 def _fields(path: Path, num_fields: int, counts: LinkCounts) -> Iterator[tuple[int, list[str]]]:

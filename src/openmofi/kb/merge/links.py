@@ -160,7 +160,7 @@ def _existing(path: str | None, flag: str, form: str) -> Path | None:
     if path is None:
         return None
     if not Path(path).is_file():
-        raise InputError(f"{flag} {path} is no file; expected one with lines {form}.")
+        raise InputError(f"{flag} {path} is not a file; expected one with lines {form}.")
     return Path(path)
 
 

@@ -88,7 +88,7 @@ def _parquet_columns(path: Path) -> list[str]:
     except pa.ArrowException as error:
         reason = str(error).strip().rstrip(".")
         raise InputError(
-            f"{path} is no Parquet file ({reason}); expected a complete one."
+            f"{path} is not a Parquet file ({reason}); expected a complete one."
         ) from None
 
 

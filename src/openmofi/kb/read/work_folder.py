@@ -73,7 +73,7 @@ def _prepare(folder: Path, key: str) -> None:
     if not _is_same(marker, key):
         _empty(folder)
     elif not all(files.is_whole() for files in _part_files(folder)):
-        print("what an earlier run left is damaged: starting anew", file=sys.stderr)
+        print("what an earlier run left is damaged: starting again", file=sys.stderr)
         _empty(folder)
     marker.write_text(json.dumps(key), encoding="utf-8")
     for leftover in folder.glob("slot-*"):

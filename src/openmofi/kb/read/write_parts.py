@@ -32,7 +32,7 @@ def read_dump_parts(path: Path, files: PartFiles, settings: KBSettings) -> None:
         print(f"{path.name} was read by an earlier run", file=sys.stderr)
         return
     if str(path) == STDIN:
-        print("standard input: if interrupted, this build starts anew", file=sys.stderr)
+        print("standard input: if interrupted, this build starts again", file=sys.stderr)
     with files, Blocks(path) as blocks:
         _say_continued(path, files)
         total = int(blocks.size / _MEGABYTE) if blocks.size else None

@@ -63,7 +63,9 @@ def image_file(row: RowInPath, served: Now) -> Response:
     data = library.image(library.check_row(row))
     kind = image_type(data)
     if kind is None:
-        message = "The stored file is no PNG, JPEG, WebP, AVIF, GIF or BMP; ask for its thumbnail."
+        message = (
+            "The stored file is not a PNG, JPEG, WebP, AVIF, GIF or BMP; ask for its thumbnail."
+        )
         raise Refusal(415, "not_a_web_picture", message)
     return Response(data, media_type=kind, headers=_IMAGE_HEADERS)
 

@@ -33,7 +33,7 @@ def provenance(row: RowInPath, served: Now) -> reasons.Provenance:
     verdicts = served.verdicts_of(place[0])
     verdict = verdicts.of_row(*place[1:], hit.id)
     if verdict is None:
-        raise _unknown("The selection has no such image; it was made anew since.")
+        raise _unknown("The selection has no such image; it was made again since.")
     return describe(row, verdict, verdicts.selection.card, library.texts)
 
 

@@ -51,7 +51,7 @@ async function request(path, options) {
 }
 
 async function refusal(answer) {
-  const body = await answer.json().catch(() => ({})); // a proxy's error page is no JSON
+  const body = await answer.json().catch(() => ({})); // a proxy's error page is not JSON
   const { code = "unknown", message = `The server answered ${answer.status}.` } = body.error ?? {};
   return new ApiError(answer.status, code, message);
 }

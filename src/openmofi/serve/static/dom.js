@@ -34,7 +34,7 @@ export function fill(node, ...children) {
 }
 
 /**
- * Fills a node anew; the focus stays on what has the same data-key, with what was being typed
+ * Fills a node again; the focus stays on what has the same data-key, with what was being typed
  * there, or goes to the first link, or to the search box. A field where nothing was typed yet is
  * selected: what is typed next takes the place of its value.
  */

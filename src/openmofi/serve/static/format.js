@@ -28,6 +28,6 @@ export function language(code) {
   try {
     return languages.of(code);
   } catch {
-    return code; // Wikidata has codes that are no BCP 47 tags, such as "mul" variants
+    return code; // Wikidata has codes that are not BCP 47 tags, such as "mul" variants
   }
 }

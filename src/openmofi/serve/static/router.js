@@ -16,7 +16,7 @@ export function go(target, { replace = false, stay = replace } = {}) {
   render();
 }
 
-/** Notes a state in the address without drawing anything anew. */
+/** Notes a state in the address without drawing anything again. */
 export function note(state) {
   history.replaceState(history.state, "", link(state));
 }
@@ -24,7 +24,7 @@ export function note(state) {
 /** Calls `draw` now and whenever the address changes; it resolves once the page has its height. */
 export function start(draw) {
   history.scrollRestoration = "manual"; // the browser would restore before the results are there
-  let drawing = 0; // what is scrolled meanwhile is no wish of the reader
+  let drawing = 0; // what is scrolled meanwhile is not a wish of the reader
   render = async () => {
     const { scroll } = history.state ?? { scroll: 0 };
     drawing++;
@@ -38,7 +38,7 @@ export function start(draw) {
   return render();
 }
 
-/* A change of the hash alone would count as a step, and draw everything anew. */
+/* A change of the hash alone would count as a step, and draw everything again. */
 function jump(id) {
   const target = document.getElementById(id);
   target.scrollIntoView();

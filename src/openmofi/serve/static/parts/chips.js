@@ -52,7 +52,7 @@ function termChip(term, known, { key, remove, weigh }) {
     "aria-label": `Weight of ${about}`,
     title: "Weight",
     onchange: apply,
-    onkeydown: ({ key }) => key === "Enter" && apply(), // what refill kept is no change
+    onkeydown: ({ key }) => key === "Enter" && apply(), // what refill kept is not a change
   });
   return h(
     "li",

@@ -48,7 +48,7 @@ export function facetColumn() {
 }
 
 function group(state, name, title, values, { key, all, redraw }) {
-  if (values.length < (name === "sources" ? 2 : 1)) return null; // one source is no choice
+  if (values.length < (name === "sources" ? 2 : 1)) return null; // one source is not a choice
   const largest = Math.max(...values.map((value) => value.count));
   const shown = all.has(name) ? values : values.slice(0, SHOWN);
   const expand = () => {

@@ -22,7 +22,7 @@ export function imageGrid() {
     const next = node.querySelector(".image") ?? document.getElementById("box");
     if (inside) next?.focus({ preventScroll: true });
   };
-  const size = () => node.querySelectorAll("[data-row]").length; // grey boxes are no results
+  const size = () => node.querySelectorAll("[data-row]").length; // grey boxes are not results
   return { node, append, set, size };
 }
 

@@ -40,7 +40,7 @@ export function growingGrid(fetchPage, { signal, grown }) {
   const settle = (answer) => {
     total = answer.total;
     button.hidden = grid.size() >= total || answer.hits.length === 0;
-    watcher.unobserve(button); // observed anew, it reports even if it has not left the window
+    watcher.unobserve(button); // observed again, it reports even if it has not left the window
     watcher.observe(button);
   };
   const grow = async () => {
