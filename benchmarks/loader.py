@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from PIL import Image
-from reading import photo, write_tar
+from reading import image, write_tar
 
 from openmofi.model.transform import Transform
 from openmofi.train.data import TrainData, open_train_data
@@ -38,7 +38,7 @@ from openmofi.train.texts import TextMix
 
 
 def make_tars(folder: Path, samples: int, side: int, shards: int = 4) -> list[str]:
-    images = [photo(number, side) for number in range(64)]
+    images = [image(number, side) for number in range(64)]
     paths = []
     for shard in range(shards):
         path = folder / f"{shard:05d}.tar"

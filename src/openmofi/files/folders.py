@@ -99,6 +99,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Returns once a folder and all that lies below it have reached the disk."""
+    for place, _, names in os.walk(folder):
+        for path in (*(Path(place, name) for name in names), Path(place)):
+            if path.exists():  # not a link to nowhere
+                sync(path)
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Yields a folder to fill; without an error in between it appears as `out` at the end.
@@ -112,10 +120,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for place, _, names in os.walk(partial):
-            for path in (*(Path(place, name) for name in names), Path(place)):
-                if path.exists():  # not a link to nowhere
-                    sync(path)
+        sync_tree(partial)
         _publish(partial, out)
         sync(out.parent)
     finally:

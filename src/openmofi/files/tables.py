@@ -166,7 +166,11 @@ def read_csv(
                 values, is_closed = _values_of(source.taken[0].text, delimiter)
                 error = "" if is_closed else error
         first, *rest = source.taken
-        if is_row and any(is_row(_values_of(line.text, delimiter)[0]) for line in rest):
+        if (
+            is_row
+            and not error
+            and any(is_row(_values_of(line.text, delimiter)[0]) for line in rest)
+        ):
             error, note = "bad_csv", "its quotes hold another row"
         if error:
             text = f"{first.text.strip()[:SHOWN_CHARS]} ({note})"

@@ -24,7 +24,13 @@ from jaxtyping import Float
 from openmofi.config import IndexSettings
 from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError, MismatchError
-from openmofi.files.folders import check_replaceable, lock_file, new_folder, replace_file
+from openmofi.files.folders import (
+    check_replaceable,
+    lock_file,
+    new_folder,
+    replace_file,
+    sync_tree,
+)
 from openmofi.search.part import write_part
 from openmofi.search.snapshot import FORMAT_VERSION, Snapshot, is_index
 from openmofi.search.write import describe, kind_for, merge_parts, prepare_rows
@@ -138,6 +144,7 @@ def _changing(index: Snapshot) -> Iterator[dict[str, Any]]:
         meta = dict(index.meta)
         yield meta
         meta["generation"] += 1
+        sync_tree(index.folder)  # what the new meta.json names is on the disk before it
         with replace_file(index.folder / "meta.json") as partial:
             _write_meta(partial, meta)
         _remove_unnamed(index.folder, meta)

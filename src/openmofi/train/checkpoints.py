@@ -17,7 +17,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 from openmofi.errors import InputError, MismatchError, OpenMOFIError
-from openmofi.files.folders import replace_file
+from openmofi.files.folders import replace_file, sync_tree
 from openmofi.train.distributed import World
 
 _CARD = "run.json"
@@ -90,6 +90,7 @@ class Checkpoints:
         final = self.folder / f"step-{step}"
         if final.exists():
             shutil.rmtree(final)
+        sync_tree(self._partial(step))
         self._partial(step).rename(final)
         with replace_file(self.folder / "latest") as pointer:
             pointer.write_text(final.name + "\n")
