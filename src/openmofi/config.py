@@ -61,7 +61,7 @@ def _check_bounds(name: str, value: Any, least: float, most: float) -> None:
 
 
 def _language_codes(given: Iterable[str]) -> tuple[str, ...]:
-    """Returns codes in their order, also of text with commas, or refuses what is none."""
+    """Returns codes in their order, also of text with commas, or rejects an invalid one."""
     texts = [given] if isinstance(given, str) else given
     parts = [part.strip() for text in texts for part in text.split(",")]
     codes = tuple(dict.fromkeys(part.lower() for part in parts if part))

@@ -108,7 +108,7 @@ def test_the_harmonic_mean_lies_between_its_values_and_leans_to_the_lower(a, b):
 @pytest.mark.parametrize(
     ("answers", "says"),
     [
-        ('{"data_id": "x", "pred_entity_id": "Q1"}', "'x' is none of the questions"),
+        ('{"data_id": "x", "pred_entity_id": "Q1"}', "'x' is not among the questions"),
         ('{"data_id": "oven_query_val_0", "pred_entity_id": "Q1"}\n' * 2, "is answered twice"),
         ('{"data_id": "oven_query_val_0"', "line 1 is not a JSON object"),
         ("[1]", "line 1 is not a JSON object"),

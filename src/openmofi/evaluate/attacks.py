@@ -57,7 +57,7 @@ def open_attacks(path: Path | str) -> AttackedImages:
     """Opens one of the benchmarks.
 
     Raises:
-        InputError: it is none of them, or does not say of each image what it shows.
+        InputError: it is of another kind, or does not say of each image what it shows.
     """
     path = Path(path)
     if (path / LISTING).is_file():

@@ -132,7 +132,7 @@ def caption_searches(measured: Measured) -> Iterator[dict[str, Any]]:
 
 
 def worst_queries(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
-    """Yields the queries of the lowest average precision, worst first; perfect ones are none."""
+    """Yields the queries of the lowest average precision, worst first, without the perfect ones."""
     precisions = average_precisions(shown.vectors, shown.labels, include_self=False)
     asked = np.flatnonzero(precisions < 1 - 1e-9)  # nor are those without a positive: NaN
     worst = asked[np.argsort(precisions[asked], kind="stable")][:_WORST]

@@ -74,7 +74,7 @@ def open_data(path: Path | str) -> Dataset:
     """Recognises the layout at a path.
 
     Raises:
-        InputError: it is none of the known ones, or holds fewer than two images.
+        InputError: it is of an unknown kind, or holds fewer than two images.
     """
     path = Path(path)
     if not path.exists():

@@ -13,8 +13,8 @@ from openmofi.link.fit import GOLD, LinkExamples, LinkFit, examples_of, fit_link
 from openmofi.link.linker import Linker
 
 # ELEVANT's annotators mark every mention, those without an entity included. MELBench marks what the
-# image shows, ZELDA what several annotators agreed on, and neither says what is none: «Official
-# Discussion: The Cloverfield Paradox [SPOILERS]» has one mention, SPOILERS.
+# image shows, ZELDA what several annotators agreed on, and neither says what is not a mention:
+# «Official Discussion: The Cloverfield Paradox [SPOILERS]» has one mention, SPOILERS.
 _COMPLETE: tuple[Format, ...] = ("elevant",)
 # Annotated elsewhere: subject and object of one relation, two mentions in every sentence (Röder et
 # al. 2014, N3, LREC); Bill Clinton and Uganda beside them are not marked.

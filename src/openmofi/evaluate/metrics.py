@@ -117,7 +117,7 @@ def nearest(
         InputError: values that are not finite, or k is less than 1.
     """
     if k < 1:
-        raise InputError(f"k = {k} neighbours are none; ask for 1 or more.")
+        raise InputError(f"k = {k} neighbours cannot be found; ask for 1 or more.")
     check_embeddings(queries, rows=len(queries))
     check_embeddings(gallery, rows=len(gallery))
     queries, gallery = _at_least_single(queries), _at_least_single(gallery)

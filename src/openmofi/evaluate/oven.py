@@ -139,7 +139,7 @@ def _answers(path: Path, questions: dict[str, Any]) -> dict[str, str | None]:
                 f"{where}: no text in pred_entity_id; expected a Wikidata id such as Q31."
             )
         if data_id not in questions or data_id in answers:
-            why = "is answered twice" if data_id in answers else "is none of the questions"
+            why = "is answered twice" if data_id in answers else "is not among the questions"
             raise InputError(f"{where}: data_id {data_id!r} {why}; answer each question once.")
         answers[data_id] = row[key]
     return answers

@@ -50,7 +50,7 @@ class Row(NamedTuple):
 def read_rows(
     path: Path, *, strict: bool = True, is_row: Callable[[list[str]], bool] | None = None
 ) -> Iterator[Row]:
-    """Yields the rows of a file of CSV or JSON lines; blank lines are none.
+    """Yields the rows of a file of CSV or JSON lines; blank lines are passed over.
 
     Args:
         path: of the file.

@@ -39,7 +39,7 @@ def dataset_files(folder: Path) -> list[Path]:
 
 
 def arrow_files(root: Root, found: Sequence[FoundFile]) -> list[FoundFile]:
-    """Returns the data files of saved datasets; what `datasets` caches beside them is none.
+    """Returns the data files of saved datasets; what `datasets` caches beside them is left out.
 
     Raises:
         InputError: as `dataset_files`.

@@ -48,7 +48,7 @@ class ShardView:
 
         Raises:
             OSError: it is gone, or cut short.
-            ValueError: its path is none that a disk could hold.
+            ValueError: no disk could hold its path.
         """
         shard, path = self._shards[row].as_py(), self._paths[row].as_py()
         offset, size = int(self._offsets[row]), int(self._sizes[row])

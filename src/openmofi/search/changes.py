@@ -167,7 +167,7 @@ def _read(source: Path | str) -> tuple[pa.Table, np.ndarray]:
     """Returns rows and their vectors; of an image that comes twice the last.
 
     Raises:
-        InputError: there are none, or some hold numbers that are none.
+        InputError: there are none, or some are not finite.
     """
     found = read_embeddings(source)
     rows, vectors = found.rows, found.vectors

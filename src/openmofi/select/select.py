@@ -94,7 +94,7 @@ def select(
 
     Raises:
         InputError: there are no labels, nothing of them passes, or they lack what a setting needs.
-        SettingsError: the name is none, or two settings contradict each other.
+        SettingsError: the name is invalid, or two settings contradict each other.
     """
     settings = settings or SelectSettings()
     i2e = Path(i2e)
@@ -219,7 +219,7 @@ def _evidence_of(threshold: float, order: str) -> float:
     """Returns the evidence that a threshold given by hand stands for.
 
     Raises:
-        SettingsError: a score is none between 0 and 1.
+        SettingsError: a score is not between 0 and 1.
     """
     if order != "joint":
         return threshold

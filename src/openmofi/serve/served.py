@@ -171,7 +171,7 @@ def _checked(library: Library, model: Path | str | None) -> Library:
     """Returns the library.
 
     Raises:
-        InputError: the knowledge base cannot be opened, or the model that was given is none.
+        InputError: the knowledge base cannot be opened, or the given model is not one.
     """
     _ = library.kb
     if model is not None:
@@ -193,7 +193,7 @@ def _selection_folder(given: Path | str | None, known: str) -> Path | None:
     """Returns the selection that was given, else the one the index knows, where it still is.
 
     Raises:
-        InputError: the given one is none.
+        InputError: the given one is not a selection.
     """
     folder = Path(given or known).resolve()
     if (folder / "card.json").is_file() and (given or known):

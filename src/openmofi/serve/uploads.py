@@ -84,7 +84,7 @@ def decode_upload(data: bytes, transform: Transform) -> DecodedUpload:
     """Decodes an image.
 
     Raises:
-        Refusal: it is none, or too large.
+        Refusal: it is not an image, or too large.
     """
     made = make_thumbnail(data, Side.MEDIUM)
     if isinstance(made, Refused):

@@ -165,7 +165,7 @@ def present_classes(
 
     Args:
         sampler: draws for all shards alike.
-        positives_P: classes of all ranks' images, with repetitions; negative numbers are none.
+        positives_P: classes of all ranks' images, with repetitions; negative numbers do not count.
         step: keys the draw.
         shard: (first, last) of the class ids that this rank holds.
         most_drawn: room for drawn classes, as `ClassSampler.most_present` gives it.

@@ -101,7 +101,7 @@ class EntityHead:
             step: keys the draw of classes, so that any step can be repeated.
 
         Raises:
-            InputError: a target is none of the classes; on a GPU, torch's error at a later moment.
+            InputError: a target is not among the classes; on a GPU, torch's own error, later.
         """
         assert len(images_BD) == len(targets_BK) >= 1, "every rank needs an image"
         targets_AK = gather(targets_BK.to(self._rows_ND.device), self.group)
@@ -119,12 +119,12 @@ class EntityHead:
         least_K[0] = 0  # an image has a target, if it has no other class
         wrong_AK = (targets_AK < least_K) | (targets_AK >= self.num_classes)
         if not self.trim:  # the processor waits for nothing
-            torch._assert_async(~wrong_AK.any(), "a target is none of the entity head's classes")
+            torch._assert_async(~wrong_AK.any(), "a target is not among the entity head's classes")
         elif wrong_AK.any():
             raise InputError(
-                f"Target {int(targets_AK[wrong_AK][0])} is none of the {self.num_classes} classes "
-                f"of the entity head; expected numbers from 0 to {self.num_classes - 1}, and -1 "
-                "only where an image has fewer classes than others."
+                f"Target {int(targets_AK[wrong_AK][0])} is not among the {self.num_classes} "
+                f"classes of the entity head; expected numbers from 0 to {self.num_classes - 1}, "
+                "and -1 only where an image has fewer classes than others."
             )
 
     def row_gradients(self) -> Iterator[tuple[row_optim.Rows, Tensor]]:
