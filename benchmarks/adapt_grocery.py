@@ -133,7 +133,7 @@ def trained_out(pull: float) -> Method:
         _, targets = np.unique(labels, return_inverse=True)
         examples = Examples(train, np.arange(len(train)), targets[:, None], targets.max() + 1)
         fit = Fit(examples, AdaptSettings(), pull=pull)
-        fit.run(fit.settings.steps)
+        fit.advance(fit.settings.steps)
         return apply_map(test, fit.maps.image_DD.detach())
 
     return method
@@ -181,10 +181,10 @@ _STRENGTHS = (1, 10, 100, 1000)
 METHODS: dict[str, dict[str, Method]] = {
     "as they are": {"": lambda train, labels, test: test},
     "adapt": {"defaults": adapted()},
-    "adapt, pull 0 (ablation)": {"identity_pull=0": adapted(identity_pull=0.0)},
+    "adapt, pull 0 (ablation)": {"pull=0": adapted(pull=0.0)},
     "maps trained to the end, pull 0 (ablation)": {"pull=0": trained_out(0.0)},
     "maps trained to the end, pull 1": {"pull=1": trained_out(1.0)},
-    "adapt, pull 1": {"identity_pull=1": adapted(identity_pull=1.0)},
+    "adapt, pull 1": {"pull=1": adapted(pull=1.0)},
     "adapt, scale 16": {"scale=16": adapted(scale=16.0)},
     "centred": {"": lambda train, labels, test: test - train.mean(0)},
     "PCA": {f"width={w}": pca(w, whiten=False) for w in (32, 64, 128)},

@@ -26,7 +26,7 @@ def _run(*arguments):
     return stopped.value.code
 
 
-QUICK = ["--set", "steps=30", "--set", "evaluate_every=15", "--set", "identity_pull=1"]
+QUICK = ["--set", "steps=30", "--set", "evaluate_every=15", "--set", "pull=1"]
 
 
 def test_it_says_what_was_measured_and_written(files, tmp_path, capsys):

@@ -394,22 +394,26 @@ class AdaptSettings(_Settings):
     """Weight of the entity classification loss."""
     contrastive: LossWeight = 1.0
     """Weight of the loss against the entities' texts, where there are any."""
-    identity_pull: LossWeight | None = None
-    """Weight of the squared distance of a map from the identity, per dimension; what keeps
-    entities apart that were never trained on. The default is chosen on the held-out part."""
+    pull: LossWeight | None = None
+    """Weight of the squared distance of a map from the closed form that it began as, relative to
+    that form's size; what keeps entities apart that were never trained on. The default is chosen
+    on the held-out part."""
+    favour: Literal["both", "known", "unseen"] = "both"
+    """Which held-out score is to be as high as possible: that of new images of known entities, of
+    entities never seen, or the mean of the two, with neither lower than before."""
     margin: Annotated[float, Meta(ge=0, le=2)] = 0.15
     """CosFace margin m."""
     scale: Annotated[float, Meta(ge=1e-3, le=1e4)] | None = None
     """Logit scale s; by default it grows with the number of classes as in AdaCos."""
-    learning_rate: Annotated[float, Meta(ge=0, le=1e3)] = 5e-3
-    """Step size of the maps."""
+    learning_rate: Annotated[float, Meta(ge=0, le=1e3)] = 0.03
+    """Step size of the maps, in units of the size of their entries."""
     batch_size: Annotated[int, Meta(ge=2)] = 512
     """Vectors per step."""
-    steps: Count = 600
-    """Most steps."""
-    evaluate_every: Count = 50
+    steps: Count = 60
+    """Most steps with a pull."""
+    evaluate_every: Count = 10
     """Steps between evaluations on the held-out part."""
-    patience: Count = 4
+    patience: Count = 3
     """Evaluations without a better held-out score after which it stops."""
     holdout: Annotated[float, Meta(ge=0.01, le=0.5)] = 0.1
     """Share of the entities that is held out whole, but at least 20 or a quarter of them; of as

@@ -46,8 +46,12 @@ def _adapt(folder, vectors, labels, **changes):
     return adapt(embeddings, labels=csv_file, out=folder / "run", changes=QUICK | changes)
 
 
-def _map(folder):
-    return load_file(folder / "run" / "maps.safetensors")["image"]
+def _map(folder, side="image"):
+    return load_file(folder / "run" / "maps.safetensors")[side]
+
+
+def _mapped(folder, vectors, side="image"):
+    return apply_map(vectors, _tensor(_map(folder, side)), _tensor(_map(folder, f"{side}_mean")))
 
 
 def _mean_ap(vectors, labels):
@@ -76,7 +80,7 @@ def test_unseen_entities_are_told_apart_better_once_the_noise_is_out(tmp_path):
     new, new_labels = _noisy(seed=1)
     assert summary.adapted
     assert summary.after["unseen"] > summary.before["unseen"] + 0.05
-    assert _mean_ap(new @ _map(tmp_path).T, new_labels) > _mean_ap(new, new_labels) + 0.05
+    assert _mean_ap(_mapped(tmp_path, new), new_labels) > _mean_ap(new, new_labels) + 0.05
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -106,13 +110,13 @@ def test_any_integer_is_a_seed(tmp_path, seed):
 def test_the_same_seed_gives_the_same_maps(tmp_path):
     vectors, labels = _noisy()
     for name in ("a", "b"):
-        _adapt(tmp_path / name, vectors, labels, identity_pull=1.0)
+        _adapt(tmp_path / name, vectors, labels, pull=1.0)
     np.testing.assert_array_equal(_map(tmp_path / "a"), _map(tmp_path / "b"))
 
 
 def test_the_card_says_what_was_done_and_measured(tmp_path):
     vectors, labels = _noisy()
-    summary = _adapt(tmp_path, vectors, labels, identity_pull=1.0)
+    summary = _adapt(tmp_path, vectors, labels, pull=1.0)
     card = json.loads((tmp_path / "run" / "adapt.json").read_text())
     lines = [json.loads(s) for s in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert card["before"] == summary.before == {k: lines[0][k] for k in summary.before}
@@ -124,8 +128,8 @@ def test_the_card_says_what_was_done_and_measured(tmp_path):
 
 def test_a_run_replaces_an_older_one_and_nothing_else(tmp_path):
     vectors, labels = _noisy()
-    _adapt(tmp_path, vectors, labels, identity_pull=1.0)
-    _adapt(tmp_path, vectors, labels, identity_pull=1.0)
+    _adapt(tmp_path, vectors, labels, pull=1.0)
+    _adapt(tmp_path, vectors, labels, pull=1.0)
     (tmp_path / "run" / "adapt.json").unlink()
     with pytest.raises(InputError, match="exists and is not the output"):
         _adapt(tmp_path, vectors, labels)
@@ -150,7 +154,7 @@ def test_the_folded_checkpoint_gives_what_the_maps_give(tmp_path, nano_dir, enco
     adapted = load_model(tmp_path / "run" / "model", device="cpu")
     side = encoder.transform.size
     pixels = np.random.default_rng(5).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
-    expected = apply_map(encoder.encode_pixels(pixels), _tensor(_map(tmp_path)))
+    expected = _mapped(tmp_path, encoder.encode_pixels(pixels))
     np.testing.assert_allclose(adapted.encode_pixels(pixels), expected, atol=1e-5)
     card = (tmp_path / "run/model/README.md").read_text()
     assert "zero-shot" not in card  # the images were moved, and no text was looked at
@@ -164,9 +168,9 @@ def test_texts_are_mapped_with_the_text_map(tmp_path, nano_dir, encoder):
     changes = QUICK | {"contrastive": 0.05}  # the texts of an untrained tower teach nothing
     summary = adapt(source, texts=tmp_path / "t.csv", out=tmp_path / "run", changes=changes)
     assert summary.adapted
-    text_map = load_file(tmp_path / "run" / "maps.safetensors")["text"]
+    text_map = _map(tmp_path, "text")
     assert np.abs(text_map - np.eye(len(text_map))).max() > 1e-3
-    expected = apply_map(encoder.encode_texts(["flag of georgia"]), _tensor(text_map))
+    expected = _mapped(tmp_path, encoder.encode_texts(["flag of georgia"]), "text")
     found = load_model(tmp_path / "run" / "model", device="cpu").encode_texts(["flag of georgia"])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     card = (tmp_path / "run/model/README.md").read_text()
@@ -189,12 +193,12 @@ def test_written_embeddings_are_the_mapped_ones_of_every_row(tmp_path, nano_dir,
     assert written["id"].equals(before["id"])
     old = np.array(before["vector"].to_pylist(), np.float32)
     new = np.array(written["vector"].to_pylist(), np.float32)
-    np.testing.assert_allclose(new, apply_map(old, _tensor(_map(tmp_path))), atol=1e-3)
+    np.testing.assert_allclose(new, _mapped(tmp_path, old), atol=1e-3)
 
 
 def test_an_encoder_that_cannot_be_found_costs_only_the_checkpoint(tmp_path, encoder):
     source = _encoded(encoder, tmp_path, model="/nowhere/model")
-    summary = adapt(source, out=tmp_path / "run", changes=QUICK | {"identity_pull": 1.0})
+    summary = adapt(source, out=tmp_path / "run", changes=QUICK | {"pull": 1.0})
     assert summary.model is None
     assert "not folded" in summary.note
     assert not (tmp_path / "run" / "model").exists()
@@ -206,7 +210,7 @@ def test_a_projection_with_a_bias_is_not_folded(tmp_path, nano_dir):
     model = load_model(str(nano_dir), device="cpu")
     model.network.visual_projection.bias = torch.nn.Parameter(torch.zeros(model.dim))
     source = _encoded(model, tmp_path, model="")
-    changes = QUICK | {"identity_pull": 1.0}
+    changes = QUICK | {"pull": 1.0}
     summary = adapt(source, model=model, out=tmp_path / "run", changes=changes)
     assert summary.model is None
     assert "two projections without bias" in summary.note
@@ -216,7 +220,7 @@ def test_a_model_in_memory_is_left_as_it_was(tmp_path, nano_dir):
     model = load_model(str(nano_dir), device="cpu")
     before = model.network.visual_projection.weight.detach().clone()
     source = _encoded(model, tmp_path, model="")
-    adapt(source, model=model, out=tmp_path / "run", changes=QUICK | {"identity_pull": 1.0})
+    adapt(source, model=model, out=tmp_path / "run", changes=QUICK | {"pull": 1.0})
     assert (model.network.visual_projection.weight == before).all()
 
 
@@ -233,7 +237,7 @@ def test_labels_are_found_by_key_by_path_and_within_shards(tmp_path):
     maps = []
     for head, lines in texts.items():
         (tmp_path / "l.csv").write_text("\n".join([head, *lines]) + "\n")
-        changes = QUICK | {"identity_pull": 1.0}
+        changes = QUICK | {"pull": 1.0}
         adapt(source, labels=tmp_path / "l.csv", out=tmp_path / "run", changes=changes)
         maps.append(_map(tmp_path))
     np.testing.assert_array_equal(*maps)
@@ -244,7 +248,7 @@ def test_vectors_and_labels_without_counterpart_are_counted(tmp_path):
     source = _embeddings(tmp_path / "e.parquet", vectors)
     lines = [f"k{i},e{label}" for i, label in enumerate(labels) if i >= 3] + ["gone,e1"]
     (tmp_path / "l.csv").write_text("\n".join(["id,label", *lines]) + "\n")
-    changes = QUICK | {"identity_pull": 1.0}
+    changes = QUICK | {"pull": 1.0}
     summary = adapt(source, labels=tmp_path / "l.csv", out=tmp_path / "run", changes=changes)
     assert summary.dropped == {"no_label": 3, "label_without_vector": 1}
     assert summary.vectors == 477
@@ -311,11 +315,11 @@ def test_texts_need_an_encoder(tmp_path):
     _fails(tmp_path, "does not name its encoder", **arguments)
 
 
-@pytest.mark.parametrize("change", [{"holdout": 0.9}, {"steps": 0}, {"pull": 1}])
+@pytest.mark.parametrize("change", [{"holdout": 0.9}, {"steps": 0}, {"push": 1}])
 def test_impossible_settings_are_refused(tmp_path, change):
     with pytest.raises(SettingsError):
         adapt(tmp_path / "no.npy", out=tmp_path / "run", changes=change)
 
 
 def test_the_defaults_are_within_their_bounds():
-    assert AdaptSettings().identity_pull is None
+    assert AdaptSettings().pull is None

@@ -49,7 +49,7 @@ def adapt(
     device
         Where the encoder computes: auto, cpu, cuda or cuda:N.
     set_
-        Override a setting, as in --set identity_pull=3; repeatable.
+        Override a setting, as in --set pull=3; repeatable.
     as_json
         Print the summary as JSON.
     """

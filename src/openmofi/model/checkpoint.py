@@ -9,13 +9,27 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from shutil import copyfile
+from typing import Any
 
 from openmofi.errors import InputError
+from openmofi.model import efficientnet_lite  # noqa: F401  (its class, for AutoModel)
+from openmofi.model.dual import DualModel
 from openmofi.model.mofi import MofiModel
+from openmofi.model.onnx_encoder import FILE as ONNX_FILE
+from openmofi.model.onnx_encoder import OnnxEncoder
 from openmofi.model.open_clip import is_open_clip, load_open_clip
 from openmofi.model.open_clip import revision as open_clip_revision
 from openmofi.model.presets import mend_batch_norm
+from openmofi.model.sides import (
+    EncoderSide,
+    image_encoder,
+    join,
+    onnx_side,
+    open_onnx,
+    refuse_model,
+    width_of,
+)
 from openmofi.model.tokenizer import with_end_of_text
 from openmofi.model.transform import Transform, from_processor_config, to_processor_config
 
@@ -23,47 +37,93 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def load_model(source: str | Path, *, device: str = "auto", precision: str = "fp32") -> MofiModel:
-    """Loads a dual encoder from a local directory, or from the hub by its id.
+    """Loads an encoder from a local directory, or from the hub by its id.
+
+    A dual encoder reads images and texts. An image encoder (DINOv2, ViT, ConvNeXt, an ONNX file)
+    becomes a model that reads images alone; `openmofi pair` adds the texts.
 
     Args:
-        source: directory or hub id; for open_clip's checkpoints see `model/open_clip.py`.
+        source: directory, hub id, or .onnx file with a preprocessor_config.json beside it; for
+            open_clip's checkpoints see `model/open_clip.py`.
         device: auto, cpu, cuda or cuda:N.
         precision: of the encoding (not of training): fp32, bf16, fp16, or auto for fp16 on a GPU.
 
     Raises:
-        InputError: nothing usable is there, or it has no image and text tower.
+        InputError: nothing usable is there, or it has no image side.
     """
     name = str(source)
     if is_open_clip(name):
         return MofiModel(*load_open_clip(name), device, precision)
+    if name.endswith(".onnx"):
+        return MofiModel(*_load_onnx(Path(name)), device, precision)
     _check_source(name)
     return MofiModel(*_load_hugging_face(name), device, precision)
 
 
 def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
-    """Returns (network, tokenizer, transform)."""
+    """Returns (network, tokenizer, transform); the tokenizer is None where it reads no texts."""
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # their bars for one file say nothing
     try:
         _check_kind(name, transformers.AutoConfig.from_pretrained(name).model_type)
-        network = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        transform = _transform(name, network.config)
-    except (OSError, ValueError, ImportError) as error:
-        _refuse(name, error)
-    if not hasattr(network, "get_image_features") or not hasattr(network, "get_text_features"):
-        raise InputError(
-            f"{name!r} holds a {type(network).__name__}, which does not encode both images and "
-            "texts; pass a dual encoder such as openai/clip-vit-base-patch32."
+        network, info = transformers.AutoModel.from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True
         )
-    assert tokenizer is not None
+        if isinstance(network, DualModel):
+            open_onnx(network, Path(name))
+        elif not hasattr(network, "get_image_features"):
+            network = _image_alone(name, network, sorted(info["missing_keys"]))
+        transform = _transform(name, network.config)
+        tokenizer = None
+        if not isinstance(network, DualModel) or network.reads_texts:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        refuse_model(name, error)
     text = getattr(network.config, "text_config", None)
     if text is not None and text.model_type == "clip_text_model":
         tokenizer = with_end_of_text(tokenizer, text, name)
     mend_batch_norm(network)
     return network.eval(), tokenizer, transform
+
+
+def _image_alone(name: str, network: Any, missing: list[str]) -> DualModel:
+    """Returns an image encoder as a network without a text side.
+
+    Raises:
+        InputError: it is not an image encoder.
+    """
+    if network.main_input_name != "pixel_values":
+        raise InputError(
+            f"{name!r} holds a {type(network).__name__}, which does not encode images; pass a dual "
+            "encoder such as openai/clip-vit-base-patch32, an image encoder such as "
+            "facebook/dinov2-base, or what `openmofi pair` made of an image and a text encoder."
+        )
+    encoder, pooling = image_encoder(network, missing, name)
+    transform = _transform(name, network.config)
+    side = EncoderSide(encoder, pooling, (), transform)
+    return join(side, None, dim=width_of(encoder, pooling, transform))
+
+
+def _load_onnx(file: Path) -> tuple[Any, None, Transform]:
+    """Returns (network, None, transform) of an image encoder in an ONNX file.
+
+    Raises:
+        InputError: the file or the description of its input is missing.
+    """
+    if not file.is_file():
+        raise InputError(f"There is no file {str(file)!r}; pass an .onnx file or a directory.")
+    config = file.parent / "preprocessor_config.json"
+    if not config.is_file():
+        raise InputError(
+            f"{str(config)!r} is missing; {file.name} needs it beside it to know the size and the "
+            "normalisation of its images (Hugging Face's format)."
+        )
+    processor = json.loads(config.read_text())
+    side = onnx_side(file, from_processor_config(complete_processor_config(processor)))
+    network = join(side, None, dim=side.encoder.config.hidden_size)
+    return network.eval(), None, side.reads
 
 
 def _transform(name: str, config: Any) -> Transform:
@@ -96,7 +156,10 @@ def complete_processor_config(config: dict[str, Any]) -> dict[str, Any]:
     processor = getattr(transformers, f"{kind}Pil", None)  # the other needs torchvision
     if processor is None:
         return config
-    names = ("size", "crop_size", "default_to_square", "resample", "image_mean", "image_std")
+    names = (
+        *("size", "crop_size", "crop_pct", "default_to_square", "resample", "image_mean"),
+        *("image_std", "rescale_offset", "include_top", "do_flip_channel_order"),
+    )
     defaults = {name: getattr(processor, name, None) for name in names}
     found = {name: value for name, value in defaults.items() if value is not None}
     return {"do_center_crop": getattr(processor, "do_center_crop", None), **found, **config}
@@ -109,18 +172,6 @@ def _check_kind(name: str, kind: str) -> None:
             f"{name!r} is a SigLIP 2 NaFlex model, which takes patches of any shape; pass one of a "
             "fixed resolution, such as google/siglip2-base-patch16-224."
         )
-
-
-def _refuse(name: str, error: Exception) -> NoReturn:
-    text = str(error)
-    # Without it, transformers may take a SentencePiece file for one of tiktoken's.
-    if ("SentencePiece" in text and isinstance(error, ImportError)) or "`tiktoken` is" in text:
-        raise InputError(
-            f"The tokenizer of {name!r} needs the package sentencepiece; install it with: "
-            "pip install sentencepiece protobuf."
-        ) from error
-    first_line = text.strip().splitlines()[0]
-    raise InputError(f"Cannot load a model from {name!r}: {first_line}") from error
 
 
 def hub_revision(name: str) -> str:
@@ -137,7 +188,7 @@ def hub_revision(name: str) -> str:
     try:
         config = transformers.AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        _refuse(name, error)
+        refuse_model(name, error)
     return str(getattr(config, "_commit_hash", None) or "")
 
 
@@ -172,15 +223,20 @@ def save_model(
     transformers.utils.logging.disable_progress_bar()
     out.mkdir(parents=True, exist_ok=True)
     model.network.save_pretrained(out, state_dict=weights)
+    vision = getattr(model.network, "vision_model", None)
+    if isinstance(vision, OnnxEncoder) and vision.file is not None:
+        copyfile(vision.file, out / ONNX_FILE)
+    processor = json.dumps(to_processor_config(model.transform), indent=2)
+    (out / "preprocessor_config.json").write_text(processor + "\n")
+    (out / "README.md").write_text(card)
+    if not model.reads_texts:
+        return
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is not None:  # the last call's padding is not a part of the tokenizer
         backend.no_padding()
         backend.no_truncation()
     model.tokenizer.save_pretrained(out)
     _use_lasting_class_name(out / "tokenizer_config.json")
-    processor = json.dumps(to_processor_config(model.transform), indent=2)
-    (out / "preprocessor_config.json").write_text(processor + "\n")
-    (out / "README.md").write_text(card)
 
 
 def _use_lasting_class_name(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""A dual encoder ready for use: images and texts -> unit vectors in one space."""
+"""An encoder ready for use: images and, of a dual encoder, texts -> unit vectors in one space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from openmofi.errors import SettingsError
+from openmofi.errors import InputError, SettingsError
 from openmofi.images.decode import ImageSource
 from openmofi.model.tokenizer import TextInputs
 from openmofi.model.transform import Transform
@@ -24,6 +24,8 @@ _ALONE_STEP = 16
 """Tokens by which the lengths of texts that are encoded alone are rounded up."""
 
 
+_DEFAULT_CONTEXT = 512
+"""Tokens read by text towers whose positions have no end, such as T5's."""
 _FULL_CONTEXT = ("siglip", "open_clip")
 """Kinds of networks that were trained with every text filled up to the context."""
 _CAUSAL = "clip"
@@ -58,12 +60,12 @@ def pooled(output: Any) -> Tensor:
 
 
 class MofiModel:
-    """An image tower, a text tower, and what feeds them."""
+    """An image tower, a text tower unless it reads images alone, and what feeds them."""
 
     def __init__(
         self,
         network: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         transform: Transform,
         device: str = "cpu",
         precision: str = "fp32",
@@ -74,12 +76,31 @@ class MofiModel:
         self.network: Any = cast("Any", network)
         # Convolutions run 1.4 times faster on a CPU with the channels innermost.
         self.network.to(self.device, memory_format=torch.channels_last)
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
         self.transform = transform
-        kind = str(network.config.model_type)
-        self._padding = "max_length" if kind.startswith(_FULL_CONTEXT) else True
+        kinds = (str(network.config.model_type), _text_kind(network))
+        self._padding = "max_length" if any(k.startswith(_FULL_CONTEXT) for k in kinds) else True
         self._masks = not _text_kind(network).startswith((_CAUSAL, *_FULL_CONTEXT))
         self.text_inputs = TextInputs(tokenizer, self._padding, self._masks, self.context_length)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether there is a text tower."""
+        return self.tokenizer is not None
+
+    def check_reads_texts(self) -> None:
+        """Refuses a model that reads images alone.
+
+        Raises:
+            InputError: it does.
+        """
+        if not self.reads_texts:
+            name = self.network.name_or_path or type(self.network).__name__
+            raise InputError(
+                f"{name!r} reads images alone, and this needs texts, too; give it a text encoder "
+                "with `openmofi pair`, or pass a dual encoder such as "
+                "openai/clip-vit-base-patch32."
+            )
 
     @property
     def dim(self) -> int:
@@ -101,8 +122,9 @@ class MofiModel:
     @property
     def context_length(self) -> int:
         """Tokens that the text tower reads."""
-        places = int(getattr(self.network.config.text_config, "max_position_embeddings", 77))
-        if not self._masks:
+        text = getattr(self.network.config, "text_config", None)
+        places = int(getattr(text, "max_position_embeddings", None) or _DEFAULT_CONTEXT)
+        if not self._masks or not self.reads_texts:
             return places
         return min(places, self.tokenizer.model_max_length)  # RoBERTa has two places to spare
 
@@ -172,6 +194,7 @@ class MofiModel:
     @torch.inference_mode()
     def encode_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n dim"]:
         """Returns L2-normalised float32 vectors of texts; a single text is a list of one."""
+        self.check_reads_texts()
         self.network.eval()
         texts = [texts] if isinstance(texts, str) else texts
         parts = []
@@ -187,6 +210,7 @@ class MofiModel:
         A text's last bits change with the shape of its batch. So all batches have 64 rows, and a
         length that follows from each text's own.
         """
+        self.check_reads_texts()
         self.network.eval()
         texts = [texts] if isinstance(texts, str) else texts
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)

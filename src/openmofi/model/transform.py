@@ -20,6 +20,8 @@ from torch import Tensor
 from openmofi.errors import InputError
 from openmofi.images.decode import ImageSource, read_image
 
+_CONVNEXT_SQUEEZED = 384
+"""Pixels per side from which on ConvNeXt's processor squeezes the whole image."""
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -144,6 +146,9 @@ def from_processor_config(config: dict[str, Any]) -> Transform:
     crops = bool(config.get("do_center_crop", True))
     side = _side(edges)
     size = _side(config.get("crop_size") or side) if crops else side
+    if config.get("crop_pct"):  # ConvNeXt: `size` is what remains of a larger image
+        crops, squeezes = True, side >= _CONVNEXT_SQUEEZED
+        size, side = side, side if squeezes else int(side / config["crop_pct"])
     if size > side:
         raise InputError(
             f"The model's image processor crops {size} pixels out of {side}; expected a crop_size "
@@ -151,13 +156,16 @@ def from_processor_config(config: dict[str, Any]) -> Transform:
         )
     _check_levels(config)
     normalises = config.get("do_normalize", True) is not False
+    mean, std = config.get("image_mean") or OPENAI_MEAN, config.get("image_std") or OPENAI_STD
+    if config.get("include_top") and "EfficientNet" in str(config.get("image_processor_type")):
+        std = [value**2 for value in std]  # it divides by them twice
     return Transform(
         size=size,
         resize=config.get("openmofi_resize", "pillow"),
         resample=int(config.get("resample", 3)),
         keep_aspect=crops and not squeezes,
-        mean=tuple((config.get("image_mean") or OPENAI_MEAN) if normalises else (0.0, 0.0, 0.0)),
-        std=tuple((config.get("image_std") or OPENAI_STD) if normalises else (1.0, 1.0, 1.0)),
+        mean=tuple(mean if normalises else (0.0, 0.0, 0.0)),
+        std=tuple(std if normalises else (1.0, 1.0, 1.0)),
         resize_to=None if side == size else side,
     )
 
@@ -169,6 +177,11 @@ def _check_levels(config: dict[str, Any]) -> None:
         raise InputError(
             f"The model's image processor multiplies levels by {factor:.6g} or shifts them; "
             "expected do_rescale with 1/255 and no rescale_offset, so pass another model."
+        )
+    if config.get("do_flip_channel_order"):
+        raise InputError(
+            "The model's image processor gives blue, green, red; expected red, green, blue "
+            "(do_flip_channel_order), so pass another model."
         )
 
 

@@ -2,16 +2,17 @@
 
     vectors + labels (+ texts) -> maps.safetensors, adapt.json, metrics.jsonl, entity_head/, model/
 
-Part of the vectors is held out (adapt_score.py). There the strength of the pull towards the
-identity and the number of steps are chosen, and there the maps must beat the identity by more than
-chance; otherwise they are not used. Then all vectors are trained on in the way that was chosen.
+Part of the vectors is held out (adapt_score.py). There the best closed form is found
+(closed_forms.py), and from it on the strength of the pull back to it and the number of steps are
+chosen. There the maps must also beat the identity by more than chance; otherwise they are not used.
+Then everything is done once more in the way that was chosen, with all vectors.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from openmofi.config import AdaptSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError
 from openmofi.files.folders import check_replaceable, local_path, new_folder
 from openmofi.model import MofiModel, load_model
-from openmofi.progress import Progress, progress
+from openmofi.progress import progress
 from openmofi.train.adapt_data import Cached, read_cached, read_labels, read_texts
 from openmofi.train.adapt_files import (
     AdaptSummary,
@@ -34,18 +35,22 @@ from openmofi.train.adapt_files import (
 )
 from openmofi.train.adapt_score import (
     MOST_SCORED,
+    Favour,
     HeldOutScore,
     at_most,
     harms,
     is_better,
+    joined,
+    num_folds,
     score,
     split,
 )
+from openmofi.train.closed_forms import ClosedForm, closed_forms, moments
 from openmofi.train.folding import can_fold
-from openmofi.train.linear_maps import EntityTexts, Examples, Fit, Maps, apply_map
+from openmofi.train.linear_maps import EntityTexts, Examples, Fit, Maps, unit_floats
 
-PULLS = (0.3, 1.0, 3.0, 10.0)
-"""Strengths of the pull that are tried, where none is given."""
+PULLS = (10.0, 3.0, 1.0)
+"""Strengths of the pull towards the start that are tried, where none is given."""
 _CHUNK = 16_384
 
 
@@ -86,13 +91,25 @@ class Choice:
 
     before: HeldOutScore
     after: HeldOutScore
+    favour: Favour = "both"
+    start: str = "identity"
+    """The closed form that the maps begin from."""
     pull: float | None = None
     steps: int = 0
+
+    def consider(
+        self, found: HeldOutScore, start: str, pull: float | None = None, steps: int = 0
+    ) -> None:
+        """Takes a way to maps if it is better than the best so far, and harms nothing."""
+        if found.value(self.favour) <= self.after.value(self.favour):
+            return
+        if self.favour != "both" or not harms(found, self.before):
+            self.after, self.start, self.pull, self.steps = found, start, pull, steps
 
     @property
     def adapted(self) -> bool:
         """Whether it beats the identity by more than chance."""
-        return self.steps > 0 and is_better(self.after, self.before)
+        return is_better(self.after, self.before, self.favour)
 
 
 def adapt(
@@ -139,8 +156,8 @@ def adapt(
     fit, ids = _train_on_all(labelled, chosen, choice)
     if encoder is not None and not can_fold(encoder):
         note = (
-            f"{type(encoder.network).__name__} does not end in two projections without bias, so "
-            "the maps are not folded into a checkpoint."
+            f"{type(encoder.network).__name__} does not end in two projections without bias and "
+            "cannot be taken apart, so the maps are not folded into a checkpoint."
         )
         encoder = None
     if not choice.adapted:
@@ -151,6 +168,7 @@ def adapt(
         vectors=len(labelled.rows),
         entities=len(ids),
         dropped=dropped,
+        start=choice.start if choice.adapted else "identity",
         pull=choice.pull,
         steps=choice.steps,
         before=_named(choice.before),
@@ -165,7 +183,7 @@ def adapt(
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
         if encoder is not None:
             compared = chosen.contrastive > 0 and bool(texts or kb)
-            zero_shot = compared or not choice.adapted
+            zero_shot = encoder.reads_texts and (compared or not choice.adapted)
             about = summary, _name(cached, model)
             write_model(folder / "model", encoder, fit.maps, *about, zero_shot=zero_shot)
         if write_embeddings:
@@ -252,54 +270,98 @@ def _encode_texts(encoder: MofiModel, names: list[str], descriptions: list[str])
     return EntityTexts(vectors[groups], groups, scale)
 
 
+@dataclass(frozen=True)
+class Fold:
+    """One way to hold out a part of the vectors."""
+
+    examples: Examples
+    vectors: np.ndarray
+    """Held out; those of known entities first."""
+    targets: np.ndarray
+    num_known: int
+
+    def score(self, maps: Maps) -> HeldOutScore:
+        """Measures maps on the held-out vectors."""
+        return score(maps.apply_to_images(self.vectors), self.targets, num_known=self.num_known)
+
+
+def _folds(labelled: Labelled, settings: AdaptSettings) -> list[Fold]:
+    targets, folds = labelled.targets[:, 0], []
+    for number in range(num_folds(targets, share=settings.holdout)):
+        parts = split(
+            targets, labelled.ids, share=settings.holdout, seed=settings.seed, fold=number
+        )
+        known, unseen = (at_most(p, targets, MOST_SCORED // 2) for p in (parts.known, parts.unseen))
+        scored = np.concatenate([known, unseen])
+        vectors = labelled.cached.vectors[labelled.rows[scored]]
+        examples, _ = labelled.examples(parts.train)
+        folds.append(Fold(examples, vectors, targets[scored], len(known)))
+    return folds
+
+
 def _choose(labelled: Labelled, settings: AdaptSettings, log: list[dict[str, Any]]) -> Choice:
-    """Tries the pulls on part of the vectors, and scores them on the rest."""
-    targets = labelled.targets[:, 0]
-    parts = split(targets, labelled.ids, share=settings.holdout, seed=settings.seed)
-    known, unseen = (at_most(p, targets, MOST_SCORED // 2) for p in (parts.known, parts.unseen))
-    scored = np.concatenate([known, unseen])
-    vectors = labelled.cached.vectors[labelled.rows[scored]]
-
-    def score_of(maps: Maps) -> HeldOutScore:
-        mapped = apply_map(vectors, maps.image_DD.detach())
-        return score(mapped, targets[scored], num_known=len(known))
-
-    before = score_of(Maps.identity(vectors.shape[1]))
+    """Tries the closed forms and the pulls on part of the vectors, and scores them on the rest."""
+    folds = _folds(labelled, settings)
+    identity = Maps.identity(labelled.cached.vectors.shape[1])
+    before = joined([fold.score(identity) for fold in folds])
     if math.isnan(before.mean):
         raise InputError("No held-out entity has two vectors; label more vectors per entity.")
-    choice = Choice(before, before)
-    log.append({"step": 0, **_named(before)})
-    pulls = PULLS if settings.identity_pull is None else (settings.identity_pull,)
-    examples, _ = labelled.examples(parts.train)
-    with progress("adapt", total=settings.steps * (len(pulls) + 1), unit="steps") as bar:
-        for pull in pulls:
-            _try(Fit(examples, settings, pull=pull), choice, score_of, log, bar)
+    choice = Choice(before, before, settings.favour)
+    starts: dict[bool, tuple[float, tuple[ClosedForm, ...]]] = {}  # the best of either kind
+    for forms in zip(*(_closed_forms(fold.examples) for fold in folds), strict=True):
+        found = joined([fold.score(f.maps) for fold, f in zip(folds, forms, strict=True)])
+        log.append({"step": 0, "start": forms[0].name, **_named(found)})
+        choice.consider(found, forms[0].name)
+        value = found.value(settings.favour)
+        if forms[0].plain not in starts or value > starts[forms[0].plain][0]:
+            starts[forms[0].plain] = (value, forms)
+    pulls = PULLS if settings.pull is None else (settings.pull,)
+    total = settings.steps * len(pulls) * len(starts)
+    with progress("adapt", total=total, unit="steps") as bar:
+        for _, forms in starts.values():
+            for pull in pulls:
+                fits = [
+                    Fit(fold.examples, settings, pull=pull, start=form.maps)
+                    for fold, form in zip(folds, forms, strict=True)
+                ]
+                _try(fits, folds, forms[0].name, choice, log)
+                bar.advance(settings.steps)
     return choice
 
 
 def _try(
-    fit: Fit,
-    choice: Choice,
-    score_of: Callable[[Maps], HeldOutScore],
-    log: list[dict[str, Any]],
-    bar: Progress,
+    fits: list[Fit], folds: list[Fold], start: str, choice: Choice, log: list[dict[str, Any]]
 ) -> None:
-    """Trains with one pull, and notes the best score in the choice; stops when there is none."""
-    settings, best, waited = fit.settings, -math.inf, 0
+    """Trains with one pull on every fold; stops when the held-out score no longer rises."""
+    settings, best, waited = fits[0].settings, -math.inf, 0
+    for step in _evaluated_steps(settings):
+        terms = [fit.advance(step - fit.steps) for fit in fits]
+        found = joined([fold.score(fit.maps) for fold, fit in zip(folds, fits, strict=True)])
+        line = {"step": step, "start": start, "pull": fits[0].pull}
+        log.append({**line, **_rounded(terms[0]), **_named(found)})
+        choice.consider(found, start, fits[0].pull, step)
+        value = found.value(settings.favour)
+        best, waited = max(best, value), 0 if value > best else waited + 1
+        if waited >= settings.patience:
+            return
 
-    def watch(step: int, terms: dict[str, float]) -> bool:
-        nonlocal best, waited
-        bar.advance()
-        if step % settings.evaluate_every and step != settings.steps:
-            return False
-        found = score_of(fit.maps)
-        log.append({"step": step, "identity_pull": fit.pull, **_rounded(terms), **_named(found)})
-        if found.mean > choice.after.mean and not harms(found, choice.before):
-            choice.after, choice.pull, choice.steps = found, fit.pull, step
-        best, waited = max(best, found.mean), 0 if found.mean > best else waited + 1
-        return waited >= settings.patience
 
-    fit.run(settings.steps, watch)
+def _evaluated_steps(settings: AdaptSettings) -> list[int]:
+    return sorted(
+        {*range(settings.evaluate_every, settings.steps, settings.evaluate_every)}
+        | {settings.steps}
+    )
+
+
+def _closed_forms(examples: Examples) -> Iterator[ClosedForm]:
+    """Yields the closed forms of examples, by their first labels."""
+    classes = examples.targets_MK[:, 0]
+    texts = examples.texts
+    text_mean = None
+    if texts is not None:
+        known = texts.vectors_TND[texts.groups_TN >= 0]
+        text_mean = unit_floats(known).double().mean(0).numpy() if len(known) else None
+    yield from closed_forms(moments(examples.vectors, examples.rows, classes), text_mean)
 
 
 def _train_on_all(
@@ -307,10 +369,14 @@ def _train_on_all(
 ) -> tuple[Fit, list[str]]:
     """Trains on all vectors as was chosen; without a choice, the class rows are the means."""
     examples, ids = labelled.examples(np.arange(len(labelled.rows)))
-    fit = Fit(examples, settings, pull=choice.pull or 0.0)
-    with progress("train on all", total=choice.steps, unit="steps") as bar:
-        if choice.adapted:
-            fit.run(choice.steps, lambda step, terms: bool(bar.advance()))
+    start = None
+    if choice.adapted:
+        start = next(f.maps for f in _closed_forms(examples) if f.name == choice.start)
+    fit = Fit(examples, settings, pull=choice.pull or 0.0, start=start)
+    steps = choice.steps if choice.adapted else 0
+    with progress("train on all", total=steps, unit="steps") as bar:
+        fit.advance(steps)
+        bar.advance(steps)
     fit.maps = fit.maps.copy()
     return fit, ids
 

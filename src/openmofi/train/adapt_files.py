@@ -19,7 +19,7 @@ from openmofi.train.adapt_data import Cached
 from openmofi.train.card import card_tags
 from openmofi.train.folding import TOLERANCE, folded, largest_difference
 from openmofi.train.head_files import save_head
-from openmofi.train.linear_maps import Fit, Maps, apply_map
+from openmofi.train.linear_maps import Fit, Maps
 
 _CARD = "adapt.json"
 _CHUNK = 16_384
@@ -36,8 +36,10 @@ class AdaptSummary:
     entities: int
     dropped: dict[str, int]
     """Vectors and labels that were not learnt from, by reason."""
+    start: str
+    """The closed form from which the maps began."""
     pull: float | None
-    """Weight of the identity pull that did best."""
+    """Weight of the pull towards it that did best; None where no step was better than the start."""
     steps: int
     before: dict[str, float]
     """Retrieval mAP of the held-out vectors as they are: known, unseen, mean."""
@@ -78,7 +80,12 @@ def write_card(
 
 def write_maps(folder: Path, fit: Fit, ids: list[str]) -> None:
     """Writes maps.safetensors, and the class rows as `train` does."""
-    maps = {"image": fit.maps.image_DD.contiguous(), "text": fit.maps.text_DD.contiguous()}
+    maps = {
+        "image": fit.maps.image_DD.contiguous(),
+        "text": fit.maps.text_DD.contiguous(),
+        "image_mean": fit.maps.image_mean_D,
+        "text_mean": fit.maps.text_mean_D,
+    }
     save_file(maps, folder / "maps.safetensors")
     save_head(fit.head, ids, folder / "entity_head")
 
@@ -102,10 +109,10 @@ def write_model(
         name: of the encoder.
         zero_shot: whether the maps leave images and texts comparable, which the card then claims.
     """
-    difference = largest_difference(encoder, maps)
+    adapted = folded(encoder, maps)
+    difference = largest_difference(encoder, adapted, maps)
     assert difference <= TOLERANCE, f"folded output differs by {difference:.1e}"
-    with folded(encoder, maps) as adapted:
-        save_model(adapted, folder, card=_model_card(summary, name, zero_shot))
+    save_model(adapted, folder, card=_model_card(summary, name, zero_shot))
 
 
 def _model_card(summary: AdaptSummary, name: str, zero_shot: bool) -> str:
@@ -151,4 +158,4 @@ def write_mapped(folder: Path, cached: Cached, maps: Maps, model: str | None) ->
 def _mapped(cached: Cached, maps: Maps) -> Iterator[np.ndarray]:
     for start in range(0, len(cached.vectors), _CHUNK):
         part = cached.vectors[start : start + _CHUNK]
-        yield apply_map(part, maps.image_DD).astype(np.float16)
+        yield maps.apply_to_images(part).astype(np.float16)

@@ -7,9 +7,11 @@ help with new images of known things?). Both are the retrieval mAP among all hel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,10 +21,12 @@ from openmofi.arrays.runs import repeat_runs, run_starts
 from openmofi.errors import InputError
 from openmofi.evaluate.metrics import average_precisions
 
+Favour = Literal["both", "known", "unseen"]
 MOST_SCORED = 5000
 """Held-out vectors that are scored at most."""
 _FEW = 20
 """Entities held out at least, or a quarter where that is less: with fewer, chance decides."""
+_MOST_FOLDS = 5
 _FEWEST = 4
 """Vectors that an entity needs for half of them to be held out: two must remain on either side."""
 
@@ -49,10 +53,21 @@ class HeldOutScore:
     per_entity: tuple[Float[np.ndarray, " k"], Float[np.ndarray, " u"]]
     """What they are the means of."""
 
+    @staticmethod
+    def of(known: Float[np.ndarray, " k"], unseen: Float[np.ndarray, " u"]) -> HeldOutScore:
+        """Returns the score of entities' means."""
+        means = [float(part.mean()) if len(part) else float("nan") for part in (known, unseen)]
+        return HeldOutScore(means[0], means[1], (known, unseen))
+
     @property
     def mean(self) -> float:
         """Of the two, as far as there are both."""
         return float(np.nanmean([self.known, self.unseen]))
+
+    def value(self, favour: Favour) -> float:
+        """Returns what is to be as high as possible."""
+        chosen = {"both": self.mean, "known": self.known, "unseen": self.unseen}[favour]
+        return self.mean if math.isnan(chosen) else chosen
 
 
 def hashed(text: str, key: int) -> float:
@@ -61,7 +76,9 @@ def hashed(text: str, key: int) -> float:
     return int.from_bytes(digest, "little") / 2**64
 
 
-def split(targets: Int[np.ndarray, " n"], ids: Sequence[str], *, share: float, seed: int) -> Split:
+def split(
+    targets: Int[np.ndarray, " n"], ids: Sequence[str], *, share: float, seed: int, fold: int = 0
+) -> Split:
     """Divides vectors by their target entities.
 
     Of the entities with two vectors or more, `share` is held out whole, but at least 20 or a
@@ -72,6 +89,7 @@ def split(targets: Int[np.ndarray, " n"], ids: Sequence[str], *, share: float, s
         ids: of the entities; their hashes decide.
         share: of the entities.
         seed: of the hashes.
+        fold: another one holds out the next entities whole.
 
     Raises:
         InputError: fewer than two entities remain to train on, or none can be held out.
@@ -80,7 +98,8 @@ def split(targets: Int[np.ndarray, " n"], ids: Sequence[str], *, share: float, s
     key = random_key(seed, Purpose.ADAPT_SPLIT)
     order = np.argsort([hashed(entity, key) for entity in ids], kind="stable")
     several = order[counts[order] >= 2]
-    number = max(round(share * len(several)), min(_FEW, len(several) // 4), 1)
+    number = _num_unseen(len(several), share)
+    several = np.roll(several, -fold * number)
     unseen = several[:number]
     rest = several[number:]
     halved = rest[counts[rest] >= _FEWEST][:number]
@@ -96,6 +115,17 @@ def split(targets: Int[np.ndarray, " n"], ids: Sequence[str], *, share: float, s
     within = np.arange(len(rows)) - repeat_runs(starts, starts, len(rows))
     is_known[rows[within % 2 == 1]] = True
     return Split(*(np.flatnonzero(p) for p in (~(is_unseen | is_known), is_known, is_unseen)))
+
+
+def num_folds(targets: Int[np.ndarray, " n"], *, share: float) -> int:
+    """Returns how often to split: with few entities more than once, or chance would decide."""
+    several = int((np.bincount(targets) >= 2).sum())
+    number = _num_unseen(several, share)
+    return max(1, min(_MOST_FOLDS, several // number, -(-_FEW // number)))
+
+
+def _num_unseen(several: int, share: float) -> int:
+    return max(round(share * several), min(_FEW, several // 4), 1)
 
 
 def at_most(
@@ -123,8 +153,13 @@ def score(
         _by_entity(precisions[part], targets[part])
         for part in (slice(None, num_known), slice(num_known, None))
     ]
-    known, unseen = (float(part.mean()) if len(part) else float("nan") for part in parts)
-    return HeldOutScore(known, unseen, (parts[0], parts[1]))
+    return HeldOutScore.of(*parts)
+
+
+def joined(scores: Sequence[HeldOutScore]) -> HeldOutScore:
+    """Returns the score over the entities of several splits."""
+    known, unseen = (np.concatenate(p) for p in zip(*(s.per_entity for s in scores), strict=True))
+    return HeldOutScore.of(known, unseen)
 
 
 def _by_entity(precisions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -136,17 +171,28 @@ def _by_entity(precisions: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def harms(new: HeldOutScore, old: HeldOutScore) -> bool:
-    """Says whether one of the two parts got worse, whatever the other gained."""
-    return new.known < old.known or new.unseen < old.unseen  # false for NaN: there is no such part
+    """Says whether one of the two parts got worse by more than a standard error of its gains."""
+    for after, before in zip(new.per_entity, old.per_entity, strict=True):
+        if len(after) and (after - before).mean() < -(_variance(after - before) ** 0.5):
+            return True
+    return False
 
 
-def is_better(new: HeldOutScore, old: HeldOutScore) -> bool:
-    """Says whether a gain in the mean score is more than chance.
+def is_better(new: HeldOutScore, old: HeldOutScore, favour: Favour = "both") -> bool:
+    """Says whether a gain in the score is more than chance.
 
     It must exceed two standard errors of the paired differences over entities: the best of several
     maps would else beat the identity on any labels, by luck.
     """
-    gains = [n - o for n, o in zip(new.per_entity, old.per_entity, strict=True) if len(n)]
+    gains = [n - o for n, o in zip(new.per_entity, old.per_entity, strict=True)]
+    if favour != "both":
+        gains = [gains[0] if favour == "known" else gains[1]]
+    gains = [gain for gain in gains if len(gain)]
     # The mean of two means: variances add, divided by the number of parts squared.
-    variance = sum(g.var(ddof=1) / len(g) if len(g) > 1 else 0.0 for g in gains) / len(gains) ** 2
-    return new.mean - old.mean > 2 * float(variance) ** 0.5
+    variance = sum(map(_variance, gains)) / len(gains) ** 2
+    return new.value(favour) - old.value(favour) > 2 * variance**0.5
+
+
+def _variance(gains: Float[np.ndarray, " n"]) -> float:
+    """Returns the variance of the mean of gains."""
+    return float(gains.var(ddof=1)) / len(gains) if len(gains) > 1 else 0.0

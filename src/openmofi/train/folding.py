@@ -1,57 +1,88 @@
-"""Linear maps -> the encoder's own projections: W' = M W, an ordinary checkpoint.
+"""Linear maps -> the encoder's own last layer: an ordinary checkpoint.
 
-A dual encoder of Hugging Face ends in bias-free projections, visual_projection and text_projection
-(CLIPModel, VisionTextDualEncoderModel). A map behind them is one more matrix, so their product
-takes its place, and nothing is slower or larger for it. Other encoders end otherwise (SigLIP in
-attention pooling with a bias, open_clip's in a bare parameter): their maps stay separate.
+A dual encoder of Hugging Face may end in bias-free projections (CLIPModel,
+VisionTextDualEncoderModel). A map behind them is one more matrix, W' = M W, and the class stays. A
+map that subtracts a mean, M (x - mean) of unit vectors x, needs the step to unit length before it:
+then the two sides become those of `model.dual.DualModel`, whose last maps they are; so do SigLIP's
+and those of an image encoder alone. Encoders that cannot be taken apart (open_clip's) keep their
+maps beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from openmofi.model import MofiModel
-from openmofi.train.linear_maps import Maps, apply_map
+from openmofi.model.dual import DualModel
+from openmofi.model.sides import EncoderSide, image_side, join, text_side
+from openmofi.train.linear_maps import Maps
 
 TOLERANCE = 1e-5
 """Largest difference of a number of a unit vector between folded and mapped output."""
-_NAMES = ("visual_projection", "text_projection")
 
 
 def can_fold(model: MofiModel) -> bool:
-    """Says whether both sides of a model end in a projection without bias."""
-    layers = [getattr(model.network, name, None) for name in _NAMES]
-    return all(isinstance(layer, torch.nn.Linear) and layer.bias is None for layer in layers)
+    """Says whether the sides of a model can be given further maps."""
+    texts = not model.reads_texts or text_side(model.network, model.tokenizer) is not None
+    return texts and image_side(model.network, model.transform) is not None
 
 
-@contextmanager
-def folded(model: MofiModel, maps: Maps) -> Iterator[MofiModel]:
-    """Yields the model with the maps folded in; afterwards it is as it was."""
-    weights = [getattr(model.network, name).weight for name in _NAMES]
-    before = [weight.detach().clone() for weight in weights]
-    try:
-        for weight, map_DD in zip(weights, (maps.image_DD, maps.text_DD), strict=True):
-            product = map_DD.double() @ weight.detach().double().to(map_DD.device)
-            weight.data.copy_(product)
-        yield model
-    finally:
-        for weight, old in zip(weights, before, strict=True):
-            weight.data.copy_(old)
+def folded(model: MofiModel, maps: Maps) -> MofiModel:
+    """Returns the model with the maps folded in; other weights are shared with the given one."""
+    image = image_side(model.network, model.transform)
+    assert image is not None, "see can_fold"
+    text = text_side(model.network, model.tokenizer)
+    if not maps.centres and not isinstance(model.network, DualModel) and image.maps and text:
+        shared = {id(weight): weight for weight in model.network.parameters()}
+        network = copy.deepcopy(model.network, shared)
+        for name, map_DD in (("visual", maps.image_DD), ("text", maps.text_DD)):
+            layer = getattr(network, f"{name}_projection")
+            product = map_DD.double() @ layer.weight.detach().double().to(map_DD.device)
+            layer.weight = nn.Parameter(product.to(layer.weight))
+    else:
+        image = _behind(image, maps.image_DD, maps.image_mean_D)
+        text = text and _behind(text, maps.text_DD, maps.text_mean_D)
+        network = join(image, text, dim=len(maps.image_DD))
+        network.logit_scale.data.copy_(model.logit_scale.detach().reshape(()))
+    return MofiModel(network, model.tokenizer, model.transform, str(model.device))
 
 
-def largest_difference(model: MofiModel, maps: Maps) -> float:
-    """Returns how far the folded model is from the maps behind the model, on random inputs."""
+def _behind(side: EncoderSide, map_DD: torch.Tensor, mean_D: torch.Tensor) -> EncoderSide:
+    """Returns a side with one more map, as a part of its last one where no step lies between."""
+    if mean_D.any() or not side.maps:
+        return EncoderSide(
+            side.encoder, side.pooling, (*side.maps, _linear(map_DD, mean_D)), side.reads
+        )
+    last = side.maps[-1]
+    product = map_DD.double() @ last.weight.detach().double().to(map_DD.device)
+    joined = _linear(product.float(), torch.zeros(product.shape[1]))
+    if last.bias is not None:
+        joined.bias = nn.Parameter(map_DD @ last.bias.detach().to(map_DD.device))
+    return replace(side, maps=(*side.maps[:-1], joined))
+
+
+def _linear(map_DD: torch.Tensor, mean_D: torch.Tensor) -> nn.Linear:
+    """Returns M (x - mean) as a layer; without a bias where the mean is zero."""
+    centres = bool(mean_D.any())
+    layer = nn.Linear(map_DD.shape[1], len(map_DD), bias=centres)
+    layer.weight.data.copy_(map_DD)
+    if centres:
+        layer.bias.data.copy_(-(map_DD.double() @ mean_D.double()))
+    return layer
+
+
+def largest_difference(model: MofiModel, adapted: MofiModel, maps: Maps) -> float:
+    """Returns how far a folded model is from the maps behind the model, on random inputs."""
     side = model.transform.size
     pixels = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), dtype=np.uint8)
-    texts = ["a", "a photo of a flag", "7 red apples, and one more", "Golden Delicious: an apple"]
-    expected = [
-        apply_map(model.encode_pixels(pixels), maps.image_DD),
-        apply_map(model.encode_texts(texts), maps.text_DD),
-    ]
-    with folded(model, maps):
-        found = [model.encode_pixels(pixels), model.encode_texts(texts)]
-    return max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True))
+    pairs = [(adapted.encode_pixels(pixels), maps.apply_to_images(model.encode_pixels(pixels)))]
+    if model.reads_texts:
+        texts = ["a", "a photo of a flag", "7 red apples, and one more", "Golden Delicious: apples"]
+        expected = maps.apply_to_texts(model.encode_texts(texts))
+        pairs.append((adapted.encode_texts(texts), expected))
+    return max(float(np.abs(found - expected).max()) for found, expected in pairs)

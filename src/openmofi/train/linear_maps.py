@@ -3,17 +3,18 @@
 Legend: B batch, K labels of an image, D width, N entities, T kinds of texts.
 
     loss = supervised * CosFace(u, class rows) + contrastive * InfoNCE(u, w)
-           + identity_pull * (|M_image - 1|^2 + |M_text - 1|^2) / D
-    u = unit(M_image x),  w = unit(M_text t)
+           + pull * (|M_image - S_image|^2 / |S_image|^2 + |M_text - S_text|^2 / |S_text|^2)
+    u = unit(M_image (x - mean)),  w = unit(M_text (t - mean))
 
-Divided by D, the pull is the mean over directions of how far a map moves a unit vector, squared;
-so one weight suits all widths. CosFace: arXiv 1801.09414; InfoNCE as in CLIP: arXiv 2103.00020.
+S is where the map M began: the identity, or a closed form; the means stay as they are. The pull is
+relative, so one weight suits all widths. CosFace: arXiv 1801.09414; InfoNCE as in CLIP: arXiv
+2103.00020.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,31 +65,53 @@ class Maps:
 
     image_DD: Float[Tensor, "D D"]
     text_DD: Float[Tensor, "D D"]
+    image_mean_D: Float[Tensor, " D"]
+    """Taken from an image's unit vector before it is mapped."""
+    text_mean_D: Float[Tensor, " D"]
 
     @staticmethod
     def identity(dim: int) -> Maps:
         """Returns maps that change nothing."""
-        return Maps(torch.eye(dim), torch.eye(dim))
+        return Maps(torch.eye(dim), torch.eye(dim), torch.zeros(dim), torch.zeros(dim))
+
+    @property
+    def centres(self) -> bool:
+        """Whether a mean is taken from the vectors."""
+        return bool(self.image_mean_D.any() or self.text_mean_D.any())
 
     def copy(self) -> Maps:
         """Returns a copy without gradients."""
-        return Maps(self.image_DD.detach().clone(), self.text_DD.detach().clone())
+        parts = (self.image_DD, self.text_DD, self.image_mean_D, self.text_mean_D)
+        return Maps(*(part.detach().clone() for part in parts))
+
+    def apply_to_images(self, vectors_ND: np.ndarray) -> Float[np.ndarray, "N D"]:
+        """Returns the mapped vectors of images, float32 of length 1."""
+        return apply_map(vectors_ND, self.image_DD.detach(), self.image_mean_D)
+
+    def apply_to_texts(self, vectors_ND: np.ndarray) -> Float[np.ndarray, "N D"]:
+        """Returns the mapped vectors of texts, float32 of length 1."""
+        return apply_map(vectors_ND, self.text_DD.detach(), self.text_mean_D)
 
 
-def apply_map(vectors_ND: np.ndarray, map_DD: Float[Tensor, "D D"]) -> Float[np.ndarray, "N D"]:
-    """Returns the mapped vectors, float32 of length 1."""
-    return F.normalize(_floats(vectors_ND) @ map_DD.T, dim=-1).numpy()
+def apply_map(
+    vectors_ND: np.ndarray,
+    map_ED: Float[Tensor, "E D"],
+    mean_D: Float[Tensor, " D"] | float = 0.0,
+) -> Float[np.ndarray, "N E"]:
+    """Returns unit(M (unit(x) - mean)) of every vector x, float32."""
+    return F.normalize((unit_floats(vectors_ND) - mean_D) @ map_ED.T, dim=-1).numpy()
 
 
-def _floats(vectors_ND: np.ndarray) -> Float[Tensor, "N D"]:
+def unit_floats(vectors_ND: np.ndarray) -> Float[Tensor, "N D"]:
     """Returns unit vectors in float32."""
     return F.normalize(torch.from_numpy(np.array(vectors_ND, np.float32)), dim=-1)
 
 
-def identity_distance(map_DD: Float[Tensor, "D D"]) -> Float[Tensor, ""]:
-    """Returns |M - 1|^2 / D."""
-    dim = len(map_DD)
-    return (map_DD - torch.eye(dim)).square().sum() / dim
+def relative_distance(
+    map_DD: Float[Tensor, "D D"], start_DD: Float[Tensor, "D D"]
+) -> Float[Tensor, ""]:
+    """Returns |M - S|^2 / |S|^2."""
+    return (map_DD - start_DD).square().sum() / start_DD.square().sum()
 
 
 def masked_info_nce(
@@ -127,27 +150,37 @@ def logit_scale_for(num_classes: int) -> float:
     return max(math.sqrt(2) * math.log(max(num_classes - 1, 1)), 1.0)
 
 
-def class_means(examples: Examples) -> Float[Tensor, "N D"]:
-    """Returns the direction of each class's mean, by first labels."""
+def class_means(examples: Examples, maps: Maps) -> Float[Tensor, "N D"]:
+    """Returns the direction of each class's mean among the mapped vectors, by first labels."""
     sums_ND = torch.zeros(examples.num_classes, examples.vectors.shape[1])
     targets_M = torch.from_numpy(examples.targets_MK[:, 0].copy())
     for start in range(0, len(targets_M), _CHUNK):
         part = slice(start, start + _CHUNK)
-        vectors = _floats(examples.vectors[examples.rows[part]])
-        sums_ND.index_add_(0, targets_M[part], vectors)
+        mapped = maps.apply_to_images(examples.vectors[examples.rows[part]])
+        sums_ND.index_add_(0, targets_M[part], torch.from_numpy(mapped))
     return F.normalize(sums_ND, dim=-1)
 
 
 class Fit:
     """Maps and class rows in training."""
 
-    def __init__(self, examples: Examples, settings: AdaptSettings, *, pull: float):
+    def __init__(
+        self, examples: Examples, settings: AdaptSettings, *, pull: float, start: Maps | None = None
+    ):
         dim = examples.vectors.shape[1]
         compared = min(examples.num_classes, _NUM_SAMPLED)
         self.examples, self.settings, self.pull = examples, settings, pull
-        self.maps = Maps.identity(dim)
-        self._trained = [self.maps.image_DD.requires_grad_(), self.maps.text_DD.requires_grad_()]
+        self.start = start or Maps.identity(dim)
+        self.maps = self.start.copy()
+        self.steps = 0
+        """Steps taken."""
+        self._order = self._batches()
+        self._trained = [self.maps.image_DD.requires_grad_()]
+        if examples.texts is not None:
+            self._trained.append(self.maps.text_DD.requires_grad_())
         self._adam = torch.optim.Adam(self._trained, betas=(0.9, 0.99))
+        # A step of Adam moves every entry alike, so it is measured in their size.
+        self._step_size = settings.learning_rate * float(self.start.image_DD.square().mean().sqrt())
         head = HeadSettings(
             margin=settings.margin,
             scale=settings.scale or logit_scale_for(compared),
@@ -155,20 +188,22 @@ class Fit:
         )
         self.head = EntityHead(examples.num_classes, dim, head, seed=settings.seed)
         # The mean of its vectors is a far better class row to start from than a random one.
-        self.head.rows_ND.copy_(class_means(examples))
+        self.head.rows_ND.copy_(class_means(examples, self.start))
 
-    def run(self, steps: int, watch: Callable[[int, dict[str, float]], bool] | None = None) -> None:
-        """Takes steps, the step size falling to zero as a cosine does over settings.steps.
+    def advance(self, steps: int) -> dict[str, float]:
+        """Takes steps, their size falling to zero as a cosine does over settings.steps.
 
         Args:
-            steps: how many; fewer than settings.steps break off early.
-            watch: called after every step with its number and the terms of its loss; true stops.
+            steps: how many more.
+
+        Returns:
+            The terms of the last step's loss.
         """
-        batches = self._batches()
-        for step in range(1, steps + 1):
-            terms = self._step(next(batches), step)
-            if watch is not None and watch(step, terms):
-                return
+        terms: dict[str, float] = {}
+        for _ in range(steps):
+            self.steps += 1
+            terms = self._step(next(self._order), self.steps)
+        return terms
 
     def _batches(self) -> Iterator[np.ndarray]:
         """Yields places in examples.rows, every one once before any comes again."""
@@ -183,7 +218,7 @@ class Fit:
 
     def _step(self, places: np.ndarray, step: int) -> dict[str, float]:
         factor = (1 + math.cos(math.pi * (step - 1) / self.settings.steps)) / 2
-        self._adam.param_groups[0]["lr"] = self.settings.learning_rate * factor
+        self._adam.param_groups[0]["lr"] = self._step_size * factor
         self._adam.zero_grad()
         terms = self.losses(places, step)
         loss = torch.stack([term for name, term in terms.items() if name != "accuracy"]).sum()
@@ -201,10 +236,12 @@ class Fit:
         """
         settings, examples = self.settings, self.examples
         targets_BK = examples.targets_MK[places]
-        cached_BD = _floats(examples.vectors[examples.rows[places]])
-        images_BD = F.normalize(cached_BD @ self.maps.image_DD.T, dim=-1)
+        cached_BD = unit_floats(examples.vectors[examples.rows[places]])
+        centred_BD = cached_BD - self.maps.image_mean_D
+        images_BD = F.normalize(centred_BD @ self.maps.image_DD.T, dim=-1)
         supervised, accuracy = self.head.loss(images_BD, torch.from_numpy(targets_BK), step=step)
-        distance = sum(map(identity_distance, self._trained), torch.zeros(()))
+        starts = (self.start.image_DD, self.start.text_DD)
+        distance = sum(map(relative_distance, self._trained, starts), torch.zeros(()))
         terms = {"supervised": settings.supervised * supervised, "pull": self.pull * distance}
         if self.examples.texts is not None and settings.contrastive:
             contrastive = self._contrastive(self.examples.texts, images_BD, targets_BK, step)
@@ -222,7 +259,8 @@ class Fit:
         if has_B.sum() < 2:
             return torch.zeros(())
         chosen = texts.vectors_TND[kinds_B[has_B], targets_BK[has_B, 0]]
-        texts_BD = F.normalize(_floats(chosen) @ self.maps.text_DD.T, dim=-1)
+        centred_BD = unit_floats(chosen) - self.maps.text_mean_D
+        texts_BD = F.normalize(centred_BD @ self.maps.text_DD.T, dim=-1)
         masked_BB = torch.from_numpy(also_right(targets_BK[has_B], groups_B[has_B]))
         scale = texts.logit_scale
         return masked_info_nce(

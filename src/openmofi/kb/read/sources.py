@@ -1,7 +1,7 @@
 """What a knowledge base can be built from: finds out the kind of each source and its reader.
 
-In: paths, or "-" for a dump on standard input. Out: Sources, checked as far as that is possible
-before hours of reading.
+In: paths, "-" for a dump on standard input, or WordNet's folder. Out: Sources, checked as far as
+that is possible before hours of reading.
 """
 
 import sys
@@ -18,6 +18,7 @@ from openmofi.kb.read.catalogue import (
     read_catalogue,
 )
 from openmofi.kb.read.parts import PartFiles
+from openmofi.kb.read.wordnet import DATA, is_wordnet, read_wordnet
 from openmofi.kb.read.write_parts import read_catalogue_parts, read_dump_parts
 
 
@@ -27,7 +28,7 @@ class SourceSummary:
 
     path: str
     kind: str
-    """dump or catalogue."""
+    """dump, catalogue or wordnet."""
     entities: int
     rejected: dict[str, int]
     note: str = ""
@@ -49,7 +50,9 @@ class Source:
         if self.kind == "dump":
             read_dump_parts(self.path, files, settings)
         else:
-            read_catalogue_parts(self.path, read_catalogue(self.path, settings), files)
+            wordnet = self.kind == "wordnet"
+            reader = read_wordnet(self.path, settings.preset) if wordnet else None
+            read_catalogue_parts(self.path, reader or read_catalogue(self.path, settings), files)
         self.num_entities = files.done.num_entities
         self.rejected = dict(files.done.refused)
 
@@ -73,10 +76,13 @@ def open_source(path: Path, settings: KBSettings) -> Source:
                 "zcat dump.json.gz | openmofi kb build - --out kb"
             )
         return Source(path, "dump")
+    if is_wordnet(path):
+        return Source(path / DATA, "wordnet", "the nouns of WordNet")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(
-            f"{path} {what}; expected a Wikidata dump (.json.gz) or a catalogue (.csv)."
+            f"{path} {what}; expected a Wikidata dump (.json.gz), a catalogue (.csv) or "
+            "the folder of WordNet's database files."
         )
     suffix = content_suffix(path)
     if suffix == ".json":

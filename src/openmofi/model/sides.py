@@ -1,0 +1,278 @@
+"""One side of a dual encoder, from wherever it comes, and two sides joined.
+
+image: a Hugging Face image encoder, the image side of a dual encoder, or an .onnx file
+text:  a sentence-transformers directory, a Hugging Face text encoder, or a dual encoder's text
+       side
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+from openmofi.errors import InputError
+from openmofi.model.dual import DualConfig, DualModel, build_encoder, pool
+from openmofi.model.onnx_encoder import FILE, OnnxConfig, OnnxEncoder
+from openmofi.model.transform import Transform
+
+_FIRST_TOKEN = ("vit", "deit", "vit_mae", "data2vec-vision", "vit_msn")
+"""Encoders whose pooler, if they have one, is a classifier's layer and not a feature."""
+_TEXT_POOLERS = ("clip_text_model", "siglip_text_model")
+"""Text encoders that say themselves where a text is read."""
+_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "last",
+}
+"""Settings of sentence-transformers' Pooling that we know."""
+
+
+@dataclass(frozen=True)
+class EncoderSide:
+    """An encoder, how it is pooled, and the linear maps behind it."""
+
+    encoder: Any
+    pooling: str
+    maps: tuple[Any, ...]
+    """nn.Linear each."""
+    reads: Any
+    """What feeds it: a Transform, or a tokenizer."""
+
+    def shapes(self) -> list[tuple[int, int, bool]]:
+        """Returns the shapes of its maps."""
+        return [(m.in_features, m.out_features, m.bias is not None) for m in self.maps]
+
+
+def join(image: EncoderSide, text: EncoderSide | None, *, dim: int) -> DualModel:
+    """Returns the network of two sides, or of an image side alone.
+
+    Args:
+        image: side whose output has `dim` numbers.
+        text: side whose output has as many.
+        dim: length of the vectors.
+    """
+    config = DualConfig(
+        vision_config=image.encoder.config,
+        text_config=text.encoder.config if text else None,
+        vision_pooling=image.pooling,
+        text_pooling=text.pooling if text else "mean",
+        visual_maps=image.shapes(),
+        text_maps=text.shapes() if text else (),
+        projection_dim=dim,
+    )
+    network = DualModel(config, image.encoder, text.encoder if text else None)
+    chains = [(network.visual_projection, image.maps)]
+    if text is not None:
+        chains.append((network.text_projection, text.maps))
+    for chain, maps in chains:
+        for own, given in zip(chain, maps, strict=True):
+            own.load_state_dict(given.state_dict())
+    return network
+
+
+def image_side(network: Any, transform: Transform) -> EncoderSide | None:
+    """Returns the image side of a dual encoder of Hugging Face or of ours.
+
+    None where it cannot be taken apart: open_clip's networks, and classes with layers in between.
+    """
+    if isinstance(network, DualModel):
+        config = network.config
+        return EncoderSide(
+            network.vision_model, config.vision_pooling, tuple(network.visual_projection), transform
+        )
+    maps = _projection(network, "visual_projection")
+    return None if maps is None else EncoderSide(network.vision_model, "pooler", maps, transform)
+
+
+def text_side(network: Any, tokenizer: Any) -> EncoderSide | None:
+    """Returns the text side of a dual encoder, or None as `image_side` does."""
+    if isinstance(network, DualModel):
+        if not network.reads_texts:
+            return None
+        config = network.config
+        return EncoderSide(
+            network.text_model, config.text_pooling, tuple(network.text_projection), tokenizer
+        )
+    maps = _projection(network, "text_projection")
+    return None if maps is None else EncoderSide(network.text_model, "pooler", maps, tokenizer)
+
+
+def _projection(network: Any, name: str) -> tuple[Any, ...] | None:
+    """Returns the maps behind the pooler of dual encoders whose end we know, otherwise None."""
+    kind = network.config.model_type
+    if kind in ("clip", "vision-text-dual-encoder"):
+        layer = getattr(network, name)
+        # Without a bias, the length of what comes in does not matter.
+        return (layer,) if layer.bias is None else None
+    return () if kind == "siglip" else None
+
+
+def image_encoder(network: Any, missing: Sequence[str], name: str) -> tuple[Any, str]:
+    """Returns an image encoder of Hugging Face and how it is pooled.
+
+    Args:
+        network: as AutoModel loads it.
+        missing: names of parameters that the checkpoint lacks.
+        name: of the model, for messages.
+
+    Raises:
+        InputError: the checkpoint lacks more than a pooler.
+    """
+    lacks = [parameter for parameter in missing if not parameter.startswith("pooler")]
+    if lacks:
+        raise InputError(
+            f"{name!r} lacks weights of its {type(network).__name__}, such as {lacks[0]}; pass a "
+            "complete checkpoint."
+        )
+    kind = network.config.model_type
+    return network, "cls" if missing or kind in _FIRST_TOKEN else "pooler"
+
+
+def onnx_side(file: Path, transform: Transform) -> EncoderSide:
+    """Returns the image encoder in an ONNX file.
+
+    Raises:
+        InputError: onnxruntime is missing, or cannot run it on images of that size.
+    """
+    encoder = OnnxEncoder(OnnxConfig(image_size=transform.size))
+    encoder.open(file)
+    encoder.config.hidden_size = width_of(encoder, "pooler", transform)
+    return EncoderSide(encoder, "pooler", (), transform)
+
+
+def open_onnx(network: DualModel, folder: Path) -> None:
+    """Opens the ONNX file of a network that was loaded from a model directory, if it has one."""
+    if isinstance(network.vision_model, OnnxEncoder):
+        network.vision_model.open(folder / FILE)
+
+
+def width_of(encoder: Any, pooling: str, transform: Transform) -> int:
+    """Returns the length of an image encoder's features, by encoding one grey image.
+
+    Raises:
+        InputError: it does not take images of that size, or has no such output.
+    """
+    pixels = torch.zeros(1, 3, transform.size, transform.size)
+    try:
+        with torch.inference_mode():
+            return pool(encoder.eval()(pixel_values=pixels), pooling).shape[1]
+    except Exception as error:  # whatever a network raises at a size that it was not made for
+        raise InputError(
+            f"{type(encoder).__name__} does not encode an image of {transform.size} x "
+            f"{transform.size} pixels: {(str(error) or repr(error)).splitlines()[0]}"
+        ) from None
+
+
+def load_text_side(name: str) -> EncoderSide:
+    """Loads a text encoder from a directory or the hub.
+
+    What sentence-transformers saved is pooled as its modules.json says; CLIP's and SigLIP's text
+    encoders as they do themselves; every other by the mean over its tokens.
+
+    Raises:
+        InputError: it is not a text encoder, or pools in a way that is not known here.
+    """
+    import transformers
+
+    with _one_sentence(name):
+        modules = _json(name, "modules.json")
+        steps = {module["type"].rpartition(".")[2]: module["path"] for module in modules or ()}
+        folder = steps.get("Transformer", "")
+        config = transformers.AutoConfig.from_pretrained(name, subfolder=folder)
+        kind: Any = type(build_empty(config))
+        encoder, info = kind.from_pretrained(
+            name, dtype=torch.float32, subfolder=folder, output_loading_info=True
+        )
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, subfolder=folder)
+    if encoder.main_input_name != "input_ids" or config.is_encoder_decoder:
+        raise InputError(
+            f"{name!r} holds a {type(encoder).__name__}; expected a text encoder, such as "
+            "sentence-transformers/all-MiniLM-L6-v2."
+        )
+    lacks = [key for key in info["missing_keys"] if not key.startswith("pooler")]
+    if lacks:
+        raise InputError(
+            f"{name!r} lacks weights of its {type(encoder).__name__}, such as {lacks[0]}; pass a "
+            "complete checkpoint."
+        )
+    if steps:
+        _check_steps(name, steps)
+        pooling = _pooling(name, _json(name, f"{steps['Pooling']}/config.json") or {})
+        limit = (_json(name, "sentence_bert_config.json") or {}).get("max_seq_length")
+        tokenizer.model_max_length = min(tokenizer.model_max_length, limit or 10**9)
+    else:
+        pooling = "pooler" if config.model_type in _TEXT_POOLERS else "mean"
+    return EncoderSide(encoder, pooling, (), tokenizer)
+
+
+def build_empty(config: Any) -> nn.Module:
+    """Returns an encoder without memory for its weights, which tells its class."""
+    with torch.device("meta"):
+        return build_encoder(config)
+
+
+def _check_steps(name: str, steps: dict[str, str]) -> None:
+    unknown = sorted(set(steps) - {"Transformer", "Pooling", "Normalize"})
+    if unknown or "Pooling" not in steps:
+        raise InputError(
+            f"{name!r} passes texts through {', '.join(steps)}; expected Transformer, Pooling and "
+            "perhaps Normalize."
+        )
+
+
+def _pooling(name: str, config: dict[str, Any]) -> str:
+    """Returns the pooling that a 1_Pooling/config.json asks for."""
+    asked = config.get("pooling_mode")  # newer versions write one word
+    chosen = (
+        [asked] if asked else [k for k, v in config.items() if k.startswith("pooling_mode") and v]
+    )
+    known = {**_MODES, **{mode: mode for mode in _MODES.values()}, "lasttoken": "last"}
+    if len(chosen) != 1 or chosen[0] not in known:
+        raise InputError(
+            f"{name!r} pools by {' and '.join(map(str, chosen)) or 'nothing'}; expected one of "
+            f"{', '.join(_MODES)}."
+        )
+    return known[chosen[0]]
+
+
+def _json(name: str, file: str) -> Any:
+    """Returns a JSON file of a model directory or of the hub, or None if it has no such file."""
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        name,
+        file,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if path is None else json.loads(Path(path).read_text())
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    """Turns what transformers raises at a model that is not there into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        refuse_model(name, error)
+
+
+def refuse_model(name: str, error: Exception) -> NoReturn:
+    """Raises an InputError that says in one line why a model cannot be loaded."""
+    text = str(error)
+    # Without it, transformers may take a SentencePiece file for one of tiktoken's.
+    if ("SentencePiece" in text and isinstance(error, ImportError)) or "`tiktoken` is" in text:
+        raise InputError(
+            f"The tokenizer of {name!r} needs the package sentencepiece; install it with: "
+            "pip install sentencepiece protobuf."
+        ) from error
+    first_line = text.strip().splitlines()[0]
+    raise InputError(f"Cannot load a model from {name!r}: {first_line}") from error

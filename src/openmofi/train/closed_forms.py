@@ -1,0 +1,119 @@
+"""Linear maps that need no training: vectors and classes -> where `adapt` may begin.
+
+With the within-class covariance W and the between-class covariance B of centred unit vectors:
+
+    P = (W + shrinkage * trace(W) / D)^-1/2                       within-class whitening
+    M = (floor + g / (g + 0.1))^1/2 P, along the eigenvectors of P B P, whose values are g
+
+Whitening shrinks the directions in which images of one class differ. The second form also raises
+those in which classes differ from each other, the more the lower the floor: as in linear
+discriminant analysis (Fisher 1936), but no direction is lost, so classes that were not learnt from
+stay apart. Sums are float64, over chunks; nothing of the size of the data is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from openmofi.train.linear_maps import Maps, unit_floats
+
+SHRINKAGES = (0.3, 1.0, 3.0, 10.0)
+FLOORS = (1.0, 0.3, 0.1, 0.02)
+_HALF = 0.1
+"""Ratio of between- to within-class variance at which a direction has half of its weight."""
+_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the closed forms need to know of vectors with classes."""
+
+    mean_D: Float[np.ndarray, " D"]
+    within_DD: Float[np.ndarray, "D D"]
+    between_DD: Float[np.ndarray, "D D"]
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A way to a map."""
+
+    name: str
+    maps: Maps
+    plain: bool
+    """It whitens alone, or does less: no direction between classes is raised."""
+
+
+def moments(
+    vectors: np.ndarray, rows: Int[np.ndarray, " M"], classes: Int[np.ndarray, " M"]
+) -> Moments:
+    """Returns the moments of unit vectors.
+
+    Args:
+        vectors: [all images, D], float16 or float32, of any length but zero.
+        rows: which of them count.
+        classes: of each of these.
+    """
+    dim, counts = vectors.shape[1], np.bincount(classes)
+    sums_ND, squares_DD = np.zeros((len(counts), dim)), np.zeros((dim, dim))
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        chunk = unit_floats(vectors[rows[part]]).double().numpy()
+        np.add.at(sums_ND, classes[part], chunk)
+        squares_DD += chunk.T @ chunk
+    mean_D = sums_ND.sum(0) / len(rows)
+    known = counts > 0
+    scaled_ND = sums_ND[known] / np.sqrt(counts[known])[:, None]
+    means_DD = scaled_ND.T @ scaled_ND  # the sum over images of the square of their class's mean
+    within = (squares_DD - means_DD) / len(rows)
+    return Moments(mean_D, within, means_DD / len(rows) - np.outer(mean_D, mean_D))
+
+
+def closed_forms(
+    found: Moments, text_mean_D: Float[np.ndarray, " D"] | None
+) -> Iterator[ClosedForm]:
+    """Yields every form, from the least change on.
+
+    Args:
+        found: of the images.
+        text_mean_D: mean of the unit vectors of texts, which go through the images' map less their
+            own mean; None leaves texts as they are.
+    """
+    dim = len(found.mean_D)
+    yield _form("identity", np.eye(dim), None, None, plain=True)
+    yield _form("centred", np.eye(dim), found.mean_D, text_mean_D, plain=True)
+    for shrinkage in SHRINKAGES:
+        level = shrinkage * np.trace(found.within_DD) / dim
+        values, axes = np.linalg.eigh(found.within_DD + level * np.eye(dim))
+        whitening = (axes / np.sqrt(np.maximum(values, 1e-12))) @ axes.T
+        name = f"whitened, shrinkage {shrinkage:g}"
+        yield _form(name, whitening, found.mean_D, text_mean_D, plain=True)
+        ratios, axes = np.linalg.eigh(whitening @ found.between_DD @ whitening)
+        ratios = np.maximum(ratios, 0)
+        for floor in FLOORS:
+            raised = axes * np.sqrt(floor + ratios / (ratios + _HALF))
+            raised = raised @ axes.T @ whitening
+            yield _form(f"{name}, floor {floor:g}", raised, found.mean_D, text_mean_D, plain=False)
+
+
+def _form(
+    name: str,
+    map_DD: np.ndarray,
+    mean_D: np.ndarray | None,
+    text_mean_D: np.ndarray | None,
+    *,
+    plain: bool,
+) -> ClosedForm:
+    """Returns a form whose map changes lengths as little as the identity does, by its trace."""
+    dim = len(map_DD)
+    image = torch.from_numpy(map_DD * (dim**0.5 / np.linalg.norm(map_DD))).float()
+    zero = torch.zeros(dim)
+    image_mean = zero if mean_D is None else torch.from_numpy(mean_D).float()
+    if text_mean_D is None:
+        return ClosedForm(name, Maps(image, torch.eye(dim), image_mean, zero), plain)
+    text_mean = torch.from_numpy(text_mean_D).float()
+    return ClosedForm(name, Maps(image, image.clone(), image_mean, text_mean), plain)
