@@ -38,35 +38,25 @@ def evaluate(
     What a dataset is measured by follows from its layout; docs/evaluate.md lists them. `openmofi
     evaluate linking | attack | oven` are verbs of their own; a folder of such a name is ./linking.
 
-    Parameters
-    ----------
-    model
-        Hub id or directory of a dual encoder; leave it out with --embeddings.
-    data
-        NAME=PATH: class folders (also below train/ and test/), a .csv with the columns file and
-        label or caption, GPR1200, ROxford or RParis, a "wds" folder of CLIP_benchmark, or a
-        folder of several, a dataset in Parquet, SCAM, RTA-100, or a demo world. Repeatable.
-    embeddings
-        Vectors to measure in place of a model: a file of `openmofi embed`, repeatable, or one .npy
-        in the data's order.
-    kb
-        Knowledge base with the labels' names and descriptions.
-    benchmarks
-        What labelled images are measured by: some of retrieval,knn,zero-shot,tagging,probe,
-        typographic with commas, or all. The default is the first four; of these and of all, those
-        that model and data allow.
-    class_names
-        Name of a dataset of CLIP_benchmark, such as imagenet1k, whose class names and prompts to
-        use, or a file with a name per line; the i-th is that of the i-th label in sorted order.
-    out
-        Directory for scores.json, scores.csv, clip_benchmark/ and report.html.
-    cache
-        Keep vectors by model and image in OPENMOFI_CACHE (by default ~/.cache/openmofi), so that
-        the same images are not encoded again.
-    device
-        auto, cpu, cuda or cuda:N.
-    as_json
-        Print what scores.json holds.
+    Args:
+        model: Hub id or directory of a dual encoder; leave it out with --embeddings.
+        data: NAME=PATH: class folders (also below train/ and test/), a .csv with the columns file
+            and label or caption, GPR1200, ROxford or RParis, a "wds" folder of CLIP_benchmark, or a
+            folder of several, a dataset in Parquet, SCAM, RTA-100, or a demo world. Repeatable.
+        embeddings: Vectors to measure in place of a model: a file of `openmofi embed`, repeatable,
+            or one .npy in the data's order.
+        kb: Knowledge base with the labels' names and descriptions.
+        benchmarks: What labelled images are measured by: some of
+            retrieval,knn,zero-shot,tagging,probe, typographic with commas, or all. The default is
+            the first four; of these and of all, those that model and data allow.
+        class_names: Name of a dataset of CLIP_benchmark, such as imagenet1k, whose class names and
+            prompts to use, or a file with a name per line; the i-th is that of the i-th label in
+            sorted order.
+        out: Directory for scores.json, scores.csv, clip_benchmark/ and report.html.
+        cache: Keep vectors by model and image in OPENMOFI_CACHE (by default ~/.cache/openmofi), so
+            that the same images are not encoded again.
+        device: auto, cpu, cuda or cuda:N.
+        as_json: Print what scores.json holds.
     """
     from openmofi.evaluate import evaluate as run_evaluate
     from openmofi.evaluate.results import records

@@ -29,24 +29,16 @@ def evaluate_attack(
 
     Example: openmofi evaluate attack run/model --data photos/test --out attacked
 
-    Parameters
-    ----------
-    model
-        Hub id or directory of the dual encoder whose mistakes say which name stands on an image.
-    data
-        Labelled images, in any layout that `evaluate` knows.
-    out
-        Folder for images/ and attacks.csv; `evaluate --data NAME=FOLDER` reads it.
-    kb
-        Knowledge base with the labels' names and descriptions.
-    class_names
-        See `evaluate`.
-    seed
-        Draw the names evenly by this number in place of the model's mistakes.
-    device
-        auto, cpu, cuda or cuda:N.
-    as_json
-        Print the counts as JSON.
+    Args:
+        model: Hub id or directory of the dual encoder whose mistakes say which name stands on an
+            image.
+        data: Labelled images, in any layout that `evaluate` knows.
+        out: Folder for images/ and attacks.csv; `evaluate --data NAME=FOLDER` reads it.
+        kb: Knowledge base with the labels' names and descriptions.
+        class_names: See `evaluate`.
+        seed: Draw the names evenly by this number in place of the model's mistakes.
+        device: auto, cpu, cuda or cuda:N.
+        as_json: Print the counts as JSON.
     """
     from openmofi.evaluate.attack import attack
 

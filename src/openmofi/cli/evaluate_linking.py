@@ -28,22 +28,15 @@ def evaluate_linking(
 
     Example: openmofi evaluate linking --kb kb --data derczynski.jsonl --out scores
 
-    Parameters
-    ----------
-    kb
-        Knowledge base directory.
-    data
-        File of MELBench, ELEVANT, ZELDA or OVEN (.jsonl, also .gz); repeatable.
-    out
-        Directory for linking.json.
-    model
-        Dual encoder whose text tower compares the text with the candidates' descriptions; the
-        default compares their words.
-    detector
-        What finds the mentions: gazetteer, spacy or spacy:PIPELINE, gliner or gliner:MODEL, or
-        hf:MODEL, a token classifier.
-    as_json
-        Print JSON.
+    Args:
+        kb: Knowledge base directory.
+        data: File of MELBench, ELEVANT, ZELDA or OVEN (.jsonl, also .gz); repeatable.
+        out: Directory for linking.json.
+        model: Dual encoder whose text tower compares the text with the candidates' descriptions;
+            the default compares their words.
+        detector: What finds the mentions: gazetteer, spacy or spacy:PIPELINE, gliner or
+            gliner:MODEL, or hf:MODEL, a token classifier.
+        as_json: Print JSON.
     """
     from openmofi.evaluate.linking import evaluate_linking as run_linking
     from openmofi.evaluate.linking_data import read_linking

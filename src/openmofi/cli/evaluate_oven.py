@@ -24,14 +24,11 @@ def evaluate_oven(
 
     Example: openmofi evaluate oven answers.jsonl --truth oven_entity_val.jsonl
 
-    Parameters
-    ----------
-    predictions
-        .jsonl with data_id and pred_entity_id, the Wikidata id that was answered, or a folder.
-    truth
-        OVEN's .jsonl with data_id, entity_id and data_split, or a folder of these.
-    as_json
-        Print JSON.
+    Args:
+        predictions: .jsonl with data_id and pred_entity_id, the Wikidata id that was answered, or a
+            folder.
+        truth: OVEN's .jsonl with data_id, entity_id and data_split, or a folder of these.
+        as_json: Print JSON.
     """
     from openmofi.evaluate.oven import score_oven
 

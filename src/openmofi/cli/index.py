@@ -30,18 +30,14 @@ def index(
     `openmofi index add | delete | compact | map | export` change an index or read it; a file of
     such a name is ./add.
 
-    Parameters
-    ----------
-    source
-        Output of `openmofi embed`, or vectors of another maker: Parquet or Feather with a column
-        `vector` (and `id`), .npy, or the folder of clip-retrieval or autofaiss.
-    out
-        Directory to write; an existing index is replaced at the end.
-    kb
-        Knowledge base with the names and types of entities; the default is the one of the
-        selection that was embedded.
-    as_json
-        Print what was written as JSON.
+    Args:
+        source: Output of `openmofi embed`, or vectors of another maker: Parquet or Feather with a
+            column `vector` (and `id`), .npy, or the folder of clip-retrieval or autofaiss.
+        out: Directory to write; an existing index is replaced at the end.
+        kb: Knowledge base with the names and types of entities; the default is the one of the
+            selection that was embedded.
+        settings: One option per field.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
 

@@ -21,14 +21,10 @@ def add(index: Path, source: Path, /, *, as_json: Annotated[bool, Json] = False)
 
     Images that lie where one of the index does replace it.
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    source
-        As for `openmofi index`, by the same model.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        source: As for `openmofi index`, by the same model.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
 

@@ -19,12 +19,9 @@ def compact(index: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
 
     Example: openmofi index compact index
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
 

@@ -33,21 +33,14 @@ def delete(
 
     Example: openmofi index delete index --id 000000499
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    id
-        Ids of images, as `openmofi search` prints them. Repeatable. An id that several images
-        share is refused, with their rows.
-    row
-        Rows of images, as `openmofi search --json` prints them. Repeatable.
-    entity
-        Ids or names of entities: all their images. Repeatable.
-    source
-        Hosts or shards: all their images. Repeatable.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        id: Ids of images, as `openmofi search` prints them. Repeatable. An id that several images
+            share is refused, with their rows.
+        row: Rows of images, as `openmofi search --json` prints them. Repeatable.
+        entity: Ids or names of entities: all their images. Repeatable.
+        source: Hosts or shards: all their images. Repeatable.
+        as_json: Print what was written as JSON.
     """
     import numpy as np
 

@@ -26,16 +26,11 @@ def map_index(
 
     Example: openmofi index map index
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    seed
-        Of the layout.
-    threads
-        How many to use.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        seed: Of the layout.
+        threads: How many to use.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
     from openmofi.search.layout import make_map

@@ -16,10 +16,8 @@ def info(*, as_json: Annotated[bool, Json] = False) -> None:
 
     Example: openmofi info
 
-    Parameters
-    ----------
-    as_json
-        Print it as JSON.
+    Args:
+        as_json: Print it as JSON.
     """
     import importlib.metadata as metadata
     import platform

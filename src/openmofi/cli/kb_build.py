@@ -27,15 +27,13 @@ def kb_build(
 
     Example: openmofi kb build latest-all.json.gz products.csv --out kb
 
-    Parameters
-    ----------
-    sources
-        Dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and catalogues
-        (.csv, .tsv, .jsonl, .parquet), in any mixture. Of a dump .json.gz is read fastest.
-    out
-        Directory to write; an existing knowledge base is replaced at the end.
-    as_json
-        Print the counts as JSON.
+    Args:
+        sources: Dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and
+            catalogues (.csv, .tsv, .jsonl, .parquet), in any mixture. Of a dump .json.gz is read
+            fastest.
+        out: Directory to write; an existing knowledge base is replaced at the end.
+        settings: One option per field.
+        as_json: Print the counts as JSON.
     """
     from openmofi.kb import build_kb
 

@@ -27,15 +27,11 @@ def kb_count(
 
     Example: openmofi kb count shards/ --kb kb
 
-    Parameters
-    ----------
-    captions
-        Image-caption pairs as `label` takes them, or text files (.txt, also .gz, .bz2, .zst) with
-        one caption a line.
-    kb
-        Knowledge base directory; the counts are kept in it.
-    as_json
-        Print JSON.
+    Args:
+        captions: Image-caption pairs as `label` takes them, or text files (.txt, also .gz, .bz2,
+            .zst) with one caption a line.
+        kb: Knowledge base directory; the counts are kept in it.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
     from openmofi.link.linkability import count_names, read_linkability

@@ -27,20 +27,15 @@ def kb_fit(
 
     Example: openmofi kb fit wikidata_mel_train.jsonl --kb kb --out weights.json
 
-    Parameters
-    ----------
-    data
-        Files in the format of MELBench, ELEVANT or ZELDA, as `evaluate linking` reads them; all
-        count the same. Only ELEVANT's annotate every mention, and so teach what means nothing.
-    out
-        JSON file to write; `openmofi link --weights` takes it.
-    kb
-        Knowledge base directory.
-    model
-        Dual encoder whose text tower compares texts; the default compares words. Weights are good
-        for the encoder that they were fitted with.
-    as_json
-        Print JSON.
+    Args:
+        data: Files in the format of MELBench, ELEVANT or ZELDA, as `evaluate linking` reads them;
+            all count the same. Only ELEVANT's annotate every mention, and so teach what means
+            nothing.
+        out: JSON file to write; `openmofi link --weights` takes it.
+        kb: Knowledge base directory.
+        model: Dual encoder whose text tower compares texts; the default compares words. Weights are
+            good for the encoder that they were fitted with.
+        as_json: Print JSON.
     """
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_fit import fit_on

@@ -25,16 +25,11 @@ def kb_query(
 
     Example: openmofi kb query Belgium --kb kb-sample
 
-    Parameters
-    ----------
-    name
-        Any name or alias, in any case.
-    kb
-        Knowledge base directory.
-    limit
-        Largest number of entities.
-    as_json
-        Print JSON.
+    Args:
+        name: Any name or alias, in any case.
+        kb: Knowledge base directory.
+        limit: Largest number of entities.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
 

@@ -22,14 +22,10 @@ def kb_show(
 
     Example: openmofi kb show Q31 --kb kb-sample
 
-    Parameters
-    ----------
-    entity
-        Id, such as Q31.
-    kb
-        Knowledge base directory.
-    as_json
-        Print JSON.
+    Args:
+        entity: Id, such as Q31.
+        kb: Knowledge base directory.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
 

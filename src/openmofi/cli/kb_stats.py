@@ -20,12 +20,9 @@ def kb_stats(
 
     Example: openmofi kb stats --kb kb
 
-    Parameters
-    ----------
-    kb
-        Knowledge base directory.
-    as_json
-        Print JSON.
+    Args:
+        kb: Knowledge base directory.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
     from openmofi.kb.stats import kb_stats as run_stats

@@ -35,20 +35,15 @@ def label(
 
     Exits with 1 if shards failed, and with 3 if shards ended early; what could be read is labelled.
 
-    Parameters
-    ----------
-    source
-        Folder of .tar or .parquet shards, a saved Hugging Face dataset, a folder of images with
-        captions, a listing, or the URL of one of them, such as s3://bucket/shards.
-    kb
-        Knowledge base directory.
-    model
-        Any Hugging Face dual encoder: a hub id or a local directory. Without one, captions are
-        linked and images opened, but nobody looks whether they agree.
-    out
-        Directory to write; the same command again continues.
-    as_json
-        Print the counts as JSON.
+    Args:
+        source: Folder of .tar or .parquet shards, a saved Hugging Face dataset, a folder of images
+            with captions, a listing, or the URL of one of them, such as s3://bucket/shards.
+        kb: Knowledge base directory.
+        model: Any Hugging Face dual encoder: a hub id or a local directory. Without one, captions
+            are linked and images opened, but nobody looks whether they agree.
+        out: Directory to write; the same command again continues.
+        settings: One option per field.
+        as_json: Print the counts as JSON.
     """
     from openmofi.label import label as run_label
 

@@ -33,22 +33,16 @@ def link(
 
     Example: openmofi link "a flag of Georgia over Tbilisi" --kb kb
 
-    Parameters
-    ----------
-    text
-        The caption.
-    kb
-        Knowledge base directory.
-    model
-        Dual encoder whose text tower compares the caption with the candidates' descriptions; the
-        default compares their words.
-    detector
-        What says how sure a mention is one: gazetteer (nothing but the names), spacy or
-        spacy:PIPELINE, gliner or gliner:MODEL, or hf:MODEL, a token classifier.
-    all_candidates
-        Show every candidate of a mention, not only the best.
-    as_json
-        Print JSON.
+    Args:
+        text: The caption.
+        kb: Knowledge base directory.
+        model: Dual encoder whose text tower compares the caption with the candidates' descriptions;
+            the default compares their words.
+        detector: What says how sure a mention is one: gazetteer (nothing but the names), spacy or
+            spacy:PIPELINE, gliner or gliner:MODEL, or hf:MODEL, a token classifier.
+        all_candidates: Show every candidate of a mention, not only the best.
+        settings: One option per field.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
     from openmofi.link import Linker

@@ -31,24 +31,15 @@ def reinforce(
 
     The same command goes on where it was stopped.
 
-    Parameters
-    ----------
-    teacher
-        Hub id or directory of a dual encoder.
-    data
-        What the student will be trained on.
-    recipe
-        The student's recipe; its seed, evaluation.holdout and augment must stay.
-    out
-        Directory to write.
-    augmentations
-        Random crops and colours of each image that the teacher sees.
-    device
-        auto, cpu, cuda or cuda:N.
-    set_
-        Override a setting of the recipe, as in --set augment.crop=0.5; repeatable.
-    as_json
-        Print the summary as JSON.
+    Args:
+        teacher: Hub id or directory of a dual encoder.
+        data: What the student will be trained on.
+        recipe: The student's recipe; its seed, evaluation.holdout and augment must stay.
+        out: Directory to write.
+        augmentations: Random crops and colours of each image that the teacher sees.
+        device: auto, cpu, cuda or cuda:N.
+        set_: Override a setting of the recipe, as in --set augment.crop=0.5; repeatable.
+        as_json: Print the summary as JSON.
     """
     from openmofi.config import parse_assignments
     from openmofi.train.reinforce import reinforce as run_reinforce

@@ -51,44 +51,26 @@ def search(
     What is looked for is summed, each with the weight behind its last ^ (by default 1, and 0.5
     for --not-…). Without any, --entity finds its most typical images.
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    text
-        What to look for, in words. Repeatable, as all that follow.
-    image
-        What to look for, as an image.
-    like
-        What to look for: an entity, by id or name.
-    not_text
-        What to look away from.
-    not_image
-        What to look away from.
-    not_like
-        What to look away from.
-    entity
-        Only images labelled with this entity, by id or name, or with another one that is given.
-    not_entity
-        No images of this entity.
-    type
-        Only images of entities of this type, by id or name.
-    source
-        Only images of this host, or of this shard where there is no address.
-    min_score
-        Least cosine with what is looked for.
-    min_label_score
-        Least score of a label that counts.
-    max_text_area
-        Largest share of the image covered by text.
-    k
-        Number of results.
-    model
-        The encoder; the default is the one the index was made with.
-    kb
-        Knowledge base in which names are looked up; the default is the index's.
-    as_json
-        Print JSON.
+    Args:
+        index: Output of `openmofi index`.
+        text: What to look for, in words. Repeatable, as all that follow.
+        image: What to look for, as an image.
+        like: What to look for: an entity, by id or name.
+        not_text: What to look away from.
+        not_image: What to look away from.
+        not_like: What to look away from.
+        entity: Only images labelled with this entity, by id or name, or with another one that is
+            given.
+        not_entity: No images of this entity.
+        type: Only images of entities of this type, by id or name.
+        source: Only images of this host, or of this shard where there is no address.
+        min_score: Least cosine with what is looked for.
+        min_label_score: Least score of a label that counts.
+        max_text_area: Largest share of the image covered by text.
+        k: Number of results.
+        model: The encoder; the default is the one the index was made with.
+        kb: Knowledge base in which names are looked up; the default is the index's.
+        as_json: Print JSON.
     """
     from openmofi.search import Filter, Searcher
 

@@ -27,14 +27,11 @@ def select(
 
     Example: openmofi select i2e --name strict --false-label-rate 0.01 --min-images 10
 
-    Parameters
-    ----------
-    i2e
-        Output of `openmofi label`.
-    name
-        Name of this selection.
-    as_json
-        Print the counts as JSON.
+    Args:
+        i2e: Output of `openmofi label`.
+        name: Name of this selection.
+        settings: One option per field.
+        as_json: Print the counts as JSON.
     """
     from openmofi.select import select as run_select
 

@@ -19,12 +19,9 @@ def status(i2e: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
 
     Example: openmofi status i2e
 
-    Parameters
-    ----------
-    i2e
-        Output of `openmofi label`, finished or not.
-    as_json
-        Print it as JSON.
+    Args:
+        i2e: Output of `openmofi label`, finished or not.
+        as_json: Print it as JSON.
     """
     from openmofi.shards import status as read_status
 

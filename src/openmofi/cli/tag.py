@@ -37,32 +37,20 @@ def tag(
 
     Example: openmofi tag run/model photos --kb kb --error-rate 0.05 --out tags.csv
 
-    Parameters
-    ----------
-    model
-        Directory of a trained model, or any dual encoder.
-    images
-        Image files, or folders of them.
-    kb
-        Knowledge base with the entities' names.
-    k
-        Entities per image.
-    index
-        Labelled images, whose nearest ones are shown as evidence; for a model without class rows,
-        also the entities to choose from.
-    error_rate
-        Share of the answers that may be wrong: of images that are less sure, nothing is said.
-        Needs `openmofi tag calibrate`.
-    unknown
-        Share of the images that show nothing the model knows, as far as you can tell.
-    calibration
-        What `openmofi tag calibrate` wrote; the default lies in the model's directory.
-    out
-        A .csv or .jsonl file, which the same command continues.
-    xmp
-        Write the best entity of each image as keyword into IMAGE.EXT.xmp beside it.
-    as_json
-        Print JSON.
+    Args:
+        model: Directory of a trained model, or any dual encoder.
+        images: Image files, or folders of them.
+        kb: Knowledge base with the entities' names.
+        k: Entities per image.
+        index: Labelled images, whose nearest ones are shown as evidence; for a model without class
+            rows, also the entities to choose from.
+        error_rate: Share of the answers that may be wrong: of images that are less sure, nothing is
+            said. Needs `openmofi tag calibrate`.
+        unknown: Share of the images that show nothing the model knows, as far as you can tell.
+        calibration: What `openmofi tag calibrate` wrote; the default lies in the model's directory.
+        out: A .csv or .jsonl file, which the same command continues.
+        xmp: Write the best entity of each image as keyword into IMAGE.EXT.xmp beside it.
+        as_json: Print JSON.
     """
     from openmofi.tag import Tagger, files
     from openmofi.tag.abstain import TagCalibration

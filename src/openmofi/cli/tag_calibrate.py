@@ -28,21 +28,14 @@ def calibrate(
 
     Example: openmofi tag calibrate run/model --data photos/held_out.csv --kb kb
 
-    Parameters
-    ----------
-    model
-        Directory of a trained model, or any dual encoder.
-    data
-        Images that the model was not trained on, with entity ids as labels, in any layout that
-        `openmofi evaluate` knows.
-    kb
-        Knowledge base with the entities' names.
-    index
-        For a model without class rows: its entities are those to choose from.
-    out
-        File to write; the default is tag_calibration.parquet in the model's directory.
-    as_json
-        Print JSON.
+    Args:
+        model: Directory of a trained model, or any dual encoder.
+        data: Images that the model was not trained on, with entity ids as labels, in any layout
+            that `openmofi evaluate` knows.
+        kb: Knowledge base with the entities' names.
+        index: For a model without class rows: its entities are those to choose from.
+        out: File to write; the default is tag_calibration.parquet in the model's directory.
+        as_json: Print JSON.
     """
     from openmofi.tag import Tagger
     from openmofi.tag.abstain import FILE

@@ -29,21 +29,14 @@ def train(
 
     With several GPUs: torchrun --nproc-per-node 8 -m openmofi train ... with the same arguments.
 
-    Parameters
-    ----------
-    recipe
-        Name of a recipe that comes with the package, or a YAML file with what differs from the
-        defaults.
-    data
-        Output of `openmofi select`, or raw pairs for a recipe that uses captions alone.
-    out
-        Directory to write.
-    resume
-        Go on from the newest checkpoint in --out.
-    set_
-        Override a setting, as in --set optim.learning_rate=1e-3; repeatable.
-    as_json
-        Print the summary as JSON.
+    Args:
+        recipe: Name of a recipe that comes with the package, or a YAML file with what differs from
+            the defaults.
+        data: Output of `openmofi select`, or raw pairs for a recipe that uses captions alone.
+        out: Directory to write.
+        resume: Go on from the newest checkpoint in --out.
+        set_: Override a setting, as in --set optim.learning_rate=1e-3; repeatable.
+        as_json: Print the summary as JSON.
     """
     from openmofi.config import parse_assignments
     from openmofi.train import train as run_train
