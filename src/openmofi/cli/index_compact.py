@@ -15,7 +15,7 @@ from openmofi.cli.index import facts
 
 @index_app.command
 def compact(index: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
-    """Rewrite an index without what was deleted; rows are numbered again.
+    """Rewrite an index without its deleted rows; the others are renumbered.
 
     Example: openmofi index compact index
 

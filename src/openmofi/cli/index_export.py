@@ -30,7 +30,7 @@ def export(
         index: Output of `openmofi index`.
         to: parquet: one file. lance: a LanceDB directory. qdrant: a directory, or a server.
         out: The file, the directory, or http://SERVER:6333.
-        name: Of the table or collection.
+        name: Name of the table or collection.
         as_json: Print what was written as JSON.
     """
     from openmofi.search import Index

@@ -18,7 +18,7 @@ def kb_show(
     kb: Path = Path("kb"),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Show everything that is known of an entity.
+    """Show everything that the knowledge base knows about an entity.
 
     Example: openmofi kb show Q31 --kb kb-sample
 

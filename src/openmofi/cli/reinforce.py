@@ -25,16 +25,16 @@ def reinforce(
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Store what a teacher makes of a dataset, for students to learn from.
+    """Store a teacher's vectors of a dataset, for students to learn from.
 
     Example: openmofi reinforce MODEL --data i2e/select/default --recipe recipe.yaml --out teacher
 
-    The same command goes on where it was stopped.
+    Repeating the command continues an interrupted run.
 
     Args:
         teacher: Hub id or directory of a dual encoder.
-        data: What the student will be trained on.
-        recipe: The student's recipe; its seed, evaluation.holdout and augment must stay.
+        data: The data that the student will be trained on.
+        recipe: The student's recipe; its seed, evaluation.holdout and augment must not change.
         out: Directory to write.
         augmentations: Random crops and colours of each image that the teacher sees.
         device: auto, cpu, cuda or cuda:N.
