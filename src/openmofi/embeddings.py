@@ -125,7 +125,16 @@ def _sorted(folder: Path, *suffixes: str) -> list[Path]:
 def _read_file(file: Path, beside: Path | None, begin: int) -> tuple[pa.Table, np.ndarray, int]:
     """Returns (rows with a vector, their vectors, how many rows have none)."""
     if file.suffix == ".npy":
-        vectors = _read_npy(file)
+        try:
+            stored = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise InputError(f"{str(file)!r} is not a readable .npy file: {error}.") from None
+        if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+            raise InputError(
+                f"{str(file)!r} holds {stored.dtype} of shape {stored.shape}; expected numbers of "
+                "shape (vectors, dim)."
+            )
+        vectors = np.asarray(stored, np.float32)
         table = _read_table(beside) if beside else pa.table({"id": _numbers(len(vectors), begin)})
         if len(table) != len(vectors):
             raise InputError(
@@ -138,19 +147,6 @@ def _read_file(file: Path, beside: Path | None, begin: int) -> tuple[pa.Table, n
     vectors, has_vector = _vectors(file, name, table[name])
     rows = _as_rows(table.drop_columns([name]), begin)
     return rows.filter(pa.array(has_vector)), vectors, int((~has_vector).sum())
-
-
-def _read_npy(file: Path) -> np.ndarray:
-    try:
-        found = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{str(file)!r} is not a readable .npy file: {error}.") from None
-    if found.ndim != 2 or found.dtype.kind not in "fiu":
-        raise InputError(
-            f"{str(file)!r} holds {found.dtype} of shape {found.shape}; expected numbers of shape "
-            "(vectors, dim)."
-        )
-    return np.asarray(found, np.float32)
 
 
 def _read_table(file: Path) -> pa.Table:

@@ -19,8 +19,14 @@ class Labels:
         self.row: np.ndarray = pc.list_parent_indices(entities).to_numpy().astype(np.int64)
         self.code: np.ndarray = codes.indices.to_numpy()
         self.ids: list[str] = codes.dictionary.to_pylist()
-        self.score = _scores(rows["label_scores"], entities)
+        scores = _one_array(rows["label_scores"])
+        num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
+        num_scores = pc.list_value_length(scores).fill_null(0).to_numpy()
+        flat = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        fits = num_labels == num_scores  # else nothing says which label a score belongs to
+        self.score = np.full(num_labels.sum(), np.nan, np.float32)
         """float32, NaN for a label without a score."""
+        self.score[np.repeat(fits, num_labels)] = flat[np.repeat(fits, num_scores)]
         self._codes = {entity: code for code, entity in enumerate(self.ids)}
 
     def codes(self, entities: list[str] | tuple[str, ...]) -> np.ndarray:
@@ -98,15 +104,3 @@ class Types:
 
 def _one_array(column: pa.ChunkedArray) -> pa.ListArray:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _scores(column: pa.ChunkedArray, entities: pa.ListArray) -> np.ndarray:
-    """Returns one score per label; NaN for rows with another number of scores than labels."""
-    scores = _one_array(column)
-    num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
-    num_scores = pc.list_value_length(scores).fill_null(0).to_numpy()
-    flat = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    fits = num_labels == num_scores
-    found = np.full(num_labels.sum(), np.nan, np.float32)
-    found[np.repeat(fits, num_labels)] = flat[np.repeat(fits, num_scores)]
-    return found
