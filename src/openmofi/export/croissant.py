@@ -95,7 +95,21 @@ def write_croissant(folder: Path, files: list[Path], about: Description) -> None
             column image.
         about: name, licence and so on.
     """
-    objects = [_file_object(folder, path) for path in files]
+    objects = []
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        described = {
+            "@type": "cr:FileObject",
+            "@id": name,
+            "name": path.name,
+            "contentUrl": name,
+            "contentSize": f"{path.stat().st_size} B",
+            "encodingFormat": _MEDIA_TYPES[path.suffix],
+            "sha256": digest,
+        }
+        objects.append(described)
     tars = [path.name for path in files if path.suffix == ".tar"]
     sets, records = _of_tars(tars) if tars else _of_parquet()
     document = {
@@ -112,21 +126,6 @@ def write_croissant(folder: Path, files: list[Path], about: Description) -> None
     }
     text = json.dumps(document, indent=2, ensure_ascii=False)
     (folder / "croissant.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _file_object(folder: Path, path: Path) -> dict[str, Any]:
-    name = path.relative_to(folder).as_posix()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "@type": "cr:FileObject",
-        "@id": name,
-        "name": path.name,
-        "contentUrl": name,
-        "contentSize": f"{path.stat().st_size} B",
-        "encodingFormat": _MEDIA_TYPES[path.suffix],
-        "sha256": digest,
-    }
 
 
 def _file_set(name: str, media_type: str, includes: str | list[str], **more: Any) -> dict[str, Any]:

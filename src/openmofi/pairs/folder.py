@@ -72,8 +72,15 @@ def read_folder(
         folder, prefix = path, PurePosixPath(name)
         records = [record_beside(path, file) for file in raw_files]
         urls = pa.array([str(record.get("url") or "") for record in records], pa.string())
-        texts = zip(raw_files, records, strict=True)
-        found = pa.array([_text_beside(path, *about) for about in texts], pa.binary())
+        texts = []
+        for file, record in zip(raw_files, records, strict=True):
+            text = _read_beside(path, file, b".txt")
+            if text is None and record:
+                inside = caption_of(record)
+                is_text = isinstance(inside, str)
+                text = inside.encode("utf-8", "surrogatepass") if is_text else inside
+            texts.append(text)
+        found = pa.array(texts, pa.binary())
     captions, errors = check_captions(raw_texts(found))
     if check_files:
         there = pa.array([_is_file(folder, file) for file in files], pa.bool_())
@@ -151,15 +158,6 @@ def _listed(path: Path) -> pa.Table:
             f"({' | '.join(PATH_COLUMNS)}) and a caption ({' | '.join(CAPTION_COLUMNS)})."
         )
     return pa.Table.from_batches(batches, _ENTRIES)
-
-
-def _text_beside(folder: Path, file: bytes, record: dict[str, Any]) -> bytes | None:
-    """Returns the caption of an image: its .txt, else the caption in its .json."""
-    text = _read_beside(folder, file, b".txt")
-    if text is None and record:
-        found = caption_of(record)
-        text = found.encode("utf-8", "surrogatepass") if isinstance(found, str) else found
-    return text
 
 
 def record_beside(folder: Path, file: bytes) -> dict[str, Any]:

@@ -77,7 +77,15 @@ def write_rows(
             mine = slice(cuts[number], cuts[number + 1])
             row, entity = labels.image[mine] - begin, labels.entity[mine]
             _write(keep, _kept_rows(table, row, class_of[entity], labels.score[mine]))
-            _write(refused, _refused_rows(table, funnel.code[begin:end], funnel.reasons))
+            code = funnel.code[begin:end]
+            lost = np.flatnonzero(code)
+            reason = pa.DictionaryArray.from_arrays(
+                pa.array(code[lost], pa.int32()), pa.array(funnel.reasons)
+            )
+            taken = table.select(["key", "shard", "caption"]).take(pa.array(lost))
+            about = {name: taken[name] for name in taken.column_names}
+            about |= {"row": pa.array(lost, pa.int64()), "reason": reason.cast(pa.string())}
+            _write(refused, pa.table(about, schema=REFUSED))
             low, high = np.searchsorted(wanted, (begin, end))
             rows = pa.array(wanted[low:high] - begin)
             places.append(table.select(_PLACE).take(rows))
@@ -115,15 +123,6 @@ def _kept_rows(
     columns["classes"] = pa.ListArray.from_arrays(offsets, pa.array(classes, pa.int32()))
     columns["scores"] = pa.ListArray.from_arrays(offsets, pa.array(scores, pa.float32()))
     return pa.table(columns, schema=KEEP)
-
-
-def _refused_rows(table: pa.Table, code: np.ndarray, reasons: list[str]) -> pa.Table:
-    rows = np.flatnonzero(code)
-    taken = table.select(["key", "shard", "caption"]).take(pa.array(rows))
-    names = pa.DictionaryArray.from_arrays(pa.array(code[rows], pa.int32()), pa.array(reasons))
-    columns = {name: taken[name] for name in ("key", "shard", "caption")}
-    columns |= {"row": pa.array(rows, pa.int64()), "reason": names.cast(pa.string())}
-    return pa.table(columns, schema=REFUSED)
 
 
 def _duplicates(

@@ -126,7 +126,7 @@ def publish(commit: Commit, out: Path, *, retry: frozenset[str] = frozenset()) -
     Raises:
         OutputError: the disk is full or not writable.
     """
-    path = _path(out, commit.shard)
+    path = out / "_done" / f"{commit.shard}.json"
     with _stop_if_unwritable(out):
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
@@ -177,10 +177,6 @@ def _stop_if_unwritable(out: Path) -> Iterator[None]:
             f"Cannot write to {str(out)!r}: {error.strerror or error}; fix that and repeat the "
             "command, which continues the job."
         ) from error
-
-
-def _path(out: Path, shard: str) -> Path:
-    return out / "_done" / f"{shard}.json"
 
 
 def read_commit(path: Path) -> Commit:
