@@ -36,8 +36,8 @@ class Sense:
         return {name.casefold() for name in (self.name, *self.aliases)}
 
 
-def _sense(row: dict[str, str]) -> Sense:
-    return Sense(
+SENSES: tuple[Sense, ...] = tuple(
+    Sense(
         id=row["id"],
         name=row["name"],
         aliases=split_names(row["aliases"]),
@@ -48,7 +48,6 @@ def _sense(row: dict[str, str]) -> Sense:
         enwiki=row["enwiki"],
         captions=split_names(row["captions"]),
     )
-
-
-SENSES: tuple[Sense, ...] = tuple(_sense(row) for row in read_rows("senses.csv"))
+    for row in read_rows("senses.csv")
+)
 """All distractor senses, with homographs next to each other."""

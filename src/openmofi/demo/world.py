@@ -234,7 +234,21 @@ def _write_shards(folder: Path, samples: Sequence[_Sample], split: Split) -> Ite
         members = samples[shard * _SHARD_SIZE : (shard + 1) * _SHARD_SIZE]
         start = (first + shard) * _KEYS_PER_SHARD
         keys = [f"{start + row:09d}" for row in range(len(members))]
-        rows = [_sidecar_row(key, sample) for key, sample in zip(keys, members, strict=True)]
+        rows = [
+            {
+                "key": key,
+                "caption": sample.caption.text,
+                "url": sample.url,
+                "status": "success",
+                "error_message": None,
+                "width": PHOTO_SIZE,
+                "height": PHOTO_SIZE,
+                "original_width": PHOTO_SIZE,
+                "original_height": PHOTO_SIZE,
+                "sha256": hashlib.sha256(sample.jpeg).hexdigest(),
+            }
+            for key, sample in zip(keys, members, strict=True)
+        ]
         path = folder / f"{shard:06d}.tar"
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
             for row, sample in zip(rows, members, strict=True):
@@ -266,21 +280,6 @@ def _refuse_other_shards(folder: Path, num_photos: int) -> None:
                 f"{folder} already holds {path.name}, which is not part of this world; "
                 "give an empty folder with --out, or remove the old one."
             )
-
-
-def _sidecar_row(key: str, sample: _Sample) -> dict:
-    return {
-        "key": key,
-        "caption": sample.caption.text,
-        "url": sample.url,
-        "status": "success",
-        "error_message": None,
-        "width": PHOTO_SIZE,
-        "height": PHOTO_SIZE,
-        "original_width": PHOTO_SIZE,
-        "original_height": PHOTO_SIZE,
-        "sha256": hashlib.sha256(sample.jpeg).hexdigest(),
-    }
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -114,7 +114,14 @@ class Library:
         shard, offset, size, path = (
             rows[name][row].as_py() for name in ("shard", "offset", "size", "path")
         )
-        return self.index.meta["id"], root, shard, offset, size, path, _state(root, shard or path)
+        state, file = None, open_root(root) / (shard or path)
+        if isinstance(file, Path):  # the file's version
+            try:
+                known = file.stat()
+                state = known.st_mtime_ns, known.st_size
+            except (OSError, ValueError):
+                pass  # it is gone
+        return self.index.meta["id"], root, shard, offset, size, path, state
 
     def hits(self, hits: Iterable[Hit]) -> list[replies.HitView]:
         """Returns hits as the client sees them."""
@@ -152,18 +159,6 @@ class Library:
             thumbnail=self.thumbnail(hit.row),
             image=f"/api/images/{hit.row}/file",
         )
-
-
-def _state(root: str, inside: str) -> tuple[int, int] | None:
-    """Returns a local file's time and size; None if it is gone or remote."""
-    file = open_root(root) / inside
-    if not isinstance(file, Path):
-        return None
-    try:
-        known = file.stat()
-    except (OSError, ValueError):
-        return None
-    return known.st_mtime_ns, known.st_size
 
 
 def _surest_rows(library: Library) -> dict[str, int]:

@@ -43,7 +43,11 @@ def serve(
         InputError: the address is taken or invalid, or others can reach it and there is no token.
     """
     settings = settings or ServeSettings()
-    if not token and not _is_loopback(host):
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        is_loopback = False
+    if not token and not is_loopback:
         raise InputError(
             f"--host {host} can be reached by others; pass --token WORD too, or serve on 127.0.0.1."
         )
@@ -82,15 +86,6 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         yield
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _in_url(host: str) -> str:
