@@ -28,9 +28,9 @@ _CANDIDATES = 6
 @router.get("/api/entities", operation_id="entities")
 def entities(
     served: Now,
-    q: Annotated[str, Query(max_length=200, description="What was typed.", examples=["fra"])] = "",
-    k: Annotated[int, Query(ge=1, le=200, description="How many.")] = 12,
-    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="How many to leave out.")] = 0,
+    q: Annotated[str, Query(max_length=200, description="The typed text.", examples=["fra"])] = "",
+    k: Annotated[int, Query(ge=1, le=200, description="Most results.")] = 12,
+    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="Number to skip.")] = 0,
 ) -> replies.EntityList:
     """Finds entities by the beginning of a word in a name, or lists the most frequent ones."""
     library = served.library

@@ -75,8 +75,8 @@ def refused_thumbnail(
 def refusals(
     served: Now,
     reason: Annotated[str, Query(max_length=100, description="A reason of the funnel.")],
-    k: Annotated[int, Query(ge=1, le=200, description="How many.")] = 24,
-    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="How many to leave out.")] = 0,
+    k: Annotated[int, Query(ge=1, le=200, description="Most results.")] = 24,
+    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="Number to skip.")] = 0,
 ) -> reasons.RefusedReply:
     """Returns pairs that were refused for one reason, spread over the input."""
     verdicts = served.verdicts
