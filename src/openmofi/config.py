@@ -20,12 +20,12 @@ from openmofi.errors import SettingsError
 
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Decay = Annotated[float, Meta(ge=0, le=1 - 1e-9)]  # below 1, with which an average never moves
+Decay = Annotated[float, Meta(ge=0, le=1 - 1e-9)]  # below 1: at 1 an average never moves
 LossWeight = Annotated[float, Meta(ge=0, le=1e6)]
 
 
 class _Settings:
-    """Refuses what the types of its fields rule out: numbers out of bounds, unknown choices."""
+    """Rejects values that the fields' types rule out: numbers out of bounds, unknown choices."""
 
     def __post_init__(self) -> None:
         for name, limit in _limits(type(self)).items():
@@ -41,7 +41,7 @@ class _Settings:
 
 @cache
 def _limits(settings: type) -> dict[str, Meta | tuple[Any, ...]]:
-    """Returns the bounds (ge, le) or the choices that the types of fields give them."""
+    """Returns each field's bounds (ge, le) or choices, as its type states them."""
     limits: dict[str, Meta | tuple[Any, ...]] = {}
     for name, hint in get_type_hints(settings, include_extras=True).items():
         alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
@@ -54,18 +54,18 @@ def _limits(settings: type) -> dict[str, Meta | tuple[Any, ...]]:
 
 
 def _check_bounds(name: str, value: Any, least: float, most: float) -> None:
-    """Refuses a number below the least or beyond the most."""
-    if value is not None and not least <= value <= most:  # NaN is outside, too
+    """Rejects a number outside its bounds."""
+    if value is not None and not least <= value <= most:  # also rejects NaN
         wanted = f"at least {least:g}" if most == inf else f"from {least:g} to {most:g}"
         raise SettingsError(f"Setting {name!r} cannot be {value!r}; expected {wanted}.")
 
 
 def _language_codes(given: Iterable[str]) -> tuple[str, ...]:
-    """Returns codes in their order, also of text with commas, or rejects an invalid one."""
+    """Splits language codes at commas and drops repeats; rejects an invalid code."""
     texts = [given] if isinstance(given, str) else given
     parts = [part.strip() for text in texts for part in text.split(",")]
     codes = tuple(dict.fromkeys(part.lower() for part in parts if part))
-    # As in the keys of a dump's labels: https://www.wikidata.org/wiki/Help:Wikimedia_language_codes
+    # The keys of a dump's labels: https://www.wikidata.org/wiki/Help:Wikimedia_language_codes
     wrong = next((c for c in codes if not re.fullmatch(r"[a-z]{2,}(-[a-z0-9]+)*", c)), None)
     if not codes or wrong:
         shown = wrong or ", ".join(texts)
@@ -85,14 +85,14 @@ class KBSettings(_Settings):
     preset: Literal["image", "wikipedia", "full"] = "image"
     """Which items of a dump are kept. image: what images may show, that is items with a sitelink
     that are neither scholarly articles nor names; wikipedia: items with an article in one of the
-    languages; full: all. None keeps Wikimedia's own pages, or items without a name."""
+    languages; full: all. Wikimedia's own pages and items without a name are never kept."""
     max_entities: Count | None = None
     """Stop after this many entities of a dump."""
     id_column: str = "id"
     """Column of a catalogue that holds the ids."""
     prior_gamma: Annotated[float, Meta(ge=0, le=10)] = 1.0
     """Exponent of (1 + sitelinks) in the prior p0(entity)."""
-    # The weights of names end far beyond any use, so that priors and their sums stay finite.
+    # The bounds of the weights lie far beyond any use and keep priors and their sums finite.
     alias_weight: Annotated[float, Meta(ge=0, le=1e3)] = 0.3
     """Weight of an alias relative to a label in p0(entity | name); 0 leaves aliases out."""
     language_weight: Annotated[float, Meta(ge=0, le=1e3)] = 0.5
@@ -103,14 +103,15 @@ class KBSettings(_Settings):
     """File of links, text<TAB>article title or id<TAB>count, also .gz; they refine p(entity |
     name)."""
     anchor_mu: Annotated[float, Meta(ge=1e-9, le=1e9)] = 10.0
-    """Links that the prior p0 counts as, beside the links of --anchors."""
+    """Number of links that the prior p0 counts as, added to the links of --anchors."""
     anchor_min_count: Count = 2
-    """Links needed to make a text a name of an entity that does not bear it."""
+    """Links needed before a text becomes a name of an entity that does not have it yet."""
     overrides: str | None = None
     """File of decisions, name<TAB>id<TAB>p: p(entity | name) becomes p, 0 removes the entity, and
     the id - removes the name."""
     workers: Count | None = None
-    """Processes that decode a dump, beside the one that decompresses it; all cores by default."""
+    """Processes that decode a dump, in addition to the one that decompresses it; the default is one
+    per core."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -150,33 +151,33 @@ class LabelSettings(_Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the encoder; auto: fp16 on a GPU, fp32 on a CPU."""
     background: Count = 512
-    """Images of other captions from which each entity's background cosine is estimated."""
+    """Images with other captions from which each entity's background cosine is estimated."""
     text_regions: bool = False
     """Find the text in each image (needs the extra `ocr`); select --max-text-area uses it."""
     keep_embeddings: bool = False
-    """Store image embeddings (fp16) beside the labels."""
+    """Also store the image embeddings (fp16)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     engine: Literal["local", "ray", "rank"] = "local"
     """local: processes on this machine; ray: a Ray cluster; rank: this process takes every
-    world-size-th shard, as in a step or an array of Slurm."""
+    world-size-th shard, as in a Slurm step or array."""
     workers: Count | None = None
-    """Processes of the local engine; the default is one per GPU, else one per CPU core. Tasks at
-    a time of the ray engine; the default is what the cluster can hold."""
+    """Processes of the local engine, by default one per GPU, or one per CPU core without a GPU;
+    concurrent tasks of the ray engine, by default as many as the cluster holds."""
     rank: int | None = None
-    """This process's number under --engine rank; the default is what srun, torchrun, mpirun or a
-    Slurm array gave it."""
+    """This process's number under --engine rank; the default is the one that srun, torchrun, mpirun
+    or a Slurm array sets."""
     world_size: Count | None = None
     """Number of processes under --engine rank; the default is the launcher's."""
     ray_address: str | None = None
-    """Ray cluster to join, such as auto; the default is RAY_ADDRESS, else a cluster of its own on
-    this machine."""
+    """Ray cluster to join, such as auto; the default is RAY_ADDRESS, or a new cluster on this
+    machine."""
     encoders: Annotated[int, Meta(ge=0)] | None = None
     """Ray actors that hold the encoder; the default is one per GPU. 0: each task holds its own."""
     retry: str = "failed"
-    """Which finished shards are tried again: failed, partial, both with a comma, or none."""
+    """Which finished shards are tried again: failed, partial, failed,partial or none."""
     fail_if_error_rate: Share = 1.0
-    """Stop, and exit with an error, once a larger share of the pairs is refused."""
+    """Stop with an error once more than this share of the pairs is refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,16 +190,16 @@ class SelectSettings(_Settings):
 
     order: Literal["joint", "text-first", "caption-match"] = "joint"
     """joint: text and image together choose among a mention's candidates; text-first: MOFI's
-    order, in which the text chooses and the image may only refuse; caption-match: the most
-    popular entity of each name is taken and nobody looks at the image."""
+    order, in which the text chooses and the image may only reject; caption-match: the most
+    popular entity of each name is taken and the image is not looked at."""
     false_label_rate: Share = 0.01
-    """Wanted share of wrong labels; the threshold follows from it."""
+    """Share of wrong labels to aim for; the threshold follows from it."""
     threshold: float | None = None
     """Least score (joint) or clip_z (text-first) of a label; replaces the threshold derived from
     false-label-rate."""
     weights: str | None = None
-    """JSON file with the weights of the joint score, such as a card.json; the default is to fit
-    them to the labels themselves, which needs no truth."""
+    """JSON file with the weights of the joint score, such as a card.json; by default they are
+    fitted to the labels themselves, which needs no ground truth."""
     min_images: Count = 5
     """Entities with fewer images leave the vocabulary."""
     max_images: Count | None = None
@@ -206,17 +207,17 @@ class SelectSettings(_Settings):
     max_entities: Count = 4
     """Entities kept per image, best first."""
     duplicates: Literal["keep", "exact", "near"] = "near"
-    """Of images that are the same, only the one with the surest label is kept. exact: the same
-    bytes; near: perceptual hashes of which at most duplicate-bits differ, too."""
+    """Of several copies of an image, only the one with the surest label is kept. exact: copies have
+    the same bytes; near: or perceptual hashes that differ in at most duplicate-bits bits."""
     duplicate_bits: Annotated[int, Meta(ge=0, le=7)] = 3
-    """Bits of the perceptual hash, of 64, in which near-duplicates may differ."""
+    """Bits of the 64-bit perceptual hash in which near-duplicates may differ."""
     exclude: tuple[str, ...] = ()
     """Images (any input that `label` reads) whose duplicates are refused, such as those of a
     benchmark."""
     deny_types: tuple[str, ...] = ()
-    """Types, such as Q5, whose entities are refused, and those of their subclasses."""
+    """Types, such as Q5, whose entities are refused, as are those of their subclasses."""
     max_text_area: Share | None = None
-    """Images of which text covers a larger share are refused; needs label --text-regions."""
+    """Images with more than this share covered by text are refused; needs label --text-regions."""
 
 
 @dataclass(frozen=True)
@@ -247,9 +248,9 @@ class HeadSettings(_Settings):
     sampler: Literal["full", "uniform", "log-uniform", "popularity"] = "uniform"
     """Which classes a step compares with. full: all, an exact softmax computed in chunks; uniform;
     log-uniform: by rank, p ~ log(1 + 1 / rank), classes in order of popularity; popularity: by
-    number of images. Vocabularies up to num_sampled use all their classes whatever the sampler."""
+    number of images. A vocabulary of at most num_sampled classes always uses all of them."""
     num_sampled: Count = 8192
-    """Classes drawn per step, beside the batch's own."""
+    """Classes drawn per step, in addition to the batch's own."""
     log_q: bool = True
     """Correct the logits for how often a class is drawn (logQ)."""
     optimizer: Literal["lazy-adam", "row-adam", "row-adagrad", "sgd"] = "lazy-adam"
@@ -271,17 +272,17 @@ class LossSettings(_Settings):
     """The image-text loss: a softmax over the batch (CLIP), or a sigmoid for every pair."""
     text: tuple[str, ...] = ("caption", "name", "description")
     """Which texts the image-text loss may pair an image with: its caption, its entity's name,
-    its entity's name with description; one is drawn per image and step, a kind that is listed
-    twice twice as often."""
+    its entity's name with description. One is drawn per image and step; a kind listed twice is
+    drawn twice as often."""
     entity: Literal["best", "drawn"] = "best"
-    """Which entity of an image with several is meant in a step: the surest, or one drawn evenly."""
+    """Which entity a step uses of an image with several: the surest, or one drawn uniformly."""
     mask_same_entity: bool = True
-    """A text is not a negative of an image that shows its entity, or whose own text is the same, in
-    the image-text loss."""
+    """In the image-text loss, a text is not a negative of an image that shows its entity or has the
+    same text."""
     teachers: tuple[str, ...] = ()
-    """Folders of `openmofi reinforce`: learn from the vectors that teachers left there, too."""
+    """Folders of `openmofi reinforce`: also learn from the teachers' vectors stored there."""
     distillation: Share = 0.75
-    """Share of the image-text loss that the teachers give, if there are any (MobileCLIP)."""
+    """Share of the image-text loss that comes from the teachers, if there are any (MobileCLIP)."""
 
 
 @dataclass(frozen=True)
@@ -293,8 +294,8 @@ class OptimSettings(_Settings):
     text_learning_rate_factor: Annotated[float, Meta(ge=0, le=1e3)] = 0.1
     """Step size of the text side relative to the image side."""
     token_learning_rate_factor: Annotated[float, Meta(ge=0, le=1e3)] = 1.0
-    """Step size of the token embeddings relative to the image side. Rare words have few steps in
-    which to become themselves: with the text side's own step, names are learnt far too slowly."""
+    """Step size of the token embeddings relative to the image side. Rare words are updated in few
+    steps: with the text side's own step size, names are learnt far too slowly."""
     weight_decay: Annotated[float, Meta(ge=0, le=1e3)] = 0.05
     """AdamW's decoupled weight decay, on matrices only."""
     beta2: Decay = 0.98
@@ -307,34 +308,34 @@ class OptimSettings(_Settings):
 
 @dataclass(frozen=True)
 class AugmentSettings(_Settings):
-    """What happens to an image before it is learnt from."""
+    """How images are changed before the model learns from them."""
 
     crop: Annotated[float, Meta(ge=0.01, le=1)] = 0.7
     """Smallest share of the area that a random crop keeps; 1 switches cropping off."""
     flip: bool = False
-    """Mirror half of the images; off, since mirrored flags and texts are other things."""
+    """Mirror half of the images; off by default, since a mirrored flag or text is another one."""
     colour: Share = 0.2
     """Strength of random brightness, contrast and saturation changes."""
     when: Literal["always", "repeats"] = "always"
-    """repeats: an image is shown as it is the first time and changed from the second epoch on, so
-    that a filtered dataset lasts as many steps as a larger one (arXiv 2305.05095)."""
+    """repeats: an image is shown unchanged the first time and augmented from the second epoch on,
+    so that a filtered dataset lasts as many steps as a larger one (arXiv 2305.05095)."""
 
 
 @dataclass(frozen=True)
 class EvaluationSettings(_Settings):
-    """What is measured while a run goes on, on images that it never learns from."""
+    """What is measured during a run, on images that it never learns from."""
 
     holdout: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
-    """Share of the images that is held out; 0 measures nothing."""
+    """Share of the images that is held out; 0 switches evaluation off."""
     every: Count = 500
     """Steps between evaluations; the last step is always evaluated."""
     max_images: Annotated[int, Meta(ge=2)] = 5000
-    """Images evaluated at most, of those held out."""
+    """Most held-out images that are evaluated."""
 
 
 @dataclass(frozen=True)
 class TrainSettings(_Settings):
-    """A training run; a recipe is a YAML file that lists what differs from these."""
+    """A training run; a recipe is a YAML file of the settings that differ from these."""
 
     model: ModelSettings = field(default_factory=ModelSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
@@ -347,19 +348,19 @@ class TrainSettings(_Settings):
     epochs: Annotated[float, Meta(ge=1e-9, le=1e9)] | None = None
     """Passes over the data; replaces steps."""
     examples: Count | None = None
-    """Images in all, each as often as it is seen; replaces steps."""
+    """Images seen in total, repeats included; replaces steps."""
     batch_size: Count = 128
     """Images per step, of all processes together."""
     micro_batch_size: Count | None = None
-    """Images per pass of a process; smaller ones save memory, and the losses still compare the
-    whole batch (GradCache)."""
+    """Images per forward pass of a process; a smaller number saves memory, and the losses still
+    compare the whole batch (GradCache)."""
     balance: Share = 0.0
-    """How far rare entities are shown more often: an entity with n images is shown in proportion
-    to n^(1 - balance), so 0 takes the data as it is and 1 shows all entities alike."""
+    """How far rare entities are oversampled: an entity with n images is shown in proportion to
+    n^(1 - balance), so 0 takes the data as it is and 1 shows all entities equally often."""
     seed: int = 0
     """Seeds the initial weights, the order of the data and the augmentation."""
     ema: Decay = 0.0
-    """Decay of a moving average of the weights, which is then what is saved; 0 keeps none."""
+    """Decay of a moving average of the weights, which is saved instead of them; 0: no average."""
     log_every: Count = 20
     """Steps between lines of metrics.jsonl."""
     checkpoint_every: Count = 500
@@ -369,21 +370,21 @@ class TrainSettings(_Settings):
     max_skipped: Annotated[int, Meta(ge=0)] = 10
     """Steps whose gradient is not finite are skipped; a run that skipped more than these stops."""
     loggers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Where the metrics go beside metrics.jsonl; each needs the extra of its name."""
+    """Where else than metrics.jsonl the metrics go; each needs the extra of its name."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """Under torchrun, what the processes hold of the encoders: ddp all of them, fsdp a part."""
+    """How torchrun's processes hold the encoders: ddp: each the whole; fsdp: each a part."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward pass."""
     grad_checkpointing: bool = False
-    """Compute activations twice rather than keep them."""
+    """Recompute activations in the backward pass instead of storing them."""
     compile: bool = False
     """Compile the towers with torch.compile."""
     threads: Count = 2
-    """Threads that decode images, in every process that does."""
+    """Image-decoding threads per process."""
     workers: Annotated[int, Meta(ge=0)] = 0
-    """Processes that decode images, for each process that trains; 0: it does so itself."""
+    """Image-decoding processes per training process; 0: it decodes them itself."""
 
 
 @dataclass(frozen=True)
@@ -417,7 +418,7 @@ class AdaptSettings(_Settings):
     """Evaluations without a better held-out score after which it stops."""
     holdout: Annotated[float, Meta(ge=0.01, le=0.5)] = 0.1
     """Share of the entities that is held out whole, but at least 20 or a quarter of them; of as
-    many others half of the vectors is."""
+    many others, half of the vectors is held out."""
     seed: int = 0
     """Seeds the held-out part, the class rows and the order."""
 
@@ -441,29 +442,29 @@ class ServeSettings(_Settings):
     """The server of an index."""
 
     max_upload_bytes: Count = 20 * 2**20
-    """Largest image that it takes."""
+    """Size of the largest image that it accepts."""
     uploads_kept: Count = 1_000
-    """Uploaded images that it remembers; the oldest ones go."""
+    """Uploaded images that it remembers; the oldest are dropped first."""
     workers: Count = 4
-    """Requests that are worked on at once; those that wait for the encoder do not count."""
+    """Requests handled at once, not counting those that wait for the encoder."""
     decoders: Count = 2
-    """Uploaded images that are decoded at once."""
+    """Uploaded images decoded at once."""
     batch: Count = 32
-    """Images or texts that go through the encoder at once."""
+    """Images or texts encoded in one batch."""
     batch_wait: Annotated[float, Meta(ge=0, le=1)] = 0.004
-    """Seconds that the encoder waits for more of them."""
+    """Seconds that the encoder waits for a batch to fill."""
     queue: Count = 512
-    """Images and texts that may wait for the encoder; beyond, the answer is 503."""
+    """Images and texts that may wait for the encoder; further ones are answered with 503."""
     threads: Count = 2
-    """Threads of the encoder's arithmetic."""
+    """Threads that the encoder computes with."""
     error_rate: Share = 0.05
-    """Share of wrong tags beyond which it rather abstains, unless asked otherwise; of a model that
-    `openmofi tag calibrate` has seen."""
+    """Share of wrong tags above which it abstains unless a request says otherwise; needs a model
+    that `openmofi tag calibrate` has calibrated."""
     thumbnail_bytes: Annotated[int, Meta(ge=0)] = 2**30
-    """Size of the thumbnails on the disk, in OPENMOFI_CACHE or the user's cache folder; the oldest
-    ones go."""
+    """Size of the thumbnails on disk, in OPENMOFI_CACHE or the user's cache folder; the oldest are
+    dropped first."""
     shutdown: Annotated[float, Meta(ge=0, le=3600)] = 10.0
-    """Seconds that requests have to end when the server is stopped."""
+    """Seconds that running requests get to finish when the server is stopped."""
 
 
 def override(settings: Any, changes: dict[str, Any], *, where: str = "") -> Any:
@@ -472,7 +473,7 @@ def override(settings: Any, changes: dict[str, Any], *, where: str = "") -> Any:
     Raises:
         SettingsError: a key does not exist or a value has the wrong type.
     """
-    types = get_type_hints(type(settings))  # without the bounds, which the copy checks itself
+    types = get_type_hints(type(settings))  # without the bounds, which the copy checks
     known = {f.name: getattr(settings, f.name) for f in fields(settings)}
     values = {}
     for key, value in changes.items():
@@ -485,17 +486,12 @@ def override(settings: Any, changes: dict[str, Any], *, where: str = "") -> Any:
             if not isinstance(value, dict):
                 raise SettingsError(f"Setting {path!r} is a group of settings, not {value!r}.")
             values[key] = override(known[key], value, where=f"{path}.")
-        else:
-            values[key] = _checked(path, value, types[key])
+            continue
+        try:
+            values[key] = convert(value, types[key], strict=not isinstance(value, str))
+        except ValidationError as error:
+            raise SettingsError(f"Setting {path!r} cannot be {value!r}: {error}.") from None
     return replace(settings, **values)
-
-
-def _checked(path: str, value: Any, expected: Any) -> Any:
-    """Returns the value in the expected type, or refuses it."""
-    try:
-        return convert(value, expected, strict=not isinstance(value, str))
-    except ValidationError as error:
-        raise SettingsError(f"Setting {path!r} cannot be {value!r}: {error}.") from None
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -524,7 +520,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
                 f"--set {assignment!r} is not YAML; quote the whole and close its brackets, as in "
                 "--set 'loss.text=[name, caption]'."
             ) from None
-        # YAML reads 1e-3 (no dot) as text; numbers in text form are converted by _checked.
+        # YAML reads 1e-3 (no dot) as text; numbers in text form are converted by `override`.
         group[name] = value
     return changes
 

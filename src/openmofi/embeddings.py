@@ -1,10 +1,9 @@
-"""Vectors of any maker -> rows of schema.embeddings and float32 [n, dim].
+"""Vectors of any origin -> rows of schema.embeddings and float32 [n, dim].
 
-What `openmofi embed` and `index export` write; Parquet or Feather files with a column of vectors,
-as pandas, polars and DuckDB write them; .npy files, alone, beside a Parquet file of their rows, or
-in the folders of clip-retrieval (img_emb/, metadata/), autofaiss and embedding-reader.
-
-A row without a vector costs that row, and no other one its place.
+Reads what `openmofi embed` and `index export` write; Parquet or Feather files with a column of
+vectors, as pandas, polars and DuckDB write them; and .npy files: alone, next to a Parquet file of
+their rows, or in the folders of clip-retrieval (img_emb/, metadata/), autofaiss and
+embedding-reader. A row without a vector is left out; the others keep their numbers.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ _VECTORS = (
     *("vector", "embedding", "embeddings", "emb", "image_embedding", "image_emb", "img_emb"),
     *("clip_embedding", "feature", "features", "values"),
 )
-"""Names of a column of vectors, the likeliest first."""
+"""Names that a column of vectors may have, the likeliest first."""
 _ALSO = {
     "id": ("key", "uid", "image_id", "image_path", "path", "file_name", "filename", "url"),
     "path": ("image_path", "file_name", "filename"),
     "caption": ("text", "title"),
 }
-"""Names that other makers give to columns of schema.embeddings."""
+"""Other names of columns of schema.embeddings, by column."""
 _NUMPY_FOLDERS = ("img_emb", "embeddings", "text_emb")
 _TABLES = (".parquet", ".feather", ".arrow")
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Rows, their vectors, and how many rows had none, by reason."""
+    """Rows, their vectors, and the number of rows left out, by reason."""
 
     rows: pa.Table
-    """schema.embeddings without `vector`, null where nothing is known; further columns stay."""
+    """schema.embeddings without `vector`, null where unknown; other columns are kept."""
     vectors: Float[np.ndarray, "n dim"]
     refused: dict[str, int]
 
@@ -54,10 +53,10 @@ class Embeddings:
 def read_embeddings(path: Path | str) -> Embeddings:
     """Returns the vectors of a file, or of a folder of files in the order of their numbers.
 
-    Rows of files that name no id are numbered from 0 over all files.
+    Rows without an id are numbered from 0 across all files.
 
     Raises:
-        InputError: there is nothing of the kind, or the vectors differ in length.
+        InputError: there are no vectors, or they differ in length.
     """
     path = Path(path)
     if not path.exists():
@@ -81,7 +80,7 @@ def read_embeddings(path: Path | str) -> Embeddings:
 
 
 def _files(path: Path) -> list[tuple[Path, Path | None]]:
-    """Returns the files with vectors, each with the Parquet file of its rows, if there is one."""
+    """Returns the files of vectors, each with the Parquet file of its rows if it has one."""
     if path.is_file():
         beside = path.with_suffix(".parquet")
         return [(path, beside if path.suffix == ".npy" and beside.is_file() else None)]
@@ -111,23 +110,31 @@ def _files(path: Path) -> list[tuple[Path, Path | None]]:
 
 
 def _sorted(folder: Path, *suffixes: str) -> list[Path]:
-    """Returns a folder's files by the numbers in their names: part_2 before part_10."""
+    """Returns a folder's files in natural order: part_2 before part_10, a digit before a letter."""
+
+    def natural(file: Path) -> list[tuple[float, str]]:
+        runs = re.findall(r"(\d+)|(\D+)", file.name)
+        return [(int(digits), "") if digits else (math.inf, text) for digits, text in runs]
+
     if not folder.is_dir():
         return []
     files = [f for f in folder.iterdir() if f.suffix in suffixes and not f.name.startswith(".")]
-    return sorted(files, key=lambda file: _numbers_as_such(file.name))
-
-
-def _numbers_as_such(name: str) -> list[tuple[float, str]]:
-    """Returns what sorts names by the numbers in them: a number before a text."""
-    runs = re.findall(r"(\d+)|(\D+)", name)
-    return [(int(digits), "") if digits else (math.inf, text) for digits, text in runs]
+    return sorted(files, key=natural)
 
 
 def _read_file(file: Path, beside: Path | None, begin: int) -> tuple[pa.Table, np.ndarray, int]:
-    """Returns (rows, their vectors, how many rows have none)."""
+    """Returns (rows with a vector, their vectors, how many rows have none)."""
     if file.suffix == ".npy":
-        vectors = _read_npy(file)
+        try:
+            stored = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise InputError(f"{str(file)!r} is not a readable .npy file: {error}.") from None
+        if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+            raise InputError(
+                f"{str(file)!r} holds {stored.dtype} of shape {stored.shape}; expected numbers of "
+                "shape (vectors, dim)."
+            )
+        vectors = np.asarray(stored, np.float32)
         table = _read_table(beside) if beside else pa.table({"id": _numbers(len(vectors), begin)})
         if len(table) != len(vectors):
             raise InputError(
@@ -142,19 +149,6 @@ def _read_file(file: Path, beside: Path | None, begin: int) -> tuple[pa.Table, n
     return rows.filter(pa.array(has_vector)), vectors, int((~has_vector).sum())
 
 
-def _read_npy(file: Path) -> np.ndarray:
-    try:
-        found = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{str(file)!r} is not a readable .npy file: {error}.") from None
-    if found.ndim != 2 or found.dtype.kind not in "fiu":
-        raise InputError(
-            f"{str(file)!r} holds {found.dtype} of shape {found.shape}; expected numbers of shape "
-            "(vectors, dim)."
-        )
-    return np.asarray(found, np.float32)
-
-
 def _read_table(file: Path) -> pa.Table:
     try:
         if file.suffix in (".feather", ".arrow"):
@@ -165,7 +159,11 @@ def _read_table(file: Path) -> pa.Table:
 
 
 def _vector_column(file: Path, table: pa.Table) -> str:
-    """Returns the name of the column of vectors: the likeliest name, else the only possible one."""
+    """Returns the name of the column of vectors: the likeliest name, or the only possible column.
+
+    Raises:
+        InputError: no column holds vectors, or several might.
+    """
     by_name = {name.lower(): name for name in reversed(table.column_names)}
     named = [by_name[name] for name in _VECTORS if name in by_name]
     possible = [name for name in table.column_names if _item_type(table.schema.field(name).type)]
@@ -188,7 +186,7 @@ def _vector_column(file: Path, table: pa.Table) -> str:
 
 
 def _item_type(kind: pa.DataType) -> pa.DataType | None:
-    """Returns the type of the numbers of a list, or None of anything else."""
+    """Returns the type of the numbers in a list type, or None if it is not a list of numbers."""
     kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     if not any(is_list(kind) for is_list in lists):
@@ -198,7 +196,7 @@ def _item_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def _vectors(file: Path, name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (float32 [n, dim] of the rows with vectors, bool [rows]: which ones have one)."""
+    """Returns (vectors, float32 [n, dim], of the rows that have one; bool [rows]: which do)."""
     parts, masks, dim, begin = [], [], None, 0
     for chunk in column.chunks:
         chunk = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
@@ -225,7 +223,7 @@ def _vectors(file: Path, name: str, column: pa.ChunkedArray) -> tuple[np.ndarray
 
 
 def _whole(lists: pa.Array) -> np.ndarray:
-    """Returns for each list whether it is there and none of its numbers is missing."""
+    """Returns for each list whether it is complete: neither it nor any of its numbers is null."""
     whole = lists.is_valid().to_numpy(zero_copy_only=False)
     present = lists.filter(pa.array(whole))
     if present.flatten().null_count:
@@ -241,7 +239,7 @@ def _numbers(count: int, begin: int) -> pa.Array:
 
 
 def _as_rows(table: pa.Table, begin: int) -> pa.Table:
-    """Returns the columns of schema.embeddings, as far as the table has them, and its others."""
+    """Returns a table with all columns of schema.embeddings, null where unknown, and its others."""
     for field in schema.embeddings(1):
         if field.name == "vector":
             continue
@@ -261,7 +259,7 @@ def _as_rows(table: pa.Table, begin: int) -> pa.Table:
 
 
 def _cast(table: pa.Table, names: Sequence[str], kind: pa.DataType) -> Iterator[pa.ChunkedArray]:
-    """Yields the columns of these names that can be read as the type."""
+    """Yields the columns with these names that can be cast to the type."""
     for name in names:
         if name not in table.column_names:
             continue

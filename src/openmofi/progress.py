@@ -1,4 +1,4 @@
-"""Progress bars on standard error; silent when it is not a terminal and the work is short."""
+"""Progress on standard error: a bar on a terminal, elsewhere a line every 15 seconds."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ _LOG_EVERY_SECONDS = 15.0
 
 
 class Progress:
-    """Counts finished units and shows them: a bar on a terminal, a line now and then elsewhere."""
+    """Counts finished units and shows them: a bar on a terminal, an occasional line elsewhere."""
 
     def __init__(self, title: str, total: int | None, unit: str):
         self.title, self.total, self.unit = title, total, unit
@@ -20,19 +20,31 @@ class Progress:
         self._start = self._logged = time.monotonic()
         self._before = 0
         self._bar = None
-        if sys.stderr.isatty():
-            self._bar = _make_bar()
-            self._bar.start()
-            self._task = self._bar.add_task(title, total=total, note="")
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bar = Bar(*columns, console=Console(stderr=True))
+        self._bar.start()
+        self._task = self._bar.add_task(title, total=total, note="")
 
     def start_at(self, count: int) -> None:
-        """Notes what was finished by an earlier run, which says nothing of this one's speed."""
+        """Counts what an earlier run finished, without adding it to this run's speed."""
         self.count = self._before = count
         if self._bar is not None:
             self._bar.update(self._task, completed=count)
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Adds finished units; `note` replaces the text behind the bar."""
+        """Adds finished units; `note` replaces the text after the bar."""
         self.count += count
         now = time.monotonic()
         rate = (self.count - self._before) / max(now - self._start, 1e-9)
@@ -48,7 +60,7 @@ class Progress:
             print(line.rstrip(), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Stops drawing."""
+        """Stops drawing the bar."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -58,31 +70,16 @@ def _per_second(rate: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Returns a time to wait, in the largest fitting unit."""
+    """Formats a duration in hours or minutes if there are at least two, else in seconds."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
 
 
-def _make_bar():
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Bar(*columns, console=Console(stderr=True))
-
-
 @contextmanager
 def progress(title: str, *, total: int | None = None, unit: str = "rows") -> Iterator[Progress]:
-    """Yields a Progress that is closed whatever happens."""
+    """Yields a Progress and closes it on leaving, errors included."""
     bar = Progress(title, total, unit)
     try:
         yield bar
@@ -93,7 +90,7 @@ def progress(title: str, *, total: int | None = None, unit: str = "rows") -> Ite
 def track(
     items: Iterable[T], title: str, *, total: int | None = None, unit: str = "rows"
 ) -> Iterator[T]:
-    """Yields the items, counting them."""
+    """Yields the items and shows how many have been yielded."""
     with progress(title, total=total, unit=unit) as bar:
         for item in items:
             yield item

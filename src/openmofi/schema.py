@@ -1,4 +1,4 @@
-"""The Arrow schemas of the tables that pass between stages; nothing else defines columns.
+"""The Arrow schemas of the tables that pass between stages; columns are defined only here.
 
 Flow: ENTITIES + NAMES (kb) -> CANDIDATES (link) -> LABELS (label) -> KEEP + VOCABULARY (select)
 -> EMBEDDINGS (embed).
@@ -20,7 +20,7 @@ ENTITIES = pa.schema(
         ("image", pa.string()),
         ("enwiki", pa.string()),
         ("prior", pa.float32()),  # unnormalised popularity, > 0
-        ("source", pa.string()),  # which of the inputs it came from
+        ("source", pa.string()),  # the input that it came from
     ]
 )
 
@@ -30,14 +30,11 @@ NAMES = pa.schema(
     [
         ("key", pa.string()),  # canonical form, see kb/text.py
         ("raw", pa.string()),
-        (
-            "spelling",
-            pa.int8(),
-        ),  # how the entity's names of this key are written, see kb/spelling.py
+        ("spelling", pa.int8()),  # how the entity writes its names of this key, see kb/spelling.py
         ("language", pa.string()),
         ("kind", pa.string()),  # label | title | alias | anchor | override
         ("entity", pa.int32()),  # row in entities.parquet
-        ("count", pa.int64()),  # links with this text to this entity, where anchors were given
+        ("count", pa.int64()),  # links with this text to this entity, if anchors were given
         ("weight", pa.float32()),  # p(entity | name) before normalisation, > 0
     ]
 )
@@ -63,7 +60,7 @@ CANDIDATES = pa.schema(
     ]
 )
 
-# One image-caption pair as the readers give it; the image stays where it is.
+# One image-caption pair as the readers yield it; the image stays where it is.
 PAIRS = pa.schema(
     [
         ("key", pa.string()),
@@ -92,20 +89,20 @@ SCORED_ENTITY = pa.struct(
         ("linkability", pa.float32()),
         ("case", pa.int8()),
         ("text_score", pa.float32()),  # probability among candidates and NIL, from text alone
-        # The image's terms; null: there is no encoder.
+        # The image's terms; null: no encoder was used.
         ("clip", pa.float32()),  # cosine of image and text(label: description)
         ("clip_z", pa.float32()),  # the same, standardised by the entity's own background
-        # clip_z with images whose captions offer none of the mention's candidates; of older
-        # versions one number, null where there was none
+        # clip_z with images whose captions do not name any of the mention's candidates; older
+        # versions wrote one number, or null
         ("clip_z_other", pa.list_(pa.float32())),
         # Probability among candidates and NIL, image included, by the shipped weights; `select`
-        # fits weights of its own.
+        # fits its own.
         ("score", pa.float32()),
     ]
 )
 
 LABELS_VERSION = 2
-"""Of what `label` writes; files of two versions do not share a folder."""
+"""Version of what `label` writes; a folder never mixes files of two versions."""
 
 # i2e/labels/*.parquet; one row per image in input order, with ALL candidates considered.
 LABELS = pa.schema(
@@ -116,7 +113,7 @@ LABELS = pa.schema(
         ("text_area", pa.float32()),  # share of the image covered by text; null: not measured
         # x0, y0, x1, y1 of each text region, as shares of width and height
         ("text_boxes", pa.list_(pa.list_(pa.float32()))),
-        # Null where the image was not opened: its caption names nothing.
+        # Null if the image was not opened because its caption names nothing.
         ("sha256", pa.binary(32)),  # of the encoded bytes
         ("phash", pa.uint64()),  # perceptual hash, see images/look.py
         ("entities", pa.list_(SCORED_ENTITY)),
@@ -153,8 +150,8 @@ DUPLICATES = pa.schema(
         *_PLACE,
         ("row", pa.int64()),
         ("reason", pa.string()),
-        ("bits", pa.int32()),  # in which the perceptual hashes differ
-        # The image that stays; `of_root` is set where it belongs to another input.
+        ("bits", pa.int32()),  # number of bits in which the perceptual hashes differ
+        # The image that is kept; `of_root` is set if it belongs to another input.
         ("of_root", pa.string()),
         ("of_key", pa.string()),
         ("of_shard", pa.string()),
@@ -192,7 +189,7 @@ def embeddings(dim: int) -> pa.Schema:
             ("caption", pa.string()),
             ("url", pa.string()),
             ("entities", pa.list_(pa.string())),
-            # Of images that a selection keeps, else empty or null.
+            # Set for images that a selection keeps, else empty or null.
             ("label_scores", pa.list_(pa.float32())),
             ("text_area", pa.float32()),
             ("labels_row", pa.int64()),  # row in the labels of its shard
@@ -206,7 +203,7 @@ INDEX_ROWS = pa.schema(
     [
         *[field for field in embeddings(1) if field.name != "vector"],
         ("source", pa.string()),  # host of the url, else the shard
-        ("origin", pa.int32()),  # which of part.json's origins the image lies in
+        ("origin", pa.int32()),  # index into part.json's origins
     ]
 )
 
@@ -214,7 +211,7 @@ INDEX_ROWS = pa.schema(
 INDEX_ENTITIES = pa.schema(
     [
         ("id", pa.string()),
-        ("label", pa.string()),  # the id where the knowledge base has no name
+        ("label", pa.string()),  # the id if the knowledge base has no name
         ("description", pa.string()),
         ("types", pa.list_(pa.string())),
     ]

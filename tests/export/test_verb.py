@@ -67,4 +67,4 @@ def test_select_says_that_nobody_looked(tmp_path, capsys):
     i2e = write_i2e(tmp_path, [pair(str(i), unseen("red")) for i in range(6)])
     code, out, _ = _run(capsys, "select", i2e)
     assert code == 0
-    assert "note: nobody looked at the images" in out
+    assert "note: the images were not looked at" in out

@@ -344,7 +344,7 @@ def test_a_disk_that_takes_no_more_ends_the_job_and_the_same_command_goes_on(run
     command = [sys.executable, "-c", _LIMITED, "label", *_line(tmp_path, kb)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "the same command goes on" in done.stderr
+    assert "repeat the command, which continues the job" in done.stderr
     assert not list((tmp_path / "o/labels").iterdir())  # and no half-written file is left
     code, out, _ = run("label", "--json")
     assert (code, json.loads(out)["rows"]) == (0, 300)

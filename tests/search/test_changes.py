@@ -112,7 +112,7 @@ def test_vectors_that_cannot_be_compared_are_refused(index, vectors, tmp_path):
 def test_a_change_of_what_was_changed_meanwhile_is_refused(index):
     index.delete([1])
     assert not index.is_current()
-    with pytest.raises(MismatchError, match="has changed meanwhile"):
+    with pytest.raises(MismatchError, match="has changed in the meantime"):
         index.delete([2])
     assert len(Index.open(index.folder)) == 299
 
@@ -247,7 +247,7 @@ def test_an_index_is_not_built_over_one_that_is_being_changed(index, vectors, tm
         Index.build(source, index.folder)
     assert len(Index.open(index.folder)) == 300
     Index.build(source, index.folder)
-    with pytest.raises(MismatchError, match="has changed meanwhile"):
+    with pytest.raises(MismatchError, match="has changed in the meantime"):
         index.delete([1])
 
 
@@ -285,7 +285,7 @@ def test_an_image_twice_in_a_file_counts_once_and_the_last_one_wins(tmp_path, ve
     twice = {"offset": [0, 1, 0], "caption": ["first", "other", "last"]}
     index = make_index(tmp_path, vectors[:3], **twice)
     assert [hit.caption for hit in index.hits(np.arange(len(index)))] == ["other", "last"]
-    assert "left out 1 images" in capsys.readouterr().err
+    assert "left out 1 repeated images" in capsys.readouterr().err
     nowhere = {"offset": [-1] * 3, "path": [""] * 3}
     assert len(make_index(tmp_path, vectors[:3], **nowhere)) == 3
 
@@ -305,7 +305,7 @@ def test_numbers_that_are_none_are_refused(tmp_path, vectors):
         make_index(tmp_path, bad)
     index = make_index(tmp_path, vectors[:3])
     for query in (bad[1], vectors[0][:5]):
-        with pytest.raises(InputError, match="A query is a vector of 16 finite numbers"):
+        with pytest.raises(InputError, match="A query must be a vector of 16 finite numbers"):
             index.nearest(query, k=1)
 
 

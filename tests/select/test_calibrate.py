@@ -201,7 +201,7 @@ def test_none_seen_does_not_mean_never():
     )
     assert found.estimated_false_label_rate == 0
     assert 0 <= found.low_rate < found.high_rate < 0.2
-    assert "There is too little" in found.doubt
+    assert "There are too few pairs" in found.doubt
 
 
 def test_many_labels_have_the_interval_of_few_more(rng):

@@ -165,7 +165,7 @@ def test_it_holds_without_encoder_hashes_or_text(tmp_path):
     i2e = write_i2e(tmp_path, [pair(str(i), unseen("red")) for i in range(6)])
     select(i2e)
     page = inspect(i2e).read_text()
-    assert "Nobody looked at the images: these labels" in page
+    assert "The images were not looked at: these labels" in page
     assert "None was found." in _section(page, "duplicates")
     assert "None was found, or nobody looked" in _section(page, "text")
 

@@ -129,7 +129,7 @@ def test_a_leak_does_not_take_its_own_duplicates_place(i2e, benchmark):
 
 def test_a_benchmark_without_a_readable_image_is_a_mistake(i2e, benchmark):
     (benchmark / "q.jpg").unlink()
-    with pytest.raises(InputError, match="holds no image that can be read"):
+    with pytest.raises(InputError, match="holds no readable image"):
         select_by_text(i2e([red("a")]), exclude=(str(benchmark),))
 
 

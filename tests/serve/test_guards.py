@@ -378,7 +378,7 @@ def test_a_fault_of_the_server_tells_nothing_of_its_inside(orchard, monkeypatch)
     from openmofi.serve import make_app
     from openmofi.serve.api import info
 
-    monkeypatch.setattr(info, "_abilities", lambda served: 1 / 0)
+    monkeypatch.setattr(info, "Abilities", lambda **_: 1 / 0)
     app = make_app(orchard.index)
     answer = TestClient(app, base_url=ADDRESS, raise_server_exceptions=False).get("/api/info")
     assert (answer.status_code, code_of(answer)) == (500, "internal_error")

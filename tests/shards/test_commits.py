@@ -72,7 +72,7 @@ def test_other_settings_are_refused_with_the_difference(tmp_path):
     freeze_plan(tmp_path, SHARDS, {"kb": "a"})
     with pytest.raises(MismatchError, match="kb = 'a', not 'b'"):
         freeze_plan(tmp_path, SHARDS, {"kb": "b"})
-    with pytest.raises(MismatchError, match="input shards changed"):
+    with pytest.raises(MismatchError, match="input shards have changed"):
         freeze_plan(tmp_path, SHARDS[:3], {"kb": "a"})
 
 

@@ -73,7 +73,7 @@ def test_retry_says_which_finished_shards_are_tried_again(tmp_path, retry, again
 
 def test_a_shard_left_undone_is_an_error_where_nobody_else_is_at_work(tmp_path):
     hidden = [*SHARDS[:2], replace(SHARDS[2], name="._s2")]
-    with pytest.raises(OpenMOFIError, match="1 of 3 shards are left undone"):
+    with pytest.raises(OpenMOFIError, match="1 of 3 shards are unfinished"):
         _run(tmp_path / "alone", Store(), hidden)
     assert _run(tmp_path / "ranks", Store(), SHARDS, world_size=2).done == 2
 
@@ -189,5 +189,5 @@ def test_a_damaged_record_is_named(tmp_path):
 def test_a_shard_that_changed_after_its_commit_is_refused(tmp_path):
     _run(tmp_path, Store())
     changed = [replace(SHARDS[0], size=99), *SHARDS[1:]]
-    with pytest.raises(Exception, match=r"1 input shards changed .*s0"):
+    with pytest.raises(Exception, match=r"1 input shards have changed .*s0"):
         freeze_plan(tmp_path, changed, {})

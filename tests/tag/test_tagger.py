@@ -198,7 +198,7 @@ def test_jsonl_has_a_line_per_image_with_the_evidence(shop, tagger, tmp_path):
 def test_a_file_of_something_else_is_not_continued(tagger, tmp_path, text):
     out = tmp_path / ("t.csv" if "," in text else "t.jsonl")
     out.write_text(text)
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="has other content"):
         write_tags(out, tagger, [tmp_path / "x.jpg"], tagger.answer)
     assert out.read_text() == text
     with pytest.raises(InputError, match=r"neither a .csv nor a .jsonl"):

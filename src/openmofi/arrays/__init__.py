@@ -1,1 +1,1 @@
-"""The ground floor of arrays: compiled functions, string buffers, hashes and random keys."""
+"""Arrays, which depend on no other package: compiled functions, strings, hashes, random keys."""

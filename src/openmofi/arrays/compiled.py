@@ -1,8 +1,8 @@
-"""The decorator of compiled functions: numba, its machine code kept on disk for the next process.
+"""The decorator of compiled functions: numba, with the machine code cached on disk.
 
-The first process after an installation compiles for some seconds and says so on a terminal. Where
-neither the package's folder nor the user's cache can be written, every process compiles again; set
-NUMBA_CACHE_DIR to a folder that can.
+The first process after an installation compiles for some seconds and says so on a terminal. If
+neither the package's folder nor the user's cache is writable, every process compiles again; set
+NUMBA_CACHE_DIR to a writable folder.
 """
 
 import sys
@@ -14,15 +14,15 @@ from numba.core import event
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compiles a function of arrays and numbers when it is first called."""
+    """Compiles a function of arrays and numbers on its first call."""
     try:
         return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no place for the cache
+    except RuntimeError:  # no writable folder for the cache
         return njit(nogil=True)(function)
 
 
 class _Notice(event.Listener):
-    """Says once that something is compiled."""
+    """Says once that something is being compiled."""
 
     said = False
 

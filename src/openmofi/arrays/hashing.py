@@ -1,9 +1,9 @@
-"""A 64-bit hash of names that is our own, so that an index on disk outlives library versions.
+"""A 64-bit hash of names, our own so that an index on disk outlives library versions.
 
 H(bytes) = mix(sum of byte[j] * BASE^j mod 2^64), with SplitMix64's finaliser as mix. One
 cumulative sum over a buffer gives the hashes of all its substrings: (S[end] - S[start]) *
-BASE^-start. So every n-gram of a batch of captions costs one subtraction, one multiplication and
-the finaliser.
+BASE^-start. Each n-gram of a batch of captions thus costs one subtraction, one multiplication
+and the finaliser.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ class Hasher:
 
     def __init__(self, seed: int):
         self.seed = seed
-        # 5 mod 8 gives a base the longest possible period, 2^62.
+        # A base of 5 mod 8 has the longest possible period, 2^62.
         base = (finalise_int((seed + 1) * GOLDEN % _MODULUS) & ~7) | 5
         self._base, self._inverse = base, pow(base, -1, _MODULUS)
         self._powers = self._inverse_powers = np.ones(1, np.uint64)

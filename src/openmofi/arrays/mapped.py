@@ -1,4 +1,4 @@
-"""Flat arrays on disk: written without holding them, mapped into memory by every process."""
+"""Flat arrays on disk: written piece by piece, mapped into memory by every process."""
 
 import shutil
 from pathlib import Path
@@ -10,15 +10,16 @@ from openmofi.errors import InputError
 
 
 def open_array(path: Path) -> np.ndarray:
-    """Maps a .npy file; empty arrays cannot be mapped and are read."""
+    """Maps a .npy file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     try:
         # A plain array over the mapping: np.memmap's own indexing is several times slower.
         return np.asarray(np.load(path, mmap_mode="r"))
     except ValueError:
-        return _read(path)
-
-
-def _read(path: Path) -> np.ndarray:
+        pass  # an empty array, which cannot be mapped, or a damaged file
     try:
         return np.load(path)
     except (ValueError, EOFError):
@@ -33,7 +34,7 @@ def one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def raw_to_npy(path: Path, dtype: np.dtype) -> None:
-    """Turns NAME.raw, the bytes of an array, into NAME.npy; `path` is either without its suffix."""
+    """Turns NAME.raw, the bytes of an array, into NAME.npy; `path` is NAME without a suffix."""
     raw = path.with_suffix(".raw")
     count = raw.stat().st_size // dtype.itemsize
     with path.with_suffix(".npy").open("wb") as target, raw.open("rb") as source:

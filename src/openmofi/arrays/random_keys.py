@@ -1,7 +1,7 @@
 """A seed, a purpose and numbers -> the 64-bit key of one stream of random numbers.
 
-Every random draw of a run is keyed here, so that no two purposes share a stream, and a seed may be
-any integer.
+Every random draw of a run is keyed here, so that no two purposes share a stream and any integer
+can be a seed.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from openmofi.arrays.splitmix64 import GOLDEN, MASK64, MIX2, finalise, finalise_int
 
 DRAWS_VERSION = 2
-"""Kept with every checkpoint; raise it whenever the same seed begins to draw something else."""
+"""Stored with every checkpoint; raise it whenever the same seed draws something else."""
 
 
 class Purpose(IntEnum):
-    """What random numbers are for; each number is used once, and none is used again."""
+    """What random numbers are for; a number is never given to a second purpose."""
 
     WEIGHTS = 1
     DROPOUT = 2
     ORDER = 3
     HELD_OUT = 4
     CHANGES = 5
-    """Of images, and which text, entity and teacher's version a step takes."""
+    """How images are augmented, and which text, entity and teacher's version a step takes."""
     TEACHER = 6
     CLASSES = 7
     CLASS_ROWS = 8
@@ -35,9 +35,9 @@ class Purpose(IntEnum):
     MAP = 12
     BACKGROUND = 13
     MISMATCHED = 14
-    """Which images a mention is compared with that show something else."""
+    """Which images of something else a mention is compared with."""
     CAP = 15
-    """Which images an entity keeps that has too many."""
+    """Which images are kept of an entity that has too many."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:
@@ -48,20 +48,25 @@ def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:
 def mix_integers(*numbers: int) -> int:
     """Returns 64 bits that depend on all the numbers, of any size and sign.
 
-    SplitMix64's finaliser after each word. A number's words begin with their count and its sign, so
-    none is read as another.
+    A number is a list of words: their count with its sign, then 64 bits at a time of its absolute
+    value, lowest first. The count keeps two lists of numbers from being the same words. Each word
+    is mixed in with SplitMix64's finaliser.
     """
     state = 0
-    for number in numbers:
-        for word in _words(operator.index(number)):
+    for number in map(operator.index, numbers):
+        left, words = abs(number), []
+        while left:
+            words.append(left & MASK64)
+            left >>= 64
+        for word in (2 * len(words) + (number < 0), *words):
             state = finalise_int((state + word * MIX2 + GOLDEN) & MASK64)
     return state
 
 
 def mix_words(state: int | np.ndarray, words: np.ndarray) -> np.ndarray:
-    """Returns what `mix_integers` does with one more number, for whole arrays of them.
+    """Mixes one more number into states, as `mix_integers` does, for whole arrays.
 
-    `mix_words(mix_integers(a), b)` is `mix_integers(a, b)` for every b.
+    `mix_words(mix_integers(a), b)` equals `mix_integers(a, b)` for every b.
 
     Args:
         state: 64 bits that `mix_integers` or `mix_words` returned.
@@ -73,15 +78,6 @@ def mix_words(state: int | np.ndarray, words: np.ndarray) -> np.ndarray:
 
 
 def _round(state: np.ndarray, word: np.ndarray) -> np.ndarray:
-    """Returns the states after one word; uint64 wraps as the mask does."""
+    """Returns the states after one more word; uint64 wraps around as the mask does."""
     with np.errstate(over="ignore"):
         return finalise(np.array(state + word * np.uint64(MIX2) + np.uint64(GOLDEN)))
-
-
-def _words(number: int) -> list[int]:
-    """Returns (count and sign), then 64 bits at a time of the absolute value, lowest first."""
-    left, words = abs(number), []
-    while left:
-        words.append(left & MASK64)
-        left >>= 64
-    return [2 * len(words) + (number < 0), *words]

@@ -1,13 +1,13 @@
-"""Runs: neighbouring rows that are equal in every one of some columns, as sorting leaves them."""
+"""Runs: neighbouring rows that are equal in all given columns, as sorting leaves them."""
 
 import numpy as np
 
 
 def begins_run(*columns: np.ndarray) -> np.ndarray:
-    """Returns for each row whether it differs from the one before it; the first one does.
+    """Returns for each row whether it differs from the one before it; the first row does.
 
     Args:
-        columns: one or more, of one length.
+        columns: one or more, all of the same length.
     """
     first = columns[0]
     begins = np.ones(len(first), bool)
@@ -28,7 +28,7 @@ def run_numbers(*columns: np.ndarray) -> np.ndarray:
 
 
 def run_lengths(starts: np.ndarray, num_rows: int) -> np.ndarray:
-    """Returns how many rows each run has that begins at `starts`."""
+    """Returns the number of rows of the runs that begin at `starts`."""
     return np.diff(np.append(starts, num_rows))
 
 

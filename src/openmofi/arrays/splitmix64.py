@@ -1,7 +1,7 @@
-"""SplitMix64's finaliser, which makes every bit of 64 depend on every other one.
+"""SplitMix64's finaliser, which makes each of 64 bits depend on all the others.
 
-Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195. Hashes of names and keys of random numbers
-both rest on it, and lie on disk: nothing here may ever change.
+Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195. The hashes of names and the keys of random
+numbers are built on it and stored on disk: nothing here may ever change.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def finalise_int(value: int) -> int:
 
 
 def finalise(values: np.ndarray) -> np.ndarray:
-    """Mixes an array of uint64 in place, and returns it."""
+    """Mixes an array of uint64 in place and returns it."""
     values ^= values >> np.uint64(30)
     values *= np.uint64(MIX1)
     values ^= values >> np.uint64(27)

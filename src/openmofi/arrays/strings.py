@@ -1,4 +1,4 @@
-"""A column of strings as two memory-mapped arrays, so that any row is read without the others."""
+"""A column of strings as two memory-mapped arrays: any row can be read without the others."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +12,10 @@ from openmofi.arrays.mapped import open_array, raw_to_npy
 
 
 def write_strings(folder: Path, batches: Iterable[pa.Array]) -> None:
-    """Writes a column from batches, in little memory; nulls become "".
+    """Writes a column batch by batch; nulls become "".
 
     Args:
-        folder: to be made; gets offsets.npy and bytes.npy.
+        folder: created here; gets offsets.npy and bytes.npy.
         batches: of strings.
     """
     folder.mkdir(parents=True)
@@ -38,9 +38,9 @@ def open_strings(folder: Path) -> pa.LargeStringArray:
 
 
 def string_buffers(strings: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the int64 offsets and the bytes of an Arrow array; a null has no bytes."""
+    """Returns the int64 offsets and the bytes of an Arrow array; nulls are empty."""
     if strings.null_count:
-        strings = pc.fill_null(strings, "")  # Arrow allows any bytes below a null
+        strings = pc.fill_null(strings, "")  # Arrow allows any bytes under a null
     _, raw_offsets, raw_data = strings.buffers()
     if raw_offsets is None:
         return np.zeros(1, np.int64), np.zeros(0, np.uint8)

@@ -1,4 +1,4 @@
-"""The command line: a file per verb, which parses, calls its function and says what it did."""
+"""The command line: one file per verb, which parses, calls a function and prints the result."""
 
 from openmofi.cli import (
     adapt,

@@ -1,4 +1,4 @@
-"""The command line itself: its help, and how a mistake becomes one sentence."""
+"""The command line itself: its help, and how an error becomes one sentence."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ app = App(
     version=__version__,
     help=(
         "Turn noisy image-caption pairs into entity-labelled images, train encoders on them, and "
-        "search with them. The verbs in order: kb build, link, label, select, inspect, train, "
+        "search with them. The verbs, in order: kb build, link, label, select, inspect, train, "
         "embed, evaluate, index, search, tag, serve. `openmofi demo` runs them all on a built-in "
         "world."
     ),
     help_format="plaintext",
-    suppress_keyboard_interrupt=False,  # `main` says what to type next
+    suppress_keyboard_interrupt=False,  # `main` handles it
 )
-kb_app = App(name="kb", help="Build a knowledge base, or look into one.")
+kb_app = App(name="kb", help="Build or inspect a knowledge base.")
 app.command(kb_app)
 evaluate_app = App(name="evaluate")
 app.command(evaluate_app)
@@ -38,27 +38,27 @@ Flags = Parameter(name="*")
 """Spreads a settings dataclass into one flag per field."""
 Json = Parameter(name="--json")
 Out = Parameter(validator=lambda _, value: None if value is None else check_local(value))
-"""Where a verb writes: on this machine, or it is refused before any work."""
+"""An output path, which must be on this machine; checked before any work."""
 
 app.register_install_completion_command(add_to_startup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; a user's mistake is one sentence and exit code 1.
+    """Runs the command line; a user's mistake is reported in one sentence, with exit code 1.
 
-    With OPENMOFI_DEBUG=1 in the environment, the sentence is a traceback instead.
+    With OPENMOFI_DEBUG=1 in the environment, a traceback is printed instead.
 
     Args:
-        arguments: what was typed after `openmofi`; the default is the process's own.
+        arguments: the arguments after `openmofi`; the default is the process's own.
     """
     typed = sys.argv[1:] if arguments is None else list(arguments)
     try:
         app(typed, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
-        print("openmofi: interrupted; the same command goes on where it can", file=sys.stderr)
+        print("openmofi: interrupted; repeat the command to continue", file=sys.stderr)
         print(f"next: {shlex.join(['openmofi', *typed])}", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader went away, as `| head` does
+    except BrokenPipeError:  # the reader has ended, such as `| head`
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """Returns what went wrong, in one sentence."""
+    """Describes an error in one sentence."""
     if isinstance(error, CycloptsError):
         return f"{str(error).strip().rstrip('.')}; see `openmofi --help` or add --help to a verb."
     if isinstance(error, MemoryError):
@@ -85,5 +85,5 @@ def _sentence(error: Exception) -> str:
 
 
 def _is_arrow_error(error: Exception) -> bool:
-    """Says whether a library for tables complains."""
+    """Returns whether an error comes from Arrow or DuckDB."""
     return type(error).__module__.startswith(("pyarrow", "_duckdb", "duckdb"))

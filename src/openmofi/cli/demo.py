@@ -21,17 +21,12 @@ def demo(
 
     Example: openmofi demo --out demo
 
-    Parameters
-    ----------
-    out
-        Directory to write; finished stages of an interrupted demo are kept.
-    size
-        short compares captions with entities in three minutes; full trains all four recipes, for
-        longer and on more photos; small only shows that everything runs.
-    seed
-        Of the world, the order of the data and the initial weights.
-    as_json
-        Print results.json.
+    Args:
+        out: Directory to write; finished stages of an interrupted demo are kept.
+        size: short compares captions with entities in three minutes; full trains all four recipes
+            longer and on more photos; small only shows that everything runs.
+        seed: Seed of the world, the order of the data and the initial weights.
+        as_json: Print results.json.
     """
     from openmofi.demo.story import run_demo
     from openmofi.demo.tables import print_results

@@ -23,18 +23,12 @@ def embed(
 
     Example: openmofi embed run/model photos/ --out photos.parquet
 
-    Parameters
-    ----------
-    model
-        Hub id or directory of a dual encoder.
-    path
-        Shards, a folder of images, a listing, or the output of `openmofi select`.
-    out
-        Parquet file to write.
-    device
-        auto, cpu, cuda or cuda:N.
-    as_json
-        Print the counts as JSON.
+    Args:
+        model: Hub id or directory of a dual encoder.
+        path: Shards, a folder of images, a listing, or the output of `openmofi select`.
+        out: Parquet file to write.
+        device: auto, cpu, cuda or cuda:N.
+        as_json: Print the counts as JSON.
     """
     from openmofi.embed import embed as run_embed
 

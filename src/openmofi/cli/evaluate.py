@@ -31,54 +31,46 @@ def evaluate(
     device: str = "auto",
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Measure a model, or vectors that one made, on labelled images and on benchmarks.
+    """Measure a model, or its stored vectors, on labelled images and benchmarks.
 
     Example: openmofi evaluate run/model --data shop=photos/test.csv --kb kb --out scores
 
-    What a dataset is measured by follows from its layout; docs/evaluate.md lists them. `openmofi
-    evaluate linking | attack | oven` are verbs of their own; a folder of such a name is ./linking.
+    The layout of a dataset determines its measures; docs/evaluate.md lists them. `openmofi evaluate
+    linking | attack | oven` are separate verbs; for a folder with such a name, type ./linking.
 
-    Parameters
-    ----------
-    model
-        Hub id or directory of a dual encoder; leave it out with --embeddings.
-    data
-        NAME=PATH: class folders (also below train/ and test/), a .csv with the columns file and
-        label or caption, GPR1200, ROxford or RParis, a "wds" folder of CLIP_benchmark, or a
-        folder of several, a dataset in Parquet, SCAM, RTA-100, or a demo world. Repeatable.
-    embeddings
-        Vectors to measure in place of a model: a file of `openmofi embed`, repeatable, or one .npy
-        in the data's order.
-    kb
-        Knowledge base with the labels' names and descriptions.
-    benchmarks
-        What labelled images are measured by: some of retrieval,knn,zero-shot,tagging,probe,
-        typographic with commas, or all. The default is the first four; of these and of all, those
-        that model and data allow.
-    class_names
-        Name of a dataset of CLIP_benchmark, such as imagenet1k, whose class names and prompts to
-        use, or a file with a name per line; the i-th is that of the i-th label in sorted order.
-    out
-        Directory for scores.json, scores.csv, clip_benchmark/ and report.html.
-    cache
-        Keep vectors by model and image in OPENMOFI_CACHE (by default ~/.cache/openmofi), so that
-        the same images are not encoded again.
-    device
-        auto, cpu, cuda or cuda:N.
-    as_json
-        Print what scores.json holds.
+    Args:
+        model: Hub id or directory of a dual encoder; leave it out with --embeddings.
+        data: NAME=PATH: class folders (also below train/ and test/), a .csv with the columns file
+            and label or caption, GPR1200, ROxford or RParis, a "wds" folder of CLIP_benchmark, or a
+            folder of several, a dataset in Parquet, SCAM, RTA-100, or a demo world. Repeatable.
+        embeddings: Vectors to measure instead of a model: a file of `openmofi embed`, repeatable,
+            or one .npy in the data's order.
+        kb: Knowledge base with the labels' names and descriptions.
+        benchmarks: Measures for labelled images: some of retrieval,knn,zero-shot,tagging,probe,
+            typographic with commas, or all. The default is the first four. Of the default and of
+            all, only those are run that model and data allow.
+        class_names: Dataset of CLIP_benchmark, such as imagenet1k, whose class names and prompts to
+            use, or a file with one name per line, in the sorted order of the labels.
+        out: Directory for scores.json, scores.csv, clip_benchmark/ and report.html.
+        cache: Keep vectors by model and image in OPENMOFI_CACHE (by default ~/.cache/openmofi), so
+            that the same images are not encoded again.
+        device: auto, cpu, cuda or cuda:N.
+        as_json: Print the contents of scores.json.
     """
     from openmofi.evaluate import evaluate as run_evaluate
     from openmofi.evaluate.results import records
     from openmofi.files.folders import cache_folder
 
+    names = None
+    if benchmarks is not None:
+        names = [part.strip() for part in benchmarks.split(",") if part.strip()]
     scores = run_evaluate(
         model,
         data=_named_paths(data),
         embeddings=embeddings,
         out=out,
         kb=kb,
-        benchmarks=None if benchmarks is None else _parts(benchmarks),
+        benchmarks=names,
         class_names=class_names,
         cache=cache_folder() if cache else None,
         device=device,
@@ -91,10 +83,6 @@ def evaluate(
         print(f"wrote {out}/scores.json, scores.csv, clip_benchmark/ and report.html")
     if model is not None:
         say_next(f"openmofi embed {quoted(model)} IMAGES --out embeddings.parquet")
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _print_scores(scores: Sequence[Scores]) -> None:

@@ -25,28 +25,20 @@ def evaluate_attack(
     device: str = "auto",
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Write another class's name on every image, as ImageNet-Atr does, for other models to see.
+    """Write the name of another class on every image, as in ImageNet-Atr, to test other models.
 
     Example: openmofi evaluate attack run/model --data photos/test --out attacked
 
-    Parameters
-    ----------
-    model
-        Hub id or directory of the dual encoder whose mistakes say which name stands on an image.
-    data
-        Labelled images, in any layout that `evaluate` knows.
-    out
-        Folder for images/ and attacks.csv; `evaluate --data NAME=FOLDER` reads it.
-    kb
-        Knowledge base with the labels' names and descriptions.
-    class_names
-        See `evaluate`.
-    seed
-        Draw the names evenly by this number in place of the model's mistakes.
-    device
-        auto, cpu, cuda or cuda:N.
-    as_json
-        Print the counts as JSON.
+    Args:
+        model: Hub id or directory of the dual encoder whose mistakes decide which name is written
+            on an image.
+        data: Labelled images, in any layout that `evaluate` knows.
+        out: Folder for images/ and attacks.csv; `evaluate --data NAME=FOLDER` reads it.
+        kb: Knowledge base with the labels' names and descriptions.
+        class_names: See `evaluate`.
+        seed: Draw the names uniformly with this seed instead of using the model's mistakes.
+        device: auto, cpu, cuda or cuda:N.
+        as_json: Print the counts as JSON.
     """
     from openmofi.evaluate.attack import attack
 

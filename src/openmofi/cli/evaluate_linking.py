@@ -28,22 +28,15 @@ def evaluate_linking(
 
     Example: openmofi evaluate linking --kb kb --data derczynski.jsonl --out scores
 
-    Parameters
-    ----------
-    kb
-        Knowledge base directory.
-    data
-        File of MELBench, ELEVANT, ZELDA or OVEN (.jsonl, also .gz); repeatable.
-    out
-        Directory for linking.json.
-    model
-        Dual encoder whose text tower compares the text with the candidates' descriptions; the
-        default compares their words.
-    detector
-        What finds the mentions: gazetteer, spacy or spacy:PIPELINE, gliner or gliner:MODEL, or
-        hf:MODEL, a token classifier.
-    as_json
-        Print JSON.
+    Args:
+        kb: Knowledge base directory.
+        data: File of MELBench, ELEVANT, ZELDA or OVEN (.jsonl, also .gz); repeatable.
+        out: Directory for linking.json.
+        model: Dual encoder whose text tower compares the text with the candidates' descriptions;
+            the default compares their words.
+        detector: Mention detector: gazetteer, spacy or spacy:PIPELINE, gliner or
+            gliner:MODEL, or hf:MODEL, a token classifier.
+        as_json: Print JSON.
     """
     from openmofi.evaluate.linking import evaluate_linking as run_linking
     from openmofi.evaluate.linking_data import read_linking
@@ -91,7 +84,15 @@ def _say(result: LinkingResult) -> None:
         **{f"accuracy {name}": value for name, value in result.splits.items()},
     }
     print("; ".join(f"{name} {_number(value)}" for name, value in more.items()))
-    _say_published(result)
+    if result.published:
+        print("published systems, which link to all of Wikipedia, unlike a small KB:")
+    for metric, source in dict.fromkeys((p.metric, p.source) for p in result.published):
+        scores = [
+            f"{p.system} {_number(p.score)}"
+            for p in result.published
+            if (p.metric, p.source) == (metric, source)
+        ]
+        print(f"  {metric}: {', '.join(scores)} ({source})")
     print()
 
 
@@ -100,19 +101,6 @@ def _row(name: str, mentions: int, figures: Any) -> tuple[str, ...]:
     ends = figures.end_to_end
     ends = [_number(value) for value in (ends.precision, ends.recall, ends.f1)]
     return (name, f"{mentions:,}", *recall, _number(figures.accuracy), *ends)
-
-
-def _say_published(result: LinkingResult) -> None:
-    if not result.published:
-        return
-    print("published systems, which link to all of Wikipedia; a smaller KB is no contest:")
-    for metric, source in dict.fromkeys((p.metric, p.source) for p in result.published):
-        scores = [
-            f"{p.system} {_number(p.score)}"
-            for p in result.published
-            if (p.metric, p.source) == (metric, source)
-        ]
-        print(f"  {metric}: {', '.join(scores)} ({source})")
 
 
 def _number(value: float) -> str:

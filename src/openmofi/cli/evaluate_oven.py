@@ -24,14 +24,11 @@ def evaluate_oven(
 
     Example: openmofi evaluate oven answers.jsonl --truth oven_entity_val.jsonl
 
-    Parameters
-    ----------
-    predictions
-        .jsonl with data_id and pred_entity_id, the Wikidata id that was answered, or a folder.
-    truth
-        OVEN's .jsonl with data_id, entity_id and data_split, or a folder of these.
-    as_json
-        Print JSON.
+    Args:
+        predictions: .jsonl with data_id and pred_entity_id, the Wikidata id of the answer, or a
+            folder of such files.
+        truth: OVEN's .jsonl with data_id, entity_id and data_split, or a folder of such files.
+        as_json: Print JSON.
     """
     from openmofi.evaluate.oven import score_oven
 
@@ -55,7 +52,7 @@ def evaluate_oven(
     print(f"overall {_shown(score.overall)}")
     print(
         f"{score.questions:,} questions, {score.missing:,} without an answer and {score.not_ids:,} "
-        "answered with no Wikidata id, all of which count as wrong"
+        "answered without a Wikidata id, all of which count as wrong"
     )
 
 

@@ -34,23 +34,16 @@ def export(
 
     Example: openmofi export i2e/select/default --out flags --format huggingface
 
-    Parameters
-    ----------
-    selection
-        Output of `openmofi select`: I2E/select/NAME.
-    out
-        Folder to write; it appears whole, and takes the place of an older export.
-    format
-        webdataset: tars of .jpg, .json and .txt; huggingface: a folder for datasets.load_dataset;
-        datacomp: the .npy of uids that names a subset of DataComp's pool.
-    shard_size
-        Images per file.
-    license
-        Licence of the dataset, as its card names it.
-    url
-        Where the dataset can be found; the default is the folder.
-    as_json
-        Print the counts as JSON.
+    Args:
+        selection: Output of `openmofi select`: I2E/select/NAME.
+        out: Folder to write; it appears whole and replaces an older export.
+        format: webdataset: tars of .jpg, .json and .txt; huggingface: a folder for
+            datasets.load_dataset; datacomp: the .npy of uids that defines a subset of DataComp's
+            pool.
+        shard_size: Images per file.
+        license: Licence of the dataset, for its card.
+        url: URL of the dataset; the default is that of the folder.
+        as_json: Print the counts as JSON.
     """
     from openmofi.export import export as run_export
 

@@ -23,25 +23,21 @@ def index(
     settings: Annotated[IndexSettings, Flags] = IndexSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Build a vector index from embeddings, whoever made them.
+    """Build a vector index from embeddings of any origin.
 
     Example: openmofi index photos.parquet --out index
 
-    `openmofi index add | delete | compact | map | export` change an index or read it; a file of
-    such a name is ./add.
+    `openmofi index add | delete | compact | map | export` change or read an index; for a file with
+    such a name, type ./add.
 
-    Parameters
-    ----------
-    source
-        Output of `openmofi embed`, or vectors of another maker: Parquet or Feather with a column
-        `vector` (and `id`), .npy, or the folder of clip-retrieval or autofaiss.
-    out
-        Directory to write; an existing index is replaced at the end.
-    kb
-        Knowledge base with the names and types of entities; the default is the one of the
-        selection that was embedded.
-    as_json
-        Print what was written as JSON.
+    Args:
+        source: Output of `openmofi embed`, or vectors of other tools: Parquet or Feather with a
+            column `vector` (and `id`), .npy, or a folder of clip-retrieval or autofaiss.
+        out: Directory to write; an existing index is replaced at the end.
+        kb: Knowledge base with the names and types of entities; the default is the one of the
+            selection that was embedded.
+        settings: One option per field.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
 
@@ -54,6 +50,6 @@ def index(
 
 
 def facts(index: Index) -> dict[str, Any]:
-    """Returns what is to be known of an index that was written."""
+    """Returns the main facts about a written index."""
     kept = ("rows", "dim", "kind", "model")
     return {"out": index.folder, "vectors": len(index)} | {n: index.meta[n] for n in kept}

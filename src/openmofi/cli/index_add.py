@@ -19,16 +19,12 @@ def add(index: Path, source: Path, /, *, as_json: Annotated[bool, Json] = False)
 
     Example: openmofi index add index more.parquet
 
-    Images that lie where one of the index does replace it.
+    An image at the same place as one in the index replaces it.
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    source
-        As for `openmofi index`, by the same model.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        source: As for `openmofi index`, from the same model.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
 

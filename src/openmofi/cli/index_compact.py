@@ -15,16 +15,13 @@ from openmofi.cli.index import facts
 
 @index_app.command
 def compact(index: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
-    """Rewrite an index without what was deleted; rows are numbered again.
+    """Rewrite an index without its deleted rows; the others are renumbered.
 
     Example: openmofi index compact index
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
 

@@ -10,9 +10,7 @@ from openmofi.cli.output import print_json, quoted, say_next
 from openmofi.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from openmofi.search import Index
+    pass
 from openmofi.cli.index import facts
 
 _SHOWN = 10
@@ -33,21 +31,14 @@ def delete(
 
     Example: openmofi index delete index --id 000000499
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    id
-        Ids of images, as `openmofi search` prints them. Repeatable. An id that several images
-        share is refused, with their rows.
-    row
-        Rows of images, as `openmofi search --json` prints them. Repeatable.
-    entity
-        Ids or names of entities: all their images. Repeatable.
-    source
-        Hosts or shards: all their images. Repeatable.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        id: Ids of images, as `openmofi search` prints them. Repeatable. If several images share an
+            id, it is rejected and their rows are listed.
+        row: Rows of images, as `openmofi search --json` prints them. Repeatable.
+        entity: Ids or names of entities: deletes all their images. Repeatable.
+        source: Hosts or shards: deletes all their images. Repeatable.
+        as_json: Print what was written as JSON.
     """
     import numpy as np
 
@@ -63,7 +54,15 @@ def delete(
             raise InputError(f"{str(index)!r} has no row {number}.")
         wanted[number] = True
     for identifier in id or ():
-        wanted[_only_row(opened, identifier)] = True
+        found = opened.rows_with_id(identifier)
+        if len(found) > 1:
+            hits = opened.hits(found[:_SHOWN])
+            places = [f"row {h.row} ({opened.root_of(h.row)} {h.path or h.shard})" for h in hits]
+            raise InputError(
+                f"{len(found):,} images have the id {identifier!r}: {', '.join(places)}"
+                f"{', …' if len(found) > _SHOWN else ''}; give --row instead of --id."
+            )
+        wanted[found] = True
     for given in (Filter(entities=named), Filter(sources=tuple(source or ()))):
         if given:
             wanted |= opened.passing(given)
@@ -77,20 +76,3 @@ def delete(
     print(f"wrote {index} ({len(after):,} vectors, {len(rows):,} deleted)")
     if len(after) < 0.7 * after.num_rows:
         say_next(f"openmofi index compact {quoted(index)}")
-
-
-def _only_row(index: Index, identifier: str) -> np.ndarray:
-    """Returns the row of an id, if there is one.
-
-    Raises:
-        InputError: several images have it.
-    """
-    rows = index.rows_with_id(identifier)
-    if len(rows) > 1:
-        hits = index.hits(rows[:_SHOWN])
-        places = [f"row {h.row} ({index.root_of(h.row)} {h.path or h.shard})" for h in hits]
-        raise InputError(
-            f"{len(rows):,} images have the id {identifier!r}: {', '.join(places)}"
-            f"{', …' if len(rows) > _SHOWN else ''}; give --row in place of --id."
-        )
-    return rows

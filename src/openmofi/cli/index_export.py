@@ -26,18 +26,12 @@ def export(
 
     Example: openmofi index export index --to lance --out images.lance
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    to
-        parquet: one file. lance: a LanceDB directory. qdrant: a directory, or a server.
-    out
-        The file, the directory, or http://SERVER:6333.
-    name
-        Of the table or collection.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        to: parquet: one file. lance: a LanceDB directory. qdrant: a directory, or a server.
+        out: The file, the directory, or http://SERVER:6333.
+        name: Name of the table or collection.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
     from openmofi.search.exports import export_index

@@ -22,20 +22,15 @@ def map_index(
     threads: int = 2,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Lay all images of an index out on a map, near ones side by side (t-SNE).
+    """Lay out all images of an index on a map, similar ones close together (t-SNE).
 
     Example: openmofi index map index
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    seed
-        Of the layout.
-    threads
-        How many to use.
-    as_json
-        Print what was written as JSON.
+    Args:
+        index: Output of `openmofi index`.
+        seed: Seed of the layout.
+        threads: Number of threads.
+        as_json: Print what was written as JSON.
     """
     from openmofi.search import Index
     from openmofi.search.layout import make_map

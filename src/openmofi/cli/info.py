@@ -12,14 +12,12 @@ from openmofi.cli.output import print_json, print_table
 
 @app.command
 def info(*, as_json: Annotated[bool, Json] = False) -> None:
-    """Print versions and what this machine offers.
+    """Print versions and the hardware of this machine.
 
     Example: openmofi info
 
-    Parameters
-    ----------
-    as_json
-        Print it as JSON.
+    Args:
+        as_json: Print JSON.
     """
     import importlib.metadata as metadata
     import platform

@@ -26,18 +26,12 @@ def inspect(
 
     Example: openmofi inspect i2e --name strict --out look.html
 
-    Parameters
-    ----------
-    i2e
-        Output of `openmofi label`.
-    name
-        Name of the selection.
-    out
-        HTML file to write; the default lies beside the selection.
-    images
-        Images per section.
-    as_json
-        Print where the page is as JSON.
+    Args:
+        i2e: Output of `openmofi label`.
+        name: Name of the selection.
+        out: HTML file to write; the default is inspect.html in the selection's folder.
+        images: Images per section.
+        as_json: Print the page's path as JSON.
     """
     from openmofi.select.report import inspect as run_inspect
 

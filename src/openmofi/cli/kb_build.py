@@ -23,19 +23,17 @@ def kb_build(
 ) -> None:
     """Build a knowledge base from Wikidata dumps and catalogues.
 
-    A build that was killed goes on where it stopped when the same command is given again.
+    Repeating the command continues a build that was killed.
 
     Example: openmofi kb build latest-all.json.gz products.csv --out kb
 
-    Parameters
-    ----------
-    sources
-        Dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and catalogues
-        (.csv, .tsv, .jsonl, .parquet), in any mixture. Of a dump .json.gz is read fastest.
-    out
-        Directory to write; an existing knowledge base is replaced at the end.
-    as_json
-        Print the counts as JSON.
+    Args:
+        sources: Dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and
+            catalogues (.csv, .tsv, .jsonl, .parquet), in any combination. The fastest format of a
+            dump is .json.gz.
+        out: Directory to write; an existing knowledge base is replaced at the end.
+        settings: One option per field.
+        as_json: Print the counts as JSON.
     """
     from openmofi.kb import build_kb
 
@@ -50,6 +48,6 @@ def kb_build(
     for kind, counts in summary.links.items():
         rest = f"{counts['unresolved']:,} lead to no entity"
         if still := counts["still_entities"]:
-            rest += f", {still:,} are of ids that are entities still"
+            rest += f", {still:,} are of ids that are still entities"
         print(f"note: {kind}: {counts['resolved']:,} of {counts['lines']:,} lines used, {rest}")
     say_next(f"openmofi kb query NAME --kb {quoted(out)}")

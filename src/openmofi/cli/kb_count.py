@@ -27,15 +27,11 @@ def kb_count(
 
     Example: openmofi kb count shards/ --kb kb
 
-    Parameters
-    ----------
-    captions
-        Image-caption pairs as `label` takes them, or text files (.txt, also .gz, .bz2, .zst) with
-        one caption a line.
-    kb
-        Knowledge base directory; the counts are kept in it.
-    as_json
-        Print JSON.
+    Args:
+        captions: Image-caption pairs as `label` takes them, or text files (.txt, also .gz, .bz2,
+            .zst) with one caption per line.
+        kb: Knowledge base directory, which also stores the counts.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
     from openmofi.link.linkability import count_names, read_linkability
@@ -50,7 +46,7 @@ def kb_count(
         return
     print(
         f"counted {summary.mentions:,} mentions of {summary.names:,} names in "
-        f"{summary.captions:,} captions; kept in {kb}"
+        f"{summary.captions:,} captions; stored in {kb}"
     )
     rows = [(n.name, f"{n.seen:,}", f"{n.linkability:.2f}") for n in names]
     print_table(("most frequent", "seen", "linkability"), rows)

@@ -27,20 +27,14 @@ def kb_fit(
 
     Example: openmofi kb fit wikidata_mel_train.jsonl --kb kb --out weights.json
 
-    Parameters
-    ----------
-    data
-        Files in the format of MELBench, ELEVANT or ZELDA, as `evaluate linking` reads them; all
-        count the same. Only ELEVANT's annotate every mention, and so teach what means nothing.
-    out
-        JSON file to write; `openmofi link --weights` takes it.
-    kb
-        Knowledge base directory.
-    model
-        Dual encoder whose text tower compares texts; the default compares words. Weights are good
-        for the encoder that they were fitted with.
-    as_json
-        Print JSON.
+    Args:
+        data: Files in the format of MELBench, ELEVANT or ZELDA, as for `evaluate linking`; all have
+            the same weight. Only ELEVANT's annotate every mention and thus teach NIL.
+        out: JSON file to write; `openmofi link --weights` takes it.
+        kb: Knowledge base directory.
+        model: Dual encoder whose text tower compares texts; the default compares words. Use the
+            weights only with the encoder that they were fitted with.
+        as_json: Print JSON.
     """
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_fit import fit_on
@@ -56,7 +50,7 @@ def kb_fit(
         print_json(fit)
         return
     print(
-        f"wrote {out} (fitted on {fit.mentions:,} mentions, {fit.nil:,} of them without a right "
+        f"wrote {out} (fitted on {fit.mentions:,} mentions, {fit.nil:,} of them without a correct "
         f"candidate; mean log likelihood {fit.before:.3f} -> {fit.after:.3f})"
     )
     say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --weights {quoted(out)}')

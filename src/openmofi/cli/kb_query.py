@@ -20,21 +20,16 @@ def kb_query(
 ) -> None:
     """List the entities that a name may stand for, most probable first.
 
-    Where no entity has the name, those with a name that begins so or differs by one letter are
-    shown instead, but not in JSON, which answers programs.
+    If no entity has the name, entities whose names begin with it or differ by one letter are shown
+    instead, except with --json.
 
     Example: openmofi kb query Belgium --kb kb-sample
 
-    Parameters
-    ----------
-    name
-        Any name or alias, in any case.
-    kb
-        Knowledge base directory.
-    limit
-        Largest number of entities.
-    as_json
-        Print JSON.
+    Args:
+        name: Any name or alias, in any case.
+        kb: Knowledge base directory.
+        limit: Maximum number of entities.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
 

@@ -18,18 +18,14 @@ def kb_show(
     kb: Path = Path("kb"),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Show everything that is known of an entity.
+    """Show everything that the knowledge base knows about an entity.
 
     Example: openmofi kb show Q31 --kb kb-sample
 
-    Parameters
-    ----------
-    entity
-        Id, such as Q31.
-    kb
-        Knowledge base directory.
-    as_json
-        Print JSON.
+    Args:
+        entity: Id, such as Q31.
+        kb: Knowledge base directory.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
 

@@ -16,16 +16,13 @@ def kb_stats(
     kb: Path = Path("kb"),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Say what a knowledge base holds.
+    """Show the contents of a knowledge base in numbers.
 
     Example: openmofi kb stats --kb kb
 
-    Parameters
-    ----------
-    kb
-        Knowledge base directory.
-    as_json
-        Print JSON.
+    Args:
+        kb: Knowledge base directory.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
     from openmofi.kb.stats import kb_stats as run_stats
@@ -41,7 +38,7 @@ def kb_stats(
 
 
 def _told(value: Any) -> str:
-    """Returns counts as a person would tell them: "label 100, alias 143"."""
+    """Formats counts for people: "label 100, alias 143"."""
     if isinstance(value, int):
         return f"{value:,}"
     pairs = value.items() if isinstance(value, dict) else ((row[:-1], row[-1]) for row in value)

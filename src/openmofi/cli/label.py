@@ -12,7 +12,7 @@ from openmofi.config import LabelSettings
 from openmofi.errors import OpenMOFIError
 
 if TYPE_CHECKING:
-    from openmofi.shards import RunTotals
+    pass
 from openmofi.cli.output import say_troubled
 
 _ENDED_EARLY = 3
@@ -33,47 +33,38 @@ def label(
 
     Example: openmofi label shards/ --kb kb --model openai/clip-vit-base-patch32 --out i2e
 
-    Exits with 1 if shards failed, and with 3 if shards ended early; what could be read is labelled.
+    Exits with 1 if shards failed, or with 3 if shards ended early; what could be read is labelled.
 
-    Parameters
-    ----------
-    source
-        Folder of .tar or .parquet shards, a saved Hugging Face dataset, a folder of images with
-        captions, a listing, or the URL of one of them, such as s3://bucket/shards.
-    kb
-        Knowledge base directory.
-    model
-        Any Hugging Face dual encoder: a hub id or a local directory. Without one, captions are
-        linked and images opened, but nobody looks whether they agree.
-    out
-        Directory to write; the same command again continues.
-    as_json
-        Print the counts as JSON.
+    Args:
+        source: Folder of .tar or .parquet shards, a saved Hugging Face dataset, a folder of images
+            with captions, a listing, or the URL of one of them, such as s3://bucket/shards.
+        kb: Knowledge base directory.
+        model: Any Hugging Face dual encoder: a hub id or a local directory. Without one, captions
+            are linked and images opened, but not compared.
+        out: Directory to write; repeating the command continues an interrupted job.
+        settings: One option per field.
+        as_json: Print the counts as JSON.
     """
     from openmofi.label import label as run_label
+    from openmofi.shards import commits
 
     totals = run_label(source, kb=kb, model=model, out=out, settings=settings)
     if as_json:
         print_json(totals)
     else:
-        _say_labelled(out, totals)
+        say_wrote(out, totals.rows - sum(totals.errors.values()), totals.errors, "pairs")
+        say_troubled(
+            out, [(c.shard, c.status, c.reason) for c in commits(out) if c.status != "done"]
+        )
+        left = totals.shards - totals.done - totals.partial - totals.failed
+        if left:
+            print(f"{left:,} of {totals.shards:,} shards are left to other ranks")
+        if totals.done + totals.partial:
+            say_next(f"openmofi select {quoted(out)}")
     if totals.failed:
         raise OpenMOFIError(
-            f"{totals.failed} of {totals.shards} shards failed; fix the cause, and the same "
-            f"command tries them again (`openmofi status {out}` has the reasons)."
+            f"{totals.failed} of {totals.shards} shards failed; fix the cause and repeat the "
+            f"command to try them again (`openmofi status {out}` lists the reasons)."
         )
     if totals.partial:
         sys.exit(_ENDED_EARLY)
-
-
-def _say_labelled(out: Path, totals: RunTotals) -> None:
-    from openmofi.shards import commits
-
-    say_wrote(out, totals.rows - sum(totals.errors.values()), totals.errors, "pairs")
-    troubled = [(c.shard, c.status, c.reason) for c in commits(out) if c.status != "done"]
-    say_troubled(out, troubled)
-    finished = totals.done + totals.partial + totals.failed
-    if finished < totals.shards:
-        print(f"{totals.shards - finished:,} of {totals.shards:,} shards are left to other ranks")
-    if totals.done + totals.partial:
-        say_next(f"openmofi select {quoted(out)}")

@@ -33,22 +33,16 @@ def link(
 
     Example: openmofi link "a flag of Georgia over Tbilisi" --kb kb
 
-    Parameters
-    ----------
-    text
-        The caption.
-    kb
-        Knowledge base directory.
-    model
-        Dual encoder whose text tower compares the caption with the candidates' descriptions; the
-        default compares their words.
-    detector
-        What says how sure a mention is one: gazetteer (nothing but the names), spacy or
-        spacy:PIPELINE, gliner or gliner:MODEL, or hf:MODEL, a token classifier.
-    all_candidates
-        Show every candidate of a mention, not only the best.
-    as_json
-        Print JSON.
+    Args:
+        text: The caption.
+        kb: Knowledge base directory.
+        model: Dual encoder whose text tower compares the caption with the candidates' descriptions;
+            the default compares their words.
+        detector: Mention detector: gazetteer (only the names), spacy or spacy:PIPELINE, gliner or
+            gliner:MODEL, or hf:MODEL, a token classifier.
+        all_candidates: Show every candidate of a mention, not only the best.
+        settings: One option per field.
+        as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
     from openmofi.link import Linker
@@ -65,36 +59,33 @@ def link(
         print_json(found)
         return
     if not found:
-        print("This caption hardly means anything that the knowledge base knows.")
+        print("This caption probably does not name any entity of the knowledge base.")
         if not all_candidates:
             say_next(f"openmofi link {quoted(text)} --kb {quoted(kb)} --all-candidates")
         return
-    _print_caption(text, found)
-    _print_terms(knowledge, found)
+    _print_found(text, knowledge, found)
     if not all_candidates:
         say_next(f"openmofi link {quoted(text)} --kb {quoted(kb)} --all-candidates")
 
 
-def _colours(found: list[dict[str, Any]]) -> dict[int, str]:
-    starts = list(dict.fromkeys(row["start"] for row in found))
-    return {start: _COLOURS[i % len(_COLOURS)] for i, start in enumerate(starts)}
+def _print_found(text: str, knowledge: KnowledgeBase, found: list[dict[str, Any]]) -> None:
+    """Prints the caption with its mentions coloured, and a row per candidate.
 
-
-def _print_caption(text: str, found: list[dict[str, Any]]) -> None:
+    A term that was not computed has no column.
+    """
     from rich.console import Console
     from rich.text import Text
 
+    starts = list(dict.fromkeys(row["start"] for row in found))
+    colours = {start: _COLOURS[i % len(_COLOURS)] for i, start in enumerate(starts)}
     caption = Text(text)
-    for start, colour in _colours(found).items():
+    for start, colour in colours.items():
         end = next(row["end"] for row in found if row["start"] == start)
         caption.stylize(f"bold underline {colour}", start, end)
     Console(soft_wrap=True).print(caption)
 
-
-def _print_terms(knowledge: KnowledgeBase, found: list[dict[str, Any]]) -> None:
-    """Prints a row per candidate; a term that was not computed has no column."""
     shown = [name for name in _TERMS if any(row[name] is not None for row in found)]
-    colours, rows, styles, last = _colours(found), [], [], None
+    rows, styles, last = [], [], None
     texts = knowledge.texts
     for row, entity in zip(found, knowledge.rows_of([row["id"] for row in found]), strict=True):
         label, described = texts.label[entity].as_py(), texts.description[entity].as_py()
@@ -107,7 +98,7 @@ def _print_terms(knowledge: KnowledgeBase, found: list[dict[str, Any]]) -> None:
 
 
 def open_encoder(knowledge: Any, model: str | None) -> Any:
-    """Returns the dual encoder that --model names, or what compares words."""
+    """Returns the dual encoder that --model names, or the encoder that compares words."""
     if model is None:
         from openmofi.link import WordEncoder
 
@@ -118,10 +109,10 @@ def open_encoder(knowledge: Any, model: str | None) -> Any:
 
 
 def open_detector(name: str) -> Any:
-    """Returns the detector that --detector names; None for the gazetteer.
+    """Returns the detector that --detector names, or None for the gazetteer.
 
     Raises:
-        OpenMOFIError: there is none of that name.
+        OpenMOFIError: there is no such detector.
     """
     kind, _, model = name.partition(":")
     if name == "gazetteer":

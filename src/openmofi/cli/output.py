@@ -1,4 +1,4 @@
-"""What the verbs print: JSON, tables, counts, and what to type next."""
+"""What the verbs print: JSON, tables, counts, and the next command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def print_json(value: Any) -> None:
 def print_table(
     heads: tuple[str, ...], rows: Sequence[tuple[Any, ...]], styles: Sequence[str] = ()
 ) -> None:
-    """Prints rows under their heads, fitted to the terminal; `styles` colours them."""
+    """Prints rows below their heads, fitted to the terminal; `styles` colours them."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -44,36 +44,36 @@ def print_table(
         table.add_column(head, overflow="fold")
     for i, row in enumerate(rows):
         table.add_row(*(Text(str(cell)) for cell in row), style=styles[i] if styles else None)
-    # In a pipe a row stays one line, whatever its length, for grep and cut.
+    # In a pipe, each row stays on one line for grep and cut.
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def brief(value: Any, most: int = 600) -> str:
-    """Returns a value as text, cut where it gets long."""
+    """Returns a value as text, truncated if it is long."""
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
     return text if len(text) <= most else text[:most].rstrip() + " …"
 
 
 def say_wrote(out: Path, rows: int, dropped: dict[str, int], unit: str) -> None:
-    """Says what was written, and what was dropped for which reasons."""
+    """Prints what was written, and what was dropped for which reasons."""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
     lost = f"; dropped {sum(dropped.values()):,}: {reasons}" if dropped else ""
     print(f"wrote {out} ({rows:,} {unit}{lost})")
 
 
 def quoted(value: str | Path) -> str:
-    """Returns a path or a text as a shell takes it back as one word, which is not a flag."""
+    """Quotes a path or a text for the shell, as one word that is not a flag."""
     text = str(value)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def say_next(command: str) -> None:
-    """Says what to type next; paths in it are to be `quoted`."""
+    """Prints the command to type next; paths in it must be `quoted`."""
     print(f"next: {command}")
 
 
 def say_troubled(out: Path, troubled: Sequence[tuple[str, str, str]]) -> None:
-    """Names the first shards that failed or ended early, given as (shard, status, reason)."""
+    """Prints the first shards that failed or ended early, given as (shard, status, reason)."""
     for shard, how, reason in troubled[:_MOST_SHARDS]:
         print(f"shard {shard} {'failed' if how == 'failed' else 'ended early'}: {reason}")
     if len(troubled) > _MOST_SHARDS:

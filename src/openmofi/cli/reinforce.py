@@ -25,30 +25,21 @@ def reinforce(
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Store what a teacher makes of a dataset, for students to learn from.
+    """Store a teacher's vectors of a dataset, for students to learn from.
 
     Example: openmofi reinforce MODEL --data i2e/select/default --recipe recipe.yaml --out teacher
 
-    The same command goes on where it was stopped.
+    Repeating the command continues an interrupted run.
 
-    Parameters
-    ----------
-    teacher
-        Hub id or directory of a dual encoder.
-    data
-        What the student will be trained on.
-    recipe
-        The student's recipe; its seed, evaluation.holdout and augment must stay.
-    out
-        Directory to write.
-    augmentations
-        Random crops and colours of each image that the teacher sees.
-    device
-        auto, cpu, cuda or cuda:N.
-    set_
-        Override a setting of the recipe, as in --set augment.crop=0.5; repeatable.
-    as_json
-        Print the summary as JSON.
+    Args:
+        teacher: Hub id or directory of a dual encoder.
+        data: The data that the student will be trained on.
+        recipe: The student's recipe; its seed, evaluation.holdout and augment must not change.
+        out: Directory to write.
+        augmentations: Random crops and colours of each image that the teacher sees.
+        device: auto, cpu, cuda or cuda:N.
+        set_: Override a setting of the recipe, as in --set augment.crop=0.5; repeatable.
+        as_json: Print the summary as JSON.
     """
     from openmofi.config import parse_assignments
     from openmofi.train.reinforce import reinforce as run_reinforce

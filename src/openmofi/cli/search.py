@@ -18,7 +18,7 @@ _KINDS: dict[str, Literal["text", "image", "entity"]] = {
     "like": "entity",
 }
 _AWAY = 0.5
-"""Weight of what is searched away from: with 1, what is opposite to it beats what was asked for."""
+"""Weight of negative terms: with 1, the opposite of these would outweigh the positive terms."""
 
 
 @app.command
@@ -48,47 +48,28 @@ def search(
 
     Example: openmofi search index --image new.jpg --text "at night^0.5" --entity "Royal Gala"
 
-    What is looked for is summed, each with the weight behind its last ^ (by default 1, and 0.5
-    for --not-…). Without any, --entity finds its most typical images.
+    The terms of the query are summed, each with the weight after its last ^ (by default 1, and 0.5
+    for --not-…). Without terms, --entity finds its most typical images.
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`.
-    text
-        What to look for, in words. Repeatable, as all that follow.
-    image
-        What to look for, as an image.
-    like
-        What to look for: an entity, by id or name.
-    not_text
-        What to look away from.
-    not_image
-        What to look away from.
-    not_like
-        What to look away from.
-    entity
-        Only images labelled with this entity, by id or name, or with another one that is given.
-    not_entity
-        No images of this entity.
-    type
-        Only images of entities of this type, by id or name.
-    source
-        Only images of this host, or of this shard where there is no address.
-    min_score
-        Least cosine with what is looked for.
-    min_label_score
-        Least score of a label that counts.
-    max_text_area
-        Largest share of the image covered by text.
-    k
-        Number of results.
-    model
-        The encoder; the default is the one the index was made with.
-    kb
-        Knowledge base in which names are looked up; the default is the index's.
-    as_json
-        Print JSON.
+    Args:
+        index: Output of `openmofi index`.
+        text: Text to search for. Repeatable, as are all options down to --source.
+        image: Image to search for.
+        like: Entity to search for, by id or name.
+        not_text: Text to search away from.
+        not_image: Image to search away from.
+        not_like: Entity to search away from.
+        entity: Only images labelled with this entity, by id or name, or with another given one.
+        not_entity: No images of this entity.
+        type: Only images of entities of this type, by id or name.
+        source: Only images from this host, or from this shard if they have no URL.
+        min_score: Least cosine with the query.
+        min_label_score: Least score of a label; labels below it are ignored.
+        max_text_area: Largest share of the image covered by text.
+        k: Number of results.
+        model: The encoder; the default is the one the index was made with.
+        kb: Knowledge base in which names are looked up; the default is the index's.
+        as_json: Print JSON.
     """
     from openmofi.search import Filter, Searcher
 
@@ -121,7 +102,7 @@ def search(
 
 
 def _terms(given: dict[str, list[str] | None], weight: float, sign: int) -> list[Term]:
-    """Returns the terms of some flags."""
+    """Returns the terms of the given flags."""
     from openmofi.search import Term
 
     found = []
@@ -133,10 +114,10 @@ def _terms(given: dict[str, list[str] | None], weight: float, sign: int) -> list
 
 
 def _weighted(written: str, weight: float) -> tuple[str, float]:
-    """Splits "red apple^0.5" into value and weight; a ^ before anything else belongs to the value.
+    """Splits "red apple^0.5" into value and weight; a ^ not before a number belongs to the value.
 
     Raises:
-        SettingsError: the weight is not above zero.
+        SettingsError: the weight is not above 0 and at most 1000, or there is no value.
     """
     value, mark, number = written.rpartition("^")
     try:
@@ -149,5 +130,5 @@ def _weighted(written: str, weight: float) -> tuple[str, float]:
             f"A weight cannot be {number}; expected more than 0 and at most 1000, as in ^0.5."
         )
     if not value.strip():
-        raise SettingsError(f"There is nothing to look for in {written!r}.")
+        raise SettingsError(f"There is nothing to search for in {written!r}.")
     return value, own

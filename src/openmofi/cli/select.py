@@ -23,18 +23,15 @@ def select(
     settings: Annotated[SelectSettings, Flags] = SelectSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Decide which labels and images to keep; takes seconds and never touches the labels.
+    """Decide which labels and images to keep; takes seconds and never changes the labels.
 
     Example: openmofi select i2e --name strict --false-label-rate 0.01 --min-images 10
 
-    Parameters
-    ----------
-    i2e
-        Output of `openmofi label`.
-    name
-        Name of this selection.
-    as_json
-        Print the counts as JSON.
+    Args:
+        i2e: Output of `openmofi label`.
+        name: Name of the selection.
+        settings: One option per field.
+        as_json: Print the counts as JSON.
     """
     from openmofi.select import select as run_select
 
@@ -49,15 +46,15 @@ def select(
 
 
 def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:
-    """Says what the user might not expect."""
+    """Prints what the user might not expect."""
     if summary.missing_shards:
         print(f"note: {summary.missing_shards:,} shards of the input have no labels (yet)")
     if summary.unreadable_excluded:
         print(f"note: {summary.unreadable_excluded:,} images of --exclude cannot be read")
     if not summary.looked and settings.order != "caption-match":
         print(
-            "note: nobody looked at the images, for the labels were made without an encoder; "
-            "openmofi label --model does"
+            "note: the images were not looked at, since the labels were made without an encoder; "
+            "use openmofi label --model"
         )
     if summary.calibration:
         assert summary.threshold is not None
@@ -73,6 +70,6 @@ def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:
             print(f"warning: {summary.calibration.doubt}")
         if not summary.calibration.reached:
             print(
-                "warning: no threshold reaches the false-label rate asked for; this is the best. "
-                "Does the model know these images?"
+                "warning: no threshold reaches the requested false-label rate; this is the best "
+                "one. Does the model know these images?"
             )

@@ -25,28 +25,19 @@ def serve(
 
     Example: openmofi serve index --port 8080
 
-    What is not given is taken from where the index was made; what is no longer there is left out.
-    The interface is described at /openapi.json.
+    Options that are not given default to the paths with which the index was made, if they still
+    exist. The interface is described at /openapi.json.
 
-    Parameters
-    ----------
-    index
-        Output of `openmofi index`; or a folder that holds one as index/, such as a demo, whose
-        reports are shown too.
-    host
-        Address to listen on; one that others can reach needs --token.
-    port
-        Port to listen on; 0 takes any that is free.
-    token
-        Word that every client must know; the default is OPENMOFI_TOKEN from the environment.
-    model
-        The encoder; the default is the one the index was made with.
-    kb
-        Knowledge base with the entities' names.
-    data
-        Selection that kept the images, such as i2e/select/default.
-    report
-        Output of `openmofi evaluate --out`, or its report.html. Repeatable.
+    Args:
+        index: Output of `openmofi index`, or a folder that contains it as index/, such as a demo,
+            whose reports are shown, too.
+        host: Address to listen on; one that others can reach needs --token.
+        port: Port to listen on; 0 takes any free one.
+        token: Token that every client needs; the default is OPENMOFI_TOKEN from the environment.
+        model: The encoder; the default is the one the index was made with.
+        kb: Knowledge base with the entities' names.
+        data: Selection that kept the images, such as i2e/select/default.
+        report: Output of `openmofi evaluate --out`, or its report.html. Repeatable.
     """
     from openmofi.serve import serve as run_server
     from openmofi.serve.place import find_shown

@@ -15,16 +15,13 @@ from openmofi.cli.output import say_troubled
 
 @app.command
 def status(i2e: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
-    """Say how a labelling job stands: what is done, what failed and why, how long it will take.
+    """Show the status of a labelling job: what is done, what failed and why, and the time left.
 
     Example: openmofi status i2e
 
-    Parameters
-    ----------
-    i2e
-        Output of `openmofi label`, finished or not.
-    as_json
-        Print it as JSON.
+    Args:
+        i2e: Output of `openmofi label`, finished or not.
+        as_json: Print JSON.
     """
     from openmofi.shards import status as read_status
 

@@ -33,36 +33,24 @@ def tag(
     xmp: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Name the entities that images show, with the evidence; or say nothing where unsure.
+    """Name the entities that images show, with the evidence; abstain where unsure.
 
     Example: openmofi tag run/model photos --kb kb --error-rate 0.05 --out tags.csv
 
-    Parameters
-    ----------
-    model
-        Directory of a trained model, or any dual encoder.
-    images
-        Image files, or folders of them.
-    kb
-        Knowledge base with the entities' names.
-    k
-        Entities per image.
-    index
-        Labelled images, whose nearest ones are shown as evidence; for a model without class rows,
-        also the entities to choose from.
-    error_rate
-        Share of the answers that may be wrong: of images that are less sure, nothing is said.
-        Needs `openmofi tag calibrate`.
-    unknown
-        Share of the images that show nothing the model knows, as far as you can tell.
-    calibration
-        What `openmofi tag calibrate` wrote; the default lies in the model's directory.
-    out
-        A .csv or .jsonl file, which the same command continues.
-    xmp
-        Write the best entity of each image as keyword into IMAGE.EXT.xmp beside it.
-    as_json
-        Print JSON.
+    Args:
+        model: Directory of a trained model, or any dual encoder.
+        images: Image files, or folders of them.
+        kb: Knowledge base with the entities' names.
+        k: Entities per image.
+        index: Labelled images, the nearest of which are shown as evidence; for a model without
+            class rows, also the entities to choose from.
+        error_rate: Share of the answers that may be wrong; for less certain images it abstains.
+            Needs `openmofi tag calibrate`.
+        unknown: Your estimate of the share of images without an entity that the model knows.
+        calibration: Output of `openmofi tag calibrate`; the default is in the model's directory.
+        out: A .csv or .jsonl file; repeating the command continues it.
+        xmp: Write the best entity of each image as a keyword into its sidecar IMAGE.EXT.xmp.
+        as_json: Print JSON.
     """
     from openmofi.tag import Tagger, files
     from openmofi.tag.abstain import TagCalibration
@@ -81,7 +69,14 @@ def tag(
         _say_tagged(Path("IMAGE.EXT.xmp"), files.write_sidecars(tagger, paths, ask), skipped=0)
         return
     tagged = list(files.tag_all(tagger, paths, ask))
-    _print_tags(tagged, as_json=as_json)
+    read = [item for item in tagged if item.answer is not None]
+    if as_json:
+        print_json([files.plain(item) for item in read])
+    elif read:
+        print_table(
+            ("image", "score", "sure", "id", "label", "description", "text", "nearest"),
+            [row for item in read for row in _rows(item)],
+        )
     failed = [item for item in tagged if item.error]
     if failed:
         raise OpenMOFIError(
@@ -93,20 +88,7 @@ def _say_tagged(out: Path, counts: Counter[str], *, skipped: int) -> None:
     dropped = {outcome: count for outcome, count in counts.items() if outcome != "tagged"}
     say_wrote(out, counts["tagged"], dropped, "images tagged")
     if skipped:
-        print(f"{skipped:,} images were there already")
-
-
-def _print_tags(tagged: list[Tagged], *, as_json: bool) -> None:
-    from openmofi.tag.files import plain
-
-    read = [item for item in tagged if item.answer is not None]
-    if as_json:
-        print_json([plain(item) for item in read])
-    elif read:
-        print_table(
-            ("image", "score", "sure", "id", "label", "description", "text", "nearest"),
-            [row for item in read for row in _rows(item)],
-        )
+        print(f"{skipped:,} images were tagged before")
 
 
 def _rows(item: Tagged) -> list[tuple[str, ...]]:

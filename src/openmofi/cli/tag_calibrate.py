@@ -24,25 +24,18 @@ def calibrate(
     out: Annotated[Path | None, Out] = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Learn from labelled images how sure a model must be, for any error rate asked for later.
+    """Learn from labelled images how certain a model must be for any error rate.
 
     Example: openmofi tag calibrate run/model --data photos/held_out.csv --kb kb
 
-    Parameters
-    ----------
-    model
-        Directory of a trained model, or any dual encoder.
-    data
-        Images that the model was not trained on, with entity ids as labels, in any layout that
-        `openmofi evaluate` knows.
-    kb
-        Knowledge base with the entities' names.
-    index
-        For a model without class rows: its entities are those to choose from.
-    out
-        File to write; the default is tag_calibration.parquet in the model's directory.
-    as_json
-        Print JSON.
+    Args:
+        model: Directory of a trained model, or any dual encoder.
+        data: Images that the model was not trained on, with entity ids as labels, in any layout
+            that `openmofi evaluate` knows.
+        kb: Knowledge base with the entities' names.
+        index: Index with the entities to choose from, for a model without class rows.
+        out: File to write; the default is tag_calibration.parquet in the model's directory.
+        as_json: Print JSON.
     """
     from openmofi.tag import Tagger
     from openmofi.tag.abstain import FILE

@@ -23,27 +23,20 @@ def train(
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Train a model as a recipe says.
+    """Train a model by a recipe.
 
     Example: openmofi train multitask --data i2e/select/default --out run
 
     With several GPUs: torchrun --nproc-per-node 8 -m openmofi train ... with the same arguments.
 
-    Parameters
-    ----------
-    recipe
-        Name of a recipe that comes with the package, or a YAML file with what differs from the
-        defaults.
-    data
-        Output of `openmofi select`, or raw pairs for a recipe that uses captions alone.
-    out
-        Directory to write.
-    resume
-        Go on from the newest checkpoint in --out.
-    set_
-        Override a setting, as in --set optim.learning_rate=1e-3; repeatable.
-    as_json
-        Print the summary as JSON.
+    Args:
+        recipe: Name of a recipe that comes with the package, or a YAML file with the settings that
+            differ from the defaults.
+        data: Output of `openmofi select`, or raw pairs for a recipe that only uses captions.
+        out: Directory to write.
+        resume: Continue from the newest checkpoint in --out.
+        set_: Override a setting, as in --set optim.learning_rate=1e-3; repeatable.
+        as_json: Print the summary as JSON.
     """
     from openmofi.config import parse_assignments
     from openmofi.train import train as run_train
@@ -56,7 +49,7 @@ def train(
         print_json(summary)
         return
     if not summary.finished:
-        print(f"stopped after step {summary.steps}; the same command with --resume goes on")
+        print(f"stopped after step {summary.steps}; repeat the command with --resume to continue")
         return
     print(
         f"wrote {out}/model ({summary.steps:,} steps on {summary.images:,} images"
@@ -66,7 +59,7 @@ def train(
     for name, score in summary.scores.items():
         print(f"{name.replace('_', ' ')}: {score:.3f}")
     if summary.unreadable:
-        print(f"{summary.unreadable} times an image could not be read and another stood in for it")
+        print(f"{summary.unreadable} times an image could not be read and another replaced it")
     if summary.skipped:
         print(f"{summary.skipped} steps were skipped, since their gradient was not finite")
     say_next(f"openmofi evaluate {quoted(out / 'model')} --data NAME=PATH")

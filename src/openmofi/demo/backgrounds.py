@@ -1,4 +1,4 @@
-"""Draws what stands behind a photographed flag: sky, sea, grass, walls, studio paper, blur.
+"""Draws the background of a photographed flag: sky, sea, grass, walls, studio paper or blur.
 
 Out: an array [size, size, 3] of float32, 0-255, made from smoothed random numbers.
 """
@@ -12,7 +12,7 @@ _Colour = tuple[float, float, float]
 
 
 def draw_background(rng: np.random.Generator, *, size: int, plain: bool = False) -> np.ndarray:
-    """Returns a random background; `plain` asks for studio paper in most cases."""
+    """Returns a random background; with `plain`, it is mostly studio paper."""
     if plain and rng.random() < 0.6:
         return _studio(rng, size)
     draw = _KINDS[int(rng.integers(len(_KINDS)))]
@@ -28,7 +28,7 @@ def resized(grid: np.ndarray, side: int) -> np.ndarray:
 def _noise(
     rng: np.random.Generator, size: int, rows: int, columns: int | None = None
 ) -> np.ndarray:
-    """Smooth noise of about 0-1 with `rows` x `columns` bumps."""
+    """Returns smooth noise of about 0-1 with `rows` x `columns` bumps."""
     return resized(rng.random((rows, columns or rows), np.float32), size)
 
 
@@ -105,7 +105,7 @@ def _wood(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _studio(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Plain paper: white in half of the cases, else any colour, darker to one side."""
+    """Draws plain paper, in half of the cases white, else of any colour, darker to one side."""
     plain = (250.0, 250.0, 250.0) if rng.random() < 0.5 else tuple(rng.uniform(10, 245, 3))
     side = _ramp(size) if rng.random() < 0.5 else _ramp(size).T
     shade = 1 - np.float32(rng.uniform(0, 0.2)) * side
@@ -113,20 +113,20 @@ def _studio(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _colours(rng: np.random.Generator, size: int, bumps: int) -> np.ndarray:
-    """Smooth colours of about 0-1, paler or stronger from one image to the next."""
+    """Returns smooth colours of about 0-1, with a random saturation."""
     colours = np.stack([_noise(rng, size, bumps) for _ in range(3)], axis=2)
     grey = colours.mean(axis=2, keepdims=True)
     return grey + (colours - grey) * np.float32(rng.uniform(0.2, 0.9))
 
 
 def _blobs(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Out-of-focus colours."""
+    """Draws out-of-focus colours."""
     bumps = int(rng.integers(3, 7))
     return np.clip(_colours(rng, size, bumps) * 230 + 10, 0, 255)
 
 
 def _crowd(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Small patches of all colours, as people seen from afar."""
+    """Draws small patches of all colours, like people seen from afar."""
     count = int(rng.integers(14, 30))
     shade = 0.5 + _noise(rng, size, count)
     return np.clip(_colours(rng, size, count) * shade[..., None] * 190 + 10, 0, 255)

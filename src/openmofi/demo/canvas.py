@@ -31,7 +31,7 @@ class Canvas:
 
     def rectangle(self, colour: str, x0: float, y0: float, x1: float, y1: float) -> None:
         """Fills an upright rectangle."""
-        # PIL paints the last row and column too, hence the -1.
+        # PIL also paints the last row and column, hence the -1.
         x0, y0, x1, y1 = (round(value * self.scale) for value in (x0, y0, x1, y1))
         if x1 > x0 and y1 > y0:
             self.pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=rgba(colour))

@@ -1,11 +1,11 @@
 """Writes the captions of the demo's photos, as noisy as those of the web.
 
-In: the entity that a photo shows and a random generator. Out: `Caption`: a text, what kind it is
-and which entities it truly names. Kinds (shares in `_SHARES`):
-  plain      the words around the name tell the sense: «maritime signal flag Golf»
+In: the entity that a photo shows and a random generator. Out: a `Caption`: a text, its kind, and
+the entities that it really names. Kinds (shares in `_SHARES`):
+  plain      the words around the name determine the sense: «maritime signal flag Golf»
   ambiguous  the text does not decide: «India flag on a mast»
   alias      another name or the adjective: «Turkish flag», «flag L»
-  two        a second entity is named that the photo does not show: «Romania next to Chad»
+  two        also names a second entity, which the photo does not show: «Romania next to Chad»
   wrong      something else is named: another flag, or the bird turkey
   none       nothing is named: «IMG_2041.jpg»
 """
@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 
 from openmofi.demo.entities import DemoEntity
-from openmofi.demo.senses import SENSES, Sense
+from openmofi.demo.senses import SENSES
 
 T = TypeVar("T")
 
@@ -34,8 +34,8 @@ _SHARES = {
 }
 KINDS = tuple(_SHARES)
 
-# The words here are those of the entities' descriptions, from which an encoder trained on captions
-# can learn that «India … letter» and «India … country» are two things.
+# These words are those of the entities' descriptions, so that an encoder trained on captions can
+# learn that «India … letter» and «India … country» are different things.
 _PLAIN = {
     "country": (
         "the national flag of {name}, {article} {description}",
@@ -131,7 +131,7 @@ _NONE = (
     "look what we found!",
 )
 
-# Asides that name something else, with the ids of what they name.
+# Asides that name something else, with its id.
 _ASIDES = (
     ("{text}, photo by Mike", "demo:mike-name"),
     ("{text}, November 2019", "Q125"),
@@ -168,7 +168,7 @@ class Caption:
     kind: str
     """One of KINDS."""
     mentioned: tuple[str, ...]
-    """Ids of the things that the text names, in their true sense."""
+    """Ids of the things that the text names, in the intended sense."""
 
 
 def draw_caption(
@@ -177,7 +177,11 @@ def draw_caption(
     """Returns a caption for a photo of `entity`; second and wrong entities come from `others`."""
     kind = KINDS[int(rng.choice(len(KINDS), p=list(_SHARES.values())))]
     if kind == "two":
-        text, mentioned = _two(entity, _other(entity, others, rng), rng)
+        other = _other(entity, others, rng)
+        first, second = (entity, other) if rng.random() < 0.5 else (other, entity)
+        templates = _TWO[entity.kind] if entity.kind == other.kind else _TWO_KINDS
+        text = _fill(_one_of(templates, rng), first=first.name, second=second.name)
+        mentioned = (first.id, second.id)
     elif kind == "wrong":
         text, mentioned = _wrong(entity, others, rng)
     elif kind == "none":
@@ -185,7 +189,8 @@ def draw_caption(
     else:
         text, mentioned = _about(entity, kind, rng), (entity.id,)
     if kind != "wrong" and rng.random() < _ASIDE_SHARE:
-        text, mentioned = _with_aside(text, mentioned, rng)
+        template, aside = _one_of(_ASIDES, rng)
+        text, mentioned = _fill(template, text=text), (*mentioned, aside)
     return Caption(_dressed(text, rng), kind, mentioned)
 
 
@@ -201,23 +206,19 @@ def _about(entity: DemoEntity, kind: str, rng: np.random.Generator) -> str:
     return _fill(_one_of(_ALIAS[entity.kind], rng), alias=_one_of(aliases, rng))
 
 
-def _two(
-    entity: DemoEntity, other: DemoEntity, rng: np.random.Generator
-) -> tuple[str, tuple[str, ...]]:
-    first, second = (entity, other) if rng.random() < 0.5 else (other, entity)
-    templates = _TWO[entity.kind] if entity.kind == other.kind else _TWO_KINDS
-    text = _fill(_one_of(templates, rng), first=first.name, second=second.name)
-    return text, (first.id, second.id)
-
-
 def _wrong(
     entity: DemoEntity, others: Sequence[DemoEntity], rng: np.random.Generator
 ) -> tuple[str, tuple[str, ...]]:
-    """Names another flag, or something that is not a flag at all."""
+    """Names another flag, or something that is not a flag.
+
+    One in three of the latter shares the entity's name, if there is such a sense.
+    """
     if rng.random() < 0.5:
         other = _other(entity, others, rng)
         return _about(other, KINDS[int(rng.integers(3))], rng), (other.id,)
-    sense = _sense(entity, rng)
+    named = [sense for sense in SENSES if sense.captions]
+    homographs = [sense for sense in named if entity.name.casefold() in sense.names]
+    sense = _one_of(homographs if homographs and rng.random() < 0.33 else named, rng)
     return _one_of(sense.captions, rng), (sense.id,)
 
 
@@ -230,25 +231,11 @@ def _other(
     return _one_of(same if same and rng.random() < 0.75 else candidates, rng)
 
 
-def _sense(entity: DemoEntity, rng: np.random.Generator) -> Sense:
-    """Returns a distractor sense; one in three shares the entity's name, if any does."""
-    named = [sense for sense in SENSES if sense.captions]
-    homographs = [sense for sense in named if entity.name.casefold() in sense.names]
-    return _one_of(homographs if homographs and rng.random() < 0.33 else named, rng)
-
-
-def _with_aside(
-    text: str, mentioned: tuple[str, ...], rng: np.random.Generator
-) -> tuple[str, tuple[str, ...]]:
-    template, identifier = _one_of(_ASIDES, rng)
-    return _fill(template, text=text), (*mentioned, identifier)
-
-
 # ---- words --------------------------------------------------------------------------------
 
 
 def _fill_for(template: str, entity: DemoEntity) -> str:
-    """Fills a template with what is known about an entity."""
+    """Fills a template with the properties of an entity."""
     return _fill(
         template,
         name=entity.name,
@@ -268,19 +255,14 @@ def _fill(template: str, **values: object) -> str:
 def _dressed(text: str, rng: np.random.Generator) -> str:
     """Adds boilerplate to a quarter of the texts, and changes the case of some."""
     if rng.random() < _BOILERPLATE_SHARE:
-        if rng.random() < 0.2:
-            return _file_name(text, rng)
+        if rng.random() < 0.2:  # a file name such as «georgia-flag-on-a-mast-07.jpg»
+            stem = re.sub(r"\W+", "-", text.lower()).strip("-")
+            return f"{stem}-{int(rng.integers(1, 99)):02d}.jpg"
         text = _fill(_one_of(_BOILERPLATE, rng), text=text, number=int(rng.integers(100, 9999)))
     case = rng.random()
     if case < 0.15:
         return text.lower()
     return text.upper() if case < 0.19 else text
-
-
-def _file_name(text: str, rng: np.random.Generator) -> str:
-    """«Georgia flag on a mast» becomes «georgia-flag-on-a-mast-07.jpg»."""
-    stem = re.sub(r"\W+", "-", text.lower()).strip("-")
-    return f"{stem}-{int(rng.integers(1, 99)):02d}.jpg"
 
 
 def _one_of(items: Sequence[T], rng: np.random.Generator) -> T:

@@ -1,10 +1,10 @@
 """Writes the demo's two sources of knowledge: a Wikidata dump and a catalogue of signal flags.
 
-`dump.json.gz` has the exact form of Wikidata's JSON dumps: `[`, one entity a line, each line but
-the last ending with a comma, `]`. It holds the countries and the things that share their names.
-`signals.csv` is what a user's own catalogue looks like: id, name, aliases, description, weight.
+`dump.json.gz` has the exact format of Wikidata's JSON dumps: `[`, one entity per line, each line
+but the last ending with a comma, `]`. It contains the countries and things that share their names.
+`signals.csv` is an example of a user's own catalogue: id, name, aliases, description, weight.
 
-Form: https://doc.wikimedia.org/Wikibase/master/php/docs_topics_json.html
+Format: https://doc.wikimedia.org/Wikibase/master/php/docs_topics_json.html
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from openmofi.demo.senses import Sense
 _COUNTRY_TYPES = ("Q3624078", "Q6256")  # sovereign state, country
 _DEPENDENCIES = frozenset({"JE"})
 
-# English Wikipedia's titles where they are not the country's name.
+# Titles in English Wikipedia that differ from the country's name.
 _ARTICLES = {"Georgia": "Georgia (country)", "Ireland": "Republic of Ireland"}
 
 
 def write_dump(path: Path, *, countries: Sequence[DemoEntity], senses: Sequence[Sense]) -> int:
-    """Writes a gzipped Wikidata dump and returns the number of its entities."""
+    """Writes a gzipped Wikidata dump; returns the number of its entities."""
     documents = [*map(_country_document, countries), *map(_sense_document, senses)]
     # A dump is not sorted by popularity, and readers must not rely on an order.
     documents.sort(key=lambda document: uuid.uuid5(uuid.NAMESPACE_URL, document["id"]).bytes)
@@ -42,7 +42,7 @@ def write_dump(path: Path, *, countries: Sequence[DemoEntity], senses: Sequence[
 
 
 def write_catalogue(path: Path, *, signals: Sequence[DemoEntity]) -> int:
-    """Writes the signal flags as a CSV catalogue and returns the number of its rows."""
+    """Writes the signal flags as a CSV catalogue; returns the number of its rows."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("id", "name", "aliases", "description", "weight"))
@@ -54,6 +54,8 @@ def write_catalogue(path: Path, *, signals: Sequence[DemoEntity]) -> int:
 
 def _country_document(country: DemoEntity) -> dict[str, Any]:
     types = () if country.iso in _DEPENDENCIES else _COUNTRY_TYPES
+    file = f"Flag of {country.name}.svg"
+    image = {"value": file, "type": "string"}
     return _document(
         country.id,
         language="en",
@@ -62,7 +64,7 @@ def _country_document(country: DemoEntity) -> dict[str, Any]:
         aliases=country.aliases,
         claims={
             "P31": [_class_claim(country.id, value) for value in types],
-            "P18": [_image_claim(country.id, f"Flag of {country.name}.svg")],
+            "P18": [_statement(country.id, "P18", file, image, "commonsMedia")],
         },
         sitelinks=_sitelinks(_ARTICLES.get(country.name, country.name), country.sitelinks),
     )
@@ -114,10 +116,6 @@ def _class_claim(identifier: str, value: str) -> dict[str, Any]:
     return _statement(identifier, "P31", value, datavalue, "wikibase-item")
 
 
-def _image_claim(identifier: str, file: str) -> dict[str, Any]:
-    return _statement(identifier, "P18", file, {"value": file, "type": "string"}, "commonsMedia")
-
-
 def _statement(
     identifier: str, prop: str, value: str, datavalue: dict[str, Any], datatype: str
 ) -> dict[str, Any]:
@@ -132,7 +130,7 @@ def _statement(
 
 
 def _sitelinks(title: str, count: int) -> dict[str, Any]:
-    """Links from the `count` largest sites; the titles of all repeat the English one."""
+    """Returns links from the `count` largest sites, all with the English title."""
     sites = _sites()[:count]
     return {site: {"site": site, "title": title, "badges": []} for site in sites}
 

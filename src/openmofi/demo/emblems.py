@@ -1,7 +1,7 @@
-"""The shapes of flags that are more than stripes and crosses: stars, wheels, leaves, birds.
+"""The shapes of flags beyond stripes and crosses: stars, wheels, leaves, birds.
 
-Each function paints one shape on a `Canvas`; its arguments are the words of the drawing
-instructions (see flags.py). `EMBLEMS` lists them by name.
+Each function paints one shape on a `Canvas`; its arguments are the words of a drawing instruction
+(see flags.py). `EMBLEMS` lists the functions by name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _star(
 
 
 def _stars(canvas: Canvas, colour: str, width: str, height: str) -> None:
-    """The fifty stars of the United States in a canton of the given size."""
+    """Paints the fifty stars of the United States in a canton of the given size."""
     for row in range(1, 10):
         for column in range(1 + (row + 1) % 2, 12, 2):
             x, y = column / 12 * float(width), row / 10 * float(height)
@@ -61,7 +61,7 @@ def _hexagram(canvas: Canvas, colour: str, x: str, y: str, radius: str, width: s
 
 
 def _wheel(canvas: Canvas, colour: str, x: str, y: str, radius: str) -> None:
-    """The 24-spoked wheel of India's flag."""
+    """Paints the 24-spoked wheel of India's flag."""
     cx, cy, r = float(x), float(y), float(radius)
     canvas.disc(colour, cx, cy, r)
     canvas.disc("FFFFFF", cx, cy, r * 0.85)
@@ -71,7 +71,7 @@ def _wheel(canvas: Canvas, colour: str, x: str, y: str, radius: str) -> None:
 
 
 def _band(canvas: Canvas, colour: str, x: str, y: str, radius: str) -> None:
-    """The curved white band on the disc of Brazil's flag, an arc about a point below it."""
+    """Paints the curved white band on the disc of Brazil's flag, an arc about a point below it."""
     cx, cy, r = float(x), float(y), float(radius)
     angles = [math.radians(a) for a in range(-17, 15)]
     low = (cx - 0.35 * r, cy + 3.02 * r)
@@ -79,14 +79,12 @@ def _band(canvas: Canvas, colour: str, x: str, y: str, radius: str) -> None:
         [(low[0] + reach * r * math.sin(a), low[1] - reach * r * math.cos(a)) for a in angles]
         for reach in (3.32, 3.08)
     ]
-    inside = [point for arc in (arcs[0], arcs[1][::-1]) for point in arc]
-    canvas.polygon(colour, [_pulled_inside(point, (cx, cy), r) for point in inside])
-
-
-def _pulled_inside(point: Point, centre: Point, radius: float) -> Point:
-    dx, dy = point[0] - centre[0], point[1] - centre[1]
-    factor = min(1.0, radius / max(math.hypot(dx, dy), 1e-9))
-    return centre[0] + dx * factor, centre[1] + dy * factor
+    outline: list[Point] = []
+    for px, py in (*arcs[0], *arcs[1][::-1]):  # pulled inside the disc
+        dx, dy = px - cx, py - cy
+        factor = min(1.0, r / max(math.hypot(dx, dy), 1e-9))
+        outline.append((cx + dx * factor, cy + dy * factor))
+    canvas.polygon(colour, outline)
 
 
 # ---- emblems ------------------------------------------------------------------------------
@@ -114,7 +112,7 @@ def _shield(canvas: Canvas, colour: str, x: str, y: str, half: str) -> None:
 
 
 def _eagle(canvas: Canvas, colour: str, x: str, y: str, radius: str) -> None:
-    """A simplified eagle over a green wreath, as on Mexico's flag."""
+    """Paints a simplified eagle over a green wreath, as on Mexico's flag."""
     cx, cy, r = float(x), float(y), float(radius)
     wreath = [p for p in circle(cx, cy + 0.1 * r, 1.15 * r, 40) if p[1] > cy + 0.25 * r]
     for px, py in wreath:
@@ -126,7 +124,7 @@ def _eagle(canvas: Canvas, colour: str, x: str, y: str, radius: str) -> None:
 
 
 def _taegeuk(canvas: Canvas, top: str, bottom: str, x: str, y: str, radius: str) -> None:
-    """The two interlocking drops of South Korea's flag, turned along the flag's diagonal."""
+    """Paints the two interlocking drops of South Korea's flag, along the flag's diagonal."""
     cx, cy, r = float(x), float(y), float(radius)
     turn = math.atan2(1, canvas.width)
     dx, dy = r / 2 * math.cos(turn), r / 2 * math.sin(turn)

@@ -1,7 +1,7 @@
 """The demo world's entities: 72 national flags and the 26 letter flags used at sea.
 
-In: `countries.csv` and `signals.csv` beside this file (their heads name the sources).
-Out: `WORLD`, a tuple of `DemoEntity`; `by_id` finds one of them.
+In: `countries.csv` and `signals.csv` in this folder (their headers name the sources).
+Out: `WORLD`, a tuple of `DemoEntity`, and `by_id`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class DemoEntity:
-    """Something that the demo's photos show."""
+    """An entity that the demo's photos show."""
 
     id: str
     """Wikidata id of a country, ICS:A to ICS:Z for a signal flag."""
     name: str
     aliases: tuple[str, ...]
-    """Other names, the adjective included."""
+    """Other names, including the adjective."""
     adjective: str
-    """What stands before «flag», as in Turkish flag; empty for signals and where there is none."""
+    """The adjective, as in Turkish flag; empty for signals and if there is none."""
     description: str
     sitelinks: int
     """Popularity on the scale of Wikidata's sitelink counts."""
@@ -33,11 +33,11 @@ class DemoEntity:
     flag: str
     """Drawing instructions, see flags.py."""
     colours: str = ""
-    """A signal flag's look in words."""
+    """The look of a signal flag in words."""
 
 
 def read_rows(name: str) -> Iterator[dict[str, str]]:
-    """Yields the rows of one of the package's CSV files, whose head lines start with `#`."""
+    """Yields the rows of one of the package's CSV files, whose comments start with `#`."""
     text = files("openmofi.demo").joinpath(name).read_text(encoding="utf-8")
     yield from csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
 
@@ -63,7 +63,7 @@ def _country(row: dict[str, str]) -> DemoEntity:
 
 def _signal(row: dict[str, str]) -> DemoEntity:
     letter, name = row["letter"], row["name"]
-    # No alias «Lima flag»: it would settle by its length alone what the image has to settle.
+    # No alias «Lima flag»: a longer name alone would decide what the image has to decide.
     derived = (f"flag {letter}", f"signal flag {letter}", f"code flag {letter}", f"{name} signal")
     return DemoEntity(
         id=f"ICS:{letter}",
@@ -86,4 +86,4 @@ WORLD: tuple[DemoEntity, ...] = (
 """Every entity that the demo can show, countries first."""
 
 by_id: dict[str, DemoEntity] = {entity.id: entity for entity in WORLD}
-"""The same by id."""
+"""The same entities by id."""

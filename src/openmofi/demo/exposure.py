@@ -1,6 +1,6 @@
-"""What light, lens and file do to a photographed scene.
+"""The effects of light, lens and file format on a photographed scene.
 
-In: the scene [size, size, 3], float32, 0-255. Out: the same, relit; at last a JPEG.
+In: the scene [size, size, 3], float32, 0-255. Out: the same, relit, and finally a JPEG.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 
 def draw_grey(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Returns a dark or a light grey, somewhat warm or cold."""
+    """Returns a dark or light grey, slightly warm or cold."""
     value, warmth = rng.choice([rng.uniform(15, 90), rng.uniform(150, 255)]), rng.uniform(-25, 25)
     return value + warmth, value, value - warmth
 
@@ -27,7 +27,7 @@ def cross_with_wire(scene: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def relight(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Changes brightness, contrast, saturation and cast; adds vignette, shadow and noise."""
+    """Changes brightness, contrast, saturation and cast; adds vignetting, a shadow and noise."""
     size = scene.shape[0]
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     grey = scene.mean(axis=2, keepdims=True)
@@ -49,7 +49,7 @@ def relight(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def develop(scene: np.ndarray, rng: np.random.Generator) -> bytes:
-    """Returns the scene as JPEG bytes, now and then a little out of focus."""
+    """Returns the scene as JPEG bytes, sometimes slightly out of focus."""
     image = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8))
     if rng.random() < 0.35:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9) * image.width / 64))

@@ -1,6 +1,6 @@
 """Draws a flag from one line of text: its proportions, then shapes painted over each other.
 
-In: `3:2; field DA251D; star FFFF00 .75 .5 .3`. Out: a flat RGBA image of the asked width.
+In: `3:2; field DA251D; star FFFF00 .75 .5 .3`. Out: a flat RGBA image of the requested width.
 Lengths are in flag heights, x from the hoist, y from the top, angles in degrees clockwise;
 colours are RRGGBB. Only swallow tails leave transparent pixels.
 Shapes follow the flags' published construction sheets; small emblems are simplified.
@@ -51,7 +51,7 @@ def _ratio(proportions: str) -> float:
 
 
 def _shares(stripes: tuple[str, ...]) -> Iterator[tuple[str, float, float]]:
-    """Yields (colour, start, end) with ends as shares of the whole; `RRGGBB*2` is twice as wide."""
+    """Yields (colour, start, end) as shares of the whole; `RRGGBB*2` is twice as wide."""
     parts = [stripe.partition("*") for stripe in stripes]
     widths = [float(width or 1) for _, _, width in parts]
     start = 0.0
@@ -93,7 +93,7 @@ def _checks(canvas: Canvas, first: str, second: str, count: str) -> None:
 
 
 def _diagonals(canvas: Canvas, first: str, second: str, count: str) -> None:
-    """Stripes that rise towards the fly, the first colour in the upper hoist corner."""
+    """Paints stripes that rise towards the fly, the first colour in the upper hoist corner."""
     step = 2 / int(count)
     for index in range(int(count)):
         near, far = index * step, (index + 1) * step
@@ -116,7 +116,7 @@ def _triangle(canvas: Canvas, colour: str, depth: str) -> None:
 
 
 def _teeth(canvas: Canvas, colour: str, inner: str, outer: str, count: str) -> None:
-    """A hoist with a serrated edge, as on the flags of Qatar and Bahrain."""
+    """Paints a hoist with a serrated edge, as on the flags of Qatar and Bahrain."""
     edge: list[Point] = [(0, 0)]
     for index in range(int(count)):
         edge.append((float(inner), index / int(count)))
@@ -147,7 +147,7 @@ def _plus(canvas: Canvas, colour: str, x: str, y: str, reach: str, width: str) -
 
 
 def _bolnisi(canvas: Canvas, colour: str, x: str, y: str, reach: str) -> None:
-    """A small cross whose arms widen outwards, as in the corners of Georgia's flag."""
+    """Paints a small cross with widening arms, as in the corners of Georgia's flag."""
     cx, cy, arm = float(x), float(y), float(reach)
     for angle in range(0, 360, 90):
         narrow, wide = 0.22 * arm, 0.5 * arm
@@ -159,13 +159,13 @@ def _bolnisi(canvas: Canvas, colour: str, x: str, y: str, reach: str) -> None:
 
 def _saltire(canvas: Canvas, colour: str, width: str) -> None:
     right = canvas.width
-    # The bars start outside the flag, so that their square ends do not show.
+    # The bars start outside the flag to hide their square ends.
     for top, bottom in ((-0.5, 1.5), (1.5, -0.5)):
         canvas.line(colour, (-0.5 * right, top), (1.5 * right, bottom), float(width))
 
 
 def _union(canvas: Canvas, x: str, y: str, width: str, height: str) -> None:
-    """The Union Flag in a box; red diagonals are counterchanged, so it cannot be mirrored."""
+    """Paints the Union Flag in a box; its red diagonals are counterchanged."""
     box = Canvas(float(width) / float(height), round(float(height) * canvas.scale))
     right = box.width
     _field(box, "012169")

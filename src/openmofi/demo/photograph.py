@@ -2,8 +2,8 @@
 
 In: an RGBA image of a flag and a random generator. Out: the bytes of a small JPEG.
 The flag is laid on a plane in front of a camera: each pixel (x, y) of the frame, -1 to 1, is
-traced back to the plane's (s, t), measured in flag heights from the flag's middle, and from there
-to the flag's own (u, v), 0 to 1. Photos are never mirrored: Ireland's flag mirrored is another's.
+traced back to the plane's (s, t), in flag heights from the flag's middle, and from there
+to the flag's own (u, v), 0 to 1. Photos are never mirrored, since a mirrored flag is another one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Grid = np.ndarray  # [side, side] float32
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the flag's plane lies in the frame."""
+    """The position of the flag's plane in the frame."""
 
     s: Grid
     t: Grid
@@ -39,20 +39,20 @@ class Laid:
     u: Grid
     v: Grid
     mask: Grid
-    """1 where the pixel shows the flag, with values between for see-through paint."""
+    """1 where the pixel shows the flag, less for transparent paint."""
     shade: Grid | float = 1.0
     """Brightness factor of the flag."""
     trim: Grid | None = None
     """1 where the pixel shows what holds the flag: pole, border, rim or string."""
     trim_colour: tuple[float, float, float] = (255.0, 255.0, 255.0)
     shadow: bool = False
-    """Whether the thing lies on something and throws a shadow."""
+    """Whether it lies on a surface and casts a shadow."""
 
 
 def photograph(flag: Image.Image, rng: np.random.Generator, *, size: int = 64) -> bytes:
     """Returns a JPEG of `size` x `size` pixels that shows the flag.
 
-    The same flag, generator state and size give the same bytes under the same Pillow and NumPy.
+    The same flag, generator state and size give the same bytes with the same Pillow and NumPy.
     """
     form = _FORMS[int(rng.choice(len(_FORMS), p=_FORM_SHARES))]
     background = draw_background(rng, size=size, plain=form in (_icon, _badge))
@@ -71,7 +71,11 @@ def _place(width: float, side: int, form: Callable, rng: np.random.Generator) ->
     axis = ((np.arange(side, dtype=np.float32) + 0.5) / side) * 2 - 1
     x, y = axis[None, :], axis[:, None]
     width_shown = 1.0 if form in (_icon, _badge) else width
-    height = _flag_height(width_shown, form, rng)
+    if form is _bunting:
+        height = float(rng.uniform(0.9, 1.5) / (width_shown + 0.25))  # in frame halves
+    else:
+        cover = rng.uniform(0.35, 0.9)
+        height = float(min(np.sqrt(4 * cover / width_shown), 2.5 / width_shown, 2.1))
     slack = 0.08 * height * min(width_shown, 1.0)
     cx = rng.uniform(-1, 1) * (max(0.0, 1 - height * width_shown / 2) + slack)
     cy = rng.uniform(-1, 1) * (max(0.0, 1 - height / 2) + slack)
@@ -80,7 +84,7 @@ def _place(width: float, side: int, form: Callable, rng: np.random.Generator) ->
     bend = rng.uniform(-0.22, 0.22, 2) if form is not _icon else (0.0, 0.0)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     dx, dy = (x - cx) / height, (y - cy) / height
-    # Bunting fills the frame, where a stronger perspective would fold the plane over.
+    # Bunting fills the frame; a stronger perspective would fold the plane over.
     reach = max(width_shown, 2 / height) if form is _bunting else width_shown
     depth = 1 + (np.float32(bend[0]) * dx + np.float32(bend[1]) * dy) / np.float32(reach)
     s = ((cos * dx + sin * dy) / depth).astype(np.float32)
@@ -88,19 +92,11 @@ def _place(width: float, side: int, form: Callable, rng: np.random.Generator) ->
     return Plane(s, t, width)
 
 
-def _flag_height(width: float, form: Callable, rng: np.random.Generator) -> float:
-    """Returns the flag's height in frame halves."""
-    if form is _bunting:
-        return float(rng.uniform(0.9, 1.5) / (width + 0.25))
-    cover = rng.uniform(0.35, 0.9)
-    return float(min(np.sqrt(4 * cover / width), 2.5 / width, 2.1))
-
-
 # ---- forms --------------------------------------------------------------------------------
 
 
 def _cloth(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
-    """A waving flag that is fixed at its hoist to a pole."""
+    """Lays a waving flag that is fixed to a pole at its hoist."""
     along = plane.s / plane.width + 0.5
     grip = np.clip(along, 0, 1) ** np.float32(rng.uniform(0.4, 1.0))
     v, slope = _wave(plane.s, plane.t, grip, plane.width, rng)
@@ -119,7 +115,7 @@ def _cloth(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
 def _wave(
     s: Grid, t: Grid, grip: Grid, width: float, rng: np.random.Generator
 ) -> tuple[Grid, Grid]:
-    """Returns (v, slope): the cloth moved up and down by two waves that start at the hoist."""
+    """Returns (v, slope) of cloth moved up and down by two waves that start at the hoist."""
     v, slope = t + np.float32(0.5), np.zeros_like(t)
     for strength in (1.0, 0.4):
         height = np.float32(strength * rng.uniform(0.01, 0.085))
@@ -131,7 +127,7 @@ def _wave(
 
 
 def _sticker(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
-    """A flat sticker or sewn patch, with rounded corners and often a border."""
+    """Lays a flat sticker or sewn patch, with rounded corners and often a border."""
     u, v = plane.s / plane.width + 0.5, plane.t + 0.5
     radius = rng.uniform(0, 0.16)
     distance = _box_distance(plane.s, plane.t, plane.width / 2, 0.5, radius)
@@ -143,7 +139,7 @@ def _sticker(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
 
 
 def _badge(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
-    """A round button; the flag is cut at its sides or squeezed to fit, or something between."""
+    """Lays a round button; the flag is cut at its sides, squeezed to fit, or both."""
     u, v = _fitted(plane, rng)
     radius = np.hypot(plane.s, plane.t)
     rim = rng.choice([0.0, rng.uniform(0.02, 0.07)])
@@ -154,14 +150,14 @@ def _badge(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
 
 
 def _icon(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
-    """A square image of the flag, as on a screen."""
+    """Lays a square image of the flag, as on a screen."""
     u, v = _fitted(plane, rng)
     distance = _box_distance(plane.s, plane.t, 0.5, 0.5, rng.choice([0.0, 0.1, 0.25]))
     return Laid(u, v, (distance < 0).astype(np.float32), shadow=bool(rng.random() < 0.3))
 
 
 def _bunting(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
-    """Several small copies on a sagging string, in one or more rows."""
+    """Lays several small copies on a sagging string, in one or more rows."""
     sagging = plane.t - np.float32(rng.uniform(-0.06, 0.1)) * plane.s**2
     rows = rng.choice([1.0, 0.0])
     row = np.round(sagging / 1.5) * np.float32(rows)
@@ -181,7 +177,7 @@ def _bunting(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
 
 
 def _painted(plane: Plane, rng: np.random.Generator, wall: Grid) -> Laid:
-    """Paint on the background, whose texture shows through."""
+    """Lays paint on the background, whose texture shows through."""
     u, v = plane.s / plane.width + 0.5, plane.t + 0.5
     side = plane.s.shape[0]
     rough = resized(rng.random((14, 14)), side)
@@ -195,7 +191,7 @@ _FORM_SHARES = (0.46, 0.14, 0.13, 0.09, 0.09, 0.09)
 
 
 def _fitted(plane: Plane, rng: np.random.Generator) -> tuple[Grid, Grid]:
-    """Maps a square in the plane's middle to the flag's middle, or to more of it, squeezed."""
+    """Maps a square in the plane's middle to the flag's middle, or to a larger part, squeezed."""
     kept = 1 + (plane.width - 1) * rng.uniform(0.2, 1.0)
     return plane.s / np.float32(kept) + 0.5, plane.t + 0.5
 
@@ -212,7 +208,7 @@ def _box_distance(s: Grid, t: Grid, half_s: float, half_t: float, radius: float)
 
 
 def _sheen(plane: Plane, rng: np.random.Generator) -> Grid:
-    """A soft highlight somewhere on the surface."""
+    """Returns a soft highlight somewhere on the surface."""
     x, y = rng.uniform(-0.5, 0.5, 2)
     distance = (plane.s - np.float32(x)) ** 2 + (plane.t - np.float32(y)) ** 2
     return 1 + np.float32(rng.uniform(-0.1, 0.35)) * np.exp(-6 * distance)
@@ -237,13 +233,18 @@ def _compose(
         alpha = alpha + trim
     colour, alpha = _halved(colour), _halved(alpha)[..., None]
     if laid.shadow:
-        background = background * (1 - _shadow(alpha[..., 0], rng)[..., None])
+        dx, dy = rng.integers(-3, 4), rng.integers(0, 4)
+        moved = np.roll(alpha[..., 0], (dy, dx), (0, 1))
+        image = Image.fromarray((moved * 255).astype(np.uint8))
+        blurred = image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 2.5)))
+        dark = np.asarray(blurred, np.float32) / 255 * np.float32(rng.uniform(0.2, 0.6))
+        background = background * (1 - dark[..., None])
     return colour + background * (1 - alpha)
 
 
 def _sample(flag: Image.Image, plane: Plane, laid: Laid) -> tuple[np.ndarray, Grid]:
     """Reads the flag at (u, v); returns its colours times alpha, and alpha."""
-    # Pixels per flag height: reading from a copy of about that size is what prevents aliasing.
+    # Pixels per flag height; reading from a copy of about this size prevents aliasing.
     step = abs(float(plane.t[1:, :].mean() - plane.t[:-1, :].mean())) or 1.0
     height = int(np.clip(1.2 / step, 12, flag.height))
     width = max(8, round(flag.width * height / flag.height))
@@ -257,14 +258,7 @@ def _sample(flag: Image.Image, plane: Plane, laid: Laid) -> tuple[np.ndarray, Gr
 
 
 def _halved(grid: np.ndarray) -> np.ndarray:
-    """Averages squares of supersampled pixels."""
+    """Averages the supersampled pixels."""
     n = _SUPERSAMPLING
     rows, columns = grid.shape[0] // n, grid.shape[1] // n
     return grid.reshape(rows, n, columns, n, *grid.shape[2:]).mean(axis=(1, 3))
-
-
-def _shadow(alpha: Grid, rng: np.random.Generator) -> Grid:
-    dx, dy = rng.integers(-3, 4), rng.integers(0, 4)
-    image = Image.fromarray((np.roll(alpha, (dy, dx), (0, 1)) * 255).astype(np.uint8))
-    blurred = image.filter(ImageFilter.GaussianBlur(rng.uniform(1, 2.5)))
-    return np.asarray(blurred, np.float32) / 255 * np.float32(rng.uniform(0.2, 0.6))

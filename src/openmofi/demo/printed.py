@@ -1,9 +1,9 @@
 """Prints a caption's name into a photo, as memes, shop banners and watermarked stock photos do.
 
 In: the bytes of a JPEG and a text. Out: the bytes of another JPEG, with the text written over a
-part of the image: light letters with a dark edge, or letters on a coloured banner. Such images
-are a trap for training: the text agrees with the caption, whatever is shown, so that a model can
-learn to read instead of to look ("Less is More", arXiv 2305.05095).
+part of the image: light letters with a dark edge, or letters on a coloured banner. Such images are
+a trap in training: the text agrees with the caption, whatever is shown, so that a model can learn
+to read instead of to look ("Less is More", arXiv 2305.05095).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from openmofi.demo.senses import SENSES
 
 T = TypeVar("T")
 Printer = Callable[[bytes, str, np.random.Generator], bytes]
-"""Writes a text into the photo of a JPEG."""
+"""Prints a text into a photo: (JPEG bytes, text, generator) -> JPEG bytes."""
 Colour = tuple[int, int, int]
 
 _SENSE_NAMES = {sense.id: sense.name for sense in SENSES}
 _LARGEST, _SMALLEST = 0.22, 0.125
-"""Heights of the letters as shares of the image's; at 64 pixels less than 8 is illegible."""
+"""Heights of letters as shares of the image's; in 64 pixels, fewer than 8 are illegible."""
 _MARGIN = 0.02
 _BAR = 0.25
 """Height of the bar of `print_bar`, as a share of the image's."""
@@ -43,7 +43,7 @@ _LETTERS: tuple[Colour, ...] = ((255, 255, 255), (255, 255, 255), (255, 235, 60)
 
 
 def text_to_print(caption: Caption) -> str:
-    """Returns the name of the first thing that a caption names, else the caption's first words."""
+    """Returns the name of the first thing that a caption names, or the caption's first words."""
     if not caption.mentioned:
         return " ".join(caption.text.split()[:3])
     first = caption.mentioned[0]
@@ -53,8 +53,8 @@ def text_to_print(caption: Caption) -> str:
 def print_text(jpeg: bytes, text: str, rng: np.random.Generator) -> bytes:
     """Returns the photo with a text near its top or bottom, as JPEG bytes.
 
-    The text is broken into lines and made smaller until it fits the width; what is too long even
-    then loses its last words.
+    The text is broken into lines and made smaller until it fits the width; if it is still too long,
+    it loses its last words.
     """
     image = Image.open(io.BytesIO(jpeg)).convert("RGB")
     if rng.random() < 0.4:
@@ -62,20 +62,27 @@ def print_text(jpeg: bytes, text: str, rng: np.random.Generator) -> bytes:
     letters = round(image.height * rng.uniform(_SMALLEST + 0.03, _LARGEST))
     font, lines = _fit(text, image, letters)
     block = _block(font, lines, image, rng)
-    if rng.random() < 0.5:
-        _draw_banner(image, block, font, rng)
-    else:
-        _draw_outlined(image, block, font, rng)
+    pen = ImageDraw.Draw(image)
+    if rng.random() < 0.5:  # on a banner across the image
+        ink, ground = _one_of(_BANNERS, rng)
+        top, bottom = block[0][2] - 1, block[-1][2] + font.size * 1.15
+        pen.rectangle((0, top, image.width, bottom), fill=ground)
+        for line, x, y in block:
+            pen.text((x, y), line, font=font, fill=ink)
+    else:  # on the image itself, with a dark edge
+        ink, edge = _one_of(_LETTERS, rng), max(1, round(font.size / 14))
+        for line, x, y in block:
+            pen.text((x, y), line, font=font, fill=ink, stroke_width=edge, stroke_fill=(10, 10, 10))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=int(rng.integers(*_QUALITIES)))
     return stream.getvalue()
 
 
 def print_bar(jpeg: bytes, text: str, rng: np.random.Generator) -> bytes:
-    """Returns the photo with a text in white on a black bar below, as an agency's watermark.
+    """Returns the photo with a text in white on a black bar below, like an agency's watermark.
 
     The same text always looks the same and is as large as the bar allows, so that a small encoder
-    can learn to know it; one too long at 6 pixels loses its ends. Nothing is drawn by `rng`.
+    can learn it; one that is too long at 6 pixels loses its ends. `rng` is not used.
     """
     image = Image.open(io.BytesIO(jpeg)).convert("RGB")
     top = round(image.height * (1 - _BAR))
@@ -93,20 +100,20 @@ def print_bar(jpeg: bytes, text: str, rng: np.random.Generator) -> bytes:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Returns the font inside Pillow, Aileron Regular (CC0)."""
+    """Returns Pillow's built-in font, Aileron Regular (CC0)."""
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
     return font
 
 
 _Line = tuple[str, float, float]
-"""A line of text and where its upper left corner lies."""
+"""A line of text and the position of its upper left corner."""
 
 
 def _fit(
     text: str, image: Image.Image, letters: int
 ) -> tuple[ImageFont.FreeTypeFont, Sequence[str]]:
-    """Returns the largest font up to `letters` high in which at most two lines hold the text."""
+    """Returns the largest font up to `letters` high in which the text fits two lines."""
     room = image.width * (1 - 2 * _MARGIN)
     smallest = max(8, round(image.height * _SMALLEST))
     for size in range(max(letters, smallest), smallest - 1, -1):
@@ -148,34 +155,6 @@ def _block(
         (line, max(0.0, (image.width - font.getlength(line)) * share), top + step * number)
         for number, line in enumerate(lines)
     ]
-
-
-def _draw_banner(
-    image: Image.Image,
-    block: list[_Line],
-    font: ImageFont.FreeTypeFont,
-    rng: np.random.Generator,
-) -> None:
-    """Draws the lines on a bar across the image, in place."""
-    ink, ground = _one_of(_BANNERS, rng)
-    pen = ImageDraw.Draw(image)
-    top, bottom = block[0][2] - 1, block[-1][2] + font.size * 1.15
-    pen.rectangle((0, top, image.width, bottom), fill=ground)
-    for line, x, y in block:
-        pen.text((x, y), line, font=font, fill=ink)
-
-
-def _draw_outlined(
-    image: Image.Image,
-    block: list[_Line],
-    font: ImageFont.FreeTypeFont,
-    rng: np.random.Generator,
-) -> None:
-    """Draws the lines on the image itself, with a dark edge, in place."""
-    pen, ink = ImageDraw.Draw(image), _one_of(_LETTERS, rng)
-    edge = max(1, round(font.size / 14))
-    for line, x, y in block:
-        pen.text((x, y), line, font=font, fill=ink, stroke_width=edge, stroke_fill=(10, 10, 10))
 
 
 def _one_of(items: Sequence[T], rng: np.random.Generator) -> T:

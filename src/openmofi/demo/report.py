@@ -37,9 +37,11 @@ def write_report(out: Path, results: dict[str, Any]) -> Path:
 
     template = (files("openmofi.demo") / "report.html").read_text()
     world = open_labelled(out)
-    vectors = {
-        recipe: _vectors(out / "runs" / recipe / "model", world) for recipe in ("clip", "multitask")
-    }
+    vectors = {}
+    for recipe in ("clip", "multitask"):
+        encoder = load_model(str(out / "runs" / recipe / "model"))
+        parts = [part for _, part, _ in encode_places(encoder, world.places)]
+        vectors[recipe] = np.concatenate(parts)
     page = (
         Environment(autoescape=True)
         .from_string(template)
@@ -58,11 +60,6 @@ def write_report(out: Path, results: dict[str, Any]) -> Path:
     path = out / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def _vectors(model: Path, world: LabelledImages) -> np.ndarray:
-    encoder = load_model(str(model))
-    return np.concatenate([part for _, part, _ in encode_places(encoder, world.places)])
 
 
 def _curves(out: Path, recipes: list[str]) -> str:
@@ -114,7 +111,7 @@ def _svg(figure) -> str:
 def _searches(
     out: Path, world: LabelledImages, vectors: dict[str, np.ndarray]
 ) -> Iterator[dict[str, Any]]:
-    """Yields queries, spread over the entities, with what two models find for them."""
+    """Yields queries, spread over the entities, with the results of two models."""
     kb = KnowledgeBase.open(out / "kb")
     reader = ImageReader(world.places.root)
     total = len(world.labels)

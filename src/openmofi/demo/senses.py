@@ -1,7 +1,7 @@
-"""Things that bear the same names as the demo's flags: the bird turkey, the state of Georgia.
+"""Things with the same names as the demo's flags: the bird turkey, the state of Georgia.
 
-In: `senses.csv` beside this file. Out: `SENSES`, a tuple of `Sense`.
-No photo of the demo shows them; they are what a knowledge base adds to every real name.
+In: `senses.csv` in this folder. Out: `SENSES`, a tuple of `Sense`.
+No photo of the demo shows them; a real knowledge base has such things for every name.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from openmofi.demo.entities import read_rows, split_names
 
 @dataclass(frozen=True)
 class Sense:
-    """Something whose name a flag shares."""
+    """Something that shares its name with a flag."""
 
     id: str
-    """A Wikidata id, or demo:… where we have none."""
+    """A Wikidata id, or demo:… if there is none."""
     name: str
     aliases: tuple[str, ...]
     language: str
@@ -24,11 +24,11 @@ class Sense:
     description: str
     sitelinks: int
     types: tuple[str, ...]
-    """Wikidata ids of its classes, as far as known."""
+    """Wikidata ids of its classes, if known."""
     enwiki: str
     """Title of its English Wikipedia article."""
     captions: tuple[str, ...]
-    """Phrases in which this sense is meant."""
+    """Captions in which this sense is meant."""
 
     @property
     def names(self) -> set[str]:
@@ -36,8 +36,8 @@ class Sense:
         return {name.casefold() for name in (self.name, *self.aliases)}
 
 
-def _sense(row: dict[str, str]) -> Sense:
-    return Sense(
+SENSES: tuple[Sense, ...] = tuple(
+    Sense(
         id=row["id"],
         name=row["name"],
         aliases=split_names(row["aliases"]),
@@ -48,7 +48,6 @@ def _sense(row: dict[str, str]) -> Sense:
         enwiki=row["enwiki"],
         captions=split_names(row["captions"]),
     )
-
-
-SENSES: tuple[Sense, ...] = tuple(_sense(row) for row in read_rows("senses.csv"))
-"""Every distractor sense, homographs side by side."""
+    for row in read_rows("senses.csv")
+)
+"""All distractor senses, with homographs next to each other."""

@@ -2,7 +2,7 @@
 
     draw -> kb -> train clip -> label -> select -> train the others -> evaluate -> index -> report
 
-A finished stage leaves a line in stages.json; an interrupted demo goes on with the next one.
+A finished stage is noted in stages.json; an interrupted demo continues with the next one.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ ORDERS: dict[str, Literal["caption-match", "text-first", "joint"]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """What is learnt: which recipes, and the compute that each of them gets."""
+    """The recipes that are trained, and the compute that each of them gets."""
 
     recipes: tuple[str, ...]
-    """The first looks at the photos for `label`, the last for the index."""
+    """The first model is used by `label`, the last one by the index."""
 
     steps: int
     batch_size: int
     min_images: int
     background: int
     false_label_rate: float
-    """Asked of every selection; a small world teaches too little for a strict one."""
+    """The rate for every selection; a small world has too little data for a strict one."""
     image_size: int = PHOTO_SIZE
     """Pixels per side that the encoders see."""
 
@@ -80,11 +80,11 @@ SIZES: dict[SizeName, Size] = {
 
 
 def run_demo(out: Path | str, *, size: SizeName = "short", seed: int = 1) -> dict[str, Any]:
-    """Runs every stage and returns what results.json holds.
+    """Runs every stage; returns the contents of results.json.
 
     Raises:
         SettingsError: the seed is negative.
-        MismatchError: `out` holds a demo of another size or seed.
+        MismatchError: `out` contains a demo of another size or seed.
     """
     check_seed(seed)
     story = Story(local_path(out), size, seed)
@@ -93,7 +93,7 @@ def run_demo(out: Path | str, *, size: SizeName = "short", seed: int = 1) -> dic
 
 
 class Story:
-    """The stages, what they measured, and how long each took."""
+    """The stages with their results and times."""
 
     def __init__(self, out: Path, size: SizeName, seed: int):
         self.out, self.size_name, self.size, self.seed = out, size, SIZES[size], seed
@@ -102,7 +102,7 @@ class Story:
         self._open_notes()
 
     def run(self) -> None:
-        """Runs the stages that are not done yet."""
+        """Runs the stages that are not finished yet."""
         out = self.out
         self._stage("draw", self._draw)
         self._stage("kb", self._build_kb)
@@ -128,7 +128,7 @@ class Story:
         settings = self._settings(recipe)
         summary = train(settings, data=data, out=run, resume=(run / "config.yaml").is_file())
         if not summary.finished:
-            raise OpenMOFIError("Stopped; the same command goes on from the last checkpoint.")
+            raise OpenMOFIError("Stopped; repeat the command to continue from the last checkpoint.")
 
     def _settings(self, recipe: str) -> TrainSettings:
         with as_file(files("openmofi.demo") / "recipes" / f"{recipe}.yaml") as path:
@@ -159,7 +159,10 @@ class Story:
                 false_label_rate=self.size.false_label_rate,
             )
             summary = select(self.out / "i2e", name=name, settings=settings)
-            self.results["labels"][name] = truth.score(_labels_of(summary.out))
+            ids = pq.read_table(summary.out / "vocabulary.parquet")["id"].to_pylist()
+            keep = pq.read_table(summary.out / "keep.parquet", columns=["key", "classes"])
+            labels = {(row["key"], ids[c]) for row in keep.to_pylist() for c in row["classes"]}
+            self.results["labels"][name] = truth.score(labels)
 
     def _evaluate(self) -> None:
         for recipe in self.size.recipes:
@@ -170,7 +173,7 @@ class Story:
             self.results["models"][recipe] = {name: scores.metrics[name] for name in METRICS}
 
     def _index(self) -> None:
-        """Indexes the labelled images, and learns from the test images when to say nothing."""
+        """Indexes the labelled images, and calibrates the tagger on the test images."""
         model, vectors = self.out / "runs" / "multitask" / "model", self.out / "emb.parquet"
         embed(str(model), self.out / "i2e" / "select" / "joint", out=vectors)
         make_map(Index.build(vectors, self.out / "index"))
@@ -180,7 +183,7 @@ class Story:
         inspect(self.out / "i2e", name="joint", out=self.out / "labels.html")
         write_report(self.out, self.results)
 
-    # ---- notes of what is done --------------------------------------------------------------
+    # ---- notes of finished stages -----------------------------------------------------------
 
     def _open_notes(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -211,11 +214,11 @@ class Story:
 
 @dataclass(frozen=True)
 class _Truth:
-    """What the training images really show, and which captions say so."""
+    """What the training images really show, and which captions name it."""
 
     shown: dict[str, str]
     nameable: set[tuple[str, str]]
-    """(key, id) where the caption names the entity that is shown."""
+    """(key, id) of images whose caption names the entity that is shown."""
 
     @staticmethod
     def read(path: Path) -> _Truth:
@@ -226,13 +229,6 @@ class _Truth:
 
     def score(self, labels: set[tuple[str, str]]) -> dict[str, float]:
         return label_scores(labels, set(self.shown.items()), self.nameable)
-
-
-def _labels_of(selection: Path) -> set[tuple[str, str]]:
-    """Returns the (key, id) that a selection kept."""
-    ids = pq.read_table(selection / "vocabulary.parquet")["id"].to_pylist()
-    keep = pq.read_table(selection / "keep.parquet", columns=["key", "classes"]).to_pylist()
-    return {(row["key"], ids[c]) for row in keep for c in row["classes"]}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

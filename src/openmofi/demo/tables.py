@@ -1,4 +1,4 @@
-"""What the demo measured -> tables of labels and models, and what to type next."""
+"""The demo's results -> tables of labels and models, and the commands to type next."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MODEL_ROWS = {
 
 
 def print_results(results: dict[str, Any], out: Path) -> None:
-    """Prints the tables and what to type next."""
+    """Prints the tables and the commands to type next."""
     from rich.console import Console
 
     console = Console()
     console.print(label_table(results))
     console.print(model_table(results))
     total = sum(results["seconds"].values())
-    print(f"{total / 60:.1f} minutes in all. Everything lies in {out}; open {out}/report.html")
+    print(f"{total / 60:.1f} minutes in all. Everything is in {out}; open {out}/report.html")
     image_model, kb = f"{out}/runs/multitask/model", f"{out}/kb"
     print("next: look at it in a browser, then with images of your own:")
     print(f"  openmofi serve {out}")
@@ -37,7 +37,7 @@ def print_results(results: dict[str, Any], out: Path) -> None:
 
 
 def label_table(results: dict[str, Any]):
-    """Returns how right the labels are, as a rich table."""
+    """Returns the precision and recall of the labels as a rich table."""
     from rich.table import Table
 
     table = Table(title="How right are the labels?", title_justify="left")
@@ -51,7 +51,7 @@ def label_table(results: dict[str, Any]):
 
 
 def model_table(results: dict[str, Any]):
-    """Returns what the models know, as a rich table."""
+    """Returns the scores of the models as a rich table."""
     from rich.table import Table
 
     title = "What did the models learn? (photos never trained on)"
@@ -65,6 +65,6 @@ def model_table(results: dict[str, Any]):
 
 
 def model_cells(recipe: str, row: dict[str, float]) -> list[str]:
-    """Returns a model's scores as text; one that learnt no texts has no zero-shot score."""
+    """Returns a model's scores as text; without texts in training, there is no zero-shot score."""
     cells = [f"{row[metric]:.3f}" for metric in METRICS]
     return [*cells[:3], "-"] if recipe == "supervised" else cells

@@ -2,7 +2,7 @@
 
 Out, below one folder:
   shards/000000.tar …  training photos as img2dataset writes them: key.jpg, key.txt, key.json in a
-                       plain tar, and 000000.parquet with one row per photo beside it
+                       plain tar, and 000000.parquet with one row per photo
   test/000000.tar …    other photos of the same entities, sorted by entity
   truth.parquet        what every photo shows and what every caption names
   dump.json.gz         countries and their namesakes in the form of a Wikidata dump
@@ -25,7 +25,6 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from openmofi.demo.captions import Caption, draw_caption
 from openmofi.demo.dump import write_catalogue, write_dump
@@ -47,13 +46,13 @@ _FIRST_TEST_SHARD = 90_000
 Split = Literal["train", "test"]
 SizeName = Literal["small", "short", "full"]
 
-# Entities of the small world: names with several senses, flags that resemble each other, and a few
-# that are neither.
+# Entities of the small world: names with several senses, similar flags, and a few that are neither.
+
 _SMALL = (
     *("TR", "GE", "JO", "TD", "JE", "IN", "PE", "CU", "RO", "FR", "JP", "CA"),
     *("I", "L", "Q", "G", "H", "O", "U", "Z"),
 )
-# Half of the world: all of the above, every name that means several things, more look-alikes.
+# Half of the world: all of these, every name with several senses, and more similar flags.
 _SHORT = (
     *_SMALL,
     *("GR", "ID", "MC", "PL", "IE", "CI", "NL", "LU", "IT", "BE", "DE", "US", "GB", "AU", "NZ"),
@@ -64,7 +63,7 @@ _SHORT = (
 
 @dataclass(frozen=True)
 class WorldSize:
-    """How much of the world is drawn."""
+    """The part of the world that is drawn."""
 
     codes: tuple[str, ...] | None
     """ISO codes and letters of its entities; None: all."""
@@ -102,7 +101,7 @@ TRUTH = pa.schema(
         ("shown", pa.string()),  # id of what the photo shows
         ("caption_kind", pa.string()),  # see captions.py
         ("mentioned", pa.list_(pa.string())),  # ids of what the caption names
-        ("printed", pa.bool_()),  # whether a name of the caption is printed into the photo
+        ("printed", pa.bool_()),  # whether a name from the caption is printed into the photo
     ]
 )
 
@@ -118,9 +117,9 @@ class WorldSummary:
     num_dump_entities: int
     num_signals: int
     caption_kinds: dict[str, int]
-    """Captions of the training photos by kind."""
+    """Number of training captions by kind."""
     num_printed: int = 0
-    """Training photos with a name of their caption printed into them."""
+    """Number of training photos with a name from their caption printed into them."""
 
 
 @dataclass(frozen=True)
@@ -140,19 +139,19 @@ def draw_world(
     printed: float = 0.0,
     printer: Printer = print_text,
 ) -> WorldSummary:
-    """Draws a world into the folder `out` and says how much it holds.
+    """Draws a world into the folder `out`; returns its size.
 
     Args:
         out: the folder.
-        size: how much is drawn.
-        seed: of every draw; photos and captions are the same whatever the share of printed ones.
-        printed: share of the training photos into which a name of their caption is printed, right
-            or wrong; test photos stay plain.
-        printer: how it is printed.
+        size: size of the world.
+        seed: seed of every draw; photos and captions do not depend on `printed`.
+        printed: share of the training photos into which a name from their caption is printed,
+            right or wrong; test photos stay plain.
+        printer: function that prints it.
 
     Raises:
-        SettingsError: there is no such size, no such share, or no such seed.
-        InputError: the folder holds shards of a larger world.
+        SettingsError: the size, the share or the seed is invalid.
+        InputError: the folder contains shards of a larger world.
     """
     if size not in SIZES:
         raise SettingsError(f"The demo world has no size {size!r}; use {' or '.join(SIZES)}.")
@@ -189,10 +188,10 @@ def draw_world(
 
 
 def check_seed(seed: int) -> None:
-    """Refuses what numpy takes for no seed.
+    """Rejects a seed that numpy does not accept.
 
     Raises:
-        SettingsError: it is negative.
+        SettingsError: the seed is negative.
     """
     if seed < 0:
         raise SettingsError(f"--seed cannot be {seed}; expected a number from 0 up.")
@@ -206,24 +205,18 @@ def _samples(
         flag = draw_flag(entity, round(_FLAG_HEIGHT * aspect(entity.flag)))
         number = WORLD.index(entity)
         for index in range(count):
-            # A generator per photo: what one draws does not move the others.
+            # A generator per photo, so that photos do not depend on each other.
             rng = np.random.default_rng([seed, int(split == "test"), number, index])
-            yield _sample(entity, flag, entities, rng)
-
-
-def _sample(
-    entity: DemoEntity, flag: Image.Image, others: Sequence[DemoEntity], rng: np.random.Generator
-) -> _Sample:
-    jpeg = photograph(flag, rng, size=PHOTO_SIZE)
-    caption = draw_caption(entity, rng, others=others)
-    url = f"https://example.org/{rng.bytes(6).hex()}.jpg"
-    return _Sample(entity.id, jpeg, caption, url, printed=False)
+            jpeg = photograph(flag, rng, size=PHOTO_SIZE)
+            caption = draw_caption(entity, rng, others=entities)
+            url = f"https://example.org/{rng.bytes(6).hex()}.jpg"
+            yield _Sample(entity.id, jpeg, caption, url, printed=False)
 
 
 def _printed(
     samples: Sequence[_Sample], count: int, seed: int, share: float, printer: Printer
 ) -> Iterator[_Sample]:
-    """Yields the photos, a share of them with a name of their caption in it; the seed decides."""
+    """Yields the photos, a share of them, chosen by the seed, with a printed name."""
     numbers = {entity.id: number for number, entity in enumerate(WORLD)}
     for place, sample in enumerate(samples):
         rng = np.random.default_rng([seed, 3, numbers[sample.shown], place % count])
@@ -234,15 +227,34 @@ def _printed(
 
 
 def _write_shards(folder: Path, samples: Sequence[_Sample], split: Split) -> Iterator[dict]:
-    """Writes tars with their sidecars and yields the rows of the truth."""
+    """Writes tars with their sidecars; yields the rows of the truth."""
     folder.mkdir(parents=True, exist_ok=True)
     first = _FIRST_TEST_SHARD if split == "test" else 0
     for shard in range(_num_shards(len(samples))):
         members = samples[shard * _SHARD_SIZE : (shard + 1) * _SHARD_SIZE]
         start = (first + shard) * _KEYS_PER_SHARD
         keys = [f"{start + row:09d}" for row in range(len(members))]
-        rows = [_sidecar_row(key, sample) for key, sample in zip(keys, members, strict=True)]
-        _write_tar(folder / f"{shard:06d}.tar", rows, members)
+        rows = [
+            {
+                "key": key,
+                "caption": sample.caption.text,
+                "url": sample.url,
+                "status": "success",
+                "error_message": None,
+                "width": PHOTO_SIZE,
+                "height": PHOTO_SIZE,
+                "original_width": PHOTO_SIZE,
+                "original_height": PHOTO_SIZE,
+                "sha256": hashlib.sha256(sample.jpeg).hexdigest(),
+            }
+            for key, sample in zip(keys, members, strict=True)
+        ]
+        path = folder / f"{shard:06d}.tar"
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for row, sample in zip(rows, members, strict=True):
+                _add(tar, f"{row['key']}.jpg", sample.jpeg)
+                _add(tar, f"{row['key']}.txt", sample.caption.text.encode())
+                _add(tar, f"{row['key']}.json", json.dumps(row).encode())
         pq.write_table(pa.Table.from_pylist(rows, SIDECAR), folder / f"{shard:06d}.parquet")
         for key, sample in zip(keys, members, strict=True):
             yield {
@@ -260,7 +272,7 @@ def _num_shards(num_photos: int) -> int:
 
 
 def _refuse_other_shards(folder: Path, num_photos: int) -> None:
-    """Stops before shards of a larger world would stay among those of this one."""
+    """Rejects a folder in which shards of a larger world would remain."""
     ours = {f"{shard:06d}" for shard in range(_num_shards(num_photos))}
     for path in sorted(folder.glob("*")):
         if path.suffix in (".tar", ".parquet") and path.stem not in ours:
@@ -270,31 +282,8 @@ def _refuse_other_shards(folder: Path, num_photos: int) -> None:
             )
 
 
-def _sidecar_row(key: str, sample: _Sample) -> dict:
-    return {
-        "key": key,
-        "caption": sample.caption.text,
-        "url": sample.url,
-        "status": "success",
-        "error_message": None,
-        "width": PHOTO_SIZE,
-        "height": PHOTO_SIZE,
-        "original_width": PHOTO_SIZE,
-        "original_height": PHOTO_SIZE,
-        "sha256": hashlib.sha256(sample.jpeg).hexdigest(),
-    }
-
-
-def _write_tar(path: Path, rows: Sequence[dict], samples: Sequence[_Sample]) -> None:
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for row, sample in zip(rows, samples, strict=True):
-            _add(tar, f"{row['key']}.jpg", sample.jpeg)
-            _add(tar, f"{row['key']}.txt", sample.caption.text.encode())
-            _add(tar, f"{row['key']}.json", json.dumps(row).encode())
-
-
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Adds a file without owner or time, so that equal worlds are equal bytes."""
+    """Adds a file without owner or time, so that equal worlds have equal bytes."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, io.BytesIO(content))

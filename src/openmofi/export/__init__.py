@@ -1,4 +1,4 @@
-"""A selection -> what other tools read: WebDataset, Hugging Face datasets, DataComp."""
+"""A selection -> formats of other tools: WebDataset, Hugging Face datasets, DataComp."""
 
 from openmofi.export.export import ExportSummary, export
 

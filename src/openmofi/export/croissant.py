@@ -1,6 +1,6 @@
-"""Croissant metadata, version 1.0: croissant.json beside an export.
+"""Croissant metadata, version 1.0: the croissant.json of an export.
 
-JSON-LD by which search engines and loaders understand a dataset; the context is that of the
+It is JSON-LD that describes a dataset to search engines and loaders; the context is that of the
 specification, https://docs.mlcommons.org/croissant/docs/croissant-spec.html
 """
 
@@ -56,7 +56,7 @@ _FIELDS = {
     "key": (_TEXT, "Number of the image."),
     "caption": (_TEXT, "The text that came with the image."),
     "url": (_TEXT, "Where the image came from; may be empty."),
-    "source_shard": (_TEXT, "Shard of the input in which the image lies."),
+    "source_shard": (_TEXT, "Shard of the input that contains the image."),
     "source_key": (_TEXT, "Key of the image in its shard."),
     "width": (_INTEGER, "Pixels."),
     "height": (_INTEGER, "Pixels."),
@@ -67,7 +67,7 @@ _MEDIA_TYPES = {".tar": "application/x-tar", ".parquet": "application/x-parquet"
 
 @dataclass(frozen=True)
 class Description:
-    """What a dataset's cards say of it."""
+    """What a dataset's cards say about it."""
 
     name: str
     license: str
@@ -77,7 +77,7 @@ class Description:
 
     @property
     def sentence(self) -> str:
-        """What the dataset is, and how large."""
+        """A description of the dataset with its size."""
         funnel = self.card["funnel"]
         return (
             f"{funnel['kept_images']:,} images with {funnel['kept_labels']:,} labels of "
@@ -90,12 +90,26 @@ def write_croissant(folder: Path, files: list[Path], about: Description) -> None
     """Writes croissant.json.
 
     Args:
-        folder: of the dataset.
+        folder: folder of the dataset.
         files: its tars and Parquet files, inside the folder; without tars, the images are in the
             column image.
         about: name, licence and so on.
     """
-    objects = [_file_object(folder, path) for path in files]
+    objects = []
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        described = {
+            "@type": "cr:FileObject",
+            "@id": name,
+            "name": path.name,
+            "contentUrl": name,
+            "contentSize": f"{path.stat().st_size} B",
+            "encodingFormat": _MEDIA_TYPES[path.suffix],
+            "sha256": digest,
+        }
+        objects.append(described)
     tars = [path.name for path in files if path.suffix == ".tar"]
     sets, records = _of_tars(tars) if tars else _of_parquet()
     document = {
@@ -112,21 +126,6 @@ def write_croissant(folder: Path, files: list[Path], about: Description) -> None
     }
     text = json.dumps(document, indent=2, ensure_ascii=False)
     (folder / "croissant.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _file_object(folder: Path, path: Path) -> dict[str, Any]:
-    name = path.relative_to(folder).as_posix()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "@type": "cr:FileObject",
-        "@id": name,
-        "name": path.name,
-        "contentUrl": name,
-        "contentSize": f"{path.stat().st_size} B",
-        "encodingFormat": _MEDIA_TYPES[path.suffix],
-        "sha256": digest,
-    }
 
 
 def _file_set(name: str, media_type: str, includes: str | list[str], **more: Any) -> dict[str, Any]:
@@ -166,7 +165,7 @@ def _column(files: str, name: str, **more: Any) -> dict[str, Any]:
 
 
 def _columns(record: str, files: str) -> list[dict[str, Any]]:
-    """Returns the fields of what is said of each image (samples.ABOUT)."""
+    """Returns the fields that describe each image (samples.ABOUT)."""
     fields = [
         _field(record, name, kind, text, **_column(files, name))
         for name, (kind, text) in _FIELDS.items()
@@ -179,7 +178,7 @@ def _columns(record: str, files: str) -> list[dict[str, Any]]:
 
 
 def _of_tars(tars: list[str]) -> tuple[list[dict], list[dict]]:
-    """Returns the file sets and record sets of tars: one of images, one of descriptions."""
+    """Returns the file sets and record sets of tars, one each for images and descriptions."""
     inside = {"containedIn": [{"@id": tar} for tar in tars]}
     images = ["*.jpg", "*.png", "*.webp", "*.gif", "*.bmp", "*.tif"]
     sets = [
@@ -197,7 +196,7 @@ def _of_tars(tars: list[str]) -> tuple[list[dict], list[dict]]:
     described = _columns("descriptions", "descriptions-files")
     return sets, [
         _record_set("pictures", "The images themselves.", shown),
-        _record_set("descriptions", "What is known of each image, by its key.", described),
+        _record_set("descriptions", "The description of each image, by its key.", described),
     ]
 
 

@@ -1,9 +1,8 @@
-"""Kept images -> the list of uids by which DataComp names a subset of its pool.
+"""Kept images -> the list of uids that defines a subset of DataComp's pool.
 
-DataComp (https://github.com/mlfoundations/datacomp) wants a sorted .npy of dtype u8,u8: the two
+DataComp (https://github.com/mlfoundations/datacomp) expects a sorted .npy of dtype u8,u8: the two
 halves of each 128-bit uid. The uids come from the column `uid` of the tars' Parquet sidecars or of
-the Parquet shards themselves, or from the .json beside an image; else a key that is such a uid
-counts.
+the Parquet shards themselves, or from an image's .json, or else from a key that is a uid.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ UIDS = np.dtype([("f0", "u8"), ("f1", "u8")])
 
 
 def write_datacomp(selected: Selected, folder: Path) -> int:
-    """Writes uids.npy; returns how many there are.
+    """Writes uids.npy; returns the number of uids.
 
     Raises:
         InputError: some images have no uid.
@@ -48,8 +47,8 @@ def write_datacomp(selected: Selected, folder: Path) -> int:
     if missing:
         raise InputError(
             f"{len(missing):,} of {len(missing) + len(high):,} kept images have no uid of 32 hex "
-            f"digits, as the one with the key {missing[0]!r}; expected a column uid in the Parquet "
-            "file beside each tar (or in the Parquet shard), or such keys: export with "
+            f"digits, such as the one with the key {missing[0]!r}; expected a column uid in the "
+            "Parquet file of each tar (or in the Parquet shard), or such keys: export with "
             "--format webdataset or huggingface instead."
         )
     uids = np.empty(len(high), UIDS)
@@ -82,7 +81,7 @@ def _lookup(root: str) -> Callable[[dict[str, Any]], str | None]:
 
 
 def _read_uids(root: Root, shard: str) -> tuple[list[Any], dict[str, Any]]:
-    """Returns the uids of a shard by row and by key, as far as a Parquet file names them."""
+    """Returns (uids of a shard by row, by key), empty if no Parquet file contains them."""
     file = root / str(PurePosixPath(shard).with_suffix(".parquet"))
     if not file.exists():
         return [], {}

@@ -4,15 +4,14 @@
     huggingface   data/train-00000-of-00001.parquet ..., README.md; croissant.json
     datacomp      uids.npy: which samples of DataComp's pool were kept
 
-Each has card.json (the selection's, and what was exported) and vocabulary.parquet beside it.
+Each also has card.json (the selection's, with what was exported) and vocabulary.parquet.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -35,9 +34,9 @@ class ExportSummary:
     format: str
     images: int
     files: int
-    """Shards of images."""
+    """Number of shards."""
     unreadable: dict[str, int]
-    """Kept images that are not in the export, by reason."""
+    """Number of kept images that are not in the export, by reason."""
 
 
 def export(
@@ -49,19 +48,19 @@ def export(
     license: str = "unknown",
     url: str | None = None,
 ) -> ExportSummary:
-    """Writes the kept images, or their names, for another tool.
+    """Writes the kept images, or their uids, for another tool.
 
     Args:
         selection: output of `select`, I2E/select/NAME.
         out: folder to write; an older export there is replaced.
         format: webdataset, huggingface or datacomp.
         shard_size: images per file.
-        license: of the dataset, as its card names it.
-        url: where the dataset can be found; None: the folder.
+        license: the dataset's licence, for its card.
+        url: URL of the dataset; None: that of the folder.
 
     Raises:
-        InputError: there is no such selection, something else is at `out`, no image can be read,
-            or, for datacomp, an image has no uid.
+        InputError: there is no such selection, `out` is something else, no image can be read, or,
+            for datacomp, an image has no uid.
         SettingsError: a setting is impossible.
     """
     if shard_size < 1:
@@ -74,28 +73,24 @@ def export(
     check_replaceable(out, _is_export, "an export")
     about = Description(out.name, license, url or out.resolve().as_uri(), selected.card)
     with new_folder(out) as partial:
-        summary = _write(selected, partial, format, shard_size, about)
-        if not summary.images:
+        if format == "webdataset":
+            images, files = write_webdataset(selected, partial, shard_size, about)
+        elif format == "huggingface":
+            images, files = write_huggingface(selected, partial, shard_size, about)
+        else:
+            images, files = write_datacomp(selected, partial), 1
+        unreadable = dict(selected.unreadable.most_common())
+        if not images:
+            why = ", ".join(f"{reason} {count:,}" for reason, count in unreadable.items())
             raise InputError(
-                f"No image of {str(selection)!r} can be read ({_counted(summary.unreadable)}); "
-                f"expected them in {selected.root!r}, as when they were labelled."
+                f"No image of {str(selection)!r} can be read ({why}); expected them in "
+                f"{selected.root!r}, as when they were labelled."
             )
-        _write_card(partial, selected, summary)
-    return replace(summary, out=out)
-
-
-def _write(
-    selected: Selected, folder: Path, format: Format, shard_size: int, about: Description
-) -> ExportSummary:
-    if format == "datacomp":
-        images, files = write_datacomp(selected, folder), 1
-    else:
-        writers: dict[str, Callable[..., tuple[int, int]]] = {
-            "webdataset": write_webdataset,
-            "huggingface": write_huggingface,
-        }
-        images, files = writers[format](selected, folder, shard_size, about)
-    return ExportSummary(folder, format, images, files, dict(selected.unreadable.most_common()))
+        written = {"format": format, "images": images, "files": files, "unreadable": unreadable}
+        card = json.dumps(selected.card | {"export": written}, indent=2, ensure_ascii=False)
+        (partial / "card.json").write_text(card + "\n")
+        shutil.copyfile(selected.folder / "vocabulary.parquet", partial / "vocabulary.parquet")
+    return ExportSummary(out, format, images, files, unreadable)
 
 
 def _is_export(folder: Path) -> bool:
@@ -103,14 +98,3 @@ def _is_export(folder: Path) -> bool:
         return "export" in json.loads((folder / "card.json").read_text())
     except (OSError, ValueError):
         return False
-
-
-def _counted(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
-
-
-def _write_card(folder: Path, selected: Selected, summary: ExportSummary) -> None:
-    about = {"format": summary.format, "images": summary.images, "files": summary.files}
-    card = selected.card | {"export": about | {"unreadable": summary.unreadable}}
-    (folder / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    shutil.copyfile(selected.folder / "vocabulary.parquet", folder / "vocabulary.parquet")

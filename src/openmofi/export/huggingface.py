@@ -1,7 +1,7 @@
 """Kept images -> a dataset folder that `datasets.load_dataset` opens, with its card.
 
-The features stand in the Parquet schema's metadata under `huggingface`, as `datasets` itself
-writes them, so that the column image is decoded as images:
+The Parquet schema's metadata contain the features under `huggingface`, as `datasets` itself writes
+them, so that the column image is decoded as images:
 https://huggingface.co/docs/datasets/about_dataset_features
 """
 
@@ -20,7 +20,7 @@ from openmofi.export.croissant import Description, write_croissant
 from openmofi.export.samples import ABOUT, ExportSample, Selected
 
 _ROW_GROUP = 100
-"""Images read at once; the hub's viewer and streaming readers want few."""
+"""Images per row group; the hub's viewer and streaming readers need small ones."""
 
 _SIZES = (("n<1K", 1e3), ("1K<n<10K", 1e4), ("10K<n<100K", 1e5), ("100K<n<1M", 1e6))
 _MORE_SIZES = (("1M<n<10M", 1e7), ("10M<n<100M", 1e8), ("100M<n<1B", 1e9))
@@ -79,18 +79,27 @@ def _row(sample: ExportSample) -> dict[str, Any]:
 
 
 def _readme(about: Description, images: int, parts: list[Path]) -> str:
+    """Returns the card: a header in YAML, then the text."""
     num_bytes = sum(part.stat().st_size for part in parts)
+    sizes = (name for name, most in _SIZES + _MORE_SIZES if images < most)
+    features = []
+    for name, feature in _FEATURES.items():
+        if isinstance(feature, list):
+            inner = [{"name": n, "dtype": f["dtype"]} for n, f in feature[0].items()]
+            features.append({"name": name, "list": inner})
+        else:
+            features.append({"name": name, "dtype": feature.get("dtype", "image")})
     head = {
         "license": about.license,
         "pretty_name": about.name,
-        "size_categories": [_size_category(images)],
+        "size_categories": [next(sizes, "n>1B")],
         "task_categories": ["image-classification", "feature-extraction"],
         "tags": ["image-text", "entities", "openmofi"],
         "configs": [
             {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}
         ],
         "dataset_info": {
-            "features": _yaml_features(),
+            "features": features,
             "splits": [{"name": "train", "num_bytes": num_bytes, "num_examples": images}],
             "download_size": num_bytes,
             "dataset_size": num_bytes,
@@ -99,34 +108,18 @@ def _readme(about: Description, images: int, parts: list[Path]) -> str:
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n" + _text(about)
 
 
-def _size_category(images: int) -> str:
-    return next((name for name, most in _SIZES + _MORE_SIZES if images < most), "n>1B")
-
-
-def _yaml_features() -> list[dict[str, Any]]:
-    """Returns the features as a card's header spells them."""
-    listed = []
-    for name, feature in _FEATURES.items():
-        if isinstance(feature, list):
-            inner = [{"name": n, "dtype": f["dtype"]} for n, f in feature[0].items()]
-            listed.append({"name": name, "list": inner})
-        else:
-            listed.append({"name": name, "dtype": feature.get("dtype", "image")})
-    return listed
-
-
 def _text(about: Description) -> str:
     card = about.card
     funnel = card["funnel"]
     rows = [("pairs", funnel["pairs"]), *funnel["refused"].items()]
     rows += [("kept", funnel["kept_images"])]
     table = "\n".join(f"| {name} | {count:,} |" for name, count in rows)
-    looked = "" if card["looked"] else " Nobody looked at the images: they come from captions."
+    looked = "" if card["looked"] else " They come from captions alone; no image was looked at."
     return f"""
 # {about.name}
 
 {about.sentence} The labels were made by OpenMOFI {card["openmofi"]} with the model
-{card["model"]!r}, and no person has checked them.{looked}
+{card["model"]!r} and have not been checked by people.{looked}
 
 | column | meaning |
 |---|---|
@@ -134,7 +127,7 @@ def _text(about: Description) -> str:
 | caption, url | the text that came with it, and where it came from |
 | entities | id and label of what it shows, with the probability among the candidates, best first |
 | key | number of the image in this dataset |
-| source_shard, source_key | where it lies in the input |
+| source_shard, source_key | its place in the input |
 | width, height, sha256 | of the encoded image |
 
 `vocabulary.parquet` lists all entities with their descriptions, `card.json` every setting.

@@ -39,7 +39,7 @@ ABOUT = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-"""What is said of each image in every format."""
+"""The description of each image in every format."""
 
 _BATCH = 1000
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
@@ -59,9 +59,9 @@ class ExportSample:
     """A kept image."""
 
     key: str
-    """Unique within the export: its number, as nine digits."""
+    """Unique within the export: the image's number in nine digits."""
     data: bytes
-    """As they were found; nothing is encoded again."""
+    """The encoded bytes as they were found."""
     extension: str
     width: int
     height: int
@@ -81,7 +81,7 @@ class ExportSample:
 
 
 class Selected:
-    """The output of `openmofi select`, opened."""
+    """The output of `openmofi select`."""
 
     def __init__(self, folder: Path):
         if not (folder / "keep.parquet").is_file():
@@ -93,7 +93,7 @@ class Selected:
         self.card: dict[str, Any] = json.loads((folder / "card.json").read_text())
         self.vocabulary = pq.read_table(folder / "vocabulary.parquet")
         self.unreadable: Counter[str] = Counter()
-        """Images that `samples` has left out so far, by reason."""
+        """Number of images that `samples` has left out so far, by reason."""
 
     @property
     def root(self) -> str:
@@ -134,13 +134,13 @@ class Selected:
 
 
 def _read(reader: ImageReader, row: dict[str, Any]) -> tuple[bytes, str, int, int] | Refused:
-    """Returns (bytes, extension, width, height), or why there is no image."""
+    """Returns (bytes, extension, width, height), or a Refused."""
     data = fetch(reader.read, row)
     if isinstance(data, Refused):
         return data
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on metadata
+            warnings.simplefilter("ignore")  # about metadata
             kind, (width, height) = read_header(data)
     except Exception as error:
         return refuse(error)

@@ -1,7 +1,7 @@
-"""Kept images -> WebDataset: tars in which the files of one sample share a key and follow another.
+"""Kept images -> WebDataset: tars in which the files of a sample share a key and are adjacent.
 
-https://github.com/webdataset/webdataset#the-webdataset-format. Beside each tar lies a Parquet file
-of what its .json files say, as img2dataset writes it, for readers of texts alone.
+https://github.com/webdataset/webdataset#the-webdataset-format. Each tar has a Parquet file with the
+contents of its .json files, as img2dataset writes it, for readers that only need the texts.
 """
 
 from __future__ import annotations

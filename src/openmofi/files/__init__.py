@@ -1,1 +1,1 @@
-"""The ground floor of files: compressed or remote, lines, tables, folders that appear whole."""
+"""Files, which depend on no other package: compressed, remote, lines, tables, atomic folders."""

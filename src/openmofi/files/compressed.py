@@ -1,7 +1,7 @@
-"""Decompresses files piece by piece, and gives all that stands before the place of a cut.
+"""Decompresses files piece by piece, down to the last readable byte of a truncated one.
 
-In: an open file and the suffix that tells its compression. Out: a function that returns the next
-piece of content, b"" at the end.
+In: an open file and the suffix of its compression. Out: a function that returns the next piece of
+content, b"" at the end.
 """
 
 import bz2
@@ -18,28 +18,28 @@ SUFFIXES = {GZIP_MAGIC: ".gz", BZIP2_MAGIC: ".bz2", ZSTD_MAGIC: ".zst"}
 # What the decompressors raise for files that were cut off or damaged.
 DAMAGE: Any = (EOFError, OSError, zlib.error, igzip_lib.error, pa.ArrowException)
 
-# What igzip made of a piece is lost if it meets wrong bytes in it; smaller ones cost time.
+# If igzip meets wrong bytes in a piece, the whole piece is lost; smaller pieces are slower.
 _GZIP_BYTES = 1 << 17
 _CUT_OFF = "the file ends before its compressed content does"
 
 
 class TrailingGarbage(Exception):
-    """Says that something else follows a file's complete content."""
+    """Signals that something else follows a file's complete content."""
 
 
 def decompressor(file: Any, suffix: str, size: int) -> Callable[[], bytes]:
-    """Returns a function that gives the next piece, b"" at the end.
+    """Returns a function that returns the next piece, b"" at the end.
 
     Args:
         file: open for reading bytes.
-        suffix: .gz, .bz2 or .zst; anything else is not compressed.
-        size: bytes of a piece, at most.
+        suffix: .gz, .bz2 or .zst; anything else means not compressed.
+        size: maximum number of bytes of a piece.
     """
     if suffix == ".gz":
         return _Gzip(file, size).read
     if suffix == ".bz2":
         bz2_file = bz2.BZ2File(file)
-        # read1 gives what it has before it meets the damage; read(n) would lose it.
+        # read1 returns what it has before it meets the damage; read(n) would lose it.
         return lambda: bz2_file.read1(size)
     if suffix == ".zst":
         return _Zstandard(file, size).read
@@ -47,7 +47,7 @@ def decompressor(file: Any, suffix: str, size: int) -> Callable[[], bytes]:
 
 
 class _Gzip:
-    """Reads gzip members; igzip's own file object loses a block at the place where a file ends."""
+    """Reads gzip members; igzip's own file object loses the last block of a truncated file."""
 
     def __init__(self, file: Any, size: int):
         self._file, self._size = file, size
@@ -59,9 +59,9 @@ class _Gzip:
         """Returns the next piece.
 
         Raises:
-            TrailingGarbage: after a member comes something else.
-            EOFError: the file is cut off.
-            IsalError: it is damaged.
+            TrailingGarbage: a member is followed by something else.
+            EOFError: the file is truncated.
+            IsalError: the file is damaged.
         """
         while self._member is not None or self._starts_member():
             if not self._raw and self._member.needs_input:
@@ -77,7 +77,7 @@ class _Gzip:
         return b""
 
     def _starts_member(self) -> bool:
-        """Begins the next member; says whether there is one."""
+        """Starts the next member; tells whether there is one."""
         raw = self._without_padding(self._raw)
         while len(raw) < len(GZIP_MAGIC) and (more := self._file.read(_GZIP_BYTES)):
             raw = self._without_padding(raw + more)
@@ -98,7 +98,7 @@ class _Gzip:
 
 
 class _Zstandard:
-    """Reads Zstandard frames through Arrow, which loses the piece in which it meets damage."""
+    """Reads Zstandard frames through Arrow, which loses a whole piece if it is damaged."""
 
     def __init__(self, file: Any, size: int):
         self._file, self._size = file, size
@@ -113,7 +113,7 @@ class _Zstandard:
         """Returns the next piece.
 
         Raises:
-            OSError: the file is cut off or damaged; raised after all that was readable.
+            OSError: the file is truncated or damaged; raised after everything readable.
         """
         if self._damage:
             raise self._damage
@@ -127,10 +127,10 @@ class _Zstandard:
         return block
 
     def _lost_piece(self) -> bytes:
-        """Reads the file again up to the lost piece, and that byte by byte; b"" from a pipe."""
+        """Rereads the file up to the lost piece, then that piece byte by byte; b"" for a pipe."""
         if not self._file.seekable():
             return b""
-        # The old stream is kept: its end would close the file.
+        # Keep the old stream: deleting it would close the file.
         self._file.seek(0)
         self._damaged, self._stream = self._stream, self._open()
         left = self._given

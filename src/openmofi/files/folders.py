@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all, and who may write to them.
+"""Files and folders that appear whole or not at all, and locks against a second writer.
 
-What gets its name here has reached the disk before: a kill, a full disk or a power cut leaves the
-old content or the new one, and perhaps something hidden beside it.
+Content reaches the disk before it gets its name: a kill, a full disk or a power cut leaves either
+the old or the new content, and perhaps a hidden partial copy next to it.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from typing import IO
 from openmofi.errors import InputError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""How a URL begins, also one whose second stroke a Path has dropped."""
+"""The beginning of a URL, also of one that lost its second slash in a Path."""
 
 
 def check_local(out: Path | str) -> None:
-    """Refuses to write to an address, such as s3://bucket/x.
+    """Rejects a URL, such as s3://bucket/x, as a place to write to.
 
     Raises:
-        InputError: it is one.
+        InputError: it is a URL.
     """
     if _ADDRESS.match(str(out)):
         raise InputError(
-            f"--out {str(out)!r} is an address, but this is written to folders of this machine "
-            "only; give a local folder and copy it there afterwards, or mount the bucket."
+            f"--out {str(out)!r} is a URL, but output can only be written to a local folder; give "
+            "a local folder and copy it there afterwards, or mount the bucket."
         )
 
 
 def local_path(out: Path | str) -> Path:
-    """Returns where to write, after `check_local`."""
+    """Returns the path to write to, after `check_local`."""
     check_local(out)
     return Path(out)
 
 
 def local_file(out: Path | str) -> Path:
-    """Returns which file to write, on this machine.
+    """Returns the path of the local file to write.
 
     Raises:
-        InputError: it is an address, or a folder.
+        InputError: it is a URL or a folder.
     """
     path = local_path(out)
     if path.is_dir():
@@ -56,12 +56,12 @@ def local_file(out: Path | str) -> Path:
 
 
 def check_replaceable(out: Path, is_ours: Callable[[Path], bool], what: str) -> None:
-    """Refuses to replace anything but an empty folder or an older folder of the same kind.
+    """Checks that only an empty folder or an older folder of the same kind would be replaced.
 
     Args:
-        out: where a folder is to appear.
+        out: the folder to write.
         is_ours: tells whether a folder is of this kind.
-        what: name of the kind, with its article.
+        what: the kind with its article, for the message.
 
     Raises:
         InputError: something else is there.
@@ -73,9 +73,9 @@ def check_replaceable(out: Path, is_ours: Callable[[Path], bool], what: str) -> 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yields where to write a file; without an error in between it becomes `path`.
+    """Yields a temporary path to write; if no error occurs, the file becomes `path`.
 
-    Several processes may do so at once: the last one stands.
+    Several processes may do so at once; the last one wins.
     """
     partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:
@@ -88,31 +88,31 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Returns once a file's content, or the names in a folder, have reached the disk."""
+    """Waits until a file's content, or the names in a folder, have reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:
-        if not path.is_dir():  # of folders, some network file systems know no such thing
+        if not path.is_dir():  # some network file systems cannot sync folders
             raise
     finally:
         os.close(descriptor)
 
 
 def sync_tree(folder: Path) -> None:
-    """Returns once a folder and all that lies below it have reached the disk."""
+    """Waits until a folder and everything below it have reached the disk."""
     for place, _, names in os.walk(folder):
         for path in (*(Path(place, name) for name in names), Path(place)):
-            if path.exists():  # not a link to nowhere
+            if path.exists():  # not a dangling link
                 sync(path)
 
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Yields a folder to fill; without an error in between it appears as `out` at the end.
+    """Yields a folder to fill; if no error occurs, it appears as `out` at the end.
 
-    `.<name>.partial`, which a kill leaves, is removed by the next attempt. A symbolic link stays,
-    and what it leads to is replaced.
+    A kill leaves `.<name>.partial`, which the next attempt removes. If `out` is a symbolic link,
+    the link stays and its target is replaced.
     """
     out = Path(os.path.realpath(out))
     partial = out.with_name(f".{out.name}.partial")
@@ -121,7 +121,15 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield partial
         sync_tree(partial)
-        _publish(partial, out)
+        if not out.exists():
+            partial.rename(out)
+        elif not _exchange(partial, out):
+            # File systems without exchange: `out` is missing for a moment between two renames.
+            old = out.with_name(f".{out.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            out.rename(old)
+            partial.rename(out)
+            shutil.rmtree(old)
         sync(out.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -131,12 +139,12 @@ def lock_file(file: IO, folder: Path, *, busy: str) -> None:
     """Locks an open file for this process until it is closed.
 
     Args:
-        file: open.
-        folder: what the lock is for; where files cannot be locked, a note says so.
-        busy: what to say if another process has it.
+        file: an open file.
+        folder: the folder that the lock protects; named in a note if files cannot be locked.
+        busy: the error message if another process holds the lock.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process holds the lock.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,8 +152,8 @@ def lock_file(file: IO, folder: Path, *, busy: str) -> None:
         raise InputError(busy) from None
     except OSError as error:
         print(
-            f"note: {str(folder)!r} cannot be locked ({error.strerror}); start no second process "
-            "that writes there",
+            f"note: {str(folder)!r} cannot be locked ({error.strerror}); do not start a second "
+            "process that writes there",
             file=sys.stderr,
         )
 
@@ -157,20 +165,8 @@ def cache_folder() -> Path:
     return Path(given) if given else base / "openmofi"
 
 
-def _publish(partial: Path, out: Path) -> None:
-    if not out.exists():
-        partial.rename(out)
-    elif not _exchange(partial, out):
-        # File systems without exchange: `out` is missing for the moment between two renames.
-        old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-
-
 def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two folders atomically where the system can (Linux, renameat2); says whether it did."""
+    """Swaps two folders atomically if the system can (Linux, renameat2); tells whether it did."""
     at_current_folder, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fs.h
     try:
         rename = ctypes.CDLL(None).renameat2

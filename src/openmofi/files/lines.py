@@ -1,8 +1,8 @@
-"""Reads compressed or plain text files, and survives files that end too early.
+"""Reads compressed or plain text files, including truncated ones.
 
 In: a path ending in .gz, .bz2, .zst or anything else (plain), or "-" for standard input, whose
-compression shows in its first bytes. Out: blocks of bytes, or (line number, bytes), without the
-byte order mark that some editors put at the beginning; text of another width is refused.
+compression is told by its first bytes. Out: blocks of bytes, or (line number, bytes), without the
+byte order mark that some editors put at the beginning; UTF-16 and UTF-32 are rejected.
 """
 
 import codecs
@@ -23,7 +23,7 @@ _MARK = codecs.BOM_UTF8
 
 
 class Damage(NamedTuple):
-    """Where a file breaks off."""
+    """Why a file breaks off."""
 
     reason: str
     """TRUNCATED, or TRAILING: its content is complete, but something else follows it."""
@@ -31,7 +31,7 @@ class Damage(NamedTuple):
 
 
 class TruncatedFile(Exception):
-    """Says that a file ended or broke in the middle; raised after all its readable lines."""
+    """Signals that a file is truncated or damaged; raised after all its readable lines."""
 
     def __init__(self, damage: Damage):
         super().__init__(damage.message)
@@ -42,11 +42,16 @@ class Blocks:
     """The decompressed content of a file, block by block."""
 
     def __init__(self, path: Path):
-        self._file: Any = sys.stdin.buffer if str(path) == STDIN else path.open("rb")
+        file: Any = sys.stdin.buffer if str(path) == STDIN else path.open("rb")
+        self._file = file
         self._path, self._owned = path, str(path) != STDIN
         self.size = os.fstat(self._file.fileno()).st_size if self._owned else None
-        """Bytes of the file as it lies on disk; None for standard input."""
-        suffix = path.suffix if self._owned else _suffix_by_content(self._file)
+        """Bytes of the file on disk; None for standard input."""
+        suffix = path.suffix
+        if not self._owned:
+            start = file.peek(4)
+            suffixes = (known for magic, known in SUFFIXES.items() if start.startswith(magic))
+            suffix = next(suffixes, "")
         self._plain = suffix not in SUFFIXES.values()
         self._read = decompressor(self._file, suffix, BLOCK_BYTES)
         self._at_start = True
@@ -62,8 +67,8 @@ class Blocks:
         """Yields the blocks.
 
         Raises:
-            TruncatedFile: the file is cut off or damaged; raised after the last readable block.
-            InputError: it is UTF-16 or UTF-32.
+            TruncatedFile: the file is truncated or damaged; raised after the last readable block.
+            InputError: the file is UTF-16 or UTF-32.
         """
         if self._at_start:
             yield from self._first_block()
@@ -71,7 +76,7 @@ class Blocks:
             yield block
 
     def _first_block(self) -> Iterator[bytes]:
-        """Yields the beginning, if there is more than a byte order mark."""
+        """Yields the first block, if there is more than a byte order mark."""
         self._at_start = False
         block = damage = None
         try:
@@ -97,13 +102,13 @@ class Blocks:
 
     @property
     def position(self) -> int:
-        """Bytes of the file on disk that were read so far; 0 for standard input."""
+        """Bytes of the file on disk read so far; 0 for standard input."""
         return self._file.tell() if self._owned else 0
 
     def skip(self, num_bytes: int) -> bytes:
-        """Leaves out the first `num_bytes` of content; returns what was read beyond them.
+        """Skips the first `num_bytes` of content; returns what was read beyond them.
 
-        Only a plain file can jump; a compressed one is decompressed again.
+        Only a plain file can seek; a compressed one is decompressed again.
         """
         if self._plain and self._owned:
             marked = self._file.read(len(_MARK)) == _MARK
@@ -120,7 +125,7 @@ class Blocks:
 
 
 def content_suffix(path: Path) -> str:
-    """Returns the suffix of what a path holds, its compression left aside: .csv of x.csv.gz."""
+    """Returns a path's suffix without that of its compression: .csv for x.csv.gz."""
     suffixes = path.suffixes
     if len(suffixes) > 1 and suffixes[-1] in _COMPRESSIONS:
         suffixes = suffixes[:-1]
@@ -128,10 +133,10 @@ def content_suffix(path: Path) -> str:
 
 
 def read_lines(path: Path, *, keep_ends: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Yields the number, from 1, and the content of every line, without its line end or with it.
+    """Yields the number, from 1, and the bytes of every line, with or without its line end.
 
     Raises:
-        TruncatedFile: the file is cut off or damaged; raised after the last whole line.
+        TruncatedFile: the file is truncated or damaged; raised after the last whole line.
     """
     number = 0
     rest: list[bytes] = []
@@ -152,8 +157,3 @@ def read_lines(path: Path, *, keep_ends: bool = False) -> Iterator[tuple[int, by
             raise
     if any(rest):
         yield number + 1, b"".join(rest)
-
-
-def _suffix_by_content(file: Any) -> str:
-    start = file.peek(4)
-    return next((suffix for magic, suffix in SUFFIXES.items() if start.startswith(magic)), "")

@@ -1,7 +1,7 @@
-"""Where an input lies: a local folder, or a URL of any kind that fsspec knows.
+"""Where an input lies: a local folder, or any URL that fsspec can open.
 
-A local root is a Path and read with the system's own calls. `Remote` has what of a Path is used
-here (`/`, `str`, `resolve`); its text is its URL, from which `open_root` makes it again.
+A local root is a Path and read with the system's own calls. `Remote` has the parts of Path's
+interface that are used here (`/`, `str`, `resolve`); `open_root` restores it from its text, a URL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from openmofi.errors import InputError
 from openmofi.files.hidden import is_hidden
 
-# pathlib makes s3:/bucket of s3://bucket, so that one slash counts, too.
+# One slash is enough, since pathlib turns s3://bucket into s3:/bucket.
 _URL = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.:-]+):/{1,3}(?P<rest>.*)", re.DOTALL)
 _TRIES = 3
 _EXTRAS = {"s3": "openmofi[s3]", "s3a": "openmofi[s3]", "gs": "openmofi[gs]", "gcs": "openmofi[gs]"}
@@ -48,21 +48,21 @@ class Remote:
         return self if inside in ("", ".") else Remote(f"{self.url.rstrip('/')}/{inside}")
 
     def resolve(self) -> Remote:
-        """Returns itself: a URL means the same everywhere."""
+        """Returns itself: a URL is always absolute."""
         return self
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last part of the path."""
         return PurePosixPath(self.url).name
 
     @property
     def parent(self) -> Remote:
-        """The place in which it lies."""
+        """The place that contains it."""
         return Remote(self.url.rstrip("/").rpartition("/")[0])
 
     def open(self) -> tuple[Any, str]:
-        """Returns (its file system, its path there).
+        """Returns (the file system, the path on it).
 
         Raises:
             InputError: the protocol is unknown, or its package is not installed.
@@ -75,7 +75,7 @@ class Remote:
         except ImportError as error:
             wanted = _EXTRAS.get(protocol)
             hint = f"pip install '{wanted}'" if wanted else str(error)
-            raise InputError(f"{self.url!r} needs a further package: {hint}.") from None
+            raise InputError(f"{self.url!r} needs another package: {hint}.") from None
         except ValueError as error:
             raise InputError(
                 f"{self.url!r} cannot be opened ({error}); expected a URL that fsspec knows, such "
@@ -83,10 +83,10 @@ class Remote:
             ) from None
 
     def find(self) -> list[FoundFile]:
-        """Returns the files below it that are not hidden, itself if it is one, sorted by path.
+        """Returns the visible files below it, or itself if it is a file, sorted by path.
 
         Raises:
-            InputError: nothing is there, or it may not be read.
+            InputError: there is nothing, or it may not be read.
         """
         system, path = self.open()
         try:
@@ -95,22 +95,23 @@ class Remote:
                 infos = {path: system.info(path)}
         except Exception as error:  # every file system has its own
             raise InputError(
-                f"{self.url!r} cannot be listed ({type(error).__name__}: {error}); check the "
-                "address, and that you may read it."
+                f"{self.url!r} cannot be listed ({type(error).__name__}: {error}); check the URL, "
+                "and that you may read it."
             ) from None
         if not infos:
-            raise InputError(f"There is nothing at {self.url!r}; check the address.")
-        start = path.rstrip("/")
-        files = [info for info in infos.items() if info[1].get("type") != "directory"]
-        found = [_found(name.removeprefix(start).lstrip("/"), info) for name, info in files]
-        shown = [file for file in found if not is_hidden(file.path)]
-        return sorted(shown, key=lambda file: file.path.split("/"))
+            raise InputError(f"There is nothing at {self.url!r}; check the URL.")
+        start, found = path.rstrip("/"), []
+        for name, info in infos.items():
+            inside = name.removeprefix(start).lstrip("/")
+            if info.get("type") != "directory" and not is_hidden(inside):
+                found.append(FoundFile(inside, int(info.get("size") or 0), _time(info)))
+        return sorted(found, key=lambda file: file.path.split("/"))
 
     def read(self, start: int | None = None, stop: int | None = None) -> bytes:
         """Returns bytes of a file.
 
         Raises:
-            OSError: it is gone, or cannot be read three times.
+            OSError: it is gone, or three attempts to read it failed.
         """
         system, path = self.open()
         return _patiently(lambda: system.cat_file(path, start=start, end=stop), self)
@@ -119,11 +120,11 @@ class Remote:
         """Copies the file.
 
         Args:
-            target: where to; the folder is made.
-            size: bytes it should have; 0: unknown.
+            target: the local path; its folder is created.
+            size: expected bytes; 0: unknown.
 
         Raises:
-            OSError: it is gone, or cannot be read three times.
+            OSError: it is gone, or three attempts to read it failed.
         """
         system, path = self.open()
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ class Remote:
         _patiently(copy, self)
 
     def exists(self) -> bool:
-        """Says whether there is such a file."""
+        """Returns whether the file exists."""
         system, path = self.open()
         return bool(_patiently(lambda: system.exists(path), self))
 
@@ -157,12 +158,8 @@ def open_root(path: Path | str | Remote) -> Root:
     return Remote(f"{scheme}://{rest}")
 
 
-def _found(path: str, info: dict[str, Any]) -> FoundFile:
-    return FoundFile(path, int(info.get("size") or 0), _time(info))
-
-
 def _time(info: dict[str, Any]) -> int:
-    """Returns when a file was written in ns, or of its version a number; 0: nothing is known."""
+    """Returns when a file was written, in ns, or a number derived from its version; 0: unknown."""
     value = next((info[name] for name in _TIMES if info.get(name)), None)
     if isinstance(value, datetime):
         return int(value.timestamp() * 1e9)
@@ -172,7 +169,7 @@ def _time(info: dict[str, Any]) -> int:
 
 
 def _patiently(step: Callable[[], Any], place: Remote) -> Any:
-    """Takes a step that may fail on the way, up to three times."""
+    """Runs a step over the network, up to three times."""
     for number in range(_TRIES):
         try:
             return step()

@@ -1,12 +1,12 @@
-"""Rows of CSV and JSON lines, plain or compressed: a damaged row costs itself alone.
+"""Rows of CSV and JSON lines, plain or compressed: a damaged row is the only one lost.
 
-In: a path ending in .csv, .tsv or .jsonl, perhaps with .gz, .bz2 or .zst behind it; a CSV file
-starts with a line of column names and is cut by commas, semicolons or tabs. Out: Rows in the order
-of the file; one that cannot be read says why. Nothing is guessed of types: the values of CSV are
-text, those of JSON what JSON says.
+In: a path ending in .csv, .tsv or .jsonl, possibly followed by .gz, .bz2 or .zst; a CSV file starts
+with a line of column names and is delimited by commas, semicolons or tabs. Out: Rows in the order
+of the file; one that cannot be read says why. Types are not guessed: the values of CSV are text,
+those of JSON have their JSON types.
 
-A quote that nobody closes would swallow the rest of a CSV file. Such a row, and one that goes on
-for too long, is given up, and reading continues at its second line.
+An unclosed quote would swallow the rest of a CSV file. Such a row, or one with too many lines, is
+given up, and reading continues at its second line.
 """
 
 import csv
@@ -39,25 +39,25 @@ class Row(NamedTuple):
     line: int
     """Number of its first line, from 1."""
     fields: dict[str, Any]
-    """Values by column; empty where none could be told."""
+    """Values by column; empty if they could not be read."""
     refused: Refused | None = None
-    """Why it is left out. bad_csv: a quote is not closed, or followed by more than the delimiter;
+    """Why it is left out. bad_csv: a quote is not closed, or not followed by the delimiter;
     too_many_fields: perhaps an unquoted delimiter; field_too_long: more than 16 million characters;
-    not_utf8; bad_json; bad_structure: JSON, but no object; truncated_file, trailing_garbage: the
-    file is damaged behind the rows before."""
+    not_utf8; bad_json; bad_structure: JSON, but not an object; truncated_file, trailing_garbage:
+    the file is damaged after the preceding rows."""
 
 
 def read_rows(
     path: Path, *, strict: bool = True, is_row: Callable[[list[str]], bool] | None = None
 ) -> Iterator[Row]:
-    """Yields the rows of a file of CSV or JSON lines; blank lines are passed over.
+    """Yields the rows of a file of CSV or JSON lines; blank lines are skipped.
 
     Args:
-        path: of the file.
+        path: the file.
         strict: refuse a row in which anything is wrong. Otherwise text that is not UTF-8 keeps its
             bytes (`as_bytes` returns them), and what follows a closing quote belongs to the field.
-        is_row: says of a line's values whether they are a row of their own. A quoted field that
-            holds such a line was closed by the quote of another row.
+        is_row: tells whether the values of a line look like a row of their own. A quoted field with
+            such a line in it was closed by another row's quote.
 
     Raises:
         InputError: the file is UTF-16 or UTF-32.
@@ -68,7 +68,7 @@ def read_rows(
 
 
 def as_bytes(text: str) -> bytes:
-    """Returns the bytes that a file held; half of a surrogate pair in JSON stays none of UTF-8."""
+    """Returns the bytes that a file held; a lone surrogate from JSON stays invalid UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -127,7 +127,7 @@ def read_header(path: Path, *, strict: bool = True) -> tuple[list[str], str]:
     """Returns the column names and the delimiter of a CSV file; an empty one has no names.
 
     Raises:
-        InputError: the file is damaged or, where that is strict, its first line is not UTF-8.
+        InputError: the file is damaged or, if `strict`, its first line is not UTF-8.
     """
     damage: list[Refused] = []
     first = next(_text_lines(path, damage), _Line(1, "", True))
@@ -135,7 +135,7 @@ def read_header(path: Path, *, strict: bool = True) -> tuple[list[str], str]:
         raise InputError(f"{path} is damaged ({damage[0].text}); expected a complete file.")
     if strict and not first.is_utf8:
         raise InputError(
-            f"The first line of {path} is not UTF-8, but the names of columns must be; convert it, "
+            f"The first line of {path}, with the names of the columns, is not UTF-8; convert it, "
             f"for example with: iconv -f latin1 -t utf-8 {path} > utf8.csv"
         )
     delimiter = max(_DELIMITERS, key=first.text.count)
@@ -193,12 +193,12 @@ def read_csv(
 class _Line(NamedTuple):
     number: int
     text: str
-    """With its line end; bytes that are not UTF-8 are surrogates."""
+    """With its line end; bytes that are not UTF-8 become surrogates."""
     is_utf8: bool
 
 
 def _text_lines(path: Path, damage: list[Refused]) -> Iterator[_Line]:
-    """Yields the lines of a file, also of an old Macintosh, and notes where it breaks off."""
+    """Yields the lines of a file, also those that end in CR only, and notes where it breaks off."""
     number = 0
     try:
         for _, raw in read_lines(path, keep_ends=True):
@@ -213,11 +213,11 @@ def _text_lines(path: Path, damage: list[Refused]) -> Iterator[_Line]:
 
 
 class _EndlessRow(Exception):
-    """Says that a row does not end soon."""
+    """Signals that a row has too many lines."""
 
 
 class _Lines:
-    """The lines of a file, of which the last ones can be given back."""
+    """The lines of a file; the most recent ones can be given back."""
 
     def __init__(self, lines: Iterable[_Line]):
         self._lines = iter(lines)
@@ -241,7 +241,7 @@ class _Lines:
 
 
 def _next_row(reader: Iterator[list[str]]) -> list[str]:
-    """Returns the next row under a limit of our own; the csv module knows only one for all."""
+    """Returns the next row under our own field limit; csv has one global limit."""
     before = csv.field_size_limit(_MAX_FIELD_CHARS)
     try:
         return next(reader)
@@ -250,7 +250,7 @@ def _next_row(reader: Iterator[list[str]]) -> list[str]:
 
 
 def _values_of(line: str, delimiter: str) -> tuple[list[str], bool]:
-    """Returns the values of a line alone, read leniently, and whether its quotes are closed."""
+    """Returns the values of a single line, read leniently, and whether its quotes are closed."""
     reader = csv.reader([line, "\n"], delimiter=delimiter)
     try:
         values = _next_row(reader)

@@ -1,4 +1,4 @@
-"""Text in UTF-16 or UTF-32, which Windows programs call Unicode, told by its first bytes."""
+"""Detects UTF-16 and UTF-32, which Windows programs call Unicode, by a file's first bytes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _LOOKED_AT = 64
 
 
 def wide_encoding(data: bytes) -> str:
-    """Returns the codec of text in UTF-16 or UTF-32; "": it is neither.
+    """Returns the codec of text in UTF-16 or UTF-32, or "" if it is neither.
 
-    Without a byte order mark, text is told by the zeros that its Latin letters have on one side.
+    Without a byte order mark, text is recognised by the zero bytes next to its Latin letters.
     """
     start = data[:_LOOKED_AT]
     for mark, codec in _MARKS:
         if data.startswith(mark):
             rest = start.removeprefix(mark)
-            # Plain ASCII behind it: two stray bytes, not a mark.
+            # Followed by plain ASCII, these are stray bytes and not a mark.
             return codec if not rest or b"\0" in rest or not rest.isascii() else ""
     if b"\0" not in start:
         return ""
@@ -44,14 +44,14 @@ def wide_encoding(data: bytes) -> str:
 
 
 def refuse_wide(data: bytes, name: object) -> None:
-    """Refuses a file that is not read in its encoding.
+    """Rejects a file in UTF-16 or UTF-32.
 
     Args:
-        data: its beginning.
-        name: what the user calls it.
+        data: the beginning of the file.
+        name: the file's name, for the message.
 
     Raises:
-        InputError: it is UTF-16 or UTF-32.
+        InputError: the file is UTF-16 or UTF-32.
     """
     if codec := wide_encoding(data):
         raise InputError(f"{str(name)!r} is {codec[:6].upper()}; save it as UTF-8.")

@@ -1,6 +1,7 @@
-"""Encoded bytes, paths or arrays -> upright RGB images; no torch, so that text stages may look.
+"""Encoded bytes, paths or arrays -> upright RGB images, without torch.
 
-Transparency is laid on white, phones' images are turned, of an animation the first frame counts.
+Transparent images are put on white, rotated ones are turned upright, and of an animation the first
+frame is taken.
 """
 
 from __future__ import annotations
@@ -37,26 +38,26 @@ _DAMAGED = (
     struct.error,
     zlib.error,
 )
-"""What Pillow raises for damaged bytes: the usual three, AVIF's RuntimeError, and what single
+"""What Pillow raises for damaged bytes: the usual three, AVIF's RuntimeError, and what some
 decoders let through."""
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_NEEDS_HEIF = "HEIC needs a further package: pip install 'openmofi[heif]'"
+_NEEDS_HEIF = "HEIC needs another package: pip install 'openmofi[heif]'"
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off image is an error with a reason, not grey
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated image is refused instead of filled with grey
 
 
 def read_image(source: ImageSource, size: int | None = None) -> Image.Image:
     """Returns an RGB image from a path, encoded bytes, an array or a PIL image.
 
     Args:
-        source: what to read; transparency is laid on white.
-        size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
+        source: what to read; transparent images are put on white.
+        size: the final side in pixels; lets JPEG decode at a fraction of the full size.
 
     Raises:
-        OSError: the bytes are not a readable image; or what else a decoder raises, any Exception.
-            `refusal` names the reason.
+        OSError: the bytes are not a readable image. Decoders may raise any other Exception, too;
+            `refuse` turns it into a reason.
     """
     if isinstance(source, np.ndarray):
         return to_rgb(Image.fromarray(source))
@@ -72,7 +73,7 @@ def decode_image(
 
     Args:
         source: what to decode.
-        size: the side wanted in the end; lets JPEG decode at a fraction of the full size.
+        size: the final side in pixels; lets JPEG decode at a fraction of the full size.
 
     Raises:
         OSError: as `read_image`.
@@ -82,11 +83,28 @@ def decode_image(
     if plain is not None:
         image = plain.decode(data, scale=plain.scale_for(2 * size) if size else 1)
         return to_rgb(image), plain.size
-    return _open(data, size)
+    data, orientation = bare_jpeg(bare_avif(data))
+    with _opened(data) as image:
+        full = image.size
+        samples = samples_of(image)
+        is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+        if is_tiff:
+            image.load_end = lambda: None  # the original rewrites all tags to turn the image
+        if image.format == "PNG":
+            scale_hole(image)
+        if size and image.format == "JPEG":
+            image.draft("RGB", (2 * size, 2 * size))
+        image.load()  # the metadata of a PNG may come after its pixels
+        if image.format != "JPEG":
+            full = image.im.size  # Pillow may have turned a TIFF's size already
+            orientation = _stated_orientation(image, data if is_tiff else None)
+        if is_sideways(orientation):
+            full = full[1], full[0]
+        return to_rgb(upright(image, orientation), samples), full
 
 
 def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
-    """Returns (format as Pillow names it, width and height as they are stored) of encoded bytes.
+    """Returns (format as Pillow names it, stored width and height) of encoded bytes.
 
     Raises:
         OSError: as `read_image`.
@@ -96,9 +114,9 @@ def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
 
 
 def refuse(error: Exception) -> Refused:
-    """Returns why an image is refused that could not be decoded.
+    """Returns the reason for which an image could not be decoded.
 
-    image_too_large, corrupt_image, needs_extra_heif, or, of an error that nobody foresaw, its type.
+    It is image_too_large, corrupt_image, needs_extra_heif or, for an unforeseen error, its type.
     """
     if isinstance(error, _TOO_LARGE):
         return Refused("image_too_large")
@@ -108,7 +126,7 @@ def refuse(error: Exception) -> Refused:
 
 
 class NeedsHeifError(OSError):
-    """Says that HEIC can be read with another package."""
+    """Reports that HEIC can be read with another package."""
 
 
 def _opened(data: bytes) -> ImageFile.ImageFile:
@@ -120,32 +138,7 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
         raise
 
 
-def _open(data: bytes, size: int | None) -> tuple[Image.Image, tuple[int, int]]:
-    data, orientation = bare_jpeg(bare_avif(data))
-    with _opened(data) as image:
-        full = image.size
-        samples = samples_of(image)
-        is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
-        if is_tiff:
-            image.load_end = _leave_it  # which would write all tags again to turn the image
-        if image.format == "PNG":
-            scale_hole(image)
-        if size and image.format == "JPEG":
-            image.draft("RGB", (2 * size, 2 * size))
-        image.load()  # what a PNG says of itself may stand behind its pixels
-        if image.format != "JPEG":
-            full = image.im.size  # Pillow may have turned a TIFF's size already
-            orientation = _stated(image, data if is_tiff else None)
-        if is_sideways(orientation):
-            full = full[1], full[0]
-        return to_rgb(upright(image, orientation), samples), full
-
-
-def _leave_it() -> None:
-    """Takes the place of a Pillow image's last step."""
-
-
-def _stated(image: Image.Image, tiff: bytes | None) -> int:
+def _stated_orientation(image: Image.Image, tiff: bytes | None) -> int:
     """Returns the orientation that a file other than a JPEG states."""
     info = image.info
     exif = info.get("exif") if tiff is None else tiff
@@ -162,11 +155,11 @@ def _stated(image: Image.Image, tiff: bytes | None) -> int:
 
 
 def to_rgb(image: Image.Image, samples: Samples | None = None) -> Image.Image:
-    """Returns an image in RGB, transparency laid on white.
+    """Converts an image to RGB, a transparent one on white.
 
     Args:
-        image: of any mode; deep grey ones become 8 bits as levels.py says.
-        samples: what its file says of its numbers.
+        image: of any mode; deep grey is reduced to 8 bits as described in levels.py.
+        samples: what its file says about its numbers.
     """
     if is_deep(image):
         return shallow(image, samples or samples_of(image)).convert("RGB")

@@ -1,7 +1,7 @@
-"""What the names of files say: an image that can be read here, one that cannot, or nothing for us.
+"""Tells by a file's name whether it is an image, and whether it can be read here.
 
-Readable is what Pillow reads, so that a new version of it needs no change here; HEIC needs the
-extra `heif`. Images of other kinds are counted with a reason where they lie.
+Readable is what Pillow reads, so that a new version needs no change here; HEIC needs the extra
+`heif`. Other images are refused with a reason.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import PurePath
 
 from PIL import Image
 
-# Files of measurements or films, of which Pillow knows the head only.
+# Measurements and films, of which Pillow reads the header only.
 _NO_IMAGES = {"BUFR", "GRIB", "HDF5", "MPEG", "IPTC"}
-# Drawings, which Pillow has other programs draw, if it can at all.
+# Vector graphics, which Pillow can at best have other programs draw.
 _DRAWINGS = {"EPS", "WMF"}
 _HEIF = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
 _OTHERS = (
@@ -30,7 +30,7 @@ _RAW = (
 
 @lru_cache(maxsize=1)
 def formats() -> tuple[str, ...]:
-    """Returns the formats that are read, as Pillow names them, the most frequent ones first."""
+    """Returns the formats that are read, as Pillow names them, the most common ones first."""
     if has_heif():
         import pillow_heif  # pyrefly: ignore[missing-import]
 
@@ -55,18 +55,18 @@ def unread_suffixes() -> frozenset[str]:
 
 
 def has_heif() -> bool:
-    """Says whether the extra `heif` is installed."""
+    """Returns whether the extra `heif` is installed."""
     return find_spec("pillow_heif") is not None
 
 
 def is_image(name: str) -> bool:
-    """Says whether a file's name is one of an image, one that is read here or not."""
+    """Returns whether a file's name is that of an image, readable here or not."""
     suffix = PurePath(name).suffix.lower()
     return suffix in readable_suffixes() or suffix in unread_suffixes()
 
 
 def unread_reason(name: str) -> str:
-    """Returns the reason for which an image of this name is not read, or ""."""
+    """Returns why an image with this name is not read, or ""."""
     suffix = PurePath(name).suffix.lower()
     if suffix not in unread_suffixes():
         return ""

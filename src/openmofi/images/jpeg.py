@@ -1,9 +1,9 @@
-"""Plain JPEGs, by far the most of what a crawl holds, decoded without Pillow's own header pass.
+"""Decodes plain JPEGs, by far the most of a crawl, without Pillow's own header pass.
 
-A header is plain if the pixels need nothing but decoding and turning: 8 bits, grey or three
-colours. Any other file is Pillow's to open, without the metadata that may be odd and that nobody
-needs. The decoder is Pillow's in both cases, so the pixels are the same; for small images this
-takes two thirds of the time. Of several images in one file the first counts.
+A header is plain if the pixels need only decoding and turning: 8 bits, grey or three colours. Any
+other file is opened by Pillow, without the metadata that may be malformed and is not needed. The
+decoder is Pillow's in both cases, so the pixels are the same; for small images this takes two
+thirds of the time. Of several images in one file, the first is taken.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PlainJpeg:
 
     width: int
     height: int
-    """As the chip lay; `size` is upright."""
+    """As stored; `size` is upright."""
     mode: str
     """L | RGB."""
     orientation: int = 1
@@ -43,7 +43,7 @@ class PlainJpeg:
         return (self.height, self.width) if turned else (self.width, self.height)
 
     def scale_for(self, side: int) -> int:
-        """Returns by how much the decoder may shrink and leave `side` pixels each way."""
+        """Returns how far the decoder may shrink the image and leave `side` pixels each way."""
         room = min(self.width // side, self.height // side)
         return next((scale for scale in _SCALES if room >= scale), 1)
 
@@ -51,7 +51,7 @@ class PlainJpeg:
         """Returns the image, upright and 1/scale as large, in its own mode or in grey.
 
         Raises:
-            OSError: the data end early or are damaged.
+            OSError: the data are truncated or damaged.
         """
         mode = "L" if grey else self.mode
         size = -(-self.width // scale), -(-self.height // scale)
@@ -63,12 +63,15 @@ class PlainJpeg:
 
 
 def plain_jpeg(data: bytes) -> PlainJpeg | None:
-    """Returns the header of encoded bytes, or None if they are anything but a plain JPEG."""
+    """Returns the header of encoded bytes, or None if they are not a plain JPEG."""
     found, turn = None, _Turn()
     try:
         for marker, start, stop in _segments(data):
             if marker in _START_OF_FRAME:
-                found = _frame(data, start)
+                bits, height, width, layers = struct.unpack_from(">BHHB", data, start)
+                mode = {1: "L", 3: "RGB"}.get(layers)
+                fits = 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 0)
+                found = (width, height, mode) if bits == 8 and mode and fits else None
             elif marker == _APP1:
                 turn.note(data[start:stop])
     except (IndexError, struct.error):
@@ -77,9 +80,9 @@ def plain_jpeg(data: bytes) -> PlainJpeg | None:
 
 
 def bare_jpeg(data: bytes) -> tuple[bytes, int]:
-    """Returns (a JPEG without Exif, XMP and what tells of further images, its orientation).
+    """Returns (a JPEG without Exif, XMP and the list of further images, its orientation).
 
-    Bytes whose header cannot be followed come back as they are.
+    Bytes whose header cannot be parsed are returned unchanged.
     """
     kept, turn, begin = [], _Turn(), 0
     try:
@@ -94,7 +97,7 @@ def bare_jpeg(data: bytes) -> tuple[bytes, int]:
 
 
 class _Turn:
-    """What the segments say of how the image lies: Exif's word counts before XMP's."""
+    """The orientation that the segments state; Exif takes precedence over XMP."""
 
     def __init__(self) -> None:
         self._exif: int | None = None
@@ -112,10 +115,10 @@ class _Turn:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields (marker, first byte, byte behind the last) of the segments before the pixels.
+    """Yields (marker, start, stop) of the segments before the pixels.
 
     Raises:
-        IndexError: something else stands there, or the data end.
+        IndexError: something else is found there, or the data end.
     """
     if data[:3] != b"\xff\xd8\xff":
         raise IndexError
@@ -131,11 +134,3 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         stop = at + 2 + (data[at + 2] << 8 | data[at + 3])
         yield marker, at + 4, stop
         at = stop
-
-
-def _frame(data: bytes, at: int) -> tuple[int, int, str] | None:
-    bits, height, width, layers = struct.unpack_from(">BHHB", data, at)
-    mode = {1: "L", 3: "RGB"}.get(layers)
-    if bits != 8 or mode is None or not 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 0):
-        return None
-    return width, height, mode

@@ -1,10 +1,10 @@
-"""Grey images with more than 8 bits a pixel -> the 256 levels that everything else works with.
+"""Grey images with more than 8 bits per pixel -> the 256 levels that everything else works with.
 
-What white is follows from the file where it says so, else from the values:
+The value of white is the one that the file states, or else follows from the values:
 
-* whole numbers of n bits: 2**n - 1, of signed ones 2**(n-1) - 1; so 16 bits are divided by 257.
-  Of 32 bits nobody uses all: the fewest of 8, 16 and 32 bits that hold the image's values count;
-* fractions from 0 to 1: 1; from 0 to 255, with something above 16: 255;
+* integers of n bits: 2**n - 1, for signed ones 2**(n-1) - 1; so 16 bits are divided by 257. Images
+  of 32 bits never use them all: the fewest of 8, 16 and 32 bits that hold the values are taken;
+* fractions from 0 to 1: 1; from 0 to 255, with a value above 16: 255;
 * anything else, such as negative numbers or light beyond white: the image's own range is stretched.
 
 NaN and minus infinity are black, infinity is white.
@@ -20,28 +20,28 @@ from PIL import Image, ImageFile, TiffImagePlugin
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _SIGNED = 2
 _PER_LEVEL = {"L;2": 85, "L;4": 17}
-# A fraction above 1 and below it is rather light beyond white than nearly black.
+# A maximum between 1 and this is light beyond white rather than nearly black.
 _LEAST_WHITE = 16
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a file says of its numbers."""
+    """What a file says about its numbers."""
 
     bits: int | None = None
-    """None: it does not say."""
+    """None: not stated."""
     signed: bool = False
     inverted: bool = False
     """0 is white."""
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Says whether an image is grey and has more than 8 bits a pixel."""
+    """Returns whether an image is grey with more than 8 bits per pixel."""
     return image.mode[:1] == "I" or image.mode == "F"
 
 
 def samples_of(image: Image.Image) -> Samples:
-    """Returns what the file of an image says of its numbers; before or after loading."""
+    """Returns what an image's file says about its numbers, before or after loading."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits, kind = (_first(image, tag) for tag in (_BITS, _SAMPLE_FORMAT))
         return Samples(bits, kind == _SIGNED, _first(image, _PHOTOMETRIC) == 0)
@@ -54,7 +54,7 @@ def _first(image: TiffImagePlugin.TiffImageFile, tag: int) -> int | None:
 
 
 def scale_hole(image: ImageFile.ImageFile) -> None:
-    """Brings a PNG's transparent level or colour to the 8 bits that Pillow brings its pixels to.
+    """Scales a PNG's transparent level or colour to 8 bits, as Pillow scales its pixels.
 
     Args:
         image: open, not yet loaded.

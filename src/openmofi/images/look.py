@@ -1,11 +1,11 @@
-"""One image of an input -> what a job wants of it, or the reason why not.
+"""One image of an input -> its size, hashes and pixels, or the reason why it is refused.
 
-`look` gives size, hashes and, for an encoder, pixels; `decode` pixels alone. No torch here: a job
-without an encoder starts at once.
+`look` returns the size, hashes and, for an encoder, pixels; `decode` only pixels. Does not import
+torch, so that a job without an encoder starts at once.
 
-Reasons: image_missing (its file or shard is gone or shorter than it was), image_too_large (more
-pixels than Pillow takes for honest, 89 million), image_too_narrow, corrupt_image; of an error that
-nobody foresaw, the name of its type. One image never costs more than its own row.
+Reasons: image_missing (the file or shard is gone or shorter than it was), image_too_large (more
+than 89 million pixels, Pillow's limit), image_too_narrow, corrupt_image; for an unforeseen error,
+the name of its type. An image that fails never affects other rows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from openmofi.images.jpeg import plain_jpeg
 from openmofi.images.phash import HASH_SIDE, perceptual_hash
 from openmofi.refused import Refused
 
-# Beyond it, an image whose shorter side is brought to 224 pixels would fill the memory.
+# Above it, an image whose shorter side is resized to 224 pixels would exhaust the memory.
 _MAX_ASPECT = 200
-# What rapidocr brings the longer side to before it looks for text.
+# Size to which rapidocr resizes the longer side before it looks for text.
 _TEXT_SIDE = 736
 
 Box = tuple[float, float, float, float]
@@ -35,11 +35,11 @@ Box = tuple[float, float, float, float]
 
 
 class Fitting(Protocol):
-    """Brings a decoded image to an encoder's size, as `openmofi.model.transform` does."""
+    """Resizes a decoded image for an encoder, as `openmofi.model.transform` does."""
 
     @property
     def draft_size(self) -> int | None:
-        """Side that JPEG may be decoded for; None where every pixel counts."""
+        """Side for which a JPEG may be decoded; None if every pixel is needed."""
         ...
 
     def fit(self, image: Image.Image) -> np.ndarray:
@@ -49,30 +49,30 @@ class Fitting(Protocol):
 
 @dataclass(frozen=True)
 class SeenImage:
-    """What was seen of an image."""
+    """What is known of an image after decoding it once."""
 
     size: tuple[int, int]
     """Width and height, upright."""
     sha256: bytes
-    """Of the encoded bytes."""
+    """Digest of the encoded bytes."""
     phash: int | None
     """Perceptual hash, see images/phash.py; None: too flat to have one. It may differ by 2 bits
-    with and without pixels, for small images are decoded in grey where nobody wants colours."""
+    with and without `pixels`, since images whose colours are not needed are decoded in grey."""
     pixels: np.ndarray | None = None
     """uint8 [size, size, 3] at an encoder's size; None without a transform."""
     image: Image.Image | None = None
-    """RGB, for who looks for text; None unless asked for."""
+    """RGB, for text detection; None unless requested."""
 
 
 def look(
     data: bytes, transform: Fitting | None, *, keep_image: bool = False
 ) -> SeenImage | Refused:
-    """Returns what is seen of an image, or why it is refused.
+    """Decodes an image and measures it; returns a Refused if that fails.
 
     Args:
         data: the encoded bytes.
-        transform: brings the image to the encoder's size; None: there is no encoder.
-        keep_image: keep the decoded image, with at least 736 pixels a side where it has them.
+        transform: resizes the image for the encoder; None: there is no encoder.
+        keep_image: keep the decoded image, its longer side at least 736 pixels if it has them.
     """
     if transform is None and not keep_image:
         return _refusing(_look_in_grey, data)
@@ -82,26 +82,26 @@ def look(
 def decode(
     read: Callable[..., bytes], row: dict[str, Any], transform: Fitting
 ) -> tuple[np.ndarray, tuple[int, int]] | Refused:
-    """Returns (pixels uint8 [size, size, 3], the image's own (width, height)), or why not.
+    """Returns (pixels uint8 [size, size, 3], the image's own (width, height)), or a Refused.
 
     Args:
         read: reads the encoded bytes, such as `ImageReader.read`.
-        row: what it is told.
-        transform: brings the image to the encoder's size.
+        row: its argument.
+        transform: resizes the image for the encoder.
     """
     data = fetch(read, row)
     return data if isinstance(data, Refused) else _refusing(_pixels, data, transform)
 
 
 def fetch(read: Callable[..., bytes], *place: Any) -> bytes | Refused:
-    """Returns an image's encoded bytes, or why there are none.
+    """Returns an image's encoded bytes, or a Refused.
 
     Args:
         read: reads them, such as `ImageReader.read`.
-        place: what it is told.
+        place: its arguments.
 
     Raises:
-        OpenMOFIError: nothing can be read there at all, such as without a package.
+        OpenMOFIError: no image can be read, for example because a package is missing.
     """
     try:
         return read(*place)
@@ -116,12 +116,12 @@ def fetch(read: Callable[..., bytes], *place: Any) -> bytes | Refused:
 def decode_bytes(
     data: bytes, transform: Fitting, *, crop: Box | None = None
 ) -> np.ndarray | Refused:
-    """Returns pixels uint8 [size, size, 3], or why there are none.
+    """Returns pixels uint8 [size, size, 3], or a Refused.
 
     Args:
         data: the encoded bytes.
-        transform: brings the image to the encoder's size.
-        crop: part of the image that counts; None: all of it.
+        transform: resizes the image for the encoder.
+        crop: the part of the image to use; None: all of it.
     """
     if crop is not None:
         return _refusing(_cropped_pixels, data, transform, crop)
@@ -130,13 +130,13 @@ def decode_bytes(
 
 
 def _refusing(step: Any, data: bytes, *rest: Any) -> Any:
-    """Returns what a step makes of the bytes, or why it cannot."""
+    """Returns the result of a step that decodes the bytes, or a Refused if it fails."""
     try:
         if plain_jpeg(data) is not None:
             return step(data, *rest)
-        # The filters are the whole process's and cost more than a small image's header.
+        # Warning filters are global to the process and cost more than a small image's header.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on metadata
+            warnings.simplefilter("ignore")  # about metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return step(data, *rest)
     except Exception as error:

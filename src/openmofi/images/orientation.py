@@ -1,8 +1,8 @@
-"""How an image lies: the one Exif tag (0x0112) that matters here, read without all the others.
+"""An image's orientation: the only Exif tag (0x0112) that matters here, read without the others.
 
-Pillow reads and writes the whole directory to turn an image, so that one odd tag, an ASCII
-resolution or a rational without denominator, would cost the image. Exif 2.32, 4.6.2: a TIFF header,
-then a directory of 12-byte entries (tag, type, count, value or where it lies).
+Pillow reads and writes the whole directory to turn an image, so that one malformed tag, such as an
+ASCII resolution or a zero denominator, would lose the image. Exif 2.32, 4.6.2: a TIFF header, then
+a directory of 12-byte entries (tag, type, count, value or its offset).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FRACTIONS = {5: "LL", 10: "ll"}
 _ORDERS = {b"II": "<", b"MM": ">"}
 # (offset of the first directory, number of its entries, one entry, bytes of a value inside it)
 _PLAIN, _BIG = ("4xL", "H", "HHL", 4), ("8xQ", "Q", "HHQ", 8)
-# The item holds 4 bytes, the length of what follows them, and the block.
+# The item: a 4-byte offset to the block, what it skips, and the block.
 _EXIF_IN_AVIF = re.compile(rb"(?:\0{4}|Exif\0\0)(II\*\0|MM\0\*)")
 _XMP = re.compile(rb"""tiff:Orientation(?:=["']|>)\s*([1-8])""")
 _TURNS = {
@@ -33,10 +33,10 @@ _TURNS = {
 
 
 def exif_orientation(block: bytes) -> int | None:
-    """Returns the orientation, 1 to 8, that an Exif block or a TIFF file states.
+    """Returns the orientation, 1 to 8, that an Exif block or a TIFF file states, or None.
 
-    One number of any numeric type counts; a text, several numbers, or a number beyond 8 do not. Of
-    a directory that is cut off, the entries before count. None: nothing is stated.
+    A single number of any numeric type is accepted; text, several numbers, and numbers beyond 8
+    are ignored. Of a truncated directory, the complete entries are read.
     """
     block = block.removeprefix(b"Exif\0\0")
     order = _ORDERS.get(block[:2])
@@ -55,7 +55,7 @@ def exif_orientation(block: bytes) -> int | None:
                 found = _one_number(block, order, kind, at + head, room) or found
             at += head + room
     except (struct.error, OverflowError):
-        pass  # the end of what can be read
+        pass  # truncated; what was read before stands
     return found
 
 
@@ -74,9 +74,9 @@ def _one_number(block: bytes, order: str, kind: int, at: int, room: int) -> int 
 
 
 def bare_avif(data: bytes) -> bytes:
-    """Returns an AVIF file whose Exif directory is empty; anything else as it is.
+    """Empties the Exif directory of an AVIF file; returns anything else unchanged.
 
-    Pillow writes all tags again if they do not say how the file itself turns the image.
+    Pillow rewrites all tags if they disagree with the orientation that the file itself states.
     """
     found = _EXIF_IN_AVIF.search(data) if data[4:10] == b"ftypav" else None
     if found is None:
@@ -94,10 +94,10 @@ def xmp_orientation(packet: bytes) -> int | None:
 
 
 def is_sideways(orientation: int) -> bool:
-    """Says whether width and height change places."""
+    """Returns whether the orientation swaps width and height."""
     return orientation >= 5
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Returns an image as it is meant to be seen."""
+    """Returns an image turned as it is meant to be seen."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image

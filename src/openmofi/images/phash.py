@@ -1,9 +1,9 @@
 """The perceptual hash: a grey image -> 63 bits that survive resizing and recompression.
 
 The DCT hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions"
-(2010): 32 x 32 grey levels, their cosine transform, and of its low frequencies whether each lies
-above the median. Images are near-duplicates if few bits differ. Unlike Zauner's, the purely
-horizontal and vertical frequencies count, too: of a flag they are the most there is.
+(2010): 32 x 32 grey levels, their cosine transform, and one bit per low frequency: whether it lies
+above the median. Images are near-duplicates if few bits differ. Unlike Zauner's, this hash includes
+the purely horizontal and vertical frequencies, which are most of a flag.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from PIL import Image
 
 HASH_SIDE = 32
-"""An image is reduced to this side; it should have at least twice as much before."""
+"""Side to which an image is reduced; it should be at least twice as large before."""
 _LOW = 8
-# Rounding grey levels to whole numbers moves a coefficient by 0.3. Where the typical one is not
-# above that, the bits would be noise, or worse, the same for all flat images.
+# Rounding grey levels to integers changes a coefficient by 0.3. If the typical one is not larger
+# than that, the bits would be noise or, worse, the same for all flat images.
 _LEAST_STRUCTURE = 1.0
 
 
 def perceptual_hash(image: Image.Image) -> int | None:
-    """Returns the hash of an image, below 2**63, or None where it is too flat to tell."""
+    """Returns the hash of an image, below 2**63, or None if the image is too flat for one."""
     grey = image if image.mode == "L" else image.convert("L")
     surplus = min(grey.size) // (4 * HASH_SIDE)
     if surplus > 1:
@@ -39,10 +39,10 @@ def perceptual_hash(image: Image.Image) -> int | None:
 
 @lru_cache(maxsize=2048)
 def _lowest(side: int) -> np.ndarray:
-    """Returns the matrix that reduces `side` levels to HASH_SIDE and transforms these, [8, side].
+    """Returns the matrix [8, side] that reduces `side` levels to HASH_SIDE and transforms these.
 
-    Reducing and transforming are both linear: one small product does both. Levels are reduced by
-    a triangle twice as wide as a level of the reduced image, as Pillow's antialiased filter is.
+    Both steps are linear, so that one small product does both. Levels are reduced with a triangle
+    filter twice as wide as a level of the reduced image, as in Pillow's antialiased resize.
     """
     row, column = np.mgrid[0:_LOW, 0:HASH_SIDE]
     cosines = np.cos(np.pi * row * (2 * column + 1) / (2 * HASH_SIDE)) * np.sqrt(2 / HASH_SIDE)
@@ -55,5 +55,5 @@ def _lowest(side: int) -> np.ndarray:
 
 
 def distance(one: int, other: int) -> int:
-    """Returns in how many bits two hashes differ."""
+    """Returns the number of bits in which two hashes differ."""
     return (one ^ other).bit_count()

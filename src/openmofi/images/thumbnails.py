@@ -1,4 +1,4 @@
-"""Images of any size -> small ones: WebPs for the server, data URLs inside HTML pages."""
+"""Images of any size -> thumbnails: WebPs for the server, data URLs for HTML pages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Side(IntEnum):
 
 
 def make_thumbnail(data: bytes, side: Side) -> tuple[bytes, tuple[int, int]] | Refused:
-    """Returns (a WebP no larger than `side`, the image's own width and height), or why not.
+    """Returns (a WebP no larger than `side`, the image's own width and height), or the reason.
 
     Reasons are those of `openmofi.images.look`.
     """
@@ -46,14 +46,14 @@ def thumbnail(read: Callable[..., bytes], row: dict[str, Any], *, side: int = 96
 
     Args:
         read: reads the encoded bytes, such as `ImageReader.read`.
-        row: what it is told.
+        row: its argument.
         side: longest side, in pixels.
     """
     try:
         small, _ = decode_image(read(row), side)
     except OpenMOFIError:
         raise
-    except Exception:  # who shows the page says why, see select/sections.py
+    except Exception:  # the page says why, see select/sections.py
         return ""
     small.thumbnail((side, side))
     buffer = io.BytesIO()

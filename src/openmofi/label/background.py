@@ -1,7 +1,7 @@
-"""The background: a sample of the input's images, to tell how an entity looks by chance.
+"""The background: a sample of the input's images that tells how well an entity matches by chance.
 
-It is drawn once per job, by what the pairs are and not by where they stand, so that the same pairs
-in another order or in other shards give the same background. It is stored beside the labels.
+It is drawn once per job and stored next to the labels. The draw depends on the pairs' content and
+not on their position: the same pairs in another order or in other shards give the same background.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ BACKGROUND_FILE = "background.npz"
 _FEW = 8
 _SHARDS_AT_LEAST = 8
 _PAIRS_PER_IMAGE = 20
-"""Pairs among which each image is drawn; an input of fewer is read to its end."""
+"""Pairs from which each image is drawn; a smaller input is read to its end."""
 
 
 @dataclass(frozen=True)
 class Background:
-    """Images of other captions."""
+    """A sample of images and the entities that their captions name."""
 
     images: Float[np.ndarray, "n dim"]
     offered: tuple[frozenset[str], ...]
-    """Per image: the entities that its caption offers, which are not background to it."""
+    """Per image: the candidate entities of its caption, for which it is not background."""
     words: UInt64[np.ndarray, " n"]
     """Per image: 64 bits of the sha256 of its bytes."""
 
@@ -45,7 +45,7 @@ class Background:
         """Returns [e, 2]: mean and standard deviation of each entity's background cosine."""
         cosines = texts @ self.images.T
         mine = ~self.offering(ids)
-        # With hardly any background left (few entities, few images), all of it is better.
+        # If hardly any background is left (few entities, few images), use all of it.
         mine[mine.sum(1) < _FEW] = True
         count = mine.sum(1)
         mean = (cosines * mine).sum(1) / count
@@ -53,7 +53,7 @@ class Background:
         return np.stack([mean, np.sqrt(variance) + 1e-6], axis=1)
 
     def offering(self, ids: Sequence[str]) -> Bool[np.ndarray, "e n"]:
-        """Returns which images have captions that offer an entity."""
+        """Returns which images have an entity among the candidates of their caption."""
         column = {entity: i for i, entity in enumerate(ids)}
         found = np.zeros((len(ids), len(self.offered)), dtype=bool)
         for image, offered in enumerate(self.offered):
@@ -64,36 +64,34 @@ class Background:
 
 @dataclass(frozen=True)
 class BackgroundSample:
-    """What one shard gives to the background."""
+    """The part of the background that comes from one shard."""
 
     images: np.ndarray
     offered: list[list[str]]
     words: np.ndarray
     draws: np.ndarray
-    """Of the pairs, see `draw`."""
+    """Random numbers of the pairs, see `draw`."""
     refused: Counter[str]
     """Pairs that could not be used, by reason."""
 
 
 def draw(pairs: pa.Table) -> UInt64[np.ndarray, " n"]:
-    """Returns 64 random bits of each pair, which depend on the pair alone.
+    """Returns 64 random bits for each pair, which depend on the pair alone.
 
-    A pair is known by its key; where keys are numbers of rows, by its caption and URL.
+    A pair is identified by its key or, if its key is only a row number, by its caption and URL.
 
     Args:
         pairs: schema.PAIRS.
     """
-    key = random_key(0, Purpose.BACKGROUND)
     columns = [pairs[name].to_pylist() for name in ("key", "path", "caption", "url")]
-    names = [_name(*values) for values in zip(*columns, strict=True)]
-    digests = b"".join(hashlib.sha256(name.encode()).digest()[:8] for name in names)
-    return mix_words(key, np.frombuffer(digests, "<u8"))
-
-
-def _name(key: str, path: str, caption: str, url: str) -> str:
-    row = path.removeprefix("row:")
-    is_counted = row != path and key.endswith(f"-{row:>09}")  # as pairs/rows.py numbers them
-    return f"{caption}\n{url}" if is_counted else key
+    digests = []
+    for key, path, caption, url in zip(*columns, strict=True):
+        row = path.removeprefix("row:")
+        is_counted = row != path and key.endswith(f"-{row:>09}")  # as pairs/rows.py numbers them
+        name = f"{caption}\n{url}" if is_counted else key
+        digests.append(hashlib.sha256(name.encode()).digest()[:8])
+    words = np.frombuffer(b"".join(digests), "<u8")
+    return mix_words(random_key(0, Purpose.BACKGROUND), words)
 
 
 def write_background(
@@ -104,14 +102,14 @@ def write_background(
     draws: Callable[[Shard], np.ndarray],
     sample: Callable[[Shard, int], BackgroundSample],
 ) -> None:
-    """Stores about `wanted` images, drawn among many more pairs.
+    """Draws about `wanted` images from many more pairs and stores them.
 
     Args:
         out: the job's directory.
-        shards: of the input.
+        shards: the input's shards.
         wanted: number of images.
-        draws: returns `draw` of a shard's usable pairs; of none where it cannot be read.
-        sample: takes the images of a shard whose draws are at most its second argument.
+        draws: returns `draw` of a shard's usable pairs; empty if the shard cannot be read.
+        sample: returns the images of a shard whose draws are at most its second argument.
 
     Raises:
         InputError: no pair of the input can be used.
@@ -119,7 +117,8 @@ def write_background(
     found: dict[Shard, np.ndarray] = {}
     order = spread_out(shards)
     for shard in order:
-        if len(found) >= _SHARDS_AT_LEAST and _pairs(found) >= wanted * _PAIRS_PER_IMAGE:
+        num_pairs = sum(map(len, found.values()))
+        if len(found) >= _SHARDS_AT_LEAST and num_pairs >= wanted * _PAIRS_PER_IMAGE:
             break
         found[shard] = draws(shard)
     limit = _smallest(np.concatenate(list(found.values())), wanted)
@@ -128,51 +127,43 @@ def write_background(
     for shard in order:
         if any(part.offered for part in parts):
             break
-        if shard not in drawn:  # all of those are damaged
+        if shard not in drawn:  # no image of the drawn shards is readable
             parts.append(sample(shard, _smallest(draws(shard), wanted)))
-    _write(out, parts)
+
+    offered = [ids for part in parts for ids in part.offered]
+    if not offered:
+        refused = sum((part.refused for part in parts), Counter())
+        why = ", ".join(f"{reason} {count:,}" for reason, count in refused.most_common())
+        raise InputError(f"No pair of the input can be used: {why or 'it is empty'}.")
+    ranks = np.argsort(np.concatenate([part.draws for part in parts]), kind="stable")
+    names = np.array(["\n".join(ids) for ids in offered])
+    images = np.concatenate([part.images for part in parts])
+    words = np.concatenate([part.words for part in parts])
+    with replace_file(out / BACKGROUND_FILE) as partial:
+        np.savez(partial, images=images[ranks], offered=names[ranks], words=words[ranks])
 
 
 def spread_out(items: Sequence[T]) -> list[T]:
-    """Returns the items in an order in which any first few lie far apart."""
+    """Reorders the items so that the first few, however many, are spread over all of them."""
     order = np.argsort(np.arange(len(items)) * 0.6180339887498949 % 1.0, kind="stable")
     return [items[i] for i in order]
 
 
-def _pairs(found: dict[Shard, np.ndarray]) -> int:
-    return sum(map(len, found.values()))
-
-
 def _smallest(draws: np.ndarray, wanted: int) -> int:
-    """Returns the largest of the `wanted` smallest draws; 0 where there are none."""
+    """Returns the largest of the `wanted` smallest draws; 0 if there are no draws."""
     return int(np.sort(draws)[:wanted][-1]) if len(draws) else 0
-
-
-def _write(out: Path, parts: list[BackgroundSample]) -> None:
-    refused = sum((part.refused for part in parts), Counter())
-    offered = [ids for part in parts for ids in part.offered]
-    if not offered:
-        why = ", ".join(f"{reason} {count:,}" for reason, count in refused.most_common())
-        raise InputError(f"No pair of the input can be used: {why or 'it is empty'}.")
-    order = np.argsort(np.concatenate([part.draws for part in parts]), kind="stable")
-    names = np.array(["\n".join(ids) for ids in offered])
-    images, words = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "words")
-    )
-    with replace_file(out / BACKGROUND_FILE) as partial:
-        np.savez(partial, images=images[order], offered=names[order], words=words[order])
 
 
 def read_background(out: Path) -> Background:
     """Returns the background of a job.
 
     Raises:
-        MismatchError: an older version drew it.
+        MismatchError: it was drawn by an older version.
     """
     with np.load(out / BACKGROUND_FILE) as stored:
         if "words" not in stored:
             raise MismatchError(
-                f"{str(out)!r} was begun by an older version, which drew its background otherwise; "
+                f"{str(out)!r} was begun by an older version, which drew another background; "
                 "choose another --out."
             )
         offered = tuple(frozenset(text.split("\n")) for text in stored["offered"].tolist())

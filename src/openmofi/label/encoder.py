@@ -34,7 +34,7 @@ class Encoder(Protocol):
         ...
 
     def encode_texts_alone(self, texts: Sequence[str], /) -> np.ndarray:
-        """Returns vectors of texts that are the same whatever texts are encoded beside them."""
+        """Returns vectors of texts that do not depend on the rest of the batch."""
         ...
 
 
@@ -45,8 +45,8 @@ def load_encoder(model: str, *, device: str, precision: str, number: int, worker
         model: hub id or directory.
         device: auto and cuda share out the GPUs.
         precision: see `config.LabelSettings`.
-        number: of this process, from 0.
-        workers: how many processes there are.
+        number: number of this process, from 0.
+        workers: number of processes.
     """
     import torch
 
@@ -56,18 +56,18 @@ def load_encoder(model: str, *, device: str, precision: str, number: int, worker
     if device in ("auto", "cuda") and gpus > 1:
         device = f"cuda:{number % gpus}"
     if workers > 1 and multiprocessing.parent_process() is not None:
-        # Or they would fight for the cores; the process that started them keeps its own.
+        # They would compete for the cores otherwise; the parent process keeps its own setting.
         torch.set_num_threads(max(1, cores() // workers))
     return load_model(model, device=device, precision=precision)
 
 
 def cores() -> int:
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_workers(model: str | None, device: str) -> int:
-    """Returns one process per GPU, else one per core as far as the memory reaches."""
+    """Returns one process per GPU, or without a GPU one per core as far as memory allows."""
     if model is None:
         return cores()
     import torch
@@ -81,12 +81,14 @@ def default_workers(model: str | None, device: str) -> int:
 
 
 def model_digest(model: str | None) -> str:
-    """Returns what tells this model from others: a hash of its files, or the hub's revision."""
+    """Returns what identifies a model: a hash of its files, or the hub's revision."""
     if model is None:
         return ""
     folder = Path(model)
     if not folder.is_dir():
-        return _hub_revision(model)
+        from openmofi.model.checkpoint import hub_revision
+
+        return hub_revision(model) or hashlib.sha256(model.encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".pt"):
@@ -95,14 +97,8 @@ def model_digest(model: str | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def _hub_revision(model: str) -> str:
-    from openmofi.model.checkpoint import hub_revision
-
-    return hub_revision(model) or hashlib.sha256(model.encode()).hexdigest()[:16]
-
-
 class RemoteEncoder:
-    """An encoder behind one of several Ray actors; each process of a job sticks to one of them."""
+    """An encoder behind Ray actors; each process of a job always uses the same one."""
 
     def __init__(self, actors: list[Any], dim: int, transform: Transform):
         self._actors, self._dim, self.transform = actors, dim, transform
@@ -121,7 +117,7 @@ class RemoteEncoder:
         return self._call("encode_texts", list(texts))
 
     def encode_texts_alone(self, texts: Sequence[str], /) -> np.ndarray:
-        """Returns vectors of texts that are the same whatever texts are encoded beside them."""
+        """Returns vectors of texts that do not depend on the rest of the batch."""
         return self._call("encode_texts_alone", list(texts))
 
     def _call(self, name: str, argument: Any) -> np.ndarray:
@@ -132,7 +128,7 @@ class RemoteEncoder:
 
 
 def start_encoders(model: str, *, device: str, precision: str, count: int) -> RemoteEncoder:
-    """Starts Ray actors that hold the encoder; a lost one is started again by Ray.
+    """Starts Ray actors that hold the encoder; Ray restarts a lost one.
 
     Args:
         model: hub id or directory that every node can read.
@@ -151,13 +147,13 @@ def start_encoders(model: str, *, device: str, precision: str, count: int) -> Re
 
 
 class EncoderActor:
-    """The encoder in a process of its own; Ray gives it the GPU."""
+    """The encoder in its own process, to which Ray assigns the GPU."""
 
     def __init__(self, model: str, device: str, precision: str):
         self._encoder = load_encoder(model, device=device, precision=precision, number=0, workers=1)
 
     def describe(self) -> tuple[int, Transform]:
-        """Returns the length of the vectors, and how images are brought to size."""
+        """Returns (length of the vectors, transform of images)."""
         return self._encoder.dim, self._encoder.transform
 
     def encode(self, name: str, argument: Any) -> np.ndarray:

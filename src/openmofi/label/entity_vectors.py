@@ -1,9 +1,9 @@
-"""Vectors of entities' texts: computed once per knowledge base and model, for all jobs.
+"""Vectors of entities' texts, computed once per knowledge base and model for all jobs.
 
-One flat file, a row of fp16 per entity, memory-mapped and shared by all processes; rows are written
-when a caption first offers their entity, and until then are holes that take no space on the disk. A
-row counts as written if its length is 1, so a kill, or two machines at once, can do no more than
-make a row be computed again.
+One flat file, a row of fp16 per entity, is memory-mapped and shared by all processes. A row is
+written when its entity is first a candidate; until then it is a hole that takes no disk space. Only
+a row of length 1 counts as written, so after a kill, or with two machines at once, the worst case
+is that a row is computed twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from openmofi.label.encoder import Encoder
 
 FOLDER = "entity_vectors"
 _UNIT = 0.02
-"""How far from 1 the length of a stored vector may be; fp16 rounds it by less."""
+"""Tolerated deviation of a stored vector's length from 1; rounding to fp16 changes it by less."""
 
 
 class EntityVectors:
@@ -26,7 +26,11 @@ class EntityVectors:
 
     def __init__(self, kb: KnowledgeBase, encoder: Encoder, path: Path):
         self.kb, self.encoder, self.path = kb, encoder, path
-        self._file = _open(path, len(kb) * encoder.dim * 2)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        size = len(kb) * encoder.dim * 2
+        if os.fstat(self._file).st_size < size:
+            os.truncate(self._file, size)  # makes a hole; harmless if another process does so, too
         self._stored = np.memmap(path, np.float16, "r", shape=(len(kb), encoder.dim))
 
     def of(self, rows: np.ndarray) -> np.ndarray:
@@ -39,29 +43,23 @@ class EntityVectors:
             halves = new.astype(np.float16)
             for row, vector in zip(rows[missing].tolist(), halves, strict=True):
                 os.pwrite(self._file, vector.tobytes(), row * vector.nbytes)
-            vectors[missing] = halves.astype(np.float32)  # what a later shard will read
+            vectors[missing] = halves.astype(
+                np.float32
+            )  # the same numbers that later shards will read
         return vectors
 
     def __del__(self) -> None:
-        if hasattr(self, "_file"):  # it is not, where it could not be opened
+        if hasattr(self, "_file"):  # not if opening failed
             os.close(self._file)
 
 
-def _open(path: Path, size: int) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    if os.fstat(file).st_size < size:
-        os.truncate(file, size)  # makes a hole, and harms nobody who does the same
-    return file
-
-
 def place(kb: Path, out: Path, key: str) -> Path:
-    """Returns where the vectors lie: in the knowledge base, or beside the labels if it is fixed.
+    """Returns the path of the vectors: in the knowledge base, or in the job if that is read-only.
 
     Args:
         kb: directory of the knowledge base.
         out: directory of the job.
-        key: of the model.
+        key: identifies the model.
     """
     folder = kb if os.access(kb, os.W_OK) else out
     return folder / FOLDER / f"{key}.f16"

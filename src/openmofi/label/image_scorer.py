@@ -1,4 +1,4 @@
-"""What the images of a shard say of its candidates: the terms of the joint score."""
+"""The image's terms of the joint score, for the candidates of a shard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from openmofi.label.label_table import Seen
 from openmofi.label.score import MISMATCHED, ScoreWeights, joint_score
 
 _BLOCK = 1024
-"""Mentions at a time."""
+"""Mentions per block."""
 _NEVER = np.uint64(2**64 - 1)
 
 
@@ -30,10 +30,10 @@ class ImageScorer:
     weights: ScoreWeights
 
     def terms(self, candidates: pa.Table, seen: Seen) -> dict[str, np.ndarray]:
-        """Returns clip, clip_z, clip_z_other [c, MISMATCHED] (NaN: none) and score.
+        """Returns clip, clip_z, clip_z_other [c, MISMATCHED] (NaN: no such image) and score.
 
         Args:
-            candidates: of the linker, with the `place` of each one's image in `seen`.
+            candidates: the linker's, with the `place` of each one's image in `seen`.
             seen: the images.
         """
         if not len(candidates):
@@ -58,14 +58,14 @@ class ImageScorer:
     def _others(
         self, words: np.ndarray, ids: list[str], entity_of: np.ndarray, starts: np.ndarray
     ) -> np.ndarray:
-        """Returns [m, MISMATCHED]: images of the background that show none of a mention's.
+        """Returns [m, MISMATCHED]: background images without any candidate of the mention.
 
-        They are those of the smallest random numbers, each drawn by the bytes of the two images;
-        -1 where too few captions offer none of the mention's candidates.
+        The images with the smallest random numbers are taken, each drawn from the bytes of the two
+        images; -1 if there are too few.
 
         Args:
-            words: of each mention's image, see `Seen.words`.
-            ids: of the entities.
+            words: one per mention, that of its image, see `Seen.words`.
+            ids: ids of the entities.
             entity_of: index of each candidate's entity.
             starts: first candidate of each mention.
         """
@@ -87,7 +87,7 @@ class ImageScorer:
 
 
 def unseen(candidates: pa.Table) -> dict[str, np.ndarray]:
-    """Returns the terms where nobody looked: the score is the text's."""
+    """Returns the terms if the images are not looked at: the score is that of the text."""
     nothing = np.full((len(candidates), MISMATCHED), np.nan, dtype=np.float32)
     terms = {"clip": nothing[:, 0], "clip_z": nothing[:, 0], "clip_z_other": nothing}
     return terms | {"score": candidates["score"].to_numpy()}

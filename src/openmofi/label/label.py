@@ -1,7 +1,7 @@
 """The labelling job: pairs + knowledge base + encoder -> i2e/, one row per image.
 
-Every candidate that was considered stays in the table with every term of its score; `select`
-decides later, in seconds, what to keep.
+The table keeps every candidate with every term of its score; `select` decides later, in seconds,
+what to keep.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLACEMENT = (
     *("workers", "engine", "rank", "world_size", "device", "batch_size"),
     *("ray_address", "encoders", "retry", "fail_if_error_rate"),
 )
-"""Settings that change where and when the work is done, and not its result."""
+"""Settings that change where and when the work is done, but not its result."""
 
 
 def label(
@@ -46,31 +46,42 @@ def label(
     """Labels every pair of the input with scored candidate entities.
 
     Args:
-        source: tars, Parquet files, a folder or a listing, here or behind a URL (see
+        source: tars, Parquet files, a folder or a listing, local or at a URL (see
             `pairs.find_shards`).
         kb: output of `kb.build_kb`.
         model: hub id or directory of any dual encoder; without one, the text alone is scored.
-        out: the i2e directory; the same call again continues an interrupted job.
+        out: the i2e directory; repeating the call continues an interrupted job.
         settings: see `config.LabelSettings`.
 
     Raises:
-        InputError: something is missing or unreadable as a whole.
+        InputError: an input is missing or unreadable as a whole.
         SettingsError: a setting is impossible, or needs a model.
         MismatchError: `out` was begun with other inputs or settings.
         OutputError: `out` cannot be written to, or its disk is full.
         TooManyErrors: more pairs were refused than `settings` allows.
     """
     settings = settings or LabelSettings()
-    rank = _rank(settings)
+    rank = Rank(0, 1, "alone")
+    if settings.engine == "rank":
+        rank = choose_rank(settings.rank, settings.world_size, os.environ)
+    elif settings.rank is not None or settings.world_size is not None:
+        raise SettingsError("--rank and --world-size need --engine rank.")
     out, kb, name = local_path(out), Path(kb), None if model is None else str(model)
-    _check_settings(settings, name)
+    parse_retry(settings.retry)
+    needs_model = {
+        "--context model": settings.context == "model",
+        "--keep-embeddings": settings.keep_embeddings,
+    }
+    for flag, is_given in needs_model.items():
+        if is_given and name is None:
+            raise SettingsError(f"{flag} needs an encoder; add --model, or leave {flag} out.")
     found = find_shards(source)
     _check_place(out, str(source), found)
     knowledge = KnowledgeBase.open(kb)
     run = _run_description(found, knowledge, kb, name, settings)
     freeze_plan(out, found.shards, run)
     vectors = place(kb.resolve(), out.resolve(), f"{run['model_sha256']}-{settings.precision}")
-    # Absolute, for processes on other machines do not share the working directory.
+    # Absolute, since processes on other machines do not share the working directory.
     model_path = str(Path(name).resolve()) if name and Path(name).is_dir() else name
     job = Job(found.root.resolve(), kb.resolve(), model_path, out.resolve(), settings, vectors)
     with _engine(job) as (engine, workers, make_labeller):
@@ -93,7 +104,7 @@ def label(
 
 @contextmanager
 def _engine(job: Job) -> Iterator[tuple[Engine, int, Any]]:
-    """Yields (engine, workers, what makes the shard function in each process)."""
+    """Yields (engine, workers, a function that makes each process's labeller)."""
     settings = job.settings
     if settings.engine != "ray":
         workers = settings.workers or default_workers(job.model, settings.device)
@@ -114,38 +125,21 @@ def _engine(job: Job) -> Iterator[tuple[Engine, int, Any]]:
         yield "ray", workers, partial(ShardLabeller, job, workers=workers, encoder=remote)
 
 
-def _rank(settings: LabelSettings) -> Rank:
-    if settings.engine == "rank":
-        return choose_rank(settings.rank, settings.world_size, os.environ)
-    if settings.rank is not None or settings.world_size is not None:
-        raise SettingsError("--rank and --world-size need --engine rank.")
-    return Rank(0, 1, "alone")
-
-
-def _check_settings(settings: LabelSettings, model: str | None) -> None:
-    parse_retry(settings.retry)
-    asked = {"--context model": settings.context == "model"}
-    asked["--keep-embeddings"] = settings.keep_embeddings
-    for flag, is_asked in asked.items():
-        if is_asked and model is None:
-            raise SettingsError(f"{flag} needs an encoder; add --model, or leave {flag} out.")
-
-
 def _check_place(out: Path, source: str, found: Input) -> None:
-    """Refuses a place inside the input where the tables written would be read as input later."""
+    """Rejects an output inside the input, where its tables would be read as input later."""
     tars = all(shard.kind == "tar" for shard in found.shards)
     folder = Path(source)
     if folder.is_dir() and not tars and out.resolve().is_relative_to(folder.resolve()):
         raise InputError(
             f"--out {str(out)!r} lies inside the input {source!r}, where its tables would "
-            "be taken for shards the next time; choose a folder beside it."
+            "be taken for shards the next time; choose a folder outside it."
         )
 
 
 def _run_description(
     found: Input, knowledge: KnowledgeBase, kb: Path, model: str | None, settings: LabelSettings
 ) -> dict[str, Any]:
-    """Returns what the labels depend on; two runs with the same one may share a directory."""
+    """Returns what the labels depend on; runs with the same description may share a directory."""
     root = str(found.root)
     return {
         "input": root if "://" in root else os.path.realpath(root),

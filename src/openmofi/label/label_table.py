@@ -1,4 +1,4 @@
-"""What was seen of a shard's images, and how it becomes the table of labels."""
+"""Collects what was seen of a shard's images, and makes the table of labels from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FROM_LINKER = ("start", "end", "surface", "prior", "context", "coherence", "typ
 
 
 class Seen:
-    """Images of some rows of a shard, one place per row."""
+    """What was seen of some rows' images, one place per row."""
 
     def __init__(self, count: int, dim: int):
         self.error = [""] * count
@@ -25,7 +25,7 @@ class Seen:
         }
 
     def note(self, place: int, image: SeenImage | Refused, regions: Regions | None) -> None:
-        """Keeps what the table says of an image and its text, or why it was refused."""
+        """Stores the table's values for an image and its text, or why it was refused."""
         if isinstance(image, Refused):
             self.error[place] = image.reason
             return
@@ -48,14 +48,14 @@ class Seen:
         return np.frombuffer(b"".join(digest[:8] for digest in digests), "<u8")
 
     def column(self, name: str, rows: np.ndarray, count: int) -> pa.Array:
-        """Returns a column of the table of `count` rows; null where no image was opened."""
+        """Returns a column for a table of `count` rows; null where no image was opened."""
         place = np.full(count, -1)
         place[rows] = np.arange(len(rows))
         values = pa.array(self._images[name], LABELS.field(name).type)
         return values.take(pa.array(place, mask=place < 0))
 
     def embeddings(self, keys: pa.ChunkedArray, rows: np.ndarray) -> pa.Table:
-        """Returns key and vector (fp16) of every row of the shard; null where none was seen."""
+        """Returns key and vector (fp16) of every row of the shard; null without an image."""
         place = np.full(len(keys), -1)
         place[rows] = np.where(self.readable, np.arange(len(rows)), -1)
         halves = pa.array(self.vectors.astype(np.float16).ravel())
@@ -73,11 +73,11 @@ def labels_table(
     """Returns `schema.LABELS` of a shard.
 
     Args:
-        pairs: all of the shard.
-        rows: those whose images were looked at.
-        seen: what was seen of them.
-        candidates: of readable images, with their `place` among `rows`.
-        terms: what the image says of each candidate.
+        pairs: all pairs of the shard.
+        rows: the rows whose images were opened.
+        seen: what was seen of these images.
+        candidates: the candidates of readable images, with their `place` among `rows`.
+        terms: the image's terms of each candidate.
     """
     error = np.array(pairs["error"].to_pylist(), dtype=object)
     error[rows] = seen.error
@@ -86,25 +86,22 @@ def labels_table(
     columns["status"] = pa.array(np.where(error == "", "ok", "error"), pa.string())
     for name in ("width", "height", "text_area", "text_boxes", "sha256", "phash"):
         columns[name] = seen.column(name, rows, len(pairs))
+
+    entity = {name: candidates[name].combine_chunks() for name in ("id", "case", *_FROM_LINKER)}
+    entity["text_score"] = candidates["score"].combine_chunks()
+    for name, values in terms.items():
+        entity[name] = _numbers(values.astype(np.float32))
+    fields = list(SCORED_ENTITY)
+    arrays = [entity[field.name].cast(field.type) for field in fields]
     count = np.bincount(rows[candidates["place"].to_numpy()], minlength=len(pairs))
     offsets = pa.array(np.r_[0, np.cumsum(count)], pa.int32())
-    columns["entities"] = pa.ListArray.from_arrays(offsets, _entities(candidates, terms))
+    entities = pa.StructArray.from_arrays(arrays, fields=fields)
+    columns["entities"] = pa.ListArray.from_arrays(offsets, entities)
     return pa.table(columns, schema=LABELS)
 
 
-def _entities(candidates: pa.Table, terms: dict[str, np.ndarray]) -> pa.StructArray:
-    found = {name: candidates[name] for name in ("id", "case", *_FROM_LINKER)}
-    found["text_score"] = candidates["score"]
-    columns = {name: column.combine_chunks() for name, column in found.items()}
-    for name, values in terms.items():
-        columns[name] = _numbers(values.astype(np.float32))
-    fields = [field for field in SCORED_ENTITY]
-    arrays = [columns[field.name].cast(field.type) for field in fields]
-    return pa.StructArray.from_arrays(arrays, fields=fields)
-
-
 def _numbers(values: np.ndarray) -> pa.Array:
-    """Returns floats, null for NaN; of two dimensions the lists of those that are not NaN."""
+    """Returns floats with null for NaN; for two dimensions, lists of the values except NaN."""
     known = ~np.isnan(values)
     if values.ndim == 1:
         return pa.array(values, mask=~known)

@@ -1,11 +1,11 @@
-"""Joint scoring: what the text says of candidates and what the image says -> probabilities.
+"""Joint scoring: the evidence of text and image about candidates -> probabilities.
 
     score = softmax over a mention's candidates and NIL of  w_text log p(c | text) + w_z clip_z(c)
 
 p(c | text) is the linker's: prior, context, coherence, type, case and linkability in one. `clip_z`
-is the image-text cosine standardised by the entity's own background, its cosines with images
-whose captions do not offer it. So no absolute threshold depends on the model, and an entity that
-looks like everything is not favoured. Design: docs/labels.md.
+is the image-text cosine standardised by the entity's own background: its cosines with images
+whose captions do not have it as a candidate. No threshold therefore depends on the model's scale,
+and an entity that matches every image is not favoured. Design: docs/labels.md.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from openmofi.arrays.runs import run_starts
 from openmofi.errors import InputError
 
 MISMATCHED = 4
-"""Images of other captions with which each mention is compared; docs/labels.md says why 4."""
+"""Images with other captions that each mention is compared with; docs/labels.md says why 4."""
 LEAST_TEXT = 1e-6
-"""Probability below which a text excludes no more: the image may overrule it."""
+"""Floor of the text's probability, so that the image may overrule any text."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ class ScoreWeights:
     """Weights of the joint score."""
 
     text: float
-    """Of log p(c | text)."""
+    """Weight of log p(c | text)."""
     clip_z: float
-    """Of clip_z."""
+    """Weight of clip_z."""
     nil_z: float
-    """The clip_z at which NIL ties with a candidate that the text is certain of."""
+    """The clip_z at which NIL ties with a candidate of text probability 1."""
 
 
 def load_weights(path: Path | str | None = None) -> ScoreWeights:
-    """Returns the weights of a JSON file, which may be the card of a selection.
+    """Returns the weights in a JSON file, such as a selection's card.
 
-    Without a file, they are those that ship with the package.
+    Without a file, returns the weights that ship with the package.
 
     Raises:
-        InputError: the file is missing or is not such a file.
+        InputError: the file is missing or does not hold weights.
     """
     source = Path(path) if path else files("openmofi.label") / "weights.json"
     names = [field.name for field in fields(ScoreWeights)]
@@ -69,10 +69,9 @@ def joint_score(
 
     Args:
         text_score: p(candidate | text), from the linker.
-        clip_z: standardised cosine of image and entity text; NaN where it is not known gives
-            NaN for the mention.
-        mention: which mention each candidate belongs to, counted from 0, ascending.
-        weights: of the terms.
+        clip_z: standardised cosine of image and entity text; a NaN makes the whole mention NaN.
+        mention: the number of each candidate's mention, from 0, ascending.
+        weights: weights of the terms.
     """
     if not len(mention):
         return np.zeros(0, dtype=np.float32)

@@ -1,6 +1,6 @@
-"""One shard: its pairs -> names in captions -> images of those that have any -> scored rows.
+"""One shard: its pairs -> candidates from the captions -> images of those with any -> scored rows.
 
-The text comes first. An image whose caption offers no candidate is never opened.
+The text comes first: an image whose caption yields no candidate is never opened.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from openmofi.shards import Shard, ShardResult, tick, worker_number
 Looked = tuple[SeenImage | Refused, Regions | None]
 
 _DECODE_THREADS = 8
-"""Threads that decode for one GPU, where there are so many cores."""
+"""Most threads that decode images for one GPU."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ class Job:
     out: Path
     settings: LabelSettings
     vectors: Path
-    """File of the entities' vectors."""
+    """Path of the entities' vectors."""
 
 
 class ShardLabeller:
-    """Labels shards; holds the encoder, the linker and the entities' vectors between them."""
+    """Labels shards; keeps the encoder, the linker and the entities' vectors between shards."""
 
     def __init__(self, job: Job, *, workers: int = 1, encoder: Encoder | None = None):
         self.job, self.settings = job, job.settings
         self.kb = KnowledgeBase.open(job.kb)
         self.encoder = encoder or self._load_encoder(workers)
         self.linker = self._make_linker()
-        self._finder = self._make_finder()
+        self._finder = TextRegions() if self.settings.text_regions else None
         self._threads = self._decode_threads(workers)
 
     def _load_encoder(self, workers: int) -> Encoder | None:
@@ -78,11 +78,8 @@ class ShardLabeller:
             return Linker(self.kb, encoder=WordEncoder(self.kb))
         return Linker(self.kb, encoder=self.encoder)
 
-    def _make_finder(self) -> TextRegions | None:
-        return TextRegions() if self.settings.text_regions else None
-
     def _decode_threads(self, workers: int) -> int:
-        """Returns 1 where the encoder itself keeps the cores busy."""
+        """Returns 1 if the encoder itself keeps the cores busy."""
         device = getattr(self.encoder, "device", None)
         if device is None or device.type == "cpu":
             return 1
@@ -98,8 +95,8 @@ class ShardLabeller:
         """Returns one row per pair of the shard, in input order.
 
         Raises:
-            InputError: the shard as a whole is not what its name says.
-            OSError: the shard vanished.
+            InputError: the shard as a whole does not have the format of its suffix.
+            OSError: the shard has vanished.
         """
         with open_shard(self.job.root, shard) as view:
             pairs = view.pairs.table
@@ -110,7 +107,7 @@ class ShardLabeller:
             damage = view.pairs.damage
         readable = seen.readable[candidates["place"].to_numpy()]
         candidates = candidates.filter(pa.array(readable))
-        terms = self._terms(candidates, seen)
+        terms = self._scorer.terms(candidates, seen) if self.encoder else unseen(candidates)
         table = labels_table(pairs, rows, seen, candidates, terms)
         extra = {}
         if self.settings.keep_embeddings and self.encoder:
@@ -119,16 +116,16 @@ class ShardLabeller:
         return ShardResult(table, dict(count_errors(table)), damage, extra, kept=named)
 
     def _link(self, pairs: pa.Table, usable: np.ndarray) -> tuple[pa.Table, np.ndarray]:
-        """Returns candidates with `place`, and the rows of the shard that the places stand for."""
+        """Returns (candidates with `place`, the row of the shard for each place)."""
         if self.settings.context == "model":
-            self.linker = self._make_linker()  # one that remembers gives other last bits
+            self.linker = self._make_linker()  # a warm cache would change the last bits of a score
         captions = pairs["caption"].take(pa.array(usable)).combine_chunks()
         candidates = self.linker.link(captions, all_candidates=True)
         named, place = np.unique(candidates["row"].to_numpy(), return_inverse=True)
         return candidates.append_column("place", pa.array(place)), usable[named]
 
     def _look(self, view: ShardView, rows: np.ndarray) -> Seen:
-        """Looks at the images of some rows."""
+        """Decodes and encodes the images of some rows."""
         seen = Seen(len(rows), self.encoder.dim if self.encoder else 0)
         at = 0
         for batch in self._batches(view, rows):
@@ -145,7 +142,7 @@ class ShardLabeller:
         return seen
 
     def _batches(self, view: ShardView, rows: np.ndarray) -> Iterator[list[Looked]]:
-        """Yields what was seen, batch by batch; decodes ahead where threads are to spare."""
+        """Yields what was seen, batch by batch; decodes ahead if there are several threads."""
         size = self.settings.batch_size
         batches = [rows[i : i + size].tolist() for i in range(0, len(rows), size)]
         if self._threads == 1:
@@ -162,7 +159,7 @@ class ShardLabeller:
                 yield [future.result() for future in futures]
 
     def _image(self, view: ShardView, row: int) -> Looked:
-        """Returns (the image, or why it is refused; the text in it)."""
+        """Returns (the image or a Refused, the text in it)."""
         data = fetch(view.read, row)
         if isinstance(data, Refused):
             return data, None
@@ -172,20 +169,14 @@ class ShardLabeller:
             return found, None
         try:
             return replace(found, image=None), self._finder.find(found.image)
-        except Exception as error:  # the image costs its own row, whatever the detector says of it
+        except Exception as error:  # only this row is lost, whatever the detector raises
             return Refused(type(error).__name__), None
 
-    def _terms(self, candidates: pa.Table, seen: Seen) -> dict[str, np.ndarray]:
-        """Returns the image's terms of each candidate, and the score."""
-        if self.encoder is None:
-            return unseen(candidates)
-        return self._scorer.terms(candidates, seen)
-
     def background_draws(self, shard: Shard) -> np.ndarray:
-        """Returns the draw of each pair of a shard that can be used, see `background.draw`."""
+        """Returns the draw of each usable pair of a shard, see `background.draw`."""
         try:
             pairs = read_shard(self.job.root, shard).table
-        except (OSError, InputError):  # `background_sample` says why
+        except (OSError, InputError):  # `background_sample` reports it
             return np.zeros(0, np.uint64)
         return draw(pairs.filter(pa.array(_is_ok(pairs))))
 
@@ -193,8 +184,8 @@ class ShardLabeller:
         """Returns images of a shard, whatever their captions name, for the background.
 
         Args:
-            shard: where they lie.
-            limit: of their draws; those of a larger one are not opened.
+            shard: the shard to sample.
+            limit: largest draw of the images that are opened.
         """
         assert self.encoder is not None
         nothing = np.zeros((0, self.encoder.dim), np.float32), [], *(np.zeros(0, np.uint64),) * 2

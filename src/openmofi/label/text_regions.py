@@ -1,7 +1,7 @@
-"""Where there is text in an image: the detector of RapidOCR, without the reading.
+"""Finds the regions of text in an image with RapidOCR's detector; the text is not read.
 
-Images with text regions teach an encoder to read instead of to look ("Less is More", arXiv
-2305.05095): their area is a column of the labels, and `select` filters by it.
+Images with text teach an encoder to read instead of to look ("Less is More", arXiv 2305.05095), so
+that the area of text is a column of the labels, by which `select` filters.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw
 from openmofi.errors import InputError
 
 _SHORTEST, _LONGEST = 320, 736
-"""Pixels to which the shorter side of small images, and the longer one of large, is brought."""
+"""Sizes in pixels: of the shorter side of small images and the longer side of large ones."""
 _LARGEST_LINE = 0.4
-"""Share of the image above which a region is none. The detector takes a thing that fills a small
-image for one large letter; a line of text of that size would have four letters at most."""
+"""Share of the image above which a region is discarded. The detector takes an object that fills a
+small image for one large letter; a real line of that size would have at most four letters."""
 _RASTER = 256
-"""Side of the raster on which the regions' union is measured, in cells."""
+"""Side, in cells, of the raster on which the union of the regions is measured."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Regions:
     """The text regions of an image."""
 
     area: float
-    """Share of the image that they cover together."""
+    """Share of the image that their union covers."""
     boxes: list[list[float]]
-    """x0, y0, x1, y1 around each, as shares of width and height."""
+    """Bounding boxes: x0, y0, x1, y1 as shares of width and height."""
 
 
 class TextRegions:
-    """Finds text regions; the detector's weights lie in RapidOCR's package."""
+    """Finds text regions; the detector's weights come with RapidOCR's package."""
 
     def __init__(self) -> None:
         try:
@@ -63,21 +63,17 @@ class TextRegions:
             return Regions(0.0, [])
         shares = np.asarray(found.boxes, dtype=np.float64) / np.array(small.size)
         shares = shares.clip(0.0, 1.0)
-        shares = shares[_areas(shares) <= _LARGEST_LINE]
+        x, y = shares[..., 0], shares[..., 1]  # of the corners, for the shoelace formula
+        areas = np.abs((x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1)) / 2
+        shares = shares[areas <= _LARGEST_LINE]
         if not len(shares):
             return Regions(0.0, [])
         boxes = np.concatenate([shares.min(1), shares.max(1)], axis=1)
         return Regions(_union(shares), boxes.astype(np.float32).tolist())
 
 
-def _areas(quadrilaterals: np.ndarray) -> np.ndarray:
-    """Returns the area of each quadrilateral [n, 4, 2], by the shoelace formula."""
-    x, y = quadrilaterals[..., 0], quadrilaterals[..., 1]
-    return np.abs((x * np.roll(y, -1, 1) - np.roll(x, -1, 1) * y).sum(1)) / 2
-
-
 def _union(quadrilaterals: np.ndarray) -> float:
-    """Returns the share of the unit square that quadrilaterals [n, 4, 2] cover together."""
+    """Returns the share of the unit square covered by the union of quadrilaterals [n, 4, 2]."""
     raster = Image.new("1", (_RASTER, _RASTER))
     draw = ImageDraw.Draw(raster)
     for corners in quadrilaterals * (_RASTER - 1):

@@ -1,8 +1,8 @@
-"""Stage 2, pairs: image-caption pairs wherever they lie -> tables of schema.PAIRS.
+"""Stage 2, pairs: image-caption pairs in any format -> tables of schema.PAIRS.
 
-Accepts WebDataset tars (with img2dataset's Parquet sidecars or without), Parquet files with image
+Accepts WebDataset tars (with or without img2dataset's Parquet sidecars), Parquet files with image
 bytes or paths, folders saved by Hugging Face `datasets`, a CSV / JSONL of files and captions, and a
-folder of images with .txt beside; on this machine or at a URL.
+folder of images with .txt captions; on this machine or at a URL.
 """
 
 from openmofi.pairs.captions import read_captions
@@ -22,4 +22,4 @@ __all__ = [
     "read_shard",
 ]
 
-read_pairs = find_shards  # its name until 2026-11, which others' code may still use
+read_pairs = find_shards  # the name until 2026-11, for code that still uses it

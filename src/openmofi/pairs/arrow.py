@@ -2,7 +2,7 @@
 
 A dataset is a folder with state.json, which names its data-*.arrow files; a DatasetDict is a folder
 with dataset_dict.json and one dataset per split. The files are Arrow streams and stay mapped into
-memory, so that any row is read without the others.
+memory: any row can be read without the others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def dataset_files(folder: Path) -> list[Path]:
     """Returns the .arrow files of a saved dataset or DatasetDict; [] if the folder is neither.
 
     Raises:
-        InputError: what it says of itself cannot be read, or rows were chosen by an index.
+        InputError: its metadata cannot be read, or an index selects its rows.
     """
     if (folder / SPLITS).is_file():
         names = _json(folder / SPLITS).get("splits", [])
@@ -39,7 +39,7 @@ def dataset_files(folder: Path) -> list[Path]:
 
 
 def arrow_files(root: Root, found: Sequence[FoundFile]) -> list[FoundFile]:
-    """Returns the data files of saved datasets; what `datasets` caches beside them is left out.
+    """Returns the data files of saved datasets, without the cache files of `datasets`.
 
     Raises:
         InputError: as `dataset_files`.
@@ -63,9 +63,9 @@ def _name(file: FoundFile) -> str:
 
 
 def indices_error(path: object) -> InputError:
-    """Returns what to say of a dataset whose rows are chosen by an index."""
+    """Returns the error for a dataset whose rows are selected by an index."""
     return InputError(
-        f"{str(path)!r} chooses which rows count, which is not supported; save the dataset again "
+        f"{str(path)!r} selects rows by an index, which is not supported; save the dataset again "
         "with load_from_disk(...).flatten_indices().save_to_disk(...)."
     )
 
@@ -86,8 +86,8 @@ def read_arrow(
     """Returns (pairs of some rows, truncated_arrow if the file ends early or None).
 
     Raises:
-        InputError: it is not an Arrow file, or lacks a caption or an image column.
-        OSError: it cannot be opened.
+        InputError: the file is not an Arrow file, or lacks a caption or an image column.
+        OSError: the file cannot be opened.
     """
     table, damage = open_arrow(path)
     columns = RowColumns(path, table.schema)
@@ -97,7 +97,7 @@ def read_arrow(
 
 
 def open_arrow(path: Path) -> tuple[pa.Table, str | None]:
-    """Maps a stream or file of Arrow into memory; returns also why it ends early, or None.
+    """Maps an Arrow stream or file into memory; returns (table, why it ends early or None).
 
     Raises:
         InputError: it is neither.
@@ -122,7 +122,7 @@ def open_arrow(path: Path) -> tuple[pa.Table, str | None]:
 
 
 def batch_ends(path: Path) -> list[int]:
-    """Returns where the batches of a file end; nothing if it cannot be read."""
+    """Returns the row behind the last of each batch; [] if the file cannot be read."""
     try:
         table, _ = open_arrow(path)
     except (InputError, OSError):
@@ -149,5 +149,5 @@ class ArrowImages:
         return image_bytes(self._images[row], f"row {row} of {self.place}", self._folder)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Unmaps the file."""
         self._images = pa.chunked_array([], pa.binary())

@@ -1,8 +1,8 @@
 """A caption as it was found -> clean text, or the reason for which its pair is refused.
 
-One rule for tars, tables, listings and datasets: of a list the first item with text counts; of an
-object what lies under a name of captions, else, if its keys are languages, English, else the first.
-Numbers are not text.
+One rule for tars, tables, listings and datasets: of a list, the first item with text is taken; of
+an object, the value under a known caption name or, if its keys are languages, English or else the
+first. Numbers are not text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from openmofi.files.wide import wide_encoding
 
 CAPTION_COLUMNS = ("caption", "text", "TEXT", "txt", "captions", "alt", "title")
-"""Under which names captions are found, the first that is there."""
+"""Names of captions, in order of preference."""
 MAX_CHARS = 20_000
 
 _INSIDE = (*CAPTION_COLUMNS, "raw", "value", "@value")
@@ -22,7 +22,7 @@ _DEEPEST = 8
 
 
 def text_of(found: object, depth: int = 0) -> str | bytes | None:
-    """Returns the text of a caption that may be a list or an object; None: there is none.
+    """Returns the text of a caption that may be a list or an object; None if there is no text.
 
     >>> text_of([None, {"de": "Apfel", "en": ["", "apple"]}])
     'apple'
@@ -30,25 +30,21 @@ def text_of(found: object, depth: int = 0) -> str | bytes | None:
     if isinstance(found, (str, bytes)):
         return found
     if isinstance(found, (list, tuple)) and found and isinstance(found[0], tuple):
-        found = dict(found)  # a map of Arrow
+        found = dict(found)  # an Arrow map
     items: list[Any] = []
     if isinstance(found, (list, tuple)):
         items = list(found)
     elif isinstance(found, dict):
-        items = [found[name] for name in _INSIDE if name in found] or _by_language(found)
+        items = [found[name] for name in _INSIDE if name in found]
+        if not items and all(isinstance(key, str) and _LANGUAGE.fullmatch(key) for key in found):
+            english_first = sorted(found, key=lambda key: key[:2].lower() != "en")
+            items = [found[key] for key in english_first]
     texts = (text_of(item, depth + 1) for item in items if depth < _DEEPEST)
     return next((text for text in texts if text and text.strip()), None)
 
 
-def _by_language(found: dict) -> list:
-    """Returns the values of an object by language, English first; nothing if it is another."""
-    if not all(isinstance(key, str) and _LANGUAGE.fullmatch(key) for key in found):
-        return []
-    return [found[key] for key in sorted(found, key=lambda key: key[:2].lower() != "en")]
-
-
 def caption_of(record: dict[str, Any]) -> str | bytes | None:
-    """Returns the text under the first name of captions that a record has."""
+    """Returns the text under the first of CAPTION_COLUMNS that a record has."""
     name = next((name for name in CAPTION_COLUMNS if name in record), None)
     return None if name is None else text_of(record[name])
 
@@ -56,16 +52,16 @@ def caption_of(record: dict[str, Any]) -> str | bytes | None:
 def check_caption(found: object) -> tuple[str, str]:
     """Returns (caption, reason for refusing it or "").
 
-    Reasons: no_caption (absent, blank, or no text at all), caption_not_utf8, whose readable part
-    is returned (all of it, of UTF-16 and UTF-32), and caption_too_long: a page of text names more
-    than any image shows.
+    Reasons: no_caption (absent, blank, or not text), caption_not_utf8, whose readable part is
+    returned (all of it for UTF-16 and UTF-32), and caption_too_long: a page of text names more than
+    any image shows.
     """
     if not isinstance(found, (str, bytes)):
         return "", "no_caption"
     codec = wide_encoding(found) if isinstance(found, bytes) else ""
     error = "caption_not_utf8" if codec else ""
     try:
-        # JSON may hold half of a surrogate pair, which no UTF-8 file can.
+        # JSON may contain a lone surrogate, which UTF-8 cannot encode.
         text = found.decode(codec or "utf-8") if isinstance(found, bytes) else found
         text.encode("utf-8")
     except UnicodeError:
@@ -80,5 +76,5 @@ def check_caption(found: object) -> tuple[str, str]:
 
 
 def plain_name(name: str) -> str:
-    """Returns a file name or key that UTF-8 can hold; undecodable bytes become U+FFFD."""
+    """Returns a file name or key as valid UTF-8; undecodable bytes become U+FFFD."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Captions alone, where no image is needed: of a text file, one a line, or of any pairs."""
+"""Captions alone, where no image is needed: from a text file, one per line, or from any pairs."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -14,15 +14,16 @@ def read_captions(path: Path, batch_size: int) -> Iterator[list[str]]:
     """Yields the captions of an input in batches of at most this size.
 
     Raises:
-        InputError: nothing is there, it holds no pairs, or the text file is damaged.
+        InputError: there is no input, it holds no pairs, or the text file is damaged.
     """
-    texts = _lines(path) if _is_text(path) else _of_pairs(path)
+    if path.is_file() and content_suffix(path) == ".txt":
+        texts = _lines(path)
+    else:
+        found = find_shards(path)
+        tables = (read_shard(found.root, shard).table for shard in found.shards)
+        texts = (caption or "" for table in tables for caption in table["caption"].to_pylist())
     while batch := list(islice(texts, batch_size)):
         yield batch
-
-
-def _is_text(path: Path) -> bool:
-    return path.is_file() and content_suffix(path) == ".txt"
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -31,10 +32,3 @@ def _lines(path: Path) -> Iterator[str]:
             yield line.decode(errors="replace")
     except TruncatedFile as error:
         raise InputError(f"{path} is damaged ({error}); expected a complete file.") from None
-
-
-def _of_pairs(path: Path) -> Iterator[str]:
-    found = find_shards(path)
-    for shard in found.shards:
-        for caption in read_shard(found.root, shard).table["caption"].to_pylist():
-            yield caption or ""

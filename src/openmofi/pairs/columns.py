@@ -1,4 +1,4 @@
-"""Columns of pairs, whole ones at a time: texts of any Arrow type -> clean captions and a table."""
+"""Whole columns of pairs: texts of any Arrow type -> clean captions and a table of schema.PAIRS."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from openmofi.pairs.caption import MAX_CHARS, check_caption, text_of
 from openmofi.schema import PAIRS
 
 _BYTES = pa.large_binary()
-# With which bytes white space begins: ASCII up to 0x20, U+0085 and U+00A0, U+1680, U+20xx, U+3000;
-# and a byte order mark.
+# First bytes of white space (ASCII up to 0x20, U+0085 and U+00A0, U+1680, U+20xx, U+3000) and of a
+# byte order mark.
 _MAY_BE_BLANK = np.isin(np.arange(256), [*range(0x21), 0xC2, 0xE1, 0xE2, 0xE3, 0xEF])
 
 Column = pa.Array | pa.ChunkedArray
 
 
 def raw_texts(column: Column) -> pa.LargeBinaryArray:
-    """Returns the texts of a column as bytes, by caption.text_of; null where there is none."""
+    """Returns the texts of a column as bytes, as caption.text_of reads them; null: no text."""
     array = one_chunk(column) if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_nested(array.type):
-        return pa.array([_encoded(text_of(value)) for value in array.to_pylist()], _BYTES)
+        texts = map(text_of, array.to_pylist())
+        encoded = [t.encode("utf-8", "surrogatepass") if isinstance(t, str) else t for t in texts]
+        return pa.array(encoded, _BYTES)
     try:
         if pa.types.is_string(array.type) or pa.types.is_string_view(array.type):
             array = array.cast(pa.large_string())
@@ -34,12 +36,8 @@ def raw_texts(column: Column) -> pa.LargeBinaryArray:
         return pa.nulls(len(array), _BYTES)
 
 
-def _encoded(text: str | bytes | None) -> bytes | None:
-    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-
-
 def check_captions(raw: pa.LargeBinaryArray) -> tuple[pa.LargeStringArray, pa.LargeStringArray]:
-    """Returns (captions, reasons for refusing them or ""), as `check_caption` does for one."""
+    """Does for a column what `check_caption` does for one caption: (captions, reasons or "")."""
     offsets, data = string_buffers(raw)
     texts = pa.LargeStringArray.from_buffers(
         len(raw), pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(data)
@@ -70,7 +68,7 @@ def _patched(column: pa.Array, where: np.ndarray, values: list[str]) -> pa.Array
 
 
 def plain_texts(column: Column | None, rows: int) -> Column:
-    """Returns a column as strings, "" where it has none or does not exist."""
+    """Returns a column as strings, "" where it is null or does not exist."""
     if column is None:
         return repeated("", rows)
     try:
@@ -80,12 +78,12 @@ def plain_texts(column: Column | None, rows: int) -> Column:
 
 
 def repeated(text: str, rows: int) -> pa.Array:
-    """Returns a column that says the same in every row."""
+    """Returns a column with the same text in every row."""
     return pa.repeat(pa.scalar(text, pa.string()), rows)
 
 
 def prefixed(prefix: str, texts: Column) -> Column:
-    """Returns large strings with the same text before each."""
+    """Returns the texts as large strings, each with the prefix."""
     before, between = (pa.scalar(text, pa.large_string()) for text in (prefix, ""))
     return pc.binary_join_element_wise(before, texts, between)
 

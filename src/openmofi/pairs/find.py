@@ -1,6 +1,6 @@
-"""What lies at a path or URL -> the shards of which an input consists; no pair is read yet.
+"""A path or URL -> the shards of the input; no pair is read yet.
 
-Files with many rows are cut into parts, so that a job can lose, redo and share out little ones:
+Files with many rows are cut into parts, so that a job loses, repeats and distributes small pieces:
 listings and folders by 1,000 rows, Parquet and Arrow files by whole row groups of 10,000 rows.
 """
 
@@ -23,18 +23,18 @@ from openmofi.shards import Shard
 
 @dataclass(frozen=True)
 class Input:
-    """What was found at a path: where relative names start, and the shards."""
+    """What was found at a path: the root of relative names, and the shards."""
 
     root: Root
-    """A local folder, or the place of a URL; `str(root)` names it, for ImageReader, too."""
+    """A local folder or a URL; ImageReader also takes it as `str(root)`."""
     shards: tuple[Shard, ...]
 
 
 def find_shards(path: Path | str | Remote) -> Input:
-    """Finds the shards at a path or URL, sorted by name; reads no pair yet.
+    """Finds the shards at a path or URL, sorted by name, without reading pairs.
 
     Raises:
-        InputError: nothing is there, or nothing that can be read as pairs.
+        InputError: there is nothing, or nothing that can be read as pairs.
     """
     place = open_root(path)
     found = place.find() if isinstance(place, Remote) else _local_files(place)
@@ -47,7 +47,7 @@ def find_shards(path: Path | str | Remote) -> Input:
     if not chosen:
         raise InputError(f"{str(path)!r} holds no image-caption pairs; pass {ACCEPTED}.")
     shards = _distinct(chosen)
-    if isinstance(place, Path):  # of a remote file each part would be a whole transfer
+    if isinstance(place, Path):  # each part of a remote file would transfer it whole
         shards = _distinct([part for shard in shards for part in _cut(place, shard)])
     return Input(place, shards)
 
@@ -62,11 +62,8 @@ def _local_files(path: Path) -> list[FoundFile]:
         folders[:] = [name for name in folders if not is_hidden(name)]
         shown = [name for name in files if not is_hidden(name)]
         names += [os.path.relpath(os.path.join(folder, name), path) for name in shown]
-    return [FoundFile(name.replace(os.sep, "/"), 0, 0) for name in sorted(names, key=_parts)]
-
-
-def _parts(name: str) -> list[str]:
-    return name.split(os.sep)
+    names.sort(key=lambda name: name.split(os.sep))
+    return [FoundFile(name.replace(os.sep, "/"), 0, 0) for name in names]
 
 
 def _found(path: Path, name: str) -> FoundFile:
@@ -75,29 +72,34 @@ def _found(path: Path, name: str) -> FoundFile:
 
 
 def _choose(root: Root, found: list[FoundFile]) -> list[Shard]:
-    """Returns the shards of a folder: of the first kind of which there is one."""
+    """Returns the shards of the first format that a folder contains."""
     for kind, form in FORMATS.items():
-        files = form.find(root, found) if form.find else _named(form.suffixes, found)
+        if form.find:
+            files = form.find(root, found)
+        else:
+            named = (file for file in found if file.path.endswith(form.suffixes))
+            files = [file for file in named if not _is_ours(file, found)]
         if kind == "parquet" and (folders := _folders_beside(root, found, files)):
             return [_shard(folder, "folder") for folder in folders]
         if files:
-            return [_shard(_known(root, file), kind) for file in files]
+            # The size and time of a local file are not known yet; those of a vanished one never.
+            paths = [None if isinstance(root, Remote) else root / file.path for file in files]
+            return [
+                _shard(_found(path, file.path) if path and path.exists() else file, kind)
+                for file, path in zip(files, paths, strict=True)
+            ]
     return []
 
 
-def _named(suffixes: tuple[str, ...], found: list[FoundFile]) -> list[FoundFile]:
-    return [file for file in found if file.path.endswith(suffixes) and not _is_ours(file, found)]
-
-
 def _is_ours(file: FoundFile, found: list[FoundFile]) -> bool:
-    """Says whether a file is the list of entities of a dataset that `openmofi export` wrote."""
+    """Returns whether a file is the vocabulary of a dataset that `openmofi export` wrote."""
     path = PurePosixPath(file.path)
     card = str(path.with_name("card.json"))
     return path.name == "vocabulary.parquet" and any(f.path == card for f in found)
 
 
 def _folders_beside(root: Root, found: list[FoundFile], tables: list[FoundFile]) -> list[FoundFile]:
-    """Returns the folders 00000/ of img2dataset's format `files`, each beside its 00000.parquet."""
+    """Returns the folders of img2dataset's format `files`: 00000/ next to 00000.parquet."""
     stems = {file.path.removesuffix(".parquet"): file for file in tables}
     with_images = {file.path.rpartition("/")[0] for file in found if is_image(file.path)}
     if isinstance(root, Remote) or not tables or not stems.keys() <= with_images:
@@ -105,22 +107,15 @@ def _folders_beside(root: Root, found: list[FoundFile], tables: list[FoundFile])
     return [_found(root / stem, stem) for stem in stems]
 
 
-def _known(root: Root, file: FoundFile) -> FoundFile:
-    """Returns a file with its size and time; of a vanished one, without."""
-    if isinstance(root, Remote) or not (root / file.path).exists():
-        return file
-    return _found(root / file.path, file.path)
-
-
 def _shard(file: FoundFile, kind: str) -> Shard:
     path = PurePosixPath(file.path)
-    # A commit's name must not be a hidden one, though the user may name a hidden file.
+    # The name of a commit must not be hidden, even if the user names a hidden file.
     name = "__".join(path.with_suffix("").parts).lstrip(".") if path.name else "folder"
     return Shard(name or "shard", file.path, kind, file.size, file.mtime_ns)
 
 
 def _cut(root: Path, shard: Shard) -> Iterator[Shard]:
-    """Yields the parts of a shard, or the shard itself if it is a small one."""
+    """Yields the parts of a shard, or the shard itself if it is small."""
     stops = FORMATS[shard.kind].stops(root / shard.path)
     if not stops:
         yield shard
@@ -130,14 +125,12 @@ def _cut(root: Path, shard: Shard) -> Iterator[Shard]:
 
 
 def _distinct(shards: list[Shard] | tuple[Shard, ...]) -> tuple[Shard, ...]:
-    """Gives shards of one name, such as a/b.tar and a__b.tar, different ones."""
-    count = Counter(shard.name for shard in shards)
-    return tuple(
-        replace(shard, name=_unique_name(shard)) if count[shard.name] > 1 else shard
-        for shard in shards
-    )
-
-
-def _unique_name(shard: Shard) -> str:
-    place = f"{shard.path}:{shard.start}" if shard.start else shard.path
-    return f"{shard.name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+    """Renames shards with the same name, such as those of a/b.tar and a__b.tar."""
+    count, renamed = Counter(shard.name for shard in shards), []
+    for shard in shards:
+        if count[shard.name] > 1:
+            place = f"{shard.path}:{shard.start}" if shard.start else shard.path
+            digest = hashlib.sha256(place.encode()).hexdigest()[:8]
+            shard = replace(shard, name=f"{shard.name}-{digest}")
+        renamed.append(shard)
+    return tuple(renamed)

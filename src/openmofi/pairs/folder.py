@@ -1,4 +1,4 @@
-"""Images as files: with a CSV / JSONL of captions, or a .txt or .json beside each -> schema.PAIRS.
+"""Image files with a CSV / JSONL of captions, or with a .txt or .json each -> schema.PAIRS.
 
 img2dataset's format `files` has both: the .txt holds the caption, the .json also url and uid.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -22,7 +22,7 @@ from openmofi.files.remote import FoundFile, Root
 from openmofi.images.formats import is_image, unread_reason
 from openmofi.pairs.caption import caption_of
 from openmofi.pairs.columns import check_captions, pairs_table, raw_texts
-from openmofi.pairs.listing import LISTING_SUFFIXES, Line, iterate_listing
+from openmofi.pairs.listing import LISTING_SUFFIXES, iterate_listing
 from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 LISTING_NAMES = tuple(f"{s}{x}" for s in ("captions", "metadata") for x in LISTING_SUFFIXES)
@@ -38,7 +38,7 @@ _ENTRIES = pa.schema(
 
 
 def folder_files(root: Root, found: Sequence[FoundFile]) -> list[FoundFile]:
-    """Returns the listing on top, else all listings, else the folder itself if it has images."""
+    """Returns the top-level listing, else all listings, else the folder if it contains images."""
     listings = [file for file in found if PurePosixPath(file.path).name in LISTING_NAMES]
     on_top = [file for name in LISTING_NAMES for file in listings if file.path == name]
     images = any(is_image(file.path) for file in found)
@@ -48,17 +48,17 @@ def folder_files(root: Root, found: Sequence[FoundFile]) -> list[FoundFile]:
 def read_folder(
     path: Path, name: str, start: int = 0, stop: int | None = None, *, check_files: bool = True
 ) -> tuple[pa.Table, None]:
-    """Returns (pairs of a folder, or of a listing whose files lie relative to it; None).
+    """Returns (pairs of a folder, or of a listing with files relative to it; None).
 
     Args:
         path: the folder or listing.
         name: the same relative to the input's root.
         start: first row.
         stop: row behind the last; None: all.
-        check_files: refuse rows whose image is not there, which takes a question each.
+        check_files: refuse rows whose image file is missing, which takes a system call each.
 
     Raises:
-        InputError: it lists nothing, or a listing lacks a column or is not what its suffix says.
+        InputError: no image is listed, or a listing lacks a column or does not match its suffix.
     """
     entries = _entries(path)
     if not len(entries):
@@ -72,8 +72,15 @@ def read_folder(
         folder, prefix = path, PurePosixPath(name)
         records = [record_beside(path, file) for file in raw_files]
         urls = pa.array([str(record.get("url") or "") for record in records], pa.string())
-        texts = zip(raw_files, records, strict=True)
-        found = pa.array([_text_beside(path, *about) for about in texts], pa.binary())
+        texts = []
+        for file, record in zip(raw_files, records, strict=True):
+            text = _read_beside(path, file, b".txt")
+            if text is None and record:
+                inside = caption_of(record)
+                is_text = isinstance(inside, str)
+                text = inside.encode("utf-8", "surrogatepass") if is_text else inside
+            texts.append(text)
+        found = pa.array(texts, pa.binary())
     captions, errors = check_captions(raw_texts(found))
     if check_files:
         there = pa.array([_is_file(folder, file) for file in files], pa.bool_())
@@ -84,7 +91,8 @@ def read_folder(
     errors = pc.if_else(there, errors, "image_missing")
     damaged = pc.not_equal(entries["error"], "")
     errors = pc.if_else(damaged, entries["error"].cast(errors.type), errors)
-    paths = [_inside(prefix, file) for file in files]
+    below = "" if str(prefix) == "." else f"{prefix}/"
+    paths = [below + file if file and not file.startswith("/") else file for file in files]
     numbers = entries["number"].to_pylist()
     keys = [key or f"line {number}" for key, number in zip(paths, numbers, strict=True)]
     columns = {"caption": captions, "error": errors, "url": urls}
@@ -92,7 +100,7 @@ def read_folder(
 
 
 def count_entries(path: Path) -> int:
-    """Returns the number of rows of a folder or listing; what `read_folder` reads is kept.
+    """Returns the number of rows of a folder or listing and caches them for `read_folder`.
 
     Raises:
         InputError: as `read_folder`.
@@ -107,7 +115,7 @@ def _entries(path: Path) -> pa.Table:
 
 @lru_cache(maxsize=2)
 def _entries_at(path: Path, size: int, mtime_ns: int) -> pa.Table:
-    """Returns _ENTRIES; the parts of one listing are read by one process one after the other."""
+    """Returns _ENTRIES; cached, since a process reads the parts of a listing one by one."""
     return _images(path) if path.is_dir() else _listed(path)
 
 
@@ -126,14 +134,24 @@ def _images(folder: Path) -> pa.Table:
 
 
 def _listed(path: Path) -> pa.Table:
-    """Returns the records of a listing; in pieces, since lines as objects take much memory."""
+    """Returns the records of a listing, read in chunks, since line objects take much memory."""
     names: dict[str, None] = {}
     lines, batches = iterate_listing(path), []
     columns: tuple[str | None, str | None] = None, None
     while chunk := list(islice(lines, _CHUNK)):
         names.update(dict.fromkeys(name for line in chunk for name in line.fields))
         columns = pick_column(list(names), PATH_COLUMNS), pick_column(list(names), CAPTION_COLUMNS)
-        batches.append(pa.RecordBatch.from_pylist(list(_rows(chunk, *columns)), schema=_ENTRIES))
+        file, caption = (column or "" for column in columns)
+        rows = [
+            {
+                "number": line.number,
+                "file": line.fields.get(file),
+                "caption": line.fields.get(caption),
+                "error": line.error,
+            }
+            for line in chunk
+        ]
+        batches.append(pa.RecordBatch.from_pylist(rows, schema=_ENTRIES))
     if names and not all(columns):
         raise InputError(
             f"{str(path)!r} has the columns {', '.join(names)}; expected a file "
@@ -142,27 +160,8 @@ def _listed(path: Path) -> pa.Table:
     return pa.Table.from_batches(batches, _ENTRIES)
 
 
-def _rows(lines: list[Line], file: str | None, caption: str | None) -> Iterator[dict]:
-    for line in lines:
-        yield {
-            "number": line.number,
-            "file": line.fields.get(file or ""),
-            "caption": line.fields.get(caption or ""),
-            "error": line.error,
-        }
-
-
-def _text_beside(folder: Path, file: bytes, record: dict[str, Any]) -> bytes | None:
-    """Returns the caption of an image: of its .txt, else of the record in its .json."""
-    text = _read_beside(folder, file, b".txt")
-    if text is None and record:
-        found = caption_of(record)
-        text = found.encode("utf-8", "surrogatepass") if isinstance(found, str) else found
-    return text
-
-
 def record_beside(folder: Path, file: bytes) -> dict[str, Any]:
-    """Returns what the .json beside an image says; nothing if there is none, or it is damaged."""
+    """Returns an image's .json; {} if there is none or it is damaged."""
     raw = _read_beside(folder, file, b".json")
     try:
         record = json.loads(raw) if raw else {}
@@ -182,12 +181,7 @@ def _read_beside(folder: Path, file: bytes, suffix: bytes) -> bytes | None:
 
 def _is_file(folder: Path, file: str) -> bool:
     try:
-        # A name that only the disk can spell would not be found again by its text.
+        # An undecodable name is not found: its text would not lead to the file again.
         return bool(file) and os.path.isfile(os.path.join(folder, file))
-    except (OSError, ValueError):  # a name too long for any file, or with a zero byte
+    except (OSError, ValueError):  # a name that is too long or contains a zero byte
         return False
-
-
-def _inside(prefix: PurePosixPath, file: str) -> str:
-    is_inside = file and str(prefix) != "." and not file.startswith("/")
-    return f"{prefix}/{file}" if is_inside else file

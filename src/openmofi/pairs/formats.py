@@ -1,4 +1,4 @@
-"""Every format of pairs: what its shards are called, how they are found, cut and read.
+"""Every format of pairs: how its shards are named, found, cut and read.
 
 To add one, write a file such as parquet.py and an entry in FORMATS.
 """
@@ -25,7 +25,7 @@ _ROWS_OF_FILES, _ROWS_OF_TABLES = 1_000, 10_000
 
 
 class ImageCells(Protocol):
-    """Image cells of a shard that is open."""
+    """The image cells of an open shard."""
 
     def read(self, row: int) -> bytes:
         """Returns the encoded image of a row."""
@@ -40,32 +40,32 @@ class Format:
     """A format of pairs."""
 
     suffixes: tuple[str, ...]
-    """Of its shards."""
+    """Suffixes of its shards."""
     read: Callable[[Path, Shard, bool], tuple[pa.Table, str | None]]
-    """Of a local path, the shard, and whether files that it lists are there, too: (schema.PAIRS in
-    input order, why it ends early or None)."""
+    """Takes a local path, the shard, and whether the files that it lists are local, too. Returns
+    (schema.PAIRS in input order, why it ends early or None)."""
     find: Callable[[Root, Sequence[FoundFile]], list[FoundFile]] | None = None
-    """Of the files of an input, its shards; None: those with its suffix."""
+    """Finds its shards among the files of an input; None: those with its suffixes."""
     stops: Callable[[Path], list[int]] = lambda path: []
-    """Rows behind which a local file is cut into parts."""
+    """Returns the rows at which a local file is cut into parts."""
     images: Callable[[Any, str], ImageCells] | None = None
-    """Of a path or open file and its name: the images of paths such as row:7. None: images are
-    files, or bytes from an offset on."""
+    """Opens the images of paths such as row:7, given a path or an open file and its name. None:
+    images are files, or bytes at an offset."""
     mapped: bool = False
-    """`images` maps a file into memory, so that a remote one is copied."""
+    """Whether `images` maps a file into memory, so that a remote one must be copied."""
     sidecar: str | None = None
-    """Suffix of a file beside a shard that `read` looks into, if it is there."""
+    """Suffix of a file next to a shard that `read` also reads if it exists."""
 
 
 def _listed_stops(path: Path) -> list[int]:
     try:
         return list(range(_ROWS_OF_FILES, count_entries(path), _ROWS_OF_FILES))
     except (InputError, OSError):
-        return []  # who reads it says what is wrong
+        return []  # reading it reports what is wrong
 
 
 def table_stops(ends: list[int]) -> list[int]:
-    """Returns which row groups or batches end a part, each of 10,000 rows at least."""
+    """Returns the row group or batch ends that cut parts of at least 10,000 rows."""
     stops, start = [], 0
     for end in ends:
         if end - start >= _ROWS_OF_TABLES and ends[-1] - end >= _ROWS_OF_TABLES:
@@ -103,9 +103,9 @@ FORMATS = {
         stops=_listed_stops,
     ),
 }
-"""By `Shard.kind`; of a folder with several, the first counts."""
+"""Formats by `Shard.kind`; of a folder with several, the first is read."""
 ACCEPTED = (
-    "a folder of .tar or .parquet shards, a folder of images with .txt captions beside them, a "
+    "a folder of .tar or .parquet shards, a folder of images with .txt captions next to them, a "
     ".csv / .jsonl with the columns file and caption, a folder saved by Hugging Face datasets, or "
     "a URL (s3://, gs://, hf://, https://) of any of them"
 )

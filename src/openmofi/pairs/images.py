@@ -1,4 +1,4 @@
-"""Encoded images by their places: the columns shard, offset, size and path of any table."""
+"""Fetches encoded images by the columns shard, offset, size and path of any table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_TABLES = 8
 
 
 class ImageReader:
-    """Fetches encoded images; of a remote input only the bytes asked for."""
+    """Fetches encoded images; of a remote input, only the requested bytes."""
 
     def __init__(self, root: Root | str):
         self.root = open_root(root)
@@ -51,7 +51,7 @@ class ImageReader:
         return (self.root / path).read_bytes()
 
     def close(self) -> None:
-        """Closes the shards that are open."""
+        """Closes all open shards."""
         for file in (*self._open.values(), *self._tables.values()):
             file.close()
         self._open.clear()
@@ -93,7 +93,7 @@ class ImageReader:
         return form.images(place, str(place))
 
     def _local(self, shard: str) -> Path:
-        """Returns where a file can be mapped into memory."""
+        """Returns a local path of a file, copying a remote one."""
         if isinstance(self.root, Path):
             return self.root / shard
         if self._copies is None:
@@ -105,7 +105,7 @@ class ImageReader:
 
 
 def _kept(files: dict[str, Any], name: str, most: int, make: Callable[[], Any]) -> Any:
-    """Returns an open file; the oldest one gives way when many are open."""
+    """Returns an open file; closes the oldest one if too many are open."""
     if name not in files:
         if len(files) >= most:
             files.pop(next(iter(files))).close()

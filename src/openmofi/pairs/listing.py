@@ -1,11 +1,10 @@
-"""Listings of files and captions, .csv or .jsonl -> records; a damaged one costs itself alone."""
+"""Listings of files and captions, .csv or .jsonl -> records; only damaged ones are lost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from openmofi.files.tables import as_bytes, read_header, read_rows
 from openmofi.images.formats import is_image
@@ -27,14 +26,14 @@ class Line:
 
 
 def read_listing(path: Path) -> list[Line]:
-    """Returns the records of a .csv (of commas, semicolons or tabs) or .jsonl file."""
+    """Returns the records of a .jsonl or a .csv file (with commas, semicolons or tabs)."""
     return list(iterate_listing(path))
 
 
 def iterate_listing(path: Path) -> Iterator[Line]:
     """Yields the records of `read_listing` one by one.
 
-    A caption in a wrong encoding keeps its bytes, so that it is refused by itself.
+    A caption in another encoding keeps its bytes, so that only this pair is refused.
 
     Raises:
         InputError: the file is UTF-16 or UTF-32.
@@ -49,12 +48,10 @@ def iterate_listing(path: Path) -> Iterator[Line]:
     for row in read_rows(path, strict=False, is_row=names_an_image):
         error = row.refused.reason if row.refused else ""
         error = "bad_json" if error == "bad_structure" else error
-        yield Line(row.line, dict(_fields(row.fields)), error)
-
-
-def _fields(record: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Yields what a record holds as bytes; under a name of captions, nothing but text counts."""
-    for name, value in record.items():
-        text = text_of(value) if name in CAPTION_COLUMNS else value
-        if value is not None or name in CAPTION_COLUMNS:
-            yield name, b"" if text is None else as_bytes(str(text))
+        fields = {}
+        for name, value in row.fields.items():
+            is_caption = name in CAPTION_COLUMNS
+            text = text_of(value) if is_caption else value
+            if value is not None or is_caption:
+                fields[name] = b"" if text is None else as_bytes(str(text))
+        yield Line(row.line, fields, error)

@@ -18,39 +18,34 @@ from openmofi.pairs.rows import IMAGE_COLUMNS, RowColumns, image_bytes, pick_col
 def read_parquet(
     path: Path, name: str, start: int = 0, stop: int | None = None
 ) -> tuple[pa.Table, None]:
-    """Returns (pairs of some rows in file order, None: a file that ends early is not readable).
+    """Returns (pairs of some rows in file order, None since a truncated file cannot be read).
 
     Raises:
-        InputError: it is not a Parquet file, or lacks a caption or an image column.
+        InputError: the file is not a Parquet file, or lacks a caption or an image column.
     """
     try:
         with pq.ParquetFile(path) as file:
             columns = RowColumns(path, file.schema_arrow)
-            groups, first = _groups(file, start, stop)
+            starts = _ends(file.metadata)
+            last = starts[-1] if stop is None else stop
+            spans = enumerate(pairwise(starts))
+            groups = [group for group, (begin, end) in spans if begin < last and end > start]
             table = file.read_row_groups(groups, columns=columns.wanted, use_threads=False)
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(path)!r} is not a readable Parquet file: {error}.") from None
+    first = starts[groups[0]] if groups else start
     length = None if stop is None else stop - start
     return columns.pairs(table.slice(start - first, length), name, start), None
 
 
-def _groups(file: pq.ParquetFile, start: int, stop: int | None) -> tuple[list[int], int]:
-    """Returns (the row groups that hold the rows, the first row of the first)."""
-    starts = _ends(file.metadata)
-    stop = starts[-1] if stop is None else stop
-    spans = enumerate(pairwise(starts))
-    groups = [group for group, (begin, end) in spans if begin < stop and end > start]
-    return groups, starts[groups[0]] if groups else start
-
-
 def _ends(metadata: Any) -> list[int]:
-    """Returns 0 and where each row group ends."""
+    """Returns 0 and the row behind the last of each row group."""
     sizes = (metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     return [0, *accumulate(sizes)]
 
 
 def row_group_ends(path: Path) -> list[int]:
-    """Returns where the row groups of a file end; nothing if it cannot be read."""
+    """Returns the row behind the last of each row group; [] if the file cannot be read."""
     try:
         return _ends(pq.read_metadata(path))[1:]
     except (pa.ArrowInvalid, OSError):
@@ -58,7 +53,7 @@ def row_group_ends(path: Path) -> list[int]:
 
 
 class ParquetImages:
-    """Image cells of a Parquet file by row; the row group read last is kept."""
+    """Image cells of a Parquet file by row; the last two row groups are cached."""
 
     def __init__(self, source: Any, place: str):
         self.place = place

@@ -1,6 +1,6 @@
 """A shard -> its image-caption pairs, a table of schema.PAIRS, and its images.
 
-Only texts are read at first; an image is fetched when somebody wants to see it.
+Only texts are read at first; an image is fetched on demand.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from openmofi.shards import Shard
 
 @dataclass(frozen=True)
 class ShardPairs:
-    """A shard's pairs and why anything of it could not be read."""
+    """A shard's pairs, and why it ends early if it does."""
 
     table: pa.Table
-    """Columns of schema.PAIRS, in input order; unreadable rows have status error."""
+    """schema.PAIRS in input order; unreadable rows have the status error."""
     damage: str | None = None
-    """Reason for which the shard ends early, if it does: truncated_tar, ..."""
+    """Reason for which the shard ends early, such as truncated_tar; None: it does not."""
 
 
 class ShardView:
-    """A shard that is open: its pairs, and their images by row number."""
+    """An open shard: its pairs, and their images by row number."""
 
     def __init__(self, pairs: ShardPairs, shard_reader: ImageReader, file_reader: ImageReader):
         self.pairs = pairs
@@ -47,8 +47,8 @@ class ShardView:
         """Returns the encoded image of a row.
 
         Raises:
-            OSError: it is gone, or cut short.
-            ValueError: no disk could hold its path.
+            OSError: the image is gone or truncated.
+            ValueError: its path is not a valid one.
         """
         shard, path = self._shards[row].as_py(), self._paths[row].as_py()
         offset, size = int(self._offsets[row]), int(self._sizes[row])
@@ -59,10 +59,10 @@ class ShardView:
 
 @contextmanager
 def open_shard(root: Root | str, shard: Shard) -> Iterator[ShardView]:
-    """Opens a shard to read its texts and then any of its images; a remote one is copied once.
+    """Opens a shard to read its texts and then any of its images; copies a remote one once.
 
     Raises:
-        InputError: the shard as a whole is not what its name says.
+        InputError: the shard as a whole does not have the format of its suffix.
         OSError: the shard cannot be opened (vanished, no permission).
     """
     root = open_root(root)
@@ -81,7 +81,7 @@ def read_shard(root: Root | str, shard: Shard) -> ShardPairs:
     """Reads a shard's texts and the places of its images.
 
     Raises:
-        InputError: the shard as a whole is not what its name says.
+        InputError: the shard as a whole does not have the format of its suffix.
         OSError: the shard cannot be opened (vanished, no permission).
     """
     root = open_root(root)
@@ -95,7 +95,7 @@ def _read(root: Path, shard: Shard, *, files_there: bool) -> ShardPairs:
 
 @contextmanager
 def _local_copy(root: Root, shard: Shard) -> Iterator[Path]:
-    """Yields a local root under which the shard's file lies, for as long as it is needed."""
+    """Yields a local root with the shard's file below it; a copy is deleted on leaving."""
     if isinstance(root, Path):
         yield root
         return
@@ -105,7 +105,7 @@ def _local_copy(root: Root, shard: Shard) -> Iterator[Path]:
 
 
 def _fetch(root: Remote, shard: Shard, folder: Path) -> None:
-    """Copies what belongs to a shard: its file, its sidecar, or a folder's images."""
+    """Copies the files of a shard: the file with its sidecar, or a folder's images and captions."""
     if shard.path == ".":
         for file in root.find():
             if is_image(file.path) or file.path.endswith(".txt"):
@@ -119,7 +119,7 @@ def _fetch(root: Remote, shard: Shard, folder: Path) -> None:
 
 
 def count_errors(table: pa.Table) -> Counter[str]:
-    """Returns how many pairs were refused, by reason."""
+    """Returns the number of refused pairs by reason."""
     counts = Counter(table["error"].to_pylist())
     del counts[""]
     return counts

@@ -25,24 +25,24 @@ KEY_COLUMNS = ("key", "id", "uid")
 
 
 def pick_column(names: list[str], wanted: tuple[str, ...]) -> str | None:
-    """Returns the first wanted column that exists."""
+    """Returns the first of the wanted columns that exists."""
     return next((name for name in wanted if name in names), None)
 
 
 def image_columns(schema: pa.Schema) -> tuple[str | None, str | None]:
-    """Returns the columns of (encoded images, names of files); at most one of them is there."""
+    """Returns the columns of (encoded images, file names), at least one of which is None."""
     image, file = (pick_column(schema.names, names) for names in (IMAGE_COLUMNS, PATH_COLUMNS))
     if image is not None and schema.field(image).type in (pa.string(), pa.large_string()):
-        return None, image  # names of files under a name that promises bytes
+        return None, image  # file names in a column that is named after images
     return image, None if image else file
 
 
 def image_paths(files: pa.ChunkedArray, name: str) -> pa.Array:
-    """Returns where files lie below the input's root.
+    """Returns the paths of files relative to the input's root.
 
     Args:
-        files: names, relative to the table's folder, or absolute; null where there is none.
-        name: of the table, relative to the root.
+        files: names relative to the table's folder, or absolute, or null.
+        name: path of the table relative to the root.
     """
     folder = "" if (at := str(PurePosixPath(name).parent)) == "." else f"{at}/"
     names = plain_texts(files.cast(pa.large_string()), len(files))
@@ -50,13 +50,13 @@ def image_paths(files: pa.ChunkedArray, name: str) -> pa.Array:
 
 
 class RowColumns:
-    """Which columns of a table are read as what."""
+    """The columns of a table and their roles."""
 
     def __init__(self, path: Path, schema: pa.Schema):
         """Finds the columns.
 
         Raises:
-            InputError: there is no caption or no image among them.
+            InputError: there is no caption or no image column.
         """
         names = schema.names
         self.caption = pick_column(names, CAPTION_COLUMNS)
@@ -72,12 +72,12 @@ class RowColumns:
 
     @property
     def wanted(self) -> list[str]:
-        """The columns that are read for their texts."""
+        """The columns that are read first, all except the images."""
         named = (self.caption, self.key, self.url, self.file)
         return list(dict.fromkeys(name for name in named if name))
 
     def pairs(self, table: pa.Table, name: str, start: int) -> pa.Table:
-        """Returns schema.PAIRS of the wanted columns of rows start, start + 1, ... of a file."""
+        """Returns schema.PAIRS, given the wanted columns of the rows of a file from `start` on."""
         captions, errors = check_captions(raw_texts(table[self.caption]))
         if self.file is None:
             path = _counted("row:", start, len(table))
@@ -113,8 +113,8 @@ def image_bytes(cell: pa.Scalar, place: str, folder: Path | None) -> bytes:
 
     Args:
         cell: bytes, or Hugging Face's Image feature: {"bytes", "path"}.
-        place: what to call it in an error.
-        folder: where a path starts if there are no bytes; None: files cannot be reached.
+        place: name of the cell in an error.
+        folder: root of a path if there are no bytes; None: files cannot be read.
 
     Raises:
         OSError: the cell is empty, or its file is gone.

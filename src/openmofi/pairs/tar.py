@@ -1,7 +1,7 @@
-"""WebDataset tars as they lie on disk: tar -> where each member starts and how long it is.
+"""WebDataset tars on disk: tar -> the offset and size of each member.
 
-The compiled walk of tar_scan.py reads headers and, unless they are small, never the images. What
-it does not understand, such as a sparse file, the standard library reads, one member at a time.
+The compiled walk of tar_scan.py reads the headers and skips the images, unless they are small.
+Members that it does not understand, such as sparse files, are read by the standard library.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from openmofi.pairs.tar_scan import BLOCK, CUT_OFF, END, MORE, NOT_A_HEADER, walk
 
 _NEAR, _FAR = 1 << 20, 1 << 12
-# Members on average further apart than this are cheaper to jump to than to read through.
+# If members are on average further apart than this, seeking is cheaper than reading on.
 _LARGE_MEMBER = 16 << 10
 
 
@@ -35,15 +35,14 @@ class Members:
     """The regular files of a tar in order."""
 
     names: np.ndarray
-    """Their names, uint8, one behind the other."""
+    """Their names, uint8, concatenated."""
     name_ends: np.ndarray
     """Where each name ends; the first entry is 0."""
     offsets: np.ndarray
     """First byte of each."""
     sizes: np.ndarray
     damage: str | None
-    """Why the archive ends early: truncated_tar, not_a_tar, damaged_tar_header; None: it does not.
-    """
+    """Why it ends early: truncated_tar, not_a_tar or damaged_tar_header; None: it does not."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -57,7 +56,7 @@ class Members:
 
 
 def scan_tar(path: Path) -> Members:
-    """Returns the regular files of an uncompressed tar, those before any damage.
+    """Returns the regular files of an uncompressed tar, up to the first damage.
 
     Raises:
         OSError: the file cannot be opened or read.
@@ -67,7 +66,7 @@ def scan_tar(path: Path) -> Members:
 
 
 class _Scan:
-    """Members found so far, in arrays with room for more."""
+    """The members found so far, in arrays that grow."""
 
     def __init__(self, fd: int, path: Path):
         self.fd, self.path, self.total = fd, path, os.fstat(fd).st_size
@@ -76,12 +75,12 @@ class _Scan:
         self.count = 0
 
     def run(self) -> Members:
-        """Walks to the end, or to the first damage."""
+        """Walks to the end or to the first damage."""
         position, wanted, needed = 0, 1 << 16, 0
         while True:
             window = np.frombuffer(os.pread(self.fd, wanted, position), np.uint8)
             if len(window) < needed:
-                return self._members("truncated_tar")  # it shrank meanwhile
+                return self._members("truncated_tar")  # it has shrunk since it was opened
             arrays = self.names, self.ends, self.offsets, self.sizes
             before = self.count
             why, self.count, reached, needed = walk(
@@ -121,7 +120,7 @@ class _Scan:
         )
 
     def _unusual(self, position: int) -> int | None:
-        """Lets the standard library read one member; returns where the next is, or None."""
+        """Reads one member with the standard library; returns the offset of the next, or None."""
         try:
             with self.path.open("rb") as file:
                 file.seek(position)
@@ -131,7 +130,7 @@ class _Scan:
             return None
         if info is None or info.size < 0 or info.offset_data + info.size > self.total:
             return None
-        if not position < following < self.total + BLOCK:  # a size that lies
+        if not position < following < self.total + BLOCK:  # a wrong size
             return None
         if info.isreg() and not info.issparse():
             self._append(info.name.encode("utf-8", "surrogateescape"), info)

@@ -1,7 +1,7 @@
 """Members of a WebDataset tar -> samples: the files that share a key; compiled.
 
-A key is a name up to the first dot of its last part. A second file of one key and extension begins
-another sample of that key, so that nothing is lost.
+A key is a name up to the first dot of its last part. A second file with the same key and extension
+begins another sample of that key, so that nothing is lost.
 """
 
 from functools import lru_cache
@@ -12,17 +12,17 @@ from openmofi.arrays.compiled import compiled
 from openmofi.images.formats import readable_suffixes, unread_suffixes
 
 IMAGE, UNREAD, TXT, JSON, NUM_SLOTS = range(5)
-"""What a sample's files are; any other extension is told from these only by its hash."""
+"""Kinds of files in a sample; any other extension is only known by its hash."""
 
 _SLASH, _DOT, _UNDERSCORE = 47, 46, 95
 _FOREIGN = np.frombuffer(b"__MACOSX", np.uint8)
-# Of several images of a key, the first of these counts.
+# Of several images with the same key, the one whose extension comes first is taken.
 _FIRST = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 @lru_cache(maxsize=1)
 def extensions() -> tuple[np.ndarray, np.ndarray]:
-    """Returns (known extensions as bytes, zeros behind each, [n, longest + 1]; their slots)."""
+    """Returns (known extensions as zero-padded bytes [n, longest + 1], their slots)."""
     known = [(suffix, IMAGE) for suffix in _FIRST] + [(".txt", TXT), (".json", JSON)]
     known += [(suffix, IMAGE) for suffix in sorted(readable_suffixes() - {*_FIRST})]
     known += [(suffix, UNREAD) for suffix in sorted(unread_suffixes())]
@@ -37,10 +37,10 @@ def group(names, name_ends, spelled, slot_of):
     """Groups members by key; leaves hidden ones out.
 
     Args:
-        names: uint8, the members' names one behind the other.
+        names: uint8, the members' names concatenated.
         name_ends: int64 [members + 1], where each name ends; name_ends[0] = 0.
-        spelled: the first of `extensions`.
-        slot_of: the second.
+        spelled: the first result of `extensions`.
+        slot_of: its second result.
 
     Returns:
         (member that began each sample, int32 [samples]; bytes of its key, int32 [samples];
@@ -86,7 +86,7 @@ def group(names, name_ends, spelled, slot_of):
 
 @compiled
 def _key_end(names, start, end):
-    """Returns where the first dot of the last part of a name is, or its end."""
+    """Returns the position of the first dot in the last part of a name, or the name's end."""
     last = start
     for i in range(start, end):
         if names[i] == _SLASH:
@@ -104,7 +104,7 @@ def _lower(byte):
 
 @compiled
 def _is_hidden(names, start, end):
-    """Says what `names.is_hidden` says of a member's name."""
+    """Does for a member's name what `files.hidden.is_hidden` does."""
     part = start
     for i in range(start, end + 1):
         if i < end and names[i] != _SLASH:
@@ -140,7 +140,7 @@ def _extension(names, start, end, spelled):
 
 @compiled
 def _hash(names, start, end, lower):
-    """Returns the FNV-1a hash of some bytes, mixed once more for its low bits."""
+    """Returns the FNV-1a hash of some bytes, with its low bits mixed once more."""
     value = np.uint64(0xCBF29CE484222325)
     for i in range(start, end):
         byte = _lower(names[i]) if lower else names[i]
@@ -150,7 +150,7 @@ def _hash(names, start, end, lower):
 
 @compiled
 def _mixed(extension, sample):
-    """Returns a hash of both, never 0, which marks an empty place."""
+    """Returns a hash of both; never 0, which marks an empty slot."""
     value = (extension ^ np.uint64(sample + 1)) * np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return (value ^ (value >> np.uint64(32))) | np.uint64(1)
@@ -168,7 +168,7 @@ def _has_key(sample, names, start, size, name_ends, first, key_size):
 
 @compiled
 def _find(names, start, size, name_ends, first, key_size, latest):
-    """Returns the place of a key in the open-addressed table `latest`; -1 stands in a free one."""
+    """Returns the slot of a key in the open-addressed table `latest`; a free slot holds -1."""
     mask = len(latest) - 1
     place = np.int64(_hash(names, start, start + size, False) & np.uint64(mask))
     while latest[place] >= 0:
@@ -180,7 +180,7 @@ def _find(names, start, size, name_ends, first, key_size, latest):
 
 @compiled
 def _add(seen, value):
-    """Adds to a set of hashes; says whether the value is new."""
+    """Adds a value to a set of hashes; returns whether it is new."""
     mask = len(seen) - 1
     place = np.int64((value >> np.uint64(1)) & np.uint64(mask))
     while seen[place] != 0:

@@ -1,8 +1,8 @@
-"""The compiled walk over a tar's headers, and how its members make samples.
+"""The compiled walk over a tar's headers.
 
 A header is 512 bytes: name at 0, size at 124, checksum at 148, kind at 156, "ustar" at 257, prefix
-of the name at 345. Before it may stand a pax record (kind x) or GNU's long name (kind L), which
-webdataset's own writer puts before every file. POSIX.1-2017, pax: "ustar Interchange Format".
+of the name at 345. It may be preceded by a pax record (kind x), which webdataset's own writer puts
+before every file, or by GNU's long name (kind L). POSIX.1-2017, pax: "ustar Interchange Format".
 """
 
 import numpy as np
@@ -20,25 +20,25 @@ _LONGEST_NAME, _LONGEST_RECORD, _TOO_LARGE = 1 << 14, 1 << 20, 1 << 58
 
 @compiled
 def walk(window, base, total, names, name_ends, offsets, sizes, count):
-    """Walks the headers of the part of a tar that is in memory.
+    """Walks the headers in the part of a tar that is in memory.
 
     Args:
         window: uint8, the bytes from `base` on.
-        base: where the window begins in the file; a header.
+        base: offset of the window in the file, at a header.
         total: bytes of the file.
-        names: uint8, room for the members' names, one behind the other.
+        names: uint8, buffer for the concatenated names of the members.
         name_ends: int64, where each name ends; name_ends[0] = 0.
         offsets: int64, first byte of each member.
         sizes: int64, bytes of each member.
-        count: members that are there already.
+        count: number of members found before.
 
     Returns:
-        (why it stopped, number of members, where the next header is, bytes needed from there).
+        (why it stopped, number of members, offset of the next header, bytes needed from there).
     """
     position = base
     while True:
         at, size, name_from, name_size = position, _UNKNOWN, _UNKNOWN, 0
-        while True:  # the records before a member, and its header
+        while True:  # the records before a member, then its header
             here = at - base
             if at + BLOCK > total:
                 return CUT_OFF, count, position, 0
@@ -105,7 +105,7 @@ def _is_blank(window, here):
 
 @compiled
 def _checksum_holds(window, here):
-    """Says whether the bytes add up, taken as unsigned or, as some old tars do, as signed."""
+    """Returns whether the checksum holds for unsigned or, as in some old tars, signed bytes."""
     total, signed = 8 * _SPACE, 8 * _SPACE
     for i in range(BLOCK):
         if 148 <= i < 156:
@@ -119,8 +119,8 @@ def _checksum_holds(window, here):
 
 @compiled
 def _octal(window, start, end):
-    """Returns an octal number with spaces and zero bytes around it, or -1."""
-    value, state = 0, 0  # before it, in it, behind it
+    """Returns an octal number surrounded by spaces and zero bytes, or -1."""
+    value, state = 0, 0  # states: before, in and after the number
     for i in range(start, end):
         byte = window[i]
         if byte in (_NUL, _SPACE):
@@ -152,7 +152,7 @@ def _until_nul(window, start, limit):
 
 @compiled
 def _copy_name(window, here, names, end):
-    """Copies a header's name, its prefix before it, and returns where it ends."""
+    """Copies a header's name with its prefix; returns where it ends."""
     is_ustar = window[here + 257] == ord("u") and window[here + 261] == ord("r")
     if is_ustar and window[here + 262] == _NUL and window[here + 345] != _NUL:
         length = _until_nul(window, here + 345, 155)
@@ -166,7 +166,7 @@ def _copy_name(window, here, names, end):
 
 @compiled
 def _records(window, at, end, size):
-    """Reads pax records: LENGTH KEY=VALUE and a line feed each.
+    """Reads pax records, each LENGTH KEY=VALUE and a line feed.
 
     Returns:
         (whether all are ordinary, size of the member or -1, start of its name or -1, its length).

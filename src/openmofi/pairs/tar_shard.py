@@ -36,6 +36,11 @@ def read_tar(path: Path, name: str) -> tuple[pa.Table, str | None]:
     captions, errors = _captions(path, members, slots, sidecar)
     image = slots[:, IMAGE]
     found = image >= 0
+    why_not = np.full(len(slots), "no_image", dtype=object)
+    for sample in np.flatnonzero(~found & (slots[:, UNREAD] >= 0)).tolist():
+        start, end = members.name_ends[slots[sample, UNREAD] :][:2]
+        file = members.names[start:end].tobytes().decode("utf-8", "replace")
+        why_not[sample] = unread_reason(file)
     table = pairs_table(
         key=keys,
         shard=name,
@@ -43,19 +48,9 @@ def read_tar(path: Path, name: str) -> tuple[pa.Table, str | None]:
         size=np.where(found, _taken(members.sizes, image), 0),
         caption=captions,
         url=sidecar.url,
-        error=pc.if_else(pa.array(found), errors, _why_no_image(members, slots)),
+        error=pc.if_else(pa.array(found), errors, pa.array(why_not, pa.large_string())),
     )
     return table, members.damage
-
-
-def _why_no_image(members: Members, slots: np.ndarray) -> pa.Array:
-    """Returns the reason of each sample if it has no image that is read here."""
-    reasons = np.full(len(slots), "no_image", dtype=object)
-    for sample in np.flatnonzero((slots[:, IMAGE] < 0) & (slots[:, UNREAD] >= 0)).tolist():
-        start, end = members.name_ends[slots[sample, UNREAD] :][:2]
-        name = members.names[start:end].tobytes().decode("utf-8", "replace")
-        reasons[sample] = unread_reason(name)
-    return pa.array(reasons, pa.large_string())
 
 
 def _taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -76,15 +71,15 @@ def _keys(offsets: np.ndarray, data: np.ndarray) -> pa.LargeStringArray:
 
 @dataclass(frozen=True)
 class _Sidecar:
-    """What the sidecar says of each sample."""
+    """What the sidecar says about each sample."""
 
     caption: pa.LargeBinaryArray
-    """Null: nothing."""
+    """Null: unknown."""
     url: pa.Array | pa.ChunkedArray
 
 
 def _sidecar(path: Path, keys: pa.LargeStringArray) -> _Sidecar:
-    """Returns img2dataset's table in the tar's order; an unreadable one is as good as none."""
+    """Returns img2dataset's table in the tar's order; an unreadable one is ignored."""
     none = _Sidecar(pa.nulls(len(keys), pa.large_binary()), repeated("", len(keys)))
     sidecar = path.with_suffix(".parquet")
     if not sidecar.is_file():
@@ -106,7 +101,7 @@ def _sidecar(path: Path, keys: pa.LargeStringArray) -> _Sidecar:
 
 
 def _last_places(keys: pa.Array, among: pa.ChunkedArray) -> pa.Array:
-    """Returns for each key the last row of `among` that holds it; null: none does."""
+    """Returns for each key the last row of `among` that holds it; null: no row does."""
     if not (pa.types.is_string(among.type) or pa.types.is_large_string(among.type)):
         return pa.nulls(len(keys), pa.int64())
     turned = pa.array(np.arange(len(among))[::-1])
@@ -117,7 +112,7 @@ def _last_places(keys: pa.Array, among: pa.ChunkedArray) -> pa.Array:
 def _captions(
     path: Path, members: Members, slots: np.ndarray, sidecar: _Sidecar
 ) -> tuple[pa.Array, pa.Array]:
-    """Returns (captions, reasons): of the sidecar, else of .txt, else of .json."""
+    """Returns (captions, reasons), from the sidecar, else the .txt, else the .json."""
     captions, errors = check_captions(sidecar.caption)
     open_rows = sidecar.caption.is_null().to_numpy(zero_copy_only=False)
     in_txt = open_rows & (slots[:, TXT] >= 0)
@@ -149,7 +144,7 @@ def _replaced(column: pa.Array, where: np.ndarray, values: pa.Array) -> pa.Array
 
 
 class _Record(msgspec.Struct):
-    """What is wanted of img2dataset's metadata."""
+    """The part of img2dataset's metadata that is read."""
 
     caption: str
 
@@ -162,9 +157,9 @@ def _of_json(raw: bytes) -> tuple[str, str]:
     try:
         return check_caption(_RECORD.decode(raw).caption)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        pass  # half of a surrogate pair, another encoding or name, a list: the patient reader says
+        pass  # a lone surrogate, another encoding, name or type: left to the lenient reader below
     try:
         record = json.loads(raw)
-    except (ValueError, RecursionError):  # a wrong encoding, too, and brackets without end
+    except (ValueError, RecursionError):  # or another encoding, or deeply nested brackets
         return "", "bad_json"
     return check_caption(caption_of(record) if isinstance(record, dict) else None)

@@ -10,7 +10,7 @@ __all__ = ["Filter", "Found", "Hit", "Index", "Searcher", "Term", "search"]
 
 
 def __getattr__(name: str) -> Any:
-    """Finds what `openmofi.tag` holds under its former place, for code that was written for it."""
+    """Finds the names of `openmofi.tag` in their former place, for code that still uses it."""
     if name in ("Tag", "Tagger", "tag"):
         from openmofi import tag
 

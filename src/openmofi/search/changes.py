@@ -1,7 +1,7 @@
-"""Changes of an index on disk; each is seen whole or not at all.
+"""Changes of an index on disk; each is visible whole or not at all.
 
-A change writes new files beside the old ones, then replaces meta.json, which names the files that
-count, and then removes those that no longer do. Who has the index open keeps what was opened.
+A change writes new files next to the old ones, then replaces meta.json, which lists the valid
+files, and then removes the others. A process that has the index open keeps its old state.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from openmofi.search.write import describe, kind_for, merge_parts, prepare_rows
 
 _MOST_PARTS = 8
 _TAIL_SHARE = 0.1
-"""Share of the first part beyond which the parts after it, compared one by one, join it."""
+"""Share of the first part above which the later parts, searched row by row, are merged into it."""
 _LEAST_TAIL = 10_000
 
 
@@ -74,7 +74,16 @@ def add(index: Snapshot, source: Path | str) -> None:
     """Adds vectors as a part; see `Index.add`."""
     rows, vectors = _read(source)
     described = describe(rows, index.meta["kb"] or None)
-    _check_fits(index, source, vectors.shape[1], described.model)
+    if vectors.shape[1] != index.meta["dim"]:
+        raise InputError(
+            f"{str(source)!r} holds vectors of {vectors.shape[1]} numbers, the index of "
+            f"{index.meta['dim']}; embed with the model {index.meta['model']!r}."
+        )
+    if described.model != index.meta["model"]:
+        raise InputError(
+            f"{str(source)!r} was made by the model {described.model!r}, the index by "
+            f"{index.meta['model']!r}; their vectors cannot be compared."
+        )
     tables, origins = prepare_rows(rows, described), [described.origin]
     with _changing(index) as meta:
         name = _next(index, "part")
@@ -87,7 +96,7 @@ def add(index: Snapshot, source: Path | str) -> None:
 
 
 def merge_if_due(index: Snapshot) -> None:
-    """Joins the parts when there are many, or when many rows are compared one by one."""
+    """Merges the parts if there are many, or if many rows are searched one by one."""
     tail, first = index.num_rows - len(index.parts[0]), len(index.parts[0])
     if len(index.parts) <= _MOST_PARTS and tail <= max(_LEAST_TAIL, _TAIL_SHARE * first):
         return
@@ -100,7 +109,7 @@ def merge_if_due(index: Snapshot) -> None:
 
 
 def delete(index: Snapshot, rows: np.ndarray) -> None:
-    """Adds rows to the deleted ones; see `Index.delete`."""
+    """Marks rows as deleted; see `Index.delete`."""
     for row in rows[(rows < 0) | (rows >= index.num_rows)][:1].tolist():
         raise InputError(f"The index has no row {row}; expected 0 to {index.num_rows - 1}.")
     with _changing(index) as meta:
@@ -108,7 +117,7 @@ def delete(index: Snapshot, rows: np.ndarray) -> None:
 
 
 def compact(index: Snapshot, settings: IndexSettings) -> None:
-    """Writes one part of all rows that are not deleted; see `Index.compact`."""
+    """Rewrites all rows that are not deleted as one part; see `Index.compact`."""
     keep = np.flatnonzero(index.live)
     with _changing(index) as meta:
         name = _next(index, "part")
@@ -124,27 +133,27 @@ def compact(index: Snapshot, settings: IndexSettings) -> None:
 
 
 def set_map(index: Snapshot, points: Float[np.ndarray, "rows 2"]) -> None:
-    """Keeps where each row lies on a map."""
+    """Stores the position of each row on a map."""
     with _changing(index) as meta:
         meta["map"] = _save(index, "map", points.astype(np.float32))
 
 
 @contextmanager
 def _changing(index: Snapshot) -> Iterator[dict[str, Any]]:
-    """Yields a copy of meta.json to change, which replaces it if all went well.
+    """Yields a copy of meta.json to change; if no error occurs, it replaces meta.json.
 
     Raises:
-        InputError: another process changes the index.
-        MismatchError: one has, since it was opened.
+        InputError: another process is changing the index.
+        MismatchError: the index has changed since it was opened.
     """
     with _locked(index.folder):
         if not index.is_current():
-            raise MismatchError(f"{str(index.folder)!r} has changed meanwhile; try again.")
+            raise MismatchError(f"{str(index.folder)!r} has changed in the meantime; try again.")
         _remove_unnamed(index.folder, index.meta)
         meta = dict(index.meta)
         yield meta
         meta["generation"] += 1
-        sync_tree(index.folder)  # what the new meta.json names is on the disk before it
+        sync_tree(index.folder)  # the files must reach the disk before meta.json names them
         with replace_file(index.folder / "meta.json") as partial:
             _write_meta(partial, meta)
         _remove_unnamed(index.folder, meta)
@@ -152,10 +161,10 @@ def _changing(index: Snapshot) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from changing an index.
+    """Prevents other processes from changing an index.
 
     Raises:
-        InputError: one does.
+        InputError: another process is changing it.
     """
     with open(folder / ".lock", "w") as lock:
         busy = f"Another process is changing {str(folder)!r}; wait until it is done."
@@ -164,10 +173,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _read(source: Path | str) -> tuple[pa.Table, np.ndarray]:
-    """Returns rows and their vectors; of an image that comes twice the last.
+    """Returns (rows, their vectors); of several rows with the same image, the last is kept.
 
     Raises:
-        InputError: there are none, or some are not finite.
+        InputError: there are no vectors, or some are not finite.
     """
     found = read_embeddings(source)
     rows, vectors = found.rows, found.vectors
@@ -181,7 +190,7 @@ def _read(source: Path | str) -> tuple[pa.Table, np.ndarray]:
     keep = np.sort(len(rows) - 1 - last)
     if len(keep) == len(rows):
         return rows, vectors
-    print(f"left out {len(rows) - len(keep):,} images that come again", file=sys.stderr)
+    print(f"left out {len(rows) - len(keep):,} repeated images", file=sys.stderr)
     return rows.take(pa.array(keep)), vectors[keep]
 
 
@@ -207,28 +216,15 @@ def _delete(index: Snapshot, meta: dict[str, Any], rows: np.ndarray) -> None:
 
 
 def _remove_unnamed(folder: Path, meta: dict[str, Any]) -> None:
-    """Removes what a killed change left, and what a finished one replaced."""
+    """Removes the files that a killed change left and those that a finished one replaced."""
     named = {*meta["parts"], meta["deleted"], meta["map"]}
     for path in [*folder.glob("part-*"), *folder.glob("deleted-*"), *folder.glob("map-*")]:
         if path.name not in named:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _check_fits(index: Snapshot, source: Path | str, dim: int, model: str) -> None:
-    if dim != index.meta["dim"]:
-        raise InputError(
-            f"{str(source)!r} holds vectors of {dim} numbers, the index of {index.meta['dim']}; "
-            f"embed with the model {index.meta['model']!r}."
-        )
-    if model != index.meta["model"]:
-        raise InputError(
-            f"{str(source)!r} was made by the model {model!r}, the index by "
-            f"{index.meta['model']!r}; their vectors cannot be compared."
-        )
-
-
 def _replaced(index: Snapshot, rows: pa.Table, root: str) -> np.ndarray:
-    """Returns the rows whose images lie where those of new rows do."""
+    """Returns the rows with images at the same places as those of new rows."""
     rows = rows.filter(pa.array(_lies_somewhere(rows)))
     new, found = _places(rows).combine_chunks(), [np.zeros(0, np.int64)]
     for begin, part in index.begins():
@@ -245,6 +241,6 @@ def _places(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _lies_somewhere(table: pa.Table) -> np.ndarray:
-    """Returns whether each row says where its image lies; those of other makers need not."""
+    """Returns whether each row names its image's place; vectors of other tools may not."""
     named = pc.not_equal(table["path"].fill_null(""), "")
     return pc.or_(named, pc.greater_equal(table["offset"].fill_null(-1), 0)).to_numpy()

@@ -1,10 +1,10 @@
-"""An index -> files and services of others: Parquet, LanceDB, Qdrant; vectors, labels, captions."""
+"""Exports an index's vectors, labels and captions to Parquet, LanceDB or Qdrant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +24,17 @@ Target = Literal["parquet", "lance", "qdrant"]
 
 
 def export_index(index: Index, out: str, *, to: Target, name: str = "openmofi") -> int:
-    """Writes all rows that are not deleted; returns how many.
+    """Writes all rows that are not deleted; returns their number.
 
     Args:
-        index: what to export.
-        out: for parquet the file, for lance the directory, for qdrant a directory or the address
-            of a server (http://…).
+        index: the index to export.
+        out: for parquet a file, for lance a directory, for qdrant a directory or the URL of a
+            server (http://…).
         to: the format.
-        name: of the table or collection; there must be none of this name yet.
+        name: name of the table or collection, which must not exist yet.
 
     Raises:
-        InputError: the place is taken, the package for the format is missing, the server does not
+        InputError: the output exists, the package for the format is missing, the server does not
             answer, or there is nothing to export.
     """
     if not len(index):
@@ -45,7 +45,7 @@ def export_index(index: Index, out: str, *, to: Target, name: str = "openmofi") 
 
 
 def _batches(index: Index) -> Iterator[pa.Table]:
-    """Yields rows with their labels by name and their vectors, float32."""
+    """Yields rows with the names of their labels and their vectors, float32."""
     live = np.flatnonzero(index.live)
     names = {entity["id"]: entity["label"] for entity in index.entities.to_pylist()}
     for start in track(range(0, len(live), _BATCH), "export", unit="batches"):
@@ -66,7 +66,14 @@ def _to_parquet(index: Index, out: str, name: str) -> None:
     if path.exists():
         raise InputError(f"{out!r} exists; give --out a new file, or delete it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    tables, about = _batches(index), _about(index)
+    # The metadata that `openmofi index` reads. The images' root is only given if there is a single
+    # one: a row does not say to which of several it belongs.
+    about = {"openmofi.model": index.meta["model"]}
+    origins = {origin for part in index.parts for origin in part.origins}
+    if len(origins) == 1:
+        [origin] = origins
+        about |= {"openmofi.root": origin.root, "openmofi.selection": origin.selection}
+    tables = _batches(index)
     first = next(tables, None)
     if first is None:
         return
@@ -74,19 +81,6 @@ def _to_parquet(index: Index, out: str, name: str) -> None:
     with replace_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
         for table in chain([first], tables):
             writer.write_table(table.replace_schema_metadata(about))
-
-
-def _about(index: Index) -> dict[str, str]:
-    """Returns what `openmofi index` reads: the model, and where the images lie, if in one place.
-
-    Of several places none can be told, for a row says only where it lies in its own.
-    """
-    origins = {origin for part in index.parts for origin in part.origins}
-    about = {"openmofi.model": index.meta["model"]}
-    if len(origins) == 1:
-        [origin] = origins
-        about |= {"openmofi.root": origin.root, "openmofi.selection": origin.selection}
-    return about
 
 
 def _to_lance(index: Index, out: str, name: str) -> None:
@@ -114,31 +108,27 @@ def _to_qdrant(index: Index, out: str, name: str) -> None:
         raise InputError(
             "The client of Qdrant is missing; install it with pip install 'openmofi[qdrant]'."
         ) from None
+    from qdrant_client.http.exceptions import ResponseHandlingException
+
     remote = out.startswith(("http://", "https://"))
     client = QdrantClient(url=out, check_compatibility=False) if remote else QdrantClient(path=out)
     try:
-        if _exists(client, name, out):
+        try:
+            exists = client.collection_exists(name)
+        except ResponseHandlingException as error:
+            raise InputError(f"Qdrant at {out!r} does not answer ({error}).") from None
+        if exists:
             raise InputError(f"{out!r} has a collection {name!r} already; choose another --name.")
         params = models.VectorParams(size=index.meta["dim"], distance=models.Distance.COSINE)
         client.create_collection(name, vectors_config=params)
         for batch in _batches(index):
-            client.upsert(name, [_point(models, row) for row in batch.to_pylist()])
-        if remote:  # a directory's collection knows no indexes of payloads
+            points = []
+            for row in batch.to_pylist():
+                number, vector = row.pop("row"), row.pop("vector")
+                points.append(models.PointStruct(id=number, vector=vector, payload=row))
+            client.upsert(name, points)
+        if remote:  # collections in a directory have no payload indexes
             for field in ("entities", "source"):
                 client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD)
     finally:
         client.close()
-
-
-def _exists(client: Any, name: str, out: str) -> bool:
-    from qdrant_client.http.exceptions import ResponseHandlingException
-
-    try:
-        return client.collection_exists(name)
-    except ResponseHandlingException as error:
-        raise InputError(f"Qdrant at {out!r} does not answer ({error}).") from None
-
-
-def _point(models: Any, row: dict[str, Any]) -> Any:
-    payload = {key: value for key, value in row.items() if key not in ("row", "vector")}
-    return models.PointStruct(id=row["row"], vector=row["vector"], payload=payload)

@@ -1,4 +1,4 @@
-"""A filter and an index -> which rows pass, and what the passing rows are like."""
+"""A filter and an index -> the rows that pass, and facet counts of rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def passing_rows(index: Snapshot, filter: Filter) -> np.ndarray:
     """Returns whether each row passes, deleted ones included.
 
     Raises:
-        InputError: there is a lasso, and no map.
+        InputError: the filter has a lasso, but the index has no map.
     """
     labels = index.labels
     passing = np.ones(index.num_rows, bool)
@@ -46,26 +46,20 @@ def passing_rows(index: Snapshot, filter: Filter) -> np.ndarray:
 
 
 def count_facets(index: Snapshot, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
-    """Returns how many of some rows have each entity, type and source, most frequent first."""
-    labels = index.labels
-    codes = labels.code[labels.of_rows(rows)]
+    """Returns the number of rows with each entity, type and source, the most frequent first."""
+    labels, types = index.labels, index.types
+    positions = labels.of_rows(rows)
+    codes = labels.code[positions]
     images = np.bincount(codes, minlength=len(labels.ids))
+    which, kind = types.of(codes)
+    row_and_type = np.unique(np.stack([labels.row[positions][which], kind]), axis=1)
+    typed = np.bincount(row_and_type[1], minlength=len(types.ids))
     sources = pc.value_counts(index.rows["source"].take(pa.array(rows)))
     return {
         "entities": _most(dict(zip(labels.ids, images.tolist(), strict=True))),
-        "types": _most(_type_counts(index, rows)),
+        "types": _most(dict(zip(types.ids, typed.tolist(), strict=True))),
         "sources": _most({s["values"] or "": s["counts"] for s in sources.to_pylist()}),
     }
-
-
-def _type_counts(index: Snapshot, rows: np.ndarray) -> dict[str, int]:
-    """Returns in how many rows an entity of each type is shown."""
-    labels = index.labels
-    positions = labels.of_rows(rows)
-    which, kind = index.types.of(labels.code[positions])
-    row_and_type = np.unique(np.stack([labels.row[positions][which], kind]), axis=1)
-    counts = np.bincount(row_and_type[1], minlength=len(index.types.ids))
-    return dict(zip(index.types.ids, counts.tolist(), strict=True))
 
 
 def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
@@ -74,7 +68,7 @@ def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _inside(index: Snapshot, lasso: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """Returns whether each row's point lies inside a polygon; points that are missing do not."""
+    """Returns whether each row's point on the map lies inside a polygon; a missing one does not."""
     from matplotlib.path import Path as Polygon
 
     points = index.map_points()

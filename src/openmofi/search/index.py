@@ -1,7 +1,7 @@
-"""A vector index: built and changed on disk, asked for the rows nearest to a vector.
+"""A vector index: it is built and changed on disk, and finds the rows nearest to a vector.
 
-Whoever has it open keeps what was opened (`snapshot.py`); each change (`changes.py`) returns the
-index as it is then. A kill leaves the old index or the new one.
+An open index keeps the state in which it was opened (`snapshot.py`); each change (`changes.py`)
+returns the index in its new state. A kill leaves the old state or the new one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from openmofi.search.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found."""
+    """A row of a search's result."""
 
     row: int
     id: str
     score: float | None
-    """Cosine with what was asked for; None where nothing was."""
+    """Cosine with the query; None without a query."""
     path: str
     shard: str
     caption: str
@@ -39,12 +39,12 @@ class Hit:
     source: str
     entities: tuple[str, ...]
     label_scores: tuple[float, ...]
-    """One per entity, or none at all."""
+    """One per entity, or empty."""
     text_area: float | None
 
 
 class Index(Snapshot):
-    """Vectors, what is known of each, and which rows show which entity."""
+    """Vectors with their metadata and labels."""
 
     @staticmethod
     def build(
@@ -54,12 +54,12 @@ class Index(Snapshot):
         *,
         kb: Path | str | None = None,
     ) -> Index:
-        """Builds an index of vectors; an old one is replaced at the end.
+        """Builds an index of vectors; replaces an old one at the end.
 
         Args:
-            source: output of `embed`, or vectors of another maker (see `openmofi.embeddings`).
+            source: output of `embed`, or vectors of other tools (see `openmofi.embeddings`).
             out: directory to write.
-            settings: how to find the near ones.
+            settings: kind and parameters of the index.
             kb: knowledge base with the names and types of entities; the default is the one of the
                 selection that was embedded.
 
@@ -70,31 +70,32 @@ class Index(Snapshot):
         return Index.open(out)
 
     def add(self, source: Path | str) -> Index:
-        """Adds the output of `embed`; rows for images that are here already replace the old ones.
+        """Adds the output of `embed`; new rows replace old rows of the same images.
 
         Returns:
-            The index as it is now; `self` stays what it was.
+            The index in its new state; `self` does not change.
 
         Raises:
-            InputError: the vectors are of another width or model, or another process changes the
+            InputError: the vectors have another width or model, or another process is changing the
                 index.
-            MismatchError: one has, since it was opened.
+            MismatchError: the index has changed since it was opened.
         """
         changes.add(self, source)
         changes.merge_if_due(Index.open(self.folder))
         return Index.open(self.folder)
 
     def delete(self, rows: Sequence[int] | np.ndarray) -> Index:
-        """Deletes rows; returns the index as it is now.
+        """Deletes rows; returns the index in its new state.
 
         Raises:
-            InputError, MismatchError: there is no such row; else as `add`.
+            InputError: there is no such row, or another process is changing the index.
+            MismatchError: the index has changed since it was opened.
         """
         changes.delete(self, np.asarray(rows, np.int64))
         return Index.open(self.folder)
 
     def compact(self, settings: IndexSettings | None = None) -> Index:
-        """Rewrites the index without what was deleted; rows are numbered again."""
+        """Rewrites the index without deleted rows, which renumbers the others."""
         changes.compact(self, settings or self.settings)
         return Index.open(self.folder)
 
@@ -110,7 +111,7 @@ class Index(Snapshot):
 
         Args:
             vector: of the index's width; normalised here.
-            k: how many.
+            k: number of rows.
             entity: only rows labelled with this id.
             filter: only rows that pass it.
         """
@@ -125,11 +126,11 @@ class Index(Snapshot):
 
         Args:
             vector: of the index's width; normalised here.
-            k: how many.
+            k: number of rows.
             passing: bool per row; None: every row that is not deleted.
 
         Raises:
-            InputError: the vector is of another width, or not finite.
+            InputError: the vector has another width, or is not finite.
         """
         query = self._query(vector)
         passing = self.passing(Filter()) if passing is None else passing
@@ -142,7 +143,7 @@ class Index(Snapshot):
             plan = plan if exact else "approximate"
         row, score = np.concatenate(rows), np.concatenate(scores)
         best = np.lexsort((row, -score))[: max(k, 0)]
-        return row[best], np.clip(score[best], -1, 1), plan  # rounding may lead beyond
+        return row[best], np.clip(score[best], -1, 1), plan  # rounding may exceed 1
 
     def count_near(
         self,
@@ -151,11 +152,11 @@ class Index(Snapshot):
         least: float,
         passing: np.ndarray | None = None,
     ) -> int:
-        """Returns how many rows have a cosine of at least `least` with a vector; compares all.
+        """Returns the number of rows with a cosine of at least `least`; compares all rows.
 
         Args:
             vector: as for `nearest`.
-            least: the cosine.
+            least: the least cosine.
             passing: as for `nearest`.
         """
         query = self._query(vector)
@@ -168,18 +169,18 @@ class Index(Snapshot):
         )
 
     def passing(self, filter: Filter) -> np.ndarray | None:
-        """Returns whether each row passes; None where there is nothing to pass."""
+        """Returns whether each row passes; None if all rows do."""
         if not filter:
             return None if self._deleted is None else ~self._deleted
         return passing_rows(self, filter) & self.live
 
     def search_entity(self, entity: str, *, k: int = 10) -> list[Hit]:
-        """Returns the most typical images of an entity: nearest to the mean of all its images."""
+        """Returns the most typical images of an entity: those nearest to the mean of its images."""
         mean = self.mean_of(entity)
         return [] if mean is None else self.search(mean, k=k, entity=entity)
 
     def mean_of(self, entity: str) -> Float[np.ndarray, " dim"] | None:
-        """Returns the mean of an entity's vectors, not normalised; None if no image shows it."""
+        """Returns the mean of an entity's vectors, not normalised; None if it has no image."""
         rows = self.rows_of(entity)
         return self.vectors(rows).mean(0) if len(rows) else None
 
@@ -189,30 +190,30 @@ class Index(Snapshot):
         return rows if self._deleted is None else rows[~self._deleted[rows]]
 
     def rows_with_id(self, wanted: str) -> np.ndarray:
-        """Returns the rows of an id, which images of several folders may share."""
+        """Returns the rows with an id; images of several folders may share one."""
         return np.flatnonzero(pc.equal(self.rows["id"], wanted).to_numpy() & self.live)
 
     def facets(self, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
-        """Returns how many of some rows have each entity, type and source; the 50 most frequent."""
+        """Returns the number of rows with each entity, type and source, the 50 most frequent."""
         return count_facets(self, rows)
 
     def read_image(self, row: int) -> bytes:
         """Returns the encoded image of a row.
 
         Raises:
-            OSError: its file is gone, or shorter than it was.
+            OSError: the file is gone, or shorter than it was.
         """
         [(_, part, own)] = self.by_part(np.array([row]))
         place = part.rows.slice(int(own[0]), 1).to_pylist()[0]
         return part.readers[place["origin"]].read(place)
 
     def root_of(self, row: int) -> str:
-        """Returns the input that a row's image lies in."""
+        """Returns the root of the input that contains a row's image."""
         [(_, part, own)] = self.by_part(np.array([row]))
         return part.origins[part.rows["origin"][int(own[0])].as_py()].root
 
     def selection_place(self, row: int) -> tuple[Path, str, int] | None:
-        """Returns (selection, shard, row of the shard's labels) of a row; None: it has none."""
+        """Returns (selection, shard, row of the shard's labels) of a row, or None."""
         [(_, part, own)] = self.by_part(np.array([row]))
         place = part.rows.slice(int(own[0]), 1).to_pylist()[0]
         selection = part.origins[place["origin"]].selection
@@ -221,11 +222,13 @@ class Index(Snapshot):
         return Path(selection), place["shard"], place["labels_row"]
 
     def hits(self, rows: np.ndarray, scores: np.ndarray | None = None) -> list[Hit]:
-        """Returns what is known of rows."""
+        """Returns rows as hits."""
         taken = self.rows.take(pa.array(np.asarray(rows, np.int64))).to_pylist()
         cosines = [None] * len(taken) if scores is None else np.asarray(scores).tolist()
-        return [
-            Hit(
+        hits = []
+        for row, score, data in zip(np.asarray(rows).tolist(), cosines, taken, strict=True):
+            entities, scored = tuple(data["entities"] or ()), tuple(data["label_scores"] or ())
+            hit = Hit(
                 row=row,
                 id=data["id"],
                 score=score,
@@ -234,28 +237,23 @@ class Index(Snapshot):
                 caption=data["caption"] or "",
                 url=data["url"] or "",
                 source=data["source"],
-                entities=tuple(data["entities"] or ()),
-                label_scores=_one_each(data["label_scores"], data["entities"]),
+                entities=entities,
+                label_scores=scored if len(scored) == len(entities) else (),
                 text_area=data["text_area"],
             )
-            for row, score, data in zip(np.asarray(rows).tolist(), cosines, taken, strict=True)
-        ]
+            hits.append(hit)
+        return hits
 
     def _query(self, vector: np.ndarray) -> Float[np.ndarray, " dim"]:
-        """Returns a vector of length 1.
+        """Normalises a vector.
 
         Raises:
-            InputError: it is of another width, or not finite.
+            InputError: it has another width, or is not finite.
         """
         query = np.ascontiguousarray(vector, dtype=np.float32)
         if query.shape != (self.meta["dim"],) or not np.isfinite(query).all():
             raise InputError(
-                f"A query is a vector of {self.meta['dim']} finite numbers, not of shape "
+                f"A query must be a vector of {self.meta['dim']} finite numbers, not of shape "
                 f"{query.shape}."
             )
         return query / max(float(np.linalg.norm(query)), 1e-12)
-
-
-def _one_each(scores: list[float] | None, entities: list[str] | None) -> tuple[float, ...]:
-    """Returns scores if there is one for each entity."""
-    return tuple(scores or ()) if len(scores or ()) == len(entities or ()) else ()

@@ -1,4 +1,4 @@
-"""Which rows of an index show which entity, and of which types: tables -> flat arrays."""
+"""The entities that the rows of an index show, and their types: tables -> flat arrays."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ class Labels:
         self.row: np.ndarray = pc.list_parent_indices(entities).to_numpy().astype(np.int64)
         self.code: np.ndarray = codes.indices.to_numpy()
         self.ids: list[str] = codes.dictionary.to_pylist()
-        self.score = _scores(rows["label_scores"], entities)
-        """float32, NaN where the label has none."""
+        scores = _one_array(rows["label_scores"])
+        num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
+        num_scores = pc.list_value_length(scores).fill_null(0).to_numpy()
+        flat = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        fits = num_labels == num_scores  # else nothing says which label a score belongs to
+        self.score = np.full(num_labels.sum(), np.nan, np.float32)
+        """float32, NaN for a label without a score."""
+        self.score[np.repeat(fits, num_labels)] = flat[np.repeat(fits, num_scores)]
         self._codes = {entity: code for code, entity in enumerate(self.ids)}
 
     def codes(self, entities: list[str] | tuple[str, ...]) -> np.ndarray:
-        """Returns the codes of those entities that any row shows."""
+        """Returns the codes of the entities, without those that no row shows."""
         return np.array([self._codes[e] for e in entities if e in self._codes], np.int64)
 
     def rows_of(self, entity: str) -> np.ndarray:
-        """Returns the rows labelled with an entity, in rising order: its posting list."""
+        """Returns the rows labelled with an entity, in ascending order: its posting list."""
         code = self._codes.get(entity)
         if code is None:
             return np.zeros(0, np.int64)
@@ -42,16 +48,16 @@ class Labels:
         return np.flatnonzero(wanted[self.row])
 
     def rows_with(self, wanted: np.ndarray) -> np.ndarray:
-        """Returns for each row whether one of its labels is among the wanted (bool per label)."""
+        """Returns for each row whether one of its labels is wanted (bool per label)."""
         passing = np.zeros(self.num_rows, bool)
         passing[self.row[wanted]] = True
         return passing
 
     @cached_property
     def in_turns(self) -> np.ndarray:
-        """All rows, the best image of each entity first, then each one's second best, and so on.
+        """All rows: the best image of each entity, then the second best of each, and so on.
 
-        Entities with more images come first; rows without a label last.
+        Entities with more images come first, rows without a label last.
         """
         first = np.full(self.num_rows, -1)
         first[self.row[::-1]] = np.arange(len(self.row))[::-1]
@@ -72,7 +78,7 @@ class Labels:
 
 
 class Types:
-    """The types of each entity: flat arrays, by the entities' codes in `Labels`."""
+    """The types of each entity as flat arrays, indexed by the entities' codes in `Labels`."""
 
     def __init__(self, entities: pa.Table, ids: list[str]):
         place = pc.index_in(pa.array(ids, pa.string()), value_set=entities["id"].combine_chunks())
@@ -84,12 +90,12 @@ class Types:
         self.begins = np.cumsum(self.lengths) - self.lengths
 
     def having(self, types: tuple[str, ...]) -> np.ndarray:
-        """Returns the codes of the entities of any of some types."""
+        """Returns the codes of the entities that have any of the types."""
         wanted = np.isin(self.flat, [i for i, name in enumerate(self.ids) if name in types])
         return np.unique(np.repeat(np.arange(len(self.lengths)), self.lengths)[wanted])
 
     def of(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (which of the codes, the type) for each type of each of them."""
+        """Returns (index into the codes, type) for each type of each entity."""
         num = self.lengths[codes]
         which = np.repeat(np.arange(len(codes)), num)
         within = np.arange(len(which)) - np.repeat(np.cumsum(num) - num, num)
@@ -98,15 +104,3 @@ class Types:
 
 def _one_array(column: pa.ChunkedArray) -> pa.ListArray:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _scores(column: pa.ChunkedArray, entities: pa.ListArray) -> np.ndarray:
-    """Returns one score per label; NaN for rows that do not have exactly one for each."""
-    scores = _one_array(column)
-    num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
-    num_scores = pc.list_value_length(scores).fill_null(0).to_numpy()
-    flat = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    fits = num_labels == num_scores
-    found = np.full(num_labels.sum(), np.nan, np.float32)
-    found[np.repeat(fits, num_labels)] = flat[np.repeat(fits, num_scores)]
-    return found

@@ -1,7 +1,7 @@
-"""All vectors of an index -> a map of them: t-SNE, near ones side by side.
+"""All vectors of an index -> a map of them by t-SNE, with similar vectors close together.
 
-Up to 30,000 vectors are laid out together; of more, a sample is, and each other vector is put amid
-its nearest in the sample (openTSNE, doi 10.1101/731877).
+Up to 30,000 vectors are laid out together. Of a larger number, a sample is, and every other vector
+is placed between its nearest neighbours in the sample (openTSNE, doi 10.1101/731877).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _MARGIN = 0.02
 
 
 def make_map(index: Index, *, seed: int = 0, threads: int = 2) -> Index:
-    """Lays out the rows of an index and keeps their places in it; returns the index as it is now.
+    """Lays out the rows of an index and stores their places; returns the index in its new state.
 
     Args:
-        index: what to lay out; deleted rows have no place.
-        seed: of the sample and of the layout.
-        threads: how many to use.
+        index: the index to lay out; deleted rows get no place.
+        seed: seed of the sample and of the layout.
+        threads: number of threads.
     """
     live = np.flatnonzero(index.live)
     points = np.full((index.num_rows, 2), np.nan, np.float32)
@@ -41,12 +41,12 @@ def lay_out(
     vectors: Float[np.ndarray, "n dim"], *, seed: int = 0, threads: int = 2
 ) -> Float[np.ndarray, "n 2"]:
     """Returns a point per vector, within the unit square."""
-    if len(vectors) < 3:  # which have no neighbourhoods
+    if len(vectors) < 3:  # too few for neighbourhoods
         return np.linspace((_MARGIN, 0.5), (1 - _MARGIN, 0.5), len(vectors), dtype=np.float32)
     from openTSNE import TSNE
     from sklearn.decomposition import PCA
 
-    if np.ptp(vectors, axis=0).max() < 1e-6:  # all are the same
+    if np.ptp(vectors, axis=0).max() < 1e-6:  # all are equal
         return np.full((len(vectors), 2), 0.5, np.float32)
     key = random_key(seed, Purpose.MAP)
     rng = np.random.default_rng(key)
@@ -63,7 +63,7 @@ def lay_out(
             early_exaggeration_iter=_ITERATIONS[0],
             n_iter=_ITERATIONS[1],
             n_jobs=threads,
-            random_state=key >> 32,  # as many bits as it takes
+            random_state=key >> 32,  # only 32 bits are accepted
             callbacks=report,
             callbacks_every_iters=_REPORT_EVERY,
         )
@@ -73,10 +73,6 @@ def lay_out(
         others = np.setdiff1d(np.arange(len(vectors)), sample)
         if len(others):
             points[others] = laid.prepare_partial(pca.transform(vectors[others]), k=10)
-    return _within_unit_square(points)
-
-
-def _within_unit_square(points: np.ndarray) -> np.ndarray:
     low, high = points.min(0), points.max(0)
     side = max(float((high - low).max()), 1e-9)
     centred = (points - (low + high) / 2) / side

@@ -1,15 +1,15 @@
-"""One part of an index on disk: vectors, what is known of each, and how to find the near ones.
+"""One part of an index on disk: vectors, their metadata, and a structure to find the nearest.
 
-vectors.faiss     all vectors in 16 bits, mapped into memory: what is exact is read from here
-graph.faiss       HNSW: links between them, without the vectors
+vectors.faiss     all vectors in 16 bits, mapped into memory, for exact comparison
+graph.faiss       HNSW: the links between them, without the vectors
 lists.faiss       IVF: the same vectors in 8 bits, by list; mapped into memory
 rows.parquet      one row per vector
 entities.parquet  the names and types of the entities of its rows
 part.json         where the images and their labels lie
 
-A filtered search has two plans. Few rows pass: each of them is compared, which is exact. Many
-pass: the graph gives so many of the nearest rows that k of them should pass, and if fewer do, as
-where the near ones are just those that the filter takes away, all that pass are compared after all.
+A filtered search has two plans. If few rows pass, each of them is compared, which is exact. If many
+pass, the graph returns so many of the nearest rows that k of them should pass; if fewer do, as when
+the filter removes exactly the near ones, all rows that pass are compared after all.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ from openmofi.shards import OutputError
 GRAPH, LISTS = "graph.faiss", "lists.faiss"
 
 _ROWS_PER_STEP = 100
-"""Comparing so many rows one by one takes as long as one further step through the graph (measured:
-40 ns and 4 us at 256 dimensions)."""
+"""Rows compared one by one in the time of one more step through the graph (measured: 40 ns and 4 us
+at 256 dimensions)."""
 _SLACK = 3
-"""The search through the graph is so many times as broad as the number of rows it is to find: the
-last of these are found less surely than the first (measured: .97 of the answers were right with 1).
-"""
+"""Ratio of the breadth of a search through the graph to the number of wanted rows, the last of
+which are found less reliably than the first (measured: .97 of the answers were right with 1)."""
 _GATHER_BELOW = 0.02
-"""Share of passing rows below which they are gathered rather than picked in passing."""
+"""Share of passing rows below which they are gathered instead of selected during a full scan."""
 _PROBES = 64
-"""Lists that are looked through."""
+"""Least number of lists that are searched."""
 _TRAINED_ON = 64
 """Vectors per list from which the lists' centres are learnt."""
 _RESCORED = 4
-"""So many times the wanted rows are found by 8-bit codes, to be compared by 16-bit vectors."""
+"""Ratio of rows found by 8-bit codes, which are then compared by 16-bit vectors, to wanted rows."""
 
 Nearest = tuple[np.ndarray, np.ndarray]
 """Rows and their cosines, best first."""
@@ -58,7 +57,7 @@ class Origin:
 
     root: str
     selection: str = ""
-    """Directory of the selection that kept them."""
+    """Directory of the selection that kept them, or ""."""
 
 
 def write_part(
@@ -74,13 +73,13 @@ def write_part(
     """Writes a part.
 
     Args:
-        folder: is made here.
+        folder: created here.
         vectors: float32, normalised here.
-        rows: schema.INDEX_ROWS, whose `origin` counts in `origins`.
+        rows: schema.INDEX_ROWS, whose `origin` is an index into `origins`.
         entities: schema.INDEX_ENTITIES.
         origins: where the images lie.
         kind: flat, hnsw or ivf.
-        settings: of the graph.
+        settings: parameters of the graph.
     """
     import faiss
 
@@ -103,19 +102,19 @@ def add_to(
     entities: pa.Table,
     origins: list[Origin],
 ) -> None:
-    """Writes a part that continues another one; its graph or lists are extended.
+    """Writes a part that continues another one, with its graph or lists extended.
 
     Args:
-        folder: is made here.
+        folder: created here.
         first: the part that is continued.
-        vectors: unit vectors of the further rows.
-        rows: of both, as for `write_part`.
-        entities: of both.
-        origins: of both.
+        vectors: unit vectors of the new rows.
+        rows: rows of both, as for `write_part`.
+        entities: entities of both.
+        origins: origins of both.
     """
     whole = IndexPart(first.folder, ef_search=first.ef_search, mapped=False)
     if whole.graph is not None:
-        whole.graph.add(vectors)  # which adds them to the stored ones, too
+        whole.graph.add(vectors)  # also adds them to the stored ones
     else:
         assert whole.lists is not None
         whole.lists.add(vectors)
@@ -134,11 +133,11 @@ def _write(folder: Path, stored: Any, graph: Any, lists: Any) -> None:
             faiss.write_index(graph, str(folder / GRAPH), faiss.IO_FLAG_SKIP_STORAGE)
         if lists is not None:
             faiss.write_index(lists, str(folder / LISTS))
-    except RuntimeError as error:  # faiss' own, for a full disk, too
+    except RuntimeError as error:  # faiss raises it for a full disk, too
         why = str(error).strip().rsplit("\n", 1)[-1].rsplit(": ", 1)[-1]
         raise OutputError(
-            f"The index cannot be written below {str(folder.parent)!r} ({why}); make room there, "
-            "and give the same command again."
+            f"The index cannot be written below {str(folder.parent)!r} ({why}); free some space "
+            "and repeat the command."
         ) from None
 
 
@@ -150,7 +149,7 @@ def _write_tables(folder: Path, rows: pa.Table, entities: pa.Table, origins: lis
 
 
 class IndexPart:
-    """A part, opened; nothing but headers is read before it is needed."""
+    """An open part; only headers are read before the rest is needed."""
 
     def __init__(self, folder: Path, *, ef_search: int, mapped: bool = True):
         import faiss
@@ -162,31 +161,31 @@ class IndexPart:
         if (folder / GRAPH).is_file():
             self.graph = faiss.read_index(str(folder / GRAPH), flags)
             self.graph.storage, self.graph.own_fields = self.stored, False
-            self.stored.thisown = True  # which the assignment has taken away
+            self.stored.thisown = True  # the assignment has disowned it
         elif (folder / LISTS).is_file():
             self.lists = faiss.read_index(str(folder / LISTS), flags)
         described = json.loads((folder / "part.json").read_text())
         self.origins = [Origin(**origin) for origin in described["origins"]]
-        # Opened now, so that they stay even if another process removes them.
+        # Opened now, so that they remain readable if another process removes them.
         self._rows_file = pq.ParquetFile(folder / "rows.parquet")
         self.entities = pq.read_table(folder / "entities.parquet")
         """Names and types of its entities."""
         self._reading = threading.Lock()
         if self._rows_file.metadata.num_rows != self.stored.ntotal:
-            raise ValueError("there are not as many rows as vectors")
+            raise ValueError("the numbers of rows and vectors differ")
 
     def __len__(self) -> int:
         return self.stored.ntotal
 
     @property
     def kind(self) -> str:
-        """The way to the near ones: flat, hnsw or ivf."""
+        """The kind of index: flat, hnsw or ivf."""
         return "hnsw" if self.graph is not None else "ivf" if self.lists is not None else "flat"
 
     @property
     def rows(self) -> pa.Table:
-        """What is known of each row; read once, when first asked for."""
-        with self._reading:  # the file may be read by one thread at a time
+        """The metadata of each row, read when first needed."""
+        with self._reading:  # only one thread at a time may read the file
             return self._rows
 
     @cached_property
@@ -194,7 +193,7 @@ class IndexPart:
         return self._rows_file.read()
 
     def vectors(self, rows: np.ndarray | None = None) -> Float[np.ndarray, "n dim"]:
-        """Returns stored vectors, all or those of some rows, as float32."""
+        """Returns the stored vectors of all or some rows as float32."""
         import faiss
 
         codes = faiss.rev_swig_ptr(self.stored.codes.data(), self.stored.codes.size())
@@ -203,7 +202,7 @@ class IndexPart:
 
     @cached_property
     def readers(self) -> list[ImageReader]:
-        """One reader of images per origin."""
+        """One image reader per origin."""
         return [ImageReader(origin.root) for origin in self.origins]
 
     def nearest(
@@ -214,7 +213,9 @@ class IndexPart:
         k = min(k, count)
         if not k:
             return (np.zeros(0, np.int64), np.zeros(0, np.float32)), True
-        wanted = _wanted(k, count / len(self))
+        # So many of the nearest rows contain k that pass, with a margin of three deviations.
+        share = count / len(self)
+        wanted = int(np.ceil((k + 3 * np.sqrt(k * (1 - share))) / share))
         breadth = max(self.ef_search, _SLACK * wanted)
         if self.kind != "flat" and breadth * _ROWS_PER_STEP < count:
             rows, scores = self._through_graph(query, wanted, breadth)
@@ -227,7 +228,7 @@ class IndexPart:
     def count_near(
         self, query: Float[np.ndarray, " dim"], least: float, passing: np.ndarray | None
     ) -> int:
-        """Returns how many rows that pass have a cosine of at least `least` with a unit vector."""
+        """Returns the number of passing rows with a cosine of at least `least` to a unit vector."""
         _, _, rows = self.stored.range_search(query[None], least)
         return len(rows) if passing is None else int(np.count_nonzero(passing[rows]))
 
@@ -265,11 +266,6 @@ class IndexPart:
         scores = self.vectors(rows) @ query
         best = np.lexsort((rows, -scores))[:k]
         return rows[best], scores[best]
-
-
-def _wanted(k: int, share: float) -> int:
-    """Returns how many of the nearest rows hold k that pass, three deviations on the safe side."""
-    return int(np.ceil((k + 3 * np.sqrt(k * (1 - share))) / share))
 
 
 def _stored(vectors: np.ndarray) -> Any:

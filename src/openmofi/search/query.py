@@ -1,4 +1,4 @@
-"""A question in words, images, entities, or a mix of them -> hits."""
+"""A query of texts, images and entities -> hits."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Term:
-    """One thing that is looked for, or, with a weight below zero, looked away from."""
+    """One part of a query; with a negative weight, it is searched away from."""
 
     kind: Literal["text", "image", "entity", "row", "vector"]
     value: str | Path | bytes | int | np.ndarray
-    """Words; an image's path or bytes; an entity's id or name; a row of the index; a vector."""
+    """A text; an image's path or bytes; an entity's id or name; a row of the index; a vector."""
     weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Found:
-    """The answer to a question."""
+    """The result of a search."""
 
     hits: list[Hit]
     total: int
-    """Rows that pass the filter and, where one was given, the least score."""
+    """Number of rows that pass the filter and, if given, the least score."""
     plan: str
-    """browse: nothing was asked; exact: all rows that pass were compared; approximate."""
+    """browse: there was no query; exact: all passing rows were compared; approximate."""
 
 
 class Searcher:
-    """An index with the encoder and the knowledge base it needs, opened when first needed."""
+    """An index with its encoder and knowledge base, which are opened when first needed."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Searcher:
 
     @property
     def has_encoder(self) -> bool:
-        """Tells whether there is a model for texts and images: a hub id, or a directory."""
+        """Returns whether there is a model for texts and images: a hub id, or a directory."""
         model = self._model
         if not isinstance(model, (str, Path)):
             return model is not None
@@ -70,7 +70,7 @@ class Searcher:
         """The encoder of texts and images.
 
         Raises:
-            InputError: the index does not say which, or it gives other vectors.
+            InputError: the index does not name a model, or its vectors have another width.
         """
         if self._model is None:
             raise InputError("The index does not say which model made it; pass --model.")
@@ -88,10 +88,10 @@ class Searcher:
 
     @cached_property
     def kb(self) -> KnowledgeBase | None:
-        """The knowledge base; None where it is unknown, or no longer where it was.
+        """The knowledge base; None if it is unknown or has been moved.
 
         Raises:
-            InputError: the one that was passed cannot be opened.
+            InputError: the given one cannot be opened.
         """
         if self._kb is not None:
             return KnowledgeBase.open(self._kb)
@@ -109,22 +109,23 @@ class Searcher:
     ) -> Found:
         """Returns the rows nearest to a mix of terms, best first.
 
-        Without terms, all rows that pass the filter, each entity's best labelled image in turns.
+        Without terms, returns all rows that pass the filter: the best labelled image of each
+        entity, then the second best of each, and so on.
 
         Args:
-            terms: weighted; unit vectors are summed.
-            filter: which rows may be found.
-            k: how many hits.
-            offset: how many are left out before them.
+            terms: the weighted terms, whose unit vectors are summed.
+            filter: conditions on the rows.
+            k: number of hits.
+            offset: number of hits skipped before them.
             min_score: least cosine of a hit.
 
         Raises:
-            InputError: an unknown entity or row, an image that cannot be read, no encoder.
+            InputError: an unknown entity or row, an unreadable image, or no encoder.
             SettingsError: k or offset is out of bounds.
         """
         if k < 1 or offset < 0:
             raise SettingsError(
-                f"k and offset, the number of hits and of those left out, cannot be {k} and "
+                f"k and offset, the numbers of hits and of skipped ones, cannot be {k} and "
                 f"{offset}; expected at least 1 and 0."
             )
         passing = self.index.passing(filter or Filter())
@@ -146,10 +147,10 @@ class Searcher:
     def ask(
         self, terms: list[Term], *, filter: Filter, k: int, min_score: float | None = None
     ) -> Found:
-        """Searches; entities alone are asked for their typical images.
+        """Searches; for a filter by entities alone, returns their typical images.
 
         Raises:
-            InputError: nothing is asked; else as `search`.
+            InputError: the query is empty; else as `search`.
         """
         if not terms and not filter:
             raise InputError(
@@ -163,7 +164,7 @@ class Searcher:
         """Returns the weighted sum of the terms' unit vectors, normalised.
 
         Raises:
-            InputError: a term cannot be understood, or the terms cancel each other out.
+            InputError: a term cannot be resolved, or the terms cancel each other out.
         """
         total = np.zeros(self.index.meta["dim"], np.float32)
         for term in terms:
@@ -171,14 +172,14 @@ class Searcher:
             total += term.weight * vector / max(float(np.linalg.norm(vector)), 1e-12)
         norm = float(np.linalg.norm(total))
         if norm < 1e-6:
-            raise InputError("What is asked for cancels itself out; change a weight.")
+            raise InputError("The terms of the query cancel each other out; change a weight.")
         return total / norm
 
     def entity(self, name: str) -> str:
-        """Returns the id that an id or a name stands for, among the entities of the index.
+        """Resolves an id or a name to the id of an entity of the index.
 
         Raises:
-            InputError: no image shows such an entity.
+            InputError: no image of the index shows such an entity.
         """
         if len(self.index.rows_of(name)):
             return name
@@ -192,10 +193,10 @@ class Searcher:
         raise InputError(f"No image of the index is labelled {name!r}{hint}.")
 
     def type(self, name: str) -> str:
-        """Returns the id that an id or a name of a type stands for, among those of the index.
+        """Resolves an id or a name to the id of a type in the index.
 
         Raises:
-            InputError: no entity of the index is of such a type.
+            InputError: no entity of the index has such a type.
         """
         known = set(self.index.types.ids)
         candidates = self.kb.query(name) if self.kb is not None and name not in known else []
@@ -235,22 +236,22 @@ def search(
     model: MofiModel | str | None = None,
     kb: Path | str | None = None,
 ) -> list[Hit]:
-    """Searches by text, image or entity, or by a mix of them, within what a filter lets pass.
+    """Searches by text, image or entity, or by a mix of them, among the rows that pass a filter.
 
     Args:
         index: an index or its directory.
-        text: what to look for; short for a term.
-        image: an image of what to look for; short for a term.
+        text: a text to search for; short for a term.
+        image: an image to search for; short for a term.
         entity: only images of this entity (its id or any name); alone, its most typical ones.
-        terms: more to look for, or away from.
+        terms: further terms of the query.
         filter: further conditions.
-        k: how many hits.
+        k: number of hits.
         min_score: least cosine of a hit.
         model: the encoder; the default is the one the index was made with.
         kb: knowledge base in which an entity's name is looked up; the default is the index's.
 
     Raises:
-        InputError: no question, an unknown entity, an image that cannot be read.
+        InputError: an empty query, an unknown entity, or an unreadable image.
         SettingsError: k is below 1.
     """
     searcher, filter = Searcher(index, model=model, kb=kb), filter or Filter()
@@ -263,21 +264,18 @@ def search(
 
 
 def encode_image(encoder: MofiModel, image: ImageSource) -> Float[np.ndarray, "1 dim"]:
-    """Returns the unit vector of one image that the user named.
+    """Returns the unit vector of an image given by the user.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the image cannot be read.
     """
     try:
         decoded = read_image(image, encoder.transform.draft_size)
     except Exception as error:
         name = repr(str(image)) if isinstance(image, (str, Path)) else "given"
-        raise InputError(f"Cannot read the image {name}: {_reason_of(error)}.") from None
+        # Without the path, which the message names anyway.
+        why = getattr(error, "strerror", None) or str(error).split(" <")[0].rstrip(".")
+        if not why or not isinstance(error, (OSError, Image.DecompressionBombError)):
+            why = f"{type(error).__name__}: {why}".rstrip(": ")
+        raise InputError(f"Cannot read the image {name}: {why}.") from None
     return encoder.encode_images([decoded])
-
-
-def _reason_of(error: Exception) -> str:
-    """Returns why an image cannot be read, without the path that the message names anyway."""
-    said = getattr(error, "strerror", None) or str(error).split(" <")[0].rstrip(".")
-    foreseen = isinstance(error, (OSError, Image.DecompressionBombError))
-    return said if foreseen and said else f"{type(error).__name__}: {said}".rstrip(": ")

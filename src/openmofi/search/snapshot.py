@@ -1,7 +1,7 @@
-"""What an index holds at one moment: index/{meta.json, part-0001/, …} -> rows, vectors, labels.
+"""The state of an index at one moment: index/{meta.json, part-0001/, …} -> rows, vectors, labels.
 
-Rows are added as further parts and deleted by a list of their numbers; meta.json, replaced at the
-end of each change, names what counts. Row numbers stay until `compact`.
+Rows are added as new parts and deleted by a list of their numbers; meta.json, replaced at the end
+of each change, lists the valid files. Row numbers do not change until `compact`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from openmofi.search.part import IndexPart
 
 FORMAT_VERSION = 2
 _TRIES = 20
-"""Times that an index is opened which others are changing."""
+"""Attempts to open an index that other processes are changing."""
 
 
 class Snapshot:
-    """The rows of an index as they were when it was opened, whatever others change meanwhile."""
+    """The rows of an index at the time when it was opened, whatever changes later."""
 
     def __init__(self, folder: Path, meta: dict[str, Any], stamp: tuple[int, int] | None):
         self.folder, self.meta, self._stamp = folder, meta, stamp
@@ -47,8 +47,8 @@ class Snapshot:
         """Opens an index; its vectors are mapped into memory.
 
         Raises:
-            InputError: it is not one, or damaged.
-            MismatchError: an older OpenMOFI made it.
+            InputError: the folder is not an index, or is damaged.
+            MismatchError: it was made by an older version of OpenMOFI.
         """
         folder = Path(folder)
         if not is_index(folder):
@@ -58,9 +58,9 @@ class Snapshot:
             try:
                 return cls(folder, _read_meta(folder), stamp)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
-                # faiss tells of damage by RuntimeError
+                # faiss reports damage by RuntimeError
                 if stamp is not None and _stamp(folder) == stamp:
-                    break  # nobody was changing it meanwhile
+                    break  # it has not changed in the meantime
         raise InputError(
             f"The index {str(folder)!r} is damaged; make it again with `openmofi index`."
         )
@@ -69,25 +69,25 @@ class Snapshot:
         return self.num_rows - (0 if self._deleted is None else int(self._deleted.sum()))
 
     def is_current(self) -> bool:
-        """Tells whether the files are still those that were opened."""
+        """Returns whether the index is still in the state that was opened."""
         return _stamp(self.folder) == self._stamp
 
     @property
     def generation(self) -> int:
-        """Rises with every change."""
+        """Number of the state, which rises with every change."""
         return self.meta["generation"]
 
     @property
     def live(self) -> np.ndarray:
-        """Whether each row is still there."""
+        """Whether each row is not deleted."""
         return np.ones(self.num_rows, bool) if self._deleted is None else ~self._deleted
 
     def begins(self) -> Iterator[tuple[int, IndexPart]]:
-        """Yields the first row of each part, and the part."""
+        """Yields (first row, part)."""
         yield from zip(self._begins[:-1].tolist(), self.parts, strict=True)
 
     def by_part(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, IndexPart, np.ndarray]]:
-        """Yields (which of the rows, their part, their numbers in it).
+        """Yields (indexes into the rows, their part, their row numbers in it).
 
         Raises:
             InputError: there is no such row.
@@ -100,14 +100,14 @@ class Snapshot:
             yield mine, self.parts[number], rows[mine] - self._begins[number]
 
     def map_points(self) -> Float[np.ndarray, "rows 2"] | None:
-        """Returns where rows lie on the map, from 0 to 1; NaN: added since it was made."""
+        """Returns the rows' points on the map, from 0 to 1; NaN for rows added later."""
         if self._map is None:
             return None
         missing = np.full((self.num_rows - len(self._map), 2), np.nan, np.float32)
         return np.r_[self._map, missing] if len(missing) else self._map
 
     def entity_counts(self) -> dict[str, int]:
-        """Returns entity id -> images, most images first."""
+        """Returns the number of images by entity id, most images first."""
         live = self.live[self.labels.row]
         counts = np.bincount(self.labels.code[live], minlength=len(self.labels.ids))
         order = np.argsort(-counts, kind="stable")
@@ -123,7 +123,7 @@ class Snapshot:
 
     @cached_property
     def labels(self) -> Labels:
-        """Which rows show which entity."""
+        """The labels of the rows."""
         return Labels(self.rows)
 
     @cached_property
@@ -133,7 +133,7 @@ class Snapshot:
 
     @cached_property
     def rows(self) -> pa.Table:
-        """What is known of each row: schema.INDEX_ROWS."""
+        """The metadata of each row: schema.INDEX_ROWS."""
         return pa.concat_tables([part.rows for part in self.parts]).combine_chunks()
 
     @cached_property
@@ -149,14 +149,14 @@ class Snapshot:
 
 
 def is_index(folder: Path) -> bool:
-    """Tells whether a folder is an index, be it of an older format."""
+    """Returns whether a folder is an index, of any format version."""
     return (folder / "meta.json").is_file() and (
         any(folder.glob("part-*")) or (folder / "faiss.index").is_file()
     )
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Returns what changes with every change; None where there is no meta.json."""
+    """Returns a stamp that differs after every change; None without meta.json."""
     try:
         state = (folder / "meta.json").stat()
     except OSError:
@@ -168,7 +168,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     """Returns meta.json.
 
     Raises:
-        MismatchError: it is of another format.
+        MismatchError: the index has another format.
     """
     meta = json.loads((folder / "meta.json").read_text())
     if meta.get("format_version") != FORMAT_VERSION:

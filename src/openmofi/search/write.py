@@ -1,4 +1,4 @@
-"""Rows of `embed`'s output -> a part of an index; several parts -> one."""
+"""Rows of `embed`'s output -> the tables of an index part; several parts -> one."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from openmofi.search.part import IndexPart, Origin, add_to, write_part
 __all__ = ["Described", "describe", "kind_for", "merge_parts", "prepare_rows", "write_part"]
 
 _HOST = r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@)?(?P<host>\[[^\]/?#]*\]|[^/?#:\[\]]+)"
-"""The host of a URL, behind a user's name and before a port: RFC 3986, section 3.2."""
+"""The host of a URL, after a user name and before a port: RFC 3986, section 3.2."""
 _EXACT_BELOW = 100_000
 _LISTS_FROM = 2_000_000
 
 
 @dataclass(frozen=True)
 class Described:
-    """What an embeddings file says of itself."""
+    """What an embeddings file says about its origin."""
 
     model: str
     kb: str
-    """Knowledge base with its entities; "" where unknown."""
+    """Knowledge base of its entities; "" if unknown."""
     origin: Origin
 
 
 def describe(rows: pa.Table, kb: Path | str | None) -> Described:
-    """Returns what the metadata of an embeddings file says, and where its knowledge base lies."""
+    """Returns the origin stated in an embeddings file's metadata, with its knowledge base."""
     stored = {k.decode(): v.decode() for k, v in (rows.schema.metadata or {}).items()}
     selection = stored.get("openmofi.selection", "")
     if kb is None and selection and (Path(selection) / "card.json").is_file():
@@ -48,7 +48,7 @@ def describe(rows: pa.Table, kb: Path | str | None) -> Described:
 
 
 def kind_for(settings: IndexSettings, num_rows: int) -> str:
-    """Returns the kind of index that settings ask for."""
+    """Returns the kind of index for the settings and a number of rows."""
     if settings.kind != "auto" and num_rows:
         return settings.kind
     if num_rows < _EXACT_BELOW:
@@ -60,7 +60,7 @@ def prepare_rows(rows: pa.Table, described: Described) -> tuple[pa.Table, pa.Tab
     """Returns (schema.INDEX_ROWS of an embeddings file, schema.INDEX_ENTITIES of its entities).
 
     Raises:
-        InputError: the knowledge base is not where it was.
+        InputError: the knowledge base has been moved.
     """
     url = rows["url"].cast(pa.string()).combine_chunks()
     host = pc.utf8_lower(pc.struct_field(pc.extract_regex(url, _HOST), "host"))
@@ -73,7 +73,7 @@ def prepare_rows(rows: pa.Table, described: Described) -> tuple[pa.Table, pa.Tab
 
 
 def _with_sound_labels(rows: pa.Table) -> pa.Table:
-    """Returns the rows without labels that are null, or that a row has twice."""
+    """Returns the rows without null or repeated labels."""
     entities = rows["entities"].combine_chunks()
     codes = entities.flatten().dictionary_encode().indices
     row = pc.list_parent_indices(entities).to_numpy()
@@ -86,7 +86,7 @@ def _with_sound_labels(rows: pa.Table) -> pa.Table:
 
 
 def _entities(ids: list[str], kb_path: str) -> pa.Table:
-    """Returns names and types of entities; of those that the knowledge base lacks only the id."""
+    """Returns the names and types of entities; only the id of one that is not in the kb."""
     table = {
         "id": ids,
         "label": list(ids),
@@ -119,15 +119,23 @@ def merge_parts(
 
     Args:
         folder: the part to write.
-        parts: in the order of their rows.
-        kind: of the new part. If the first part is of this kind and keeps all its rows, its graph
-            or lists are extended and not rebuilt.
-        settings: of a graph that is rebuilt.
-        keep: rows that stay, in rising order; None: all.
+        parts: the old parts in the order of their rows.
+        kind: kind of the new part. If the first part is of this kind and keeps all its rows, its
+            graph or lists are extended instead of rebuilt.
+        settings: parameters of a graph that is rebuilt.
+        keep: rows to keep, in ascending order; None: all.
     """
     origins = list(dict.fromkeys(origin for part in parts for origin in part.origins))
-    rows = pa.concat_tables([_with_origins(part, origins) for part in parts])
-    entities = _united([part.entities for part in reversed(parts)])
+    tables = []
+    for part in parts:  # whose rows number the part's own origins
+        number = np.array([origins.index(origin) for origin in part.origins], np.int32)
+        own = pa.array(number[part.rows["origin"].to_numpy()])
+        place = part.rows.schema.get_field_index("origin")
+        tables.append(part.rows.set_column(place, "origin", own))
+    rows = pa.concat_tables(tables)
+    known = pa.concat_tables([part.entities for part in reversed(parts)])  # the newest comes first
+    _, first = np.unique(known["id"].to_numpy(), return_index=True)
+    entities = known.take(pa.array(np.sort(first)))
     if keep is None and kind != "flat" and parts[0].kind == kind:
         tail = np.concatenate([part.vectors() for part in parts[1:]])
         add_to(folder, parts[0], tail, rows, entities, origins)
@@ -136,17 +144,3 @@ def merge_parts(
     if keep is not None:
         vectors, rows = vectors[keep], rows.take(pa.array(keep))
     write_part(folder, vectors, rows, entities, origins, kind=kind, settings=settings)
-
-
-def _with_origins(part: IndexPart, origins: list[Origin]) -> pa.Table:
-    """Returns a part's rows with the numbers that its origins have in a longer list."""
-    numbers = np.array([origins.index(origin) for origin in part.origins], np.int32)
-    own = pa.array(numbers[part.rows["origin"].to_numpy()])
-    return part.rows.set_column(part.rows.schema.get_field_index("origin"), "origin", own)
-
-
-def _united(tables: list[pa.Table]) -> pa.Table:
-    """Returns the entities of several tables, each as the first table has it."""
-    table = pa.concat_tables(tables)
-    _, first = np.unique(table["id"].to_numpy(), return_index=True)
-    return table.take(pa.array(np.sort(first)))

@@ -1,6 +1,6 @@
-"""One labels file -> the candidate that each mention stands for, in a given order.
+"""One labels file -> the chosen candidate of each mention, in a given order of decision.
 
-Columns are read one by one and stay flat arrays; ten thousand images take milliseconds.
+Columns are read one by one and stay flat arrays: ten thousand images take milliseconds.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class ChosenCandidates:
     ids: pa.DictionaryArray
     score: np.ndarray
     evidence: np.ndarray
-    """What the threshold is on: for joint the log odds of the score, else clip_z; NaN where nobody
-    looked at the image."""
+    """What the threshold applies to: for joint the log odds of the score, else clip_z; NaN if the
+    image was not looked at."""
     evidence_other: np.ndarray
-    """[m, k]: the same of what would have been chosen had the image been each of k others, whose
-    captions offer none of the mention's candidates; NaN where there are not so many."""
+    """[m, k]: the evidence of what would have been chosen with each of k other images, whose
+    captions have none of the mention's candidates; NaN if there are fewer."""
     confused: np.ndarray
-    """For joint: the probability that, if any candidate is shown, it is another one; else 0."""
+    """For joint: the probability that another candidate is shown, given that one is; else 0."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ class ScoredCandidates:
     begins: np.ndarray
     """First candidate of each mention."""
     text: np.ndarray
-    """text_score; for caption-match the prior."""
+    """text_score; for caption-match, the prior."""
     clip_z: np.ndarray
     clip_z_other: np.ndarray
-    """[c, k]; each column is NaN in all of a mention, or in none."""
+    """[c, k]; a column is NaN for all candidates of a mention or for none."""
 
     @property
     def looked(self) -> bool:
-        """Whether an encoder saw any of the images."""
+        """Whether an encoder looked at any of the images."""
         return not np.isnan(self.clip_z).all()
 
 
 def read_mentions(path: Path, order: str) -> ScoredCandidates:
-    """Returns what an order needs of a committed labels file."""
+    """Returns the columns of a committed labels file that an order needs."""
     names = ("id", "start", "clip_z", "clip_z_other", *_TERMS[order])
     row, flat = read_candidates(path, names)
     number = {name: _floats(flat.field(name)) for name in ("start", "clip_z", *_TERMS[order])}
@@ -76,9 +76,9 @@ def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> Chose
 
     Args:
         path: a committed labels file.
-        order: joint (best by the joint score; by the text's where nobody looked at the images),
+        order: joint (best by the joint score, or by the text's if the images were not looked at),
             text-first (best by the text's score) or caption-match (the most popular).
-        weights: of the joint score; needed for joint.
+        weights: weights of the joint score; needed for joint.
     """
     found = read_mentions(path, order)
     if order != "joint" or not found.looked:
@@ -104,7 +104,7 @@ class BestCandidates:
     score: np.ndarray
     """p(chosen), NIL included."""
     evidence: np.ndarray
-    """Its log odds, exact where the score is all but 1."""
+    """Its log odds, exact even if the score rounds to 1."""
     confused: np.ndarray
     """p(another candidate) / p(any candidate)."""
 
@@ -126,7 +126,7 @@ def judge(found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights) ->
 
 
 def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Returns the log of each mention's sum of exp(logit); -inf of nothing but -inf."""
+    """Returns the log of each mention's sum of exp(logit); -inf if all logits are -inf."""
     peak = np.maximum.reduceat(logits, begins)
     floor = np.where(np.isneginf(peak), 0.0, peak)
     lengths = np.diff(np.r_[begins, len(logits)])
@@ -140,7 +140,7 @@ def _expit(values: np.ndarray) -> np.ndarray:
 
 
 def read_candidates(path: Path, names: tuple[str, ...]) -> tuple[np.ndarray, pa.StructArray]:
-    """Returns all candidates of a labels file, with some of their fields, and the row of each."""
+    """Returns (row of each candidate of a labels file, the candidates with the named fields)."""
     columns = [f"entities.list.element.{name}" for name in names]
     with pq.ParquetFile(path) as file:
         entities = file.read(columns)["entities"].combine_chunks()
@@ -152,9 +152,9 @@ def _floats(values: pa.Array) -> np.ndarray:
 
 
 def _other_floats(values: pa.Array) -> np.ndarray:
-    """Returns [c, k]: lists of floats with NaN behind their ends.
+    """Returns [c, k]: lists of floats, padded with NaN.
 
-    Labels of older versions hold a single number, or null; then k is 1.
+    Labels of older versions hold a single number or null; then k is 1.
     """
     if not pa.types.is_list(values.type):
         return _floats(values)[:, None].copy()
@@ -165,7 +165,7 @@ def _other_floats(values: pa.Array) -> np.ndarray:
 
 
 def best_of_each(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Returns the index of the largest value of each run; the first one on a tie."""
+    """Returns the index of the largest value of each run, the first one on a tie."""
     if not len(values):
         return np.zeros(0, np.int64)
     known = np.where(np.isnan(values), -np.inf, values)

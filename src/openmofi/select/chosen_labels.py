@@ -1,6 +1,6 @@
-"""All labels files of a job -> flat arrays: what each mention stands for, and its image.
+"""All labels files of a job -> flat arrays: the chosen entity of each mention, and its image.
 
-Images are numbered through all files; a label is one (image, entity) that a mention stands for.
+Images are numbered across all files; a label is the (image, entity) that a mention stands for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from openmofi.label.score import ScoreWeights
 from openmofi.progress import track
-from openmofi.select.choose import ChosenCandidates, choose
+from openmofi.select.choose import choose
 
 _IMAGE_COLUMNS = ["error", "text_area", "sha256", "phash"]
 
@@ -32,7 +32,7 @@ class ChosenLabels:
     evidence: np.ndarray
     evidence_other: np.ndarray
     confused: np.ndarray
-    """These as in `choose.ChosenCandidates`."""
+    """The last four as in `choose.ChosenCandidates`."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -47,12 +47,12 @@ class Images:
     """One element per image."""
 
     error: np.ndarray
-    """0 for a sound pair, else 1 + the index of its reason."""
+    """0 for a valid pair, else 1 + the index of its reason."""
     reasons: list[str]
     text_area: np.ndarray
     """NaN: not measured."""
     digest: np.ndarray
-    """uint64 [n, 2]: half of the sha256, of which no two images share so much by chance."""
+    """uint64 [n, 2]: the first half of the sha256, enough to tell images apart."""
     has_digest: np.ndarray
     phash: np.ndarray
     has_phash: np.ndarray
@@ -60,10 +60,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What all files hold."""
+    """The contents of all files."""
 
     begins: np.ndarray
-    """First image of each file, and behind them the number of images."""
+    """First image of each file, then the number of images."""
     labels: ChosenLabels
     ids: pa.Array
     images: Images
@@ -79,24 +79,22 @@ def read_chosen(files: Sequence[Path], order: str, weights: ScoreWeights | None 
     choices, tables = [], []
     for path in track(files, "read labels", unit="shards"):
         choices.append(choose(path, order, weights))
-        tables.append(_read_images(path))
+        with pq.ParquetFile(path) as file:
+            table = file.read(_IMAGE_COLUMNS)
+        error = table["error"].combine_chunks().dictionary_encode()
+        place = table.schema.get_field_index("error")
+        tables.append(table.set_column(place, "error", error))
     begins = np.cumsum([0, *(len(table) for table in tables)])
     ids, entity = _numbered([choice.ids for choice in choices])
     image = [choice.row + begin for choice, begin in zip(choices, begins, strict=False)]
-    labels = ChosenLabels(
-        np.concatenate(image),
-        entity,
-        *(_joined(choices, name) for name in ("score", "evidence", "evidence_other", "confused")),
-    )
+    names = ("score", "evidence", "evidence_other", "confused")
+    scores = (np.concatenate([getattr(choice, name) for choice in choices]) for name in names)
+    labels = ChosenLabels(np.concatenate(image), entity, *scores)
     return Chosen(begins, labels, ids, _images(pa.concat_tables(tables)))
 
 
-def _joined(choices: list[ChosenCandidates], name: str) -> np.ndarray:
-    return np.concatenate([getattr(choice, name) for choice in choices])
-
-
 def _numbered(parts: list[pa.DictionaryArray]) -> tuple[pa.Array, np.ndarray]:
-    """Returns (distinct ids, sorted; the number of each element's id)."""
+    """Returns (distinct ids, sorted; each element's index into them)."""
     whole = pa.chunked_array(parts).unify_dictionaries()
     numbers = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in whole.chunks]
     ids = whole.chunk(0).dictionary
@@ -104,13 +102,6 @@ def _numbered(parts: list[pa.DictionaryArray]) -> tuple[pa.Array, np.ndarray]:
     place = np.empty(len(ids), np.int64)
     place[order] = np.arange(len(ids))
     return ids.take(pa.array(order)), place[np.concatenate(numbers)]
-
-
-def _read_images(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        table = file.read(_IMAGE_COLUMNS)
-    error = table["error"].combine_chunks().dictionary_encode()
-    return table.set_column(table.schema.get_field_index("error"), "error", error)
 
 
 def _images(table: pa.Table) -> Images:
@@ -137,9 +128,9 @@ def _values(column: pa.ChunkedArray, kind: type) -> np.ndarray:
 
 
 def _digests(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (the first half of each hash as two numbers, whether there is one)."""
+    """Returns (the first half of each hash as two integers, whether there is a hash)."""
     halves = []
-    for chunk in column.chunks:  # fixed size: the values lie one behind the other
+    for chunk in column.chunks:  # of fixed size: the values are contiguous
         words = np.frombuffer(chunk.buffers()[1], np.uint64) if len(chunk) else np.zeros(0, "u8")
         halves.append(words.reshape(-1, 4)[chunk.offset : chunk.offset + len(chunk), :2])
     whole = np.concatenate(halves) if halves else np.zeros((0, 2), np.uint64)

@@ -1,4 +1,4 @@
-"""Types that are not wanted -> which entities they rule out, subclasses included."""
+"""Denied types -> the entities that they rule out, including those of subclasses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openmofi.kb import KnowledgeBase
 
 
 def denied_entities(kb: KnowledgeBase, types: Sequence[str], ids: pa.Array) -> np.ndarray:
-    """Returns for each id whether one of its types is denied, or is a subclass of a denied one."""
+    """Returns for each id whether one of its types is denied or a subclass of a denied type."""
     table = kb.entities(["id", "types", "subclass_of"])
     identifiers = table["id"].combine_chunks()
     denied = with_subclasses(types, identifiers, table["subclass_of"].combine_chunks())
@@ -24,12 +24,12 @@ def denied_entities(kb: KnowledgeBase, types: Sequence[str], ids: pa.Array) -> n
 
 
 def with_subclasses(types: Sequence[str], ids: pa.Array, subclass_of: pa.ListArray) -> pa.Array:
-    """Returns the types and everything that is a subclass of them, over any number of steps.
+    """Returns the types and all their direct and indirect subclasses.
 
     Args:
-        types: ids or, of a catalogue, words.
-        ids: of all entities.
-        subclass_of: of each entity, what it is directly a subclass of.
+        types: ids or, for a catalogue, words.
+        ids: the ids of all entities.
+        subclass_of: per entity, its direct superclasses.
     """
     children = ids.take(pc.list_parent_indices(subclass_of))
     parents = subclass_of.flatten()
@@ -42,10 +42,10 @@ def with_subclasses(types: Sequence[str], ids: pa.Array, subclass_of: pa.ListArr
 
 
 def check_types(kb: KnowledgeBase, types: Sequence[str]) -> None:
-    """Refuses types that are nobody's: they would deny nothing, unnoticed.
+    """Rejects unknown types, which would silently deny nothing.
 
     Raises:
-        InputError: the knowledge base knows nothing of a type.
+        InputError: the knowledge base does not know a type.
     """
     if not types:
         return

@@ -1,12 +1,12 @@
-"""Which images are the same as an earlier one: by their bytes, or by their perceptual hashes.
+"""Finds images that repeat an earlier one, by their bytes or by their perceptual hashes.
 
-In: hashes in the order of preference, best first. Out: for each the index of the kept one that it
-repeats, or -1. The rule is greedy: whoever is not a duplicate of an image kept before is kept.
+In: hashes in order of preference, best first. Out: for each, the index of the kept hash that it
+repeats, or -1. The rule is greedy: an image is kept unless it repeats one that is already kept.
 
 Two 64-bit hashes that differ in at most b bits, cut into b + r bands, agree in at least r of them
 (the pigeonhole principle; multi-index hashing, Norouzi, Punjani and Fleet 2012). So each hash is
-filed once for every choice of r bands, and looked up in as many places. The exact answer comes out
-for every r; the cheapest is found from a sample of the hashes, which shows how crowded the places
+filed once for every choice of r bands, and looked up in as many places. The answer is exact for
+every r; the cheapest r is found from a sample of the hashes, which shows how crowded the places
 are.
 """
 
@@ -24,13 +24,13 @@ from openmofi.arrays.compiled import compiled
 _SAMPLE = 16_384
 _MAX_BYTES = 2_000_000_000
 _LOOKUP_COST = 30.0
-"""What a look into one place costs, in comparisons; measured with benchmarks/select_speed.py."""
+"""Cost of looking up one place, in comparisons; measured with benchmarks/select_speed.py."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
 _GROUP_SPREAD = np.uint64(0xBF58476D1CE4E5B9)  # any other odd number with mixed bits
 
 
 def first_equal(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Returns for each 128-bit key the index of the first key that equals it.
+    """Returns for each 128-bit key the index of the first equal key.
 
     Args:
         high: uint64, the upper halves.
@@ -41,13 +41,13 @@ def first_equal(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(hashes: np.ndarray, bits: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """Returns for each hash the index of an earlier kept one within `bits`, or -1: it is kept.
+    """Returns for each hash the index of an earlier kept one within `bits`, or -1 if it is kept.
 
     Args:
         hashes: uint64, best first.
         bits: largest Hamming distance, 0 to 7.
-        groups: numbers from 0; only hashes of one group can repeat each other. The default is one
-            group of all.
+        groups: group of each hash, from 0; only hashes of the same group can repeat each other. By
+            default all are in one group.
     """
     group = np.zeros(len(hashes), np.uint64) if groups is None else groups.astype(np.uint64)
     first = first_equal(hashes, group)
@@ -60,7 +60,7 @@ def near_duplicates(hashes: np.ndarray, bits: int, groups: np.ndarray | None = N
 
 
 def near_known(hashes: np.ndarray, known: np.ndarray, bits: int) -> np.ndarray:
-    """Returns for each hash the index of one of the known hashes within `bits`, or -1."""
+    """Returns for each hash the index of a known hash within `bits`, or -1."""
     if not len(known):
         return np.full(len(hashes), -1, np.int64)
     both = np.concatenate([known, hashes])
@@ -68,28 +68,30 @@ def near_known(hashes: np.ndarray, known: np.ndarray, bits: int) -> np.ndarray:
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns in how many bits hashes differ."""
+    """Returns the number of bits in which hashes differ."""
     return np.bitwise_count(one ^ other)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Where hashes are filed: by the bits of each mask."""
+    """How hashes are filed: once per mask, by its bits."""
 
     masks: np.ndarray
     slots: int
     """Places per mask, a power of 2."""
 
     def num_bytes(self, num_hashes: int) -> int:
-        """Returns the memory for the filed hashes and for where each place begins and ends."""
+        """Returns the memory for the filed hashes and for the begin and end of each place."""
         return len(self.masks) * (8 * self.slots + 12 * num_hashes)
 
 
 def scheme_for(hashes: np.ndarray, bits: int) -> Scheme:
-    """Returns the cheapest way to file these hashes, judged by a sample of them."""
+    """Returns the cheapest scheme for these hashes, judged by a sample of them."""
     options = []
     for agreeing in (1, 2, 3):
-        masks = _masks(bits + agreeing, agreeing)
+        bands = bits + agreeing  # neighbouring bits go to different bands
+        band = [sum(1 << bit for bit in range(i, 64, bands)) for i in range(bands)]
+        masks = np.array([sum(chosen) for chosen in combinations(band, agreeing)], np.uint64)
         narrowest = min(int(mask).bit_count() for mask in masks)
         slots = 1 << min(max(8, len(hashes).bit_length() - 1), narrowest + 1)
         crowd = sum(_crowding(hashes, mask) for mask in masks)
@@ -97,12 +99,6 @@ def scheme_for(hashes: np.ndarray, bits: int) -> Scheme:
         options.append((cost, Scheme(masks, slots)))
     small = [option for option in options if option[1].num_bytes(len(hashes)) <= _MAX_BYTES]
     return min(small or options[:1], key=lambda option: option[0])[1]
-
-
-def _masks(bands: int, agreeing: int) -> np.ndarray:
-    """Returns the bits of every choice of bands; neighbouring bits go to different bands."""
-    band = [sum(1 << bit for bit in range(i, 64, bands)) for i in range(bands)]
-    return np.array([sum(chosen) for chosen in combinations(band, agreeing)], np.uint64)
 
 
 def _crowding(hashes: np.ndarray, mask: np.uint64) -> float:
@@ -114,9 +110,9 @@ def _crowding(hashes: np.ndarray, mask: np.uint64) -> float:
 
 
 def _search(hashes: np.ndarray, group: np.ndarray, bits: int, *, known: int) -> np.ndarray:
-    """Returns for each hash the index of an earlier filed one of its group in `bits`, or -1.
+    """Returns for each hash the index of an earlier filed one of its group within `bits`, or -1.
 
-    With known > 0 only the first `known` hashes are filed, else all that have no such one.
+    With known > 0, only the first `known` hashes are filed, else all that repeat no other.
     """
     filed = hashes[:known] if known else hashes
     if not len(filed):
@@ -154,7 +150,7 @@ def _place(word, group, mask, shift):
 
 @compiled
 def _empty_rooms(filed, group, masks, shift, slots):
-    """Returns [mask, place, (begin, end)]: rooms for the items of each place, still empty."""
+    """Returns [mask, place, (begin, end)]: the empty range of items reserved for each place."""
     rooms = np.zeros((len(masks), slots, 2), np.uint32)
     for t in range(len(masks)):
         for i in range(len(filed)):
@@ -169,7 +165,7 @@ def _empty_rooms(filed, group, masks, shift, slots):
 
 @compiled
 def _greedy(hashes, group, known, bits, masks, shift, rooms, items, owners, repeated, place):
-    """Marks the hashes that repeat a filed one, and says which; files the others."""
+    """Marks the hashes that repeat a filed one, notes which one, and files the others."""
     for i in range(len(hashes)):
         word, owner = hashes[i], group[i]
         if i >= known:
@@ -193,7 +189,7 @@ def _greedy(hashes, group, known, bits, masks, shift, rooms, items, owners, repe
 
 @compiled
 def _first_equal(high, low, table):
-    """Fills an open hash table in order; returns for each key who came first."""
+    """Fills an open-addressed hash table in order; returns for each key the first equal one."""
     first = np.empty(len(high), np.int64)
     last = np.uint64(len(table) - 1)
     for i in range(len(high)):

@@ -1,6 +1,6 @@
-"""Images that a selection must not hold, such as those of a benchmark -> their hashes.
+"""Images that a selection must not contain, such as those of a benchmark -> their hashes.
 
-They come from any input that `label` reads; captions are not needed.
+Any input that `label` reads is accepted; captions are not needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PLACE = ("key", "shard", "offset", "size", "path")
 
 @dataclass(frozen=True)
 class KnownImages:
-    """The hashes of images that could be read, and where those lie."""
+    """The hashes and places of the images that could be read."""
 
     places: list[dict[str, Any]]
     """root, key, shard, offset, size and path of each."""
@@ -43,8 +43,8 @@ def hash_images(inputs: Sequence[str]) -> KnownImages:
     for source in inputs:
         before = len(places)
         for place, data in _images_of(source):
-            seen = _looked_at(data)
-            if seen is None:
+            seen = data if isinstance(data, Refused) else look(data, None)
+            if isinstance(seen, Refused):
                 unreadable += 1
                 continue
             places.append(place)
@@ -52,8 +52,8 @@ def hash_images(inputs: Sequence[str]) -> KnownImages:
             phashes.append(seen.phash)
         if len(places) == before:
             raise InputError(
-                f"--exclude {source!r} holds no image that can be read; expected those whose "
-                "duplicates are not wanted."
+                f"--exclude {source!r} holds no readable image; expected the images whose "
+                "duplicates are to be refused."
             )
     return KnownImages(
         places,
@@ -64,8 +64,8 @@ def hash_images(inputs: Sequence[str]) -> KnownImages:
     )
 
 
-def _images_of(source: str) -> Iterable[tuple[dict[str, Any], bytes]]:
-    """Yields (place, encoded bytes, empty where it cannot be read) of an input's images."""
+def _images_of(source: str) -> Iterable[tuple[dict[str, Any], bytes | Refused]]:
+    """Yields (place, encoded bytes or a Refused) of an input's images."""
     found = find_shards(source)
     reader = ImageReader(found.root)
     for shard in track(found.shards, "hash excluded images", unit="shards"):
@@ -73,11 +73,4 @@ def _images_of(source: str) -> Iterable[tuple[dict[str, Any], bytes]]:
             if row["offset"] < 0 and not row["path"]:
                 continue  # a caption without an image
             place = {"root": str(found.root), **row}
-            data = fetch(reader.read, row)
-            yield place, b"" if isinstance(data, Refused) else data
-
-
-def _looked_at(data: bytes) -> Any:
-    """Returns the image's hashes, or None where it cannot be read."""
-    seen = look(data, None)
-    return None if isinstance(seen, Refused) else seen
+            yield place, fetch(reader.read, row)

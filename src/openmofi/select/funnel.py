@@ -1,7 +1,7 @@
-"""Who is still in, and why the others are not: every image is refused once, for one reason.
+"""The images that are still in, and why the others are not: each is refused once, for one reason.
 
-A step refuses images, or labels of images. An image leaves with its last label, under the reason of
-the step that took it; so it may lose one of several labels and be kept for another.
+A step refuses images, or labels of images. An image is refused with its last label, for the reason
+of the step that refused it; it may lose one of several labels and be kept for another.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ class Funnel:
     def __init__(self, chosen: Chosen):
         self.chosen = chosen
         self.labels = chosen.labels
-        """Of the images that are still in."""
+        """The labels of images that are still in."""
         self.reasons = [""]
         self.code = np.zeros(chosen.num_images, np.int16)
-        """Of each image: index of its reason, 0 while it is in."""
+        """Per image: the index of its reason, 0 while it is in."""
 
     def refuse_images(self, images: np.ndarray, reason: str) -> None:
         """Refuses images, by mask or by number, with all their labels.
 
-        Those that are out already keep their reason.
+        Images that were refused before keep their reason.
         """
         refused = np.zeros(len(self.code), bool)
         refused[images] = True
@@ -35,7 +35,7 @@ class Funnel:
             self.labels = self.labels.take(self.code[self.labels.image] == 0)
 
     def refuse_labels(self, labels: np.ndarray, reason: str) -> None:
-        """Refuses labels, by mask, and the images that have no other."""
+        """Refuses labels, by mask, and the images that have no other label."""
         if not labels.any():
             return
         before = self.labels.image
@@ -47,7 +47,7 @@ class Funnel:
             self.code[lost] = self._code_of(reason)
 
     def drop_labels(self, labels: np.ndarray) -> None:
-        """Drops labels, by mask, whose images have better ones."""
+        """Drops labels, by mask, of images that keep better ones."""
         self.labels = self.labels.take(~labels)
 
     def _code_of(self, reason: str) -> int:
@@ -56,6 +56,6 @@ class Funnel:
         return self.reasons.index(reason)
 
     def counts(self) -> dict[str, int]:
-        """Returns how many images each reason took, in the order of the steps."""
+        """Returns the number of images refused for each reason, in the order of the steps."""
         counts = np.bincount(self.code, minlength=len(self.reasons)).tolist()
         return dict(zip(self.reasons[1:], counts[1:], strict=True))

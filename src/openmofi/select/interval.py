@@ -1,12 +1,11 @@
-"""How sure an estimated rate of wrong labels is: counts behind it -> an interval.
+"""The uncertainty of an estimated rate of wrong labels: the counts behind it -> an interval.
 
-Four things make it unsure. What was counted is a sample of images: its variance is that of the
-sum of every image's influence on the estimate (the infinitesimal jackknife, Jaeckel 1972; Efron
-1982). The share pi of the unshown has an error of its own. What `calibrate` assumes is true only
-so far, which no number of images fixes. And at a given rate, how many of the labels that are
-kept are wrong is a matter of chance. The first three make the rate a beta distribution, the fourth
-the number of wrong labels a beta-binomial one, whose quantiles are the interval. No random numbers
-are drawn.
+It has four sources. What was counted is a sample of images: its variance is that of the sum of
+every image's influence on the estimate (the infinitesimal jackknife, Jaeckel 1972; Efron 1982). The
+share pi of the unshown has its own error. The assumptions of `calibrate` hold only approximately,
+which no number of images fixes. And at a given rate, the number of wrong labels among the kept is
+random. The first three make the rate beta-distributed, the fourth makes the number of wrong labels
+beta-binomial; the interval consists of its quantiles. No random numbers are drawn.
 """
 
 from __future__ import annotations
@@ -17,28 +16,27 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 PROBABILITY = 0.9
-"""That the share of wrong labels lies in the interval."""
+"""Probability that the share of wrong labels lies in the interval."""
 _ASSUMED = 0.3
-"""Relative error of the rate that comes from what is assumed: docs/labels.md says how it was found.
-"""
+"""Relative error of the rate due to the assumptions; docs/labels.md says how it was found."""
 _MANY = 20_000
-"""Labels beyond which chance among them is smooth, and a beta distribution says the same."""
+"""Number of labels above which a beta distribution approximates the beta-binomial one."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a rate is estimated from; one element per mention whose image was seen."""
+    """What a rate is estimated from; one element per mention whose image was looked at."""
 
     kept: Bool[np.ndarray, " m"]
     both: Bool[np.ndarray, " m"]
-    """Whether there are mismatched images to compare with."""
+    """Whether the mention has mismatched images to compare with."""
     mismatched: Float[np.ndarray, " m"]
-    """Share of these that would have been kept."""
+    """Share of its mismatched images that would have been kept."""
     confused: Float[np.ndarray, " m"]
-    """Probability that another candidate is shown."""
+    """Probability that another candidate of the mention is shown."""
     image: Int[np.ndarray, " m"]
     num_mismatched: int
-    """Mismatched images of all mentions together."""
+    """Number of mismatched images of all mentions together."""
 
 
 def rate_interval(
@@ -47,13 +45,13 @@ def rate_interval(
     """Returns the least and the largest plausible share of wrong labels among the kept.
 
     Args:
-        counted: at a threshold that keeps at least one mention.
+        counted: the counts at a threshold that keeps at least one mention.
         unshown_share: pi.
         unshown_error: its standard error.
     """
     kept, both, num_kept = counted.kept, counted.both, int(counted.kept.sum())
     num_both, kept_both = both.sum(), max((kept & both).sum(), 1)
-    # Half an image more than were seen (Jeffreys' prior), for none seen does not mean never.
+    # Half an image more than was seen (Jeffreys' prior), since none seen does not mean never.
     half = num_both / counted.num_mismatched / 2
     false = (counted.mismatched.sum() + half) / kept_both
     confused = counted.confused[kept].mean()
@@ -75,7 +73,7 @@ def _quantiles(rate: float, variance: float, count: int) -> tuple[float, float]:
     by_chance = rate * (1 - rate)
     if count > _MANY:
         variance += by_chance / count
-    size = max(by_chance / max(variance, 1e-12) - 1, 1e-3)  # as if so many had been looked at
+    size = max(by_chance / max(variance, 1e-12) - 1, 1e-3)  # the equivalent sample size
     shape = rate * size, (1 - rate) * size
     if count > _MANY:
         low, high = beta.ppf(tails, *shape)

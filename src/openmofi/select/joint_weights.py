@@ -1,16 +1,16 @@
-"""The weights of the joint score, fitted to one's own captions and encoder without any label.
+"""The weights of the joint score, fitted to the user's captions and encoder without ground truth.
 
-In: candidates with their own image's `clip_z` and with those of other captions' (`clip_z_other`).
-With another caption's image nothing is shown that the caption names, so those pairs are examples
-of NIL; one's own pairs are a mixture of the same and of mentions that are shown. Telling the two
-apart is learning from positive and unlabelled examples (Elkan and Noto, KDD 2008), with the roles
-exchanged. By the joint score, a mention's candidates have the odds R = sum of exp(logit - NIL)
-against NIL. If a share pi of the mentions is not shown, then
+In: candidates with the `clip_z` of their own image and those of other captions' images
+(`clip_z_other`). With another caption's image, nothing that the caption names is shown, so that
+these pairs are examples of NIL; own pairs are a mixture of NIL and of mentions that are shown.
+Telling the two apart is learning from positive and unlabelled examples (Elkan and Noto, KDD 2008)
+with the roles exchanged. By the joint score, a mention's candidates have the odds
+R = sum of exp(logit - NIL) against NIL. If a share pi of the mentions is not shown, then
 
     density(features | own) / density(features | other) = pi (1 + R)
 
-and the weights and pi are those that best tell own from other pairs by this ratio. Where there is
-little to learn from, they stay near the shipped ones: a Gaussian prior counts as `_PRIOR` mentions.
+and the fitted weights and pi are those that best tell own from other pairs by this ratio. With
+little data they stay near the shipped ones: a Gaussian prior counts as `_PRIOR` mentions.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from openmofi.label.score import LEAST_TEXT, ScoreWeights, load_weights
 from openmofi.select.choose import ScoredCandidates, log_sum, read_mentions
 
 _PRIOR = 10.0
-"""Mentions for which the shipped weights count, chosen by the likelihood of pairs that were not
-fitted to: docs/log.md. Each would lose half a nat if log text, log clip_z or nil_z moved by 1."""
+"""Number of mentions that the shipped weights count as, chosen by the likelihood of held-out pairs:
+docs/log.md. Each loses half a nat if log text, log clip_z or nil_z moves by 1."""
 _SHARE_PRIOR = 0.25
-"""Weight of the square of log(pi / (1 - pi)), in nats times 2: it says next to nothing."""
+"""Weight of the square of log(pi / (1 - pi)), in nats times 2: an almost flat prior."""
 _ENOUGH = 100_000
-"""Mentions beyond which more of them change nothing that matters."""
+"""Number of mentions above which more of them no longer change the weights noticeably."""
 _BOUNDS = ((np.log(0.05), np.log(3.0)), (np.log(1e-2), np.log(30.0)), (-30.0, 100.0), (-7.0, 7.0))
-"""Of log text, log clip_z, nil_z and log(pi / (1 - pi))."""
+"""Bounds of log text, log clip_z, nil_z and log(pi / (1 - pi))."""
 
 
 @dataclass(frozen=True)
 class Weighing:
-    """Weights, and what was learnt on the way."""
+    """Weights, and what else the fit yields."""
 
     weights: ScoreWeights
     unshown_share: float | None
     """Share pi of the mentions that are not shown; None: not estimated."""
     unshown_error: float
-    """Standard error of pi, over the images that were there by chance."""
+    """Standard error of pi under resampling of the images."""
     num_mentions: int
-    """Mentions that the weights were fitted to; 0: they are the shipped ones."""
+    """Number of mentions that the weights were fitted to; 0: they are the shipped ones."""
 
 
 def weigh(files: Sequence[Path]) -> Weighing:
-    """Returns weights fitted to the mentions of labels files, or of a spread of many files.
+    """Returns weights fitted to the mentions of labels files; if there are many, to a sample.
 
     Args:
         files: committed labels files.
@@ -88,21 +88,20 @@ def fit_weights(
     image: Int[np.ndarray, " m"] | None = None,
     prior: float = _PRIOR,
 ) -> Weighing:
-    """Returns the weights under which own pairs differ most plausibly from mismatched ones.
+    """Returns the weights that best tell own pairs from mismatched ones.
 
-    Mentions without both are left out on both sides. The several mismatched pairs of a mention
-    count as much as its own pair.
+    Mentions without both kinds are left out. The mismatched pairs of a mention together count as
+    much as its own pair.
 
     Args:
         text_score: p(candidate | text).
-        clip_z: of the candidate with its own image; NaN where nobody looked at it.
-        clip_z_other: with other captions' images, which offer none of the mention's candidates;
-            NaN where there are fewer than k.
+        clip_z: clip_z of the candidate with its own image; NaN if that was not looked at.
+        clip_z_other: clip_z with the images of other captions, which have none of the mention's
+            candidates; NaN if there are fewer than k.
         begins: first candidate of each mention.
-        image: which mentions share an image, of which the error takes account; the default is
-            none.
-        prior: mentions for which the shipped weights count; with none to learn from, they are
-            what comes out.
+        image: number of each mention's image, for the error; by default each has its own.
+        prior: number of mentions that the shipped weights count as; without mentions to learn
+            from, these weights are returned.
     """
     from scipy.optimize import minimize
 
@@ -119,7 +118,7 @@ def fit_weights(
         total = 0.5 * lost @ (values - start) - gain.sum()
         return float(total) / count, (lost - slope.sum(0)) / count
 
-    # To the last digits: in another order, the sums that differ by them give the same labels.
+    # Converged to the last digits, so that another order of summation gives the same labels.
     exact = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=_BOUNDS, options=exact).x
     weights = ScoreWeights(float(np.exp(found[0])), float(np.exp(found[1])), float(found[2]))
@@ -132,19 +131,19 @@ def fit_weights(
 
 
 def _curvature(slope: Callable[[np.ndarray], np.ndarray], at: np.ndarray) -> np.ndarray:
-    """Returns the second derivatives, from differences of the first ones."""
+    """Returns the second derivatives as finite differences of the first ones."""
     steps = 1e-4 * np.eye(len(at))
     rows = [(slope(at + step) - slope(at - step)) / 2e-4 for step in steps]
     return (np.array(rows) + np.array(rows).T) / 2
 
 
 def _errors(slopes: np.ndarray, curvature: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Returns the standard errors of what was fitted, by White's sandwich (Econometrica 50, 1982).
+    """Returns the standard errors of a fit by White's sandwich (Econometrica 50, 1982).
 
     Args:
-        slopes: [m, p] of each mention's log likelihood.
-        curvature: [p, p] of the whole loss.
-        image: of each mention; those of one image count as one.
+        slopes: [m, p], gradient of each mention's log likelihood.
+        curvature: [p, p], second derivatives of the whole loss.
+        image: number of each mention's image; mentions of one image count as one.
     """
     _, number = np.unique(image, return_inverse=True)
     of_image = np.stack([np.bincount(number, column) for column in slopes.T])
@@ -159,14 +158,15 @@ class Pairs:
     begins: Int[np.ndarray, " m"]
     log_text: Float[np.ndarray, " c"]
     sides: tuple[tuple[float, Float[np.ndarray, " c"], Float[np.ndarray, " m"]], ...]
-    """Of own and mismatched pairs: 1 or -1, their clip_z, how much each mention's pair counts."""
+    """For own and each of the mismatched pairs: (1 or -1, clip_z, weight per mention)."""
 
     @staticmethod
     def of(
         text_score: np.ndarray, clip_z: np.ndarray, clip_z_other: np.ndarray, begins: np.ndarray
     ) -> tuple[Pairs, np.ndarray]:
-        """Returns the pairs, and which mentions they are of."""
-        whole = _with_both(clip_z, clip_z_other, begins)
+        """Returns (the pairs, which mentions have both kinds)."""
+        unknown = np.isnan(clip_z) | np.isnan(clip_z_other).all(1)
+        whole = ~np.logical_or.reduceat(unknown, begins) if len(begins) else np.zeros(0, bool)
         lengths = np.diff(np.r_[begins, len(clip_z)])
         kept, begins = np.repeat(whole, lengths), np.cumsum(lengths[whole]) - lengths[whole]
         log_text = np.log(np.maximum(text_score[kept], LEAST_TEXT)).astype(np.float64)
@@ -178,9 +178,9 @@ class Pairs:
         return Pairs(begins, log_text, sides), whole
 
     def log_likelihood(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the log likelihood of which pairs are own and which are not, and its gradient.
+        """Returns the log likelihood of telling own from mismatched pairs, and its gradient.
 
-        They are of each mention: [m] and [m, 4].
+        Both are per mention: [m] and [m, 4].
 
         Args:
             values: log text, log clip_z, nil_z and log(pi / (1 - pi)).
@@ -203,11 +203,3 @@ class Pairs:
             slope[:, 2] -= shown * visual
             slope[:, 3] += rate * (1 - unshown)
         return gain, slope
-
-
-def _with_both(clip_z: np.ndarray, clip_z_other: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Returns which mentions have own and mismatched pairs."""
-    if not len(begins):
-        return np.zeros(0, bool)
-    unknown = np.isnan(clip_z) | np.isnan(clip_z_other).all(1)
-    return ~np.logical_or.reduceat(unknown, begins)

@@ -1,9 +1,9 @@
-"""A decided funnel -> the files of a selection, label file by label file.
+"""A decided funnel -> the files of a selection, labels file by labels file.
 
 keep.parquet        one row per kept image (schema.KEEP)
 refused.parquet     one row per other image, with its reason (schema.REFUSED)
 vocabulary.parquet  the entities, most images first (schema.VOCABULARY)
-duplicates.parquet  which image each refused duplicate repeats (schema.DUPLICATES)
+duplicates.parquet  the image that each refused duplicate repeats (schema.DUPLICATES)
 shards.parquet      how much of each labels file was kept (schema.SELECTED_SHARDS)
 """
 
@@ -60,7 +60,10 @@ def write_rows(
     """Writes keep.parquet, refused.parquet and duplicates.parquet."""
     begins, labels = funnel.chosen.begins, funnel.labels
     cuts = np.searchsorted(labels.image, begins)
-    wanted = _wanted_places(repeats)
+    # The images whose places duplicates.parquet names: the refused ones and those they repeat.
+    named = [found.image for found in repeats]
+    named += [found.of for found in repeats if found.reason != "evaluation_duplicate"]
+    wanted = np.unique(np.concatenate(named)) if named else np.zeros(0, np.int64)
     columns = [name for name in KEEP.names if name not in _OWN]
     places = []
     with (
@@ -74,8 +77,18 @@ def write_rows(
             mine = slice(cuts[number], cuts[number + 1])
             row, entity = labels.image[mine] - begin, labels.entity[mine]
             _write(keep, _kept_rows(table, row, class_of[entity], labels.score[mine]))
-            _write(refused, _refused_rows(table, funnel.code[begin:end], funnel.reasons))
-            places.append(_places(table, wanted, begin, end))
+            code = funnel.code[begin:end]
+            lost = np.flatnonzero(code)
+            reason = pa.DictionaryArray.from_arrays(
+                pa.array(code[lost], pa.int32()), pa.array(funnel.reasons)
+            )
+            taken = table.select(["key", "shard", "caption"]).take(pa.array(lost))
+            about = {name: taken[name] for name in taken.column_names}
+            about |= {"row": pa.array(lost, pa.int64()), "reason": reason.cast(pa.string())}
+            _write(refused, pa.table(about, schema=REFUSED))
+            low, high = np.searchsorted(wanted, (begin, end))
+            rows = pa.array(wanted[low:high] - begin)
+            places.append(table.select(_PLACE).take(rows))
     duplicates = _duplicates(repeats, pa.concat_tables(places), wanted, begins, known)
     pq.write_table(duplicates, out / "duplicates.parquet")
 
@@ -112,27 +125,6 @@ def _kept_rows(
     return pa.table(columns, schema=KEEP)
 
 
-def _refused_rows(table: pa.Table, code: np.ndarray, reasons: list[str]) -> pa.Table:
-    rows = np.flatnonzero(code)
-    taken = table.select(["key", "shard", "caption"]).take(pa.array(rows))
-    names = pa.DictionaryArray.from_arrays(pa.array(code[rows], pa.int32()), pa.array(reasons))
-    columns = {name: taken[name] for name in ("key", "shard", "caption")}
-    columns |= {"row": pa.array(rows, pa.int64()), "reason": names.cast(pa.string())}
-    return pa.table(columns, schema=REFUSED)
-
-
-def _wanted_places(repeats: list[Repeats]) -> np.ndarray:
-    """Returns the images, sorted, whose places duplicates.parquet names."""
-    parts = [found.image for found in repeats]
-    parts += [found.of for found in repeats if found.reason != "evaluation_duplicate"]
-    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
-
-
-def _places(table: pa.Table, wanted: np.ndarray, begin: int, end: int) -> pa.Table:
-    low, high = np.searchsorted(wanted, (begin, end))
-    return table.select(_PLACE).take(pa.array(wanted[low:high] - begin))
-
-
 def _duplicates(
     repeats: list[Repeats],
     places: pa.Table,
@@ -140,7 +132,7 @@ def _duplicates(
     begins: np.ndarray,
     known: KnownImages | None,
 ) -> pa.Table:
-    """Returns one row per refused duplicate: its place, and that of the image it repeats."""
+    """Returns one row per refused duplicate: its place and that of the image it repeats."""
     tables = [DUPLICATES.empty_table()]
     for found in repeats:
         own = places.take(pa.array(np.searchsorted(wanted, found.image)))

@@ -1,6 +1,6 @@
-"""Plots inside the page, as SVG without any script: the long tail, and the calibration.
+"""The page's plots, as SVG without scripts: the long tail and the calibration.
 
-Colours are the page's own (CSS classes), so that they follow its dark mode.
+Colours are CSS classes of the page, so that they follow its dark mode.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MOST_POINTS = 300
 
 
 class _Axes:
-    """Where numbers lie in the image."""
+    """Maps numbers to coordinates of the plot."""
 
     def __init__(self, x_range: tuple[float, float], y_range: tuple[float, float]):
         self.x_low, self.x_span = x_range[0], max(x_range[1] - x_range[0], 1e-9)
@@ -34,7 +34,7 @@ def long_tail(images: np.ndarray) -> str:
     """Returns a log-log plot of images per entity against the entity's rank.
 
     Args:
-        images: of each entity, falling.
+        images: number of images of each entity, descending.
     """
     ranks = np.unique(np.geomspace(1, len(images), _MOST_POINTS).astype(int))
     xs, ys = np.log10(ranks), np.log10(images[ranks - 1])
@@ -52,14 +52,14 @@ def long_tail(images: np.ndarray) -> str:
 
 
 def evidence_name(card: dict[str, Any]) -> str:
-    """Returns what the threshold of a selection is on."""
+    """Returns the name of the quantity that a selection's threshold applies to."""
     return "log odds of the score" if card["weights"] else "clip_z"
 
 
 def calibration(card: dict[str, Any]) -> str:
-    """Returns the histograms of the evidence, with their own and with other images.
+    """Returns the histograms of the evidence with own images and with mismatched ones.
 
-    The mismatched one is drawn as large as the share of unshown entities that it stands for.
+    The mismatched one is scaled to the share of unshown entities that it represents.
     """
     histogram, found = card["histogram"], card["calibration"]
     observed, mismatched = (np.array(histogram[n], float) for n in ("observed", "mismatched"))
@@ -67,7 +67,10 @@ def calibration(card: dict[str, Any]) -> str:
     mismatched *= share * observed.sum() / max(mismatched.sum(), 1)
     edges = np.linspace(histogram["low"], histogram["high"], len(observed) + 1)
     axes = _Axes((edges[0], edges[-1]), (0, max(observed.max(), mismatched.max(), 1)))
-    parts = [_x_tick(axes, v, f"{v:g}") for v in _round_values(edges[0], edges[-1])]
+    low, high = edges[0], edges[-1]
+    step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50, 1e9) if (high - low) / s <= 10)
+    ticks = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+    parts = [_x_tick(axes, value, f"{value:g}") for value in ticks.tolist()]
     for name, counts in (("observed", observed), ("mismatched", mismatched)):
         xs, ys = np.repeat(edges, 2), np.r_[0, np.repeat(counts, 2), 0]
         parts.append(f'<polyline class="{name}" points="{axes.line(xs, ys)}"/>')
@@ -82,11 +85,6 @@ def calibration(card: dict[str, Any]) -> str:
         )
     parts.append(_x_title(evidence_name(card)))
     return _svg(parts, "How well images fit the chosen entities, and other images do")
-
-
-def _round_values(low: float, high: float) -> list[float]:
-    step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50, 1e9) if (high - low) / s <= 10)
-    return [float(v) for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]
 
 
 def _x_tick(axes: _Axes, value: float, text: str) -> str:

@@ -1,7 +1,7 @@
 """`openmofi inspect`: a selection -> one HTML file that shows what was kept, refused, and why.
 
-The page asks for nothing else: images and plots are part of it. It samples, so that it stays
-small however many rows there are.
+The page is self-contained: images and plots are embedded. It shows samples, so that it stays small
+however many rows there are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LISTED_ENTITIES = 400
 MEANINGS = {
     "no_mention": "the caption names no entity of the knowledge base",
     "text_in_picture": "text covers more of the image than --max-text-area allows",
-    "evaluation_duplicate": "the image is one of those that --exclude names, or nearly so",
+    "evaluation_duplicate": "the image is, or nearly is, one that --exclude names",
     "type_denied": "the entities are of a type that --deny-types names",
     "picture_disagrees": "the image does not look like what the caption names",
     "duplicate_exact": "the same bytes as an image with a surer label",
@@ -31,10 +31,10 @@ MEANINGS = {
     "entity_has_enough": "more images of the entity than --max-images",
     "no_caption": "there is no caption",
     "corrupt_image": "the image cannot be decoded",
-    "needs_extra_heif": "HEIC is read with the extra heif only",
-    "unsupported_image": "an image of a kind that is not read",
-    "image_missing": "the image is not where it was",
-    "image_too_large": "more pixels than an honest image has",
+    "needs_extra_heif": "HEIC can only be read with the extra heif",
+    "unsupported_image": "an image in a format that is not supported",
+    "image_missing": "the image file is missing",
+    "image_too_large": "more pixels than any genuine image has",
     "no_image": "a caption without an image",
 }
 
@@ -46,29 +46,34 @@ def inspect(
 
     Args:
         i2e: output of `label`.
-        name: of the selection.
-        out: HTML file; None puts inspect.html into the selection's folder.
+        name: name of the selection.
+        out: HTML file; by default inspect.html in the selection's folder.
         images: images per section.
 
     Raises:
         InputError: there is no such selection.
-        MismatchError: the labels were made again since the selection.
+        MismatchError: the pairs were labelled again after the selection.
     """
     from jinja2 import Environment
 
     selection = Selection(Path(i2e), name)
     album = sections.SelectionAlbum(selection, images)
-    looked = selection.card["looked"]
+    looked, found = selection.card["looked"], selection.card["calibration"]
+    # The cards of older versions lack some fields of the calibration.
+    is_complete = found and found.keys() == {field.name for field in fields(Calibration)}
+    entities = selection.vocabulary.slice(0, _LISTED_ENTITIES).to_pylist()
+    most = np.max([row["images"] for row in entities], initial=1)
+    template = (files("openmofi.select") / "report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(_template()).render(
+    page = environment.from_string(template).render(
         name=name,
         card=selection.card,
         funnel=_funnel(selection.card["funnel"]),
         long_tail=plots.long_tail(selection.vocabulary["images"].to_numpy()),
         calibration=plots.calibration(selection.card) if looked else "",
         evidence=plots.evidence_name(selection.card),
-        unsure=_doubt(selection.card["calibration"]),
-        entities=_entity_counts(selection),
+        unsure=Calibration(**found).doubt if is_complete else "",
+        entities=[{**row, "percent": 100 * row["images"] / most} for row in entities],
         entities_left_out=max(len(selection.vocabulary) - _LISTED_ENTITIES, 0),
         gallery=list(sections.gallery(album)),
         disagreements=list(sections.disagreements(album)),
@@ -82,18 +87,8 @@ def inspect(
     return path
 
 
-def _doubt(found: dict[str, Any] | None) -> str:
-    """Returns why the estimated rate is not to be trusted; older cards do not say."""
-    known = {field.name for field in fields(Calibration)}
-    return Calibration(**found).doubt if found and found.keys() == known else ""
-
-
-def _template() -> str:
-    return (files("openmofi.select") / "report.html").read_text(encoding="utf-8")
-
-
 def _funnel(funnel: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the bars of the funnel: what each reason took, and what was left then."""
+    """Returns the bars of the funnel: how many each reason refused, and how many were left."""
     total = left = funnel["pairs"]
     rows = []
     for reason, count in funnel["refused"].items():
@@ -107,9 +102,3 @@ def _funnel(funnel: dict[str, Any]) -> list[dict[str, Any]]:
         | {"left_percent": row["left"] * share}
         for row in rows
     ]
-
-
-def _entity_counts(selection: Selection) -> list[dict[str, Any]]:
-    rows = selection.vocabulary.slice(0, _LISTED_ENTITIES).to_pylist()
-    most = np.max([row["images"] for row in rows], initial=1)
-    return [{**row, "percent": 100 * row["images"] / most} for row in rows]

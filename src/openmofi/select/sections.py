@@ -1,4 +1,4 @@
-"""The sections of the page that show images: which rows they show, and what they say of them."""
+"""The sections of the page that show images: the rows that they show, and their texts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_CAPTION = 300
 
 @dataclass
 class SelectionAlbum:
-    """Draws images and names entities for the sections."""
+    """Provides the images and the entities' names for the sections."""
 
     selection: Selection
     images: int
@@ -35,7 +35,7 @@ class SelectionAlbum:
     _readers: dict[str, ImageReader] = field(default_factory=dict)
 
     def card(self, row: dict[str, Any], **more: Any) -> dict[str, Any]:
-        """Returns what the page says of a row of the labels."""
+        """Returns what the page shows of a row of the labels."""
         caption = row.get("caption") or ""
         short = caption[:_LONGEST_CAPTION] + (" …" if len(caption) > _LONGEST_CAPTION else "")
         shown = {"caption": short, "key": row["key"], "shard": row["shard"], **self.image(row)}
@@ -50,10 +50,15 @@ class SelectionAlbum:
         root = root or self.selection.card["input"]
         reader = self._readers.setdefault(root, ImageReader(root))
         url = thumbnail(reader.read, row, side=_SIDE)
-        return {"url": url, "why": "" if url else row.get("error") or _why(reader, row)}
+        why = "" if url else row.get("error") or ""
+        if not url and not why:
+            data = fetch(reader.read, row)
+            seen = data if isinstance(data, Refused) else look(data, None)
+            why = seen.reason if isinstance(seen, Refused) else "cannot_be_drawn"
+        return {"url": url, "why": why}
 
     def candidates(self, entities: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Returns the most probable candidates of all mentions, named."""
+        """Returns the most probable candidates of all mentions, with their names."""
         order = sorted(entities, key=lambda c: (c["start"], -_surety(c)))
         return [self.named(candidate) for candidate in order[:_SHOWN_CANDIDATES]]
 
@@ -66,13 +71,6 @@ class SelectionAlbum:
         return {**candidate, "label": label, "description": description}
 
 
-def _why(reader: ImageReader, row: dict[str, Any]) -> str:
-    """Returns the reason for which an image cannot be drawn."""
-    data = fetch(reader.read, row)
-    seen = data if isinstance(data, Refused) else look(data, None)
-    return seen.reason if isinstance(seen, Refused) else "cannot_be_drawn"
-
-
 def _surety(candidate: dict[str, Any]) -> float:
     return candidate["text_score"] if candidate["score"] is None else candidate["score"]
 
@@ -83,7 +81,7 @@ def _spread(count: int, wanted: int) -> np.ndarray:
 
 
 def gallery(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
-    """Yields entities spread over the whole range of frequencies, with their surest images."""
+    """Yields entities across the whole range of frequencies, with their surest images."""
     vocabulary = album.selection.vocabulary
     first, score = album.selection.first_classes()
     for number in _spread(len(vocabulary), max(album.images // _PER_ENTITY, 1)).tolist():
@@ -95,7 +93,7 @@ def gallery(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
 
 
 def disagreements(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
-    """Yields images for which text alone and text with image choose different entities."""
+    """Yields images for which the text alone and text with image choose different entities."""
     selection, wanted = album.selection, max(album.images // 2, 1)
     threshold = selection.card["threshold"] or 0
     per_file = max(wanted // max(min(len(selection.shards), _FILES_LOOKED_INTO) // 4, 1), 1)
@@ -142,7 +140,7 @@ def refusals(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
 
 
 def duplicates(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
-    """Yields refused duplicates beside the images that they repeat, of every kind some."""
+    """Yields some refused duplicates for each reason, with the images that they repeat."""
     table = pq.read_table(album.selection.folder / "duplicates.parquet")
     reasons = pc.unique(table["reason"]).to_pylist()
     for reason in reasons:
@@ -161,7 +159,7 @@ def duplicates(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
 
 
 def text_regions(album: SelectionAlbum) -> list[dict[str, Any]]:
-    """Returns images with text, from the least to the most of it."""
+    """Returns images with text, from the least to the most."""
     selection, found = album.selection, []
     for _, number in zip(range(_FILES_LOOKED_INTO), selection.spread_files(), strict=False):
         with pq.ParquetFile(selection.files[number]) as file:

@@ -1,15 +1,15 @@
 """The decision: i2e/labels -> i2e/select/<name>/{keep, refused, vocabulary}.parquet, card.json.
 
-Reads the labels, never touches them; with other thresholds it takes seconds to redo. A funnel of
-steps, each with its reason, in this order:
+Reads the labels and never changes them; a new selection with other thresholds takes seconds. It is
+a funnel of steps, each with its reason, in this order:
 
     the pair itself    corrupt_image, no_caption, ... (what `label` found)
     the caption        no_mention
-    the image alone  text_in_picture, evaluation_duplicate
+    the image alone    text_in_picture, evaluation_duplicate
     the entity         type_denied
-    text and image   picture_disagrees; the threshold is calibrated on what has come this far
+    text and image     picture_disagrees; the threshold is calibrated on what has come this far
     the selection      duplicate_exact, duplicate_near: only among images that would be kept, so
-                       that no good one gives way to a refused one; the surest label stays
+                       that no good one is refused for a refused one; the surest label is kept
                        entity_too_rare: counts what is left without duplicates
                        entity_has_enough
 """
@@ -47,32 +47,32 @@ _HISTOGRAM_BINS = 80
 
 @dataclass(frozen=True)
 class SelectSummary:
-    """What was kept, what was not, and why."""
+    """What was kept, what was refused, and why."""
 
     out: Path
     images: int
-    """Pairs in the labels."""
+    """Number of pairs in the labels."""
     kept: int
     labels: int
     classes: int
     refused: dict[str, int]
-    """By reason, in the order of the steps."""
+    """Counts by reason, in the order of the steps."""
     threshold: float | None
     """Least evidence of a label: log odds of its score (joint), or clip_z (text-first)."""
     calibration: Calibration | None
     weights: ScoreWeights | None
-    """Of the joint score."""
+    """Weights of the joint score."""
     looked: bool
-    """Whether the images had a say; not without an encoder, nor in the order caption-match."""
+    """Whether images were taken into account: not without an encoder or for caption-match."""
     unreadable_excluded: int
-    """Images of --exclude that could not be read, so that their duplicates may be kept."""
+    """Images of --exclude that could not be read; their duplicates may have been kept."""
     missing_shards: int
-    """Shards of the input that are not labelled yet, or failed."""
+    """Shards of the input that are not labelled yet or failed."""
 
 
 @dataclass(frozen=True)
 class _Decision:
-    """What the steps found beside the funnel."""
+    """What the steps found, apart from the funnel."""
 
     weights: ScoreWeights | None
     threshold: float | None
@@ -89,11 +89,11 @@ def select(
 
     Args:
         i2e: output of `label`.
-        name: of this selection; an existing one of that name is replaced.
+        name: name of the selection; an existing one with this name is replaced.
         settings: see `config.SelectSettings`.
 
     Raises:
-        InputError: there are no labels, nothing of them passes, or they lack what a setting needs.
+        InputError: there are no labels, none of them passes, or they lack what a setting needs.
         SettingsError: the name is invalid, or two settings contradict each other.
     """
     settings = settings or SelectSettings()
@@ -104,9 +104,13 @@ def select(
         raise InputError(f"{str(i2e)!r} holds no finished shard; run `openmofi label` first.")
     run = json.loads((i2e / "run.json").read_text())
     files, kb = [i2e / commit.file for commit in done], KnowledgeBase.open(Path(run["kb_path"]))
-    weighing = _weighing(files, settings)
+    weighing = None
+    if settings.order == "joint" and settings.weights:
+        weighing = Weighing(load_weights(settings.weights), None, 0.0, 0)
+    elif settings.order == "joint":
+        weighing = weigh(files)
     weights = weighing.weights if weighing else None
-    check_types(kb, settings.deny_types)  # before what takes long
+    check_types(kb, settings.deny_types)  # before the slow steps
     known = hash_images(settings.exclude) if settings.exclude else None
     funnel = Funnel(read_chosen(files, settings.order, weights))
     decision = _decide(funnel, settings, weighing, known, kb, i2e)
@@ -115,7 +119,20 @@ def select(
         class_of = write_vocabulary(partial, funnel, kb)
         write_rows(partial, files, funnel, class_of, decision.repeats, decision.known)
         write_shards(partial, done, funnel)
-        summary = _summary(out, funnel, decision, planned_shards(i2e) - len(files))
+        summary = SelectSummary(
+            out,
+            images=funnel.chosen.num_images,
+            kept=int((funnel.code == 0).sum()),
+            labels=len(funnel.labels),
+            classes=len(np.unique(funnel.labels.entity)),
+            refused=funnel.counts(),
+            threshold=decision.threshold,
+            calibration=decision.calibration,
+            weights=decision.weights,
+            looked=decision.threshold is not None,
+            unreadable_excluded=decision.known.unreadable if decision.known else 0,
+            missing_shards=planned_shards(i2e) - len(files),
+        )
         card = _card(summary, decision, settings, run, i2e)
         (partial / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     return summary
@@ -129,17 +146,8 @@ def _check(name: str, settings: SelectSettings) -> None:
     if settings.max_images is not None and settings.max_images < settings.min_images:
         raise SettingsError(
             f"--max-images {settings.max_images} is below --min-images {settings.min_images}, so "
-            "no entity could have enough; raise the one or lower the other."
+            "that no entity could have enough; raise the one or lower the other."
         )
-
-
-def _weighing(files: list[Path], settings: SelectSettings) -> Weighing | None:
-    """Returns the weights of the joint score, given or fitted; None in other orders."""
-    if settings.order != "joint":
-        return None
-    if settings.weights:
-        return Weighing(load_weights(settings.weights), None, 0.0, 0)
-    return weigh(files)
 
 
 def _decide(
@@ -150,7 +158,7 @@ def _decide(
     kb: KnowledgeBase,
     i2e: Path,
 ) -> _Decision:
-    """Runs the steps in the order of this module's docstring."""
+    """Runs the steps in the order given in this module's docstring."""
     repeats, num_mentions = [], len(funnel.labels)
     steps.refuse_damaged(funnel)
     steps.refuse_unnamed(funnel)
@@ -191,7 +199,12 @@ def _decide(
 def _threshold(
     labels: ChosenLabels, settings: SelectSettings, weighing: Weighing | None, i2e: Path
 ) -> tuple[Calibration | None, float | None]:
-    """Returns (how the threshold was found, the threshold); None where nobody looked."""
+    """Returns (how the threshold was calibrated, or None; the threshold, or None without images).
+
+    Raises:
+        InputError: a threshold is given, but the images were not looked at.
+        SettingsError: a given threshold for the joint score is not between 0 and 1.
+    """
     if settings.order == "caption-match":
         return None, None
     if len(labels) and np.isnan(labels.evidence).all():
@@ -202,7 +215,14 @@ def _threshold(
             )
         return None, None
     if settings.threshold is not None:
-        return None, _evidence_of(settings.threshold, settings.order)
+        if settings.order != "joint":
+            return None, settings.threshold
+        if not 0 < settings.threshold < 1:
+            raise SettingsError(
+                f"--threshold {settings.threshold:g} is not a score; expected a number between 0 "
+                "and 1, or --order text-first, whose threshold is on clip_z."
+            )
+        return None, math.log(settings.threshold / (1 - settings.threshold))
     calibration = calibrate(
         labels.evidence,
         labels.evidence_other,
@@ -215,24 +235,8 @@ def _threshold(
     return calibration, calibration.threshold
 
 
-def _evidence_of(threshold: float, order: str) -> float:
-    """Returns the evidence that a threshold given by hand stands for.
-
-    Raises:
-        SettingsError: a score is not between 0 and 1.
-    """
-    if order != "joint":
-        return threshold
-    if not 0 < threshold < 1:
-        raise SettingsError(
-            f"--threshold {threshold:g} is not a score; expected a number between 0 and 1, or "
-            "--order text-first, whose threshold is on clip_z."
-        )
-    return math.log(threshold / (1 - threshold))
-
-
 def _histogram(labels: ChosenLabels) -> dict[str, Any]:
-    """Returns how often each evidence occurs, observed and mismatched, for `inspect` to draw."""
+    """Returns the histograms of observed and mismatched evidence that `inspect` draws."""
     known = [z[~np.isnan(z)] for z in (labels.evidence, labels.evidence_other)]
     both = np.concatenate(known)
     low, high = np.percentile(both, (0.05, 99.95)) if len(both) else (0.0, 1.0)
@@ -244,23 +248,6 @@ def _histogram(labels: ChosenLabels) -> dict[str, Any]:
         "observed": observed.tolist(),
         "mismatched": mismatched.tolist(),
     }
-
-
-def _summary(out: Path, funnel: Funnel, decision: _Decision, missing: int) -> SelectSummary:
-    return SelectSummary(
-        out,
-        images=funnel.chosen.num_images,
-        kept=int((funnel.code == 0).sum()),
-        labels=len(funnel.labels),
-        classes=len(np.unique(funnel.labels.entity)),
-        refused=funnel.counts(),
-        threshold=decision.threshold,
-        calibration=decision.calibration,
-        weights=decision.weights,
-        looked=decision.threshold is not None,
-        unreadable_excluded=decision.known.unreadable if decision.known else 0,
-        missing_shards=missing,
-    )
 
 
 def _card(

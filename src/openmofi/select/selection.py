@@ -1,4 +1,4 @@
-"""A finished selection, for whoever looks into it: its tables, and the labels behind their rows."""
+"""Reads a finished selection: its tables, and the labels behind their rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openmofi.label.score import ScoreWeights, joint_score, load_weights
 
 
 class Selection:
-    """The output of `select`; rows are read only when asked for."""
+    """The output of `select`; rows are read on demand."""
 
     def __init__(self, i2e: Path, name: str):
         self.i2e, self.folder = i2e, i2e / "select" / name
@@ -39,7 +39,7 @@ class Selection:
         return [self.i2e / name for name in self.shards["file"].to_pylist()]
 
     def reasons(self) -> np.ndarray:
-        """Returns the reason of each row of refused.parquet, as its place in the funnel."""
+        """Returns the reason of each row of refused.parquet, as its position in the funnel."""
         with pq.ParquetFile(self.folder / "refused.parquet", read_dictionary=["reason"]) as file:
             column = file.read(["reason"])["reason"].unify_dictionaries()
         place = {reason: i for i, reason in enumerate(self.card["funnel"]["refused"])}
@@ -50,18 +50,18 @@ class Selection:
         return np.concatenate(parts)
 
     def first_classes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns each kept image's first class, and its score."""
+        """Returns (each kept image's first class, its score)."""
         with pq.ParquetFile(self.folder / "keep.parquet") as file:
             table = file.read(["classes", "scores"])
         return _first(table["classes"]), _first(table["scores"])
 
     def kept(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Returns the labels (schema.LABELS) of rows of keep.parquet, and their `classes`."""
+        """Returns the labels (schema.LABELS) of rows of keep.parquet, with their `classes`."""
         own = _rows_at(self.folder / "keep.parquet", rows, ["row", "classes"])
         return self._labels(rows, own, self._kept_ends)
 
     def refused(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Returns the labels (schema.LABELS) of rows of refused.parquet, and their `reason`."""
+        """Returns the labels (schema.LABELS) of rows of refused.parquet, with their `reason`."""
         own = _rows_at(self.folder / "refused.parquet", rows, ["row", "reason"])
         return self._labels(rows, own, self._refused_ends)
 
@@ -76,7 +76,7 @@ class Selection:
     def _labels(
         self, rows: Sequence[int], own: list[dict[str, Any]], ends: np.ndarray
     ) -> list[dict[str, Any]]:
-        """Returns the labels of rows of a table whose files end at certain rows."""
+        """Returns the labels of rows of a table, given the row at which each labels file ends."""
         files = np.searchsorted(ends, np.asarray(rows, np.int64), "right").tolist()
         found: dict[int, dict[str, Any]] = {}
         for number in sorted(set(files)):
@@ -86,21 +86,21 @@ class Selection:
         return [found[i] for i in range(len(own))]
 
     def read(self, file: int, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Returns rows of a labels file, in the order asked for.
+        """Returns rows of a labels file, in the given order.
 
         Raises:
-            MismatchError: the file was replaced since.
+            MismatchError: the file was replaced after the selection.
         """
         path = self.files[file]
         if not path.is_file():
             raise MismatchError(
-                f"{path} is gone: it was labelled again since; run `openmofi select {self.i2e} "
+                f"{path} is gone: its shard was labelled again; run `openmofi select {self.i2e} "
                 f"--name {self.folder.name}` again."
             )
         return [self._scored(row) for row in _rows_at(path, rows, None)]
 
     def _scored(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Gives the candidates the scores by which the selection chose."""
+        """Replaces the candidates' scores by those that the selection used."""
         weights = self.card["weights"]
         if weights and row["entities"] and row["entities"][0]["clip_z"] is not None:
             names = ("text_score", "clip_z", "start")
@@ -113,24 +113,24 @@ class Selection:
 
     @property
     def weights(self) -> ScoreWeights:
-        """The weights of the joint score that the selection went by, else the shipped ones."""
+        """The weights of the joint score that the selection used, or the shipped ones."""
         return ScoreWeights(**self.card["weights"]) if self.card["weights"] else load_weights()
 
     def spread_files(self) -> Iterator[int]:
-        """Yields the numbers of all files, neighbours far apart."""
+        """Yields the numbers of all files, the first few spread over all of them."""
         count = len(self.shards)
         step = next((s for s in (7919, 104729, 1) if np.gcd(s, count) == 1), 1)
         yield from ((i * step) % count for i in range(count))
 
 
 def _first(lists: pa.ChunkedArray) -> np.ndarray:
-    """Returns the first element of each list; none is empty."""
+    """Returns the first element of each list, none of which may be empty."""
     parts = [chunk.values.to_numpy()[chunk.offsets.to_numpy()[:-1]] for chunk in lists.chunks]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _rows_at(path: Path, rows: Sequence[int], columns: list[str] | None) -> list[dict[str, Any]]:
-    """Returns rows of a Parquet file, in the order asked for; reads their row groups only."""
+    """Returns rows of a Parquet file in the given order; reads only their row groups."""
     wanted = np.asarray(rows, np.int64)
     found: dict[int, dict[str, Any]] = {}
     with pq.ParquetFile(path) as file:

@@ -14,7 +14,7 @@ from openmofi.select.funnel import Funnel
 
 
 def refuse_damaged(funnel: Funnel) -> None:
-    """Refuses pairs that could not be read, most frequent reason first."""
+    """Refuses pairs that could not be read, the most frequent reason first."""
     images = funnel.chosen.images
     counts = np.bincount(images.error, minlength=len(images.reasons) + 1)[1:]
     for number in np.argsort(-counts, kind="stable").tolist():
@@ -30,10 +30,10 @@ def refuse_unnamed(funnel: Funnel) -> None:
 
 
 def refuse_text(funnel: Funnel, max_text_area: float, i2e: object) -> None:
-    """Refuses images of which text covers a larger share: text_in_picture.
+    """Refuses images with more than this share covered by text: text_in_picture.
 
     Raises:
-        InputError: nobody looked for text.
+        InputError: the text regions were not detected.
     """
     area = funnel.chosen.images.text_area
     if np.isnan(area).all():
@@ -49,23 +49,24 @@ def refuse_types(funnel: Funnel, denied: np.ndarray) -> None:
 
     Args:
         funnel: the state.
-        denied: of each entity of the labels, whether its type is denied.
+        denied: for each entity of the labels, whether its type is denied.
     """
     funnel.refuse_labels(denied[funnel.labels.entity], "type_denied")
 
 
 def refuse_disagreeing(funnel: Funnel, threshold: float) -> None:
-    """Refuses labels that the image does not bear out: picture_disagrees."""
+    """Refuses labels that the image does not confirm: picture_disagrees."""
     funnel.refuse_labels(~(funnel.labels.evidence >= threshold), "picture_disagrees")
 
 
 def keep_best_entities(funnel: Funnel, max_entities: int) -> None:
-    """Orders each image's labels, surest first, each entity once, and drops those beyond the limit.
+    """Orders each image's labels, surest first; drops repeated entities and those over the limit.
 
-    No image leaves by it.
+    No image is refused.
     """
     labels = funnel.labels
-    several = _not_alone(labels.image)
+    same = labels.image[1:] == labels.image[:-1]
+    several = np.r_[False, same] | np.r_[same, False] if len(labels) else np.zeros(0, bool)
     index = np.flatnonzero(several)
     image, entity, score = (part[index] for part in (labels.image, labels.entity, labels.score))
     order = np.lexsort((entity, -score, image))
@@ -77,15 +78,9 @@ def keep_best_entities(funnel: Funnel, max_entities: int) -> None:
     funnel.drop_labels(drop)
 
 
-def _not_alone(image: np.ndarray) -> np.ndarray:
-    """Returns which labels share their image with others."""
-    same = image[1:] == image[:-1]
-    return np.r_[False, same] | np.r_[same, False] if len(image) else np.zeros(0, bool)
-
-
 @compiled
 def _surplus(image, entity, most):
-    """Returns which labels repeat an entity of their image, or come behind its `most` first."""
+    """Returns which labels repeat an entity of their image or come after its first `most`."""
     surplus = np.zeros(len(image), np.bool_)
     begin = kept = 0
     for i in range(len(image)):
@@ -108,10 +103,10 @@ def refuse_rare(funnel: Funnel, min_images: int) -> None:
 
 
 def refuse_beyond_cap(funnel: Funnel, max_images: int) -> None:
-    """Refuses labels of entities that have their share: entity_has_enough.
+    """Refuses surplus labels of entities with too many: entity_has_enough.
 
-    Which images stay is drawn by their bytes, so it is the same at every try and in every order,
-    and an even draw.
+    The images to keep are drawn uniformly by their bytes, so that the result is reproducible and
+    does not depend on the order.
 
     Args:
         funnel: the state.

@@ -1,4 +1,4 @@
-"""Stage 9c, serve: the page that people keep open, and the REST behind it."""
+"""Stage 9c, serve: the web page and its REST interface."""
 
 from openmofi.serve.app import make_app
 from openmofi.serve.run import serve

@@ -1,4 +1,4 @@
-"""The web application: an index -> REST and the page, as a FastAPI app."""
+"""The web application: an index -> a FastAPI app with the REST interface and the page."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def make_app(
     Args:
         index: an index or its directory.
         model: the encoder; the default is the one the index was made with.
-        kb: knowledge base that names entities; the default is the one of the index.
-        data: a selection (i2e/select/NAME); the default is the one of the index.
-        reports: of evaluations, as report.html or its directory.
-        token: asked of every client; None: nobody is asked.
-        hosts: names under which the server may be asked; empty: under any.
+        kb: knowledge base with the names of entities; the default is the index's.
+        data: a selection (i2e/select/NAME); the default is the index's.
+        reports: reports of evaluations, as report.html or its directory.
+        token: required from every client; None: no token is needed.
+        hosts: host names that the server answers to; empty: any.
         settings: see `config.ServeSettings`.
 
     Raises:
-        InputError: the index, the selection or a report is not there.
+        InputError: the index, the selection or a report is missing.
     """
     settings = settings or ServeSettings()
     opened = index if isinstance(index, Index) else Index.open(index)
@@ -67,11 +67,11 @@ def make_app(
         title="OpenMOFI",
         version=openmofi.__version__,
         summary="Search, tag and look.",
-        docs_url=None,  # they would load scripts from another host
+        docs_url=None,  # these pages would load scripts from another host
         redoc_url=None,
         lifespan=_lifespan,
         responses=declared(401, 403, 413, 422),
-        dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [],  # said in OpenAPI
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if token else [],  # for OpenAPI
     )
     app.state.served = served
     add_handlers(app)
@@ -87,7 +87,7 @@ def make_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     served: Served = app.state.served
-    # Python runs one of them at a time; with forty, each waits long for its turn.
+    # Python runs one thread at a time; with the default of forty, each waits long for its turn.
     to_thread.current_default_thread_limiter().total_tokens = served.settings.workers
     served.start()
     yield

@@ -1,8 +1,8 @@
-"""One thread that owns the encoder: images and texts of many requests go through it together.
+"""One thread that owns the encoder and batches the images and texts of many requests.
 
     queue -> up to `batch` items, after a wait of a few milliseconds -> one pass -> futures
 
-The model is loaded in that thread, too, so that the server answers at once and the rest waits.
+The model is loaded in that thread, too, so that the server can answer other requests at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Work = Callable[[Sequence[Any]], Iterable[Any]]
 
 @dataclass
 class _Item:
-    """A text, the pixels of an image, or a call, and who waits for what becomes of it."""
+    """A text, the pixels of an image, or a call, with the future of its result."""
 
     content: str | np.ndarray | Call
     result: Future[Any] = field(default_factory=Future)
@@ -50,18 +50,18 @@ class BatchingEncoder:
         self._stopped = False
 
     def start(self) -> None:
-        """Starts the thread, which loads the model; again, it does nothing."""
+        """Starts the thread, which loads the model; does nothing if it has been started."""
         with self._lock:
             if self._thread.ident is None and not self._stopped:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread once what waits is done; nothing more is taken."""
-        with self._lock:  # nothing can come behind the end
+        """Ends the thread after the waiting items; no more are accepted."""
+        with self._lock:  # nothing can be queued after the end
             self._stopped = True
             if self._thread.is_alive():
                 self._items.put(None)
-        if self._ready:  # while it is still being loaded nobody has an answer to expect
+        if self._ready:  # while the model is still loading, no item can be finished
             self._thread.join(timeout=5)
 
     def text(self, text: str) -> Future[np.ndarray]:
@@ -73,7 +73,7 @@ class BatchingEncoder:
         return self._queued(text)
 
     def image(self, pixels: np.ndarray) -> Future[np.ndarray]:
-        """Queues the pixels of an image, as the model's transform gives them.
+        """Queues the pixels of an image, as the model's transform returns them.
 
         Raises:
             Refusal: too many wait.
@@ -81,7 +81,7 @@ class BatchingEncoder:
         return self._queued(pixels)
 
     def call(self, work: Call) -> Future[Any]:
-        """Queues a function of the model; the result is what it returns.
+        """Queues a function of the model; the result is its return value.
 
         Raises:
             Refusal: too many wait.
@@ -107,7 +107,7 @@ class BatchingEncoder:
             model = self._loaded()
         except OpenMOFIError as error:
             return self._refuse_all(Refusal(503, "no_encoder", str(error)))
-        except Exception as error:  # whoever waits for the model is told
+        except Exception as error:  # passed on to those who wait for the model
             return self._refuse_all(error)
         self._ready = True
         kinds = (
@@ -119,10 +119,10 @@ class BatchingEncoder:
             self._metrics.queue_length.set(self._items.qsize())
             for kind, work in kinds:
                 self._do(work, [item for item in batch if isinstance(item.content, kind)])
-            del batch  # a call may hold much, and the next one may be long in coming
+            del batch  # it may hold much memory, and the next batch may take long to arrive
 
     def _do(self, work: Work, items: list[_Item]) -> None:
-        """Works on what still is wanted: a client that went away takes its question back."""
+        """Works on the items that are still wanted: a client that disconnects cancels its own."""
         items = [item for item in items if item.result.set_running_or_notify_cancel()]
         if items:
             self._metrics.batch_size.observe(len(items))
@@ -140,7 +140,7 @@ class BatchingEncoder:
                 item.result.set_exception(error)
 
     def _next_batch(self) -> list[_Item] | None:
-        """Waits for an item, and a little for more; None: the end."""
+        """Waits for an item, and a little for more; returns None at the end."""
         first = self._items.get()
         if first is None:
             return None
@@ -158,12 +158,12 @@ class BatchingEncoder:
 
 
 def _work(work: Work, items: list[_Item]) -> None:
-    """Works on a batch; where that fails one by one, so that one item spoils only itself."""
+    """Works on a batch; if that fails, item by item, so that a bad item only affects itself."""
     try:
         results = list(work([item.content for item in items]))
     except Exception as error:
         if len(items) == 1:
-            items[0].result.set_exception(error)  # whoever waits for it is told
+            items[0].result.set_exception(error)
             return
         for item in items:
             _work(work, [item])

@@ -11,14 +11,17 @@ from openmofi.serve.reasons import CandidateView, MentionView, Provenance
 
 
 def explain(found: Provenance) -> list[str]:
-    """Returns one sentence per mention, and one that says what became of the image."""
-    said = [f"«{mention.surface}»: {_mention(mention, found)}." for mention in found.mentions]
-    return [*said, _end(found)]
-
-
-def _mention(mention: MentionView, found: Provenance) -> str:
-    parts = [_text(mention), _image(mention), _together(mention, found)]
-    return "; ".join(part for part in parts if part)
+    """Returns one sentence per mention, and one about the outcome for the image."""
+    said = []
+    for mention in found.mentions:
+        parts = (_text(mention), _image(mention), _together(mention, found))
+        said.append(f"«{mention.surface}»: {'; '.join(part for part in parts if part)}.")
+    if found.kept:
+        names = ", ".join(entity.label for entity in found.classes)
+        return [*said, f"The image is kept as {names}."]
+    reason = found.refused_as or ""
+    meaning = MEANINGS.get(reason)
+    return [*said, f"The image is refused as {reason}" + (f": {meaning}." if meaning else ".")]
 
 
 def _text(mention: MentionView) -> str:
@@ -32,7 +35,7 @@ def _text(mention: MentionView) -> str:
 def _image(mention: MentionView) -> str:
     known = [c.clip_z for c in mention.candidates if c.clip_z is not None]
     if not known:
-        return "nobody looked at the image"
+        return "the image was not looked at"
     if mention.picture_choice is None:
         which = "none of them" if len(mention.candidates) > 1 else "something else"
         return f"the image rather shows {which}, z {max(known):.1f} at most"
@@ -46,7 +49,7 @@ def _image(mention: MentionView) -> str:
 
 def _together(mention: MentionView, found: Provenance) -> str:
     """Compares the best candidate with the threshold."""
-    best = mention.candidates[0]  # the one that the selection chose
+    best = mention.candidates[0]  # the selection's choice
     on_score = found.threshold_on == "score"
     value = best.score if on_score else best.clip_z
     if found.threshold is None or value is None:
@@ -63,21 +66,12 @@ def _together(mention: MentionView, found: Provenance) -> str:
     return f"{both}, {side} the threshold {shown(found.threshold)}: {end}"
 
 
-def _end(found: Provenance) -> str:
-    if found.kept:
-        names = ", ".join(entity.label for entity in found.classes)
-        return f"The image is kept as {names}."
-    reason = found.refused_as or ""
-    meaning = MEANINGS.get(reason)
-    return f"The image is refused as {reason}" + (f": {meaning}." if meaning else ".")
-
-
 def _candidate(mention: MentionView, entity: str) -> CandidateView:
     return next(c for c in mention.candidates if c.id == entity)
 
 
 def _name(candidate: CandidateView, mention: MentionView) -> str:
-    """Returns the label, with the description where another candidate has the same label."""
+    """Returns the label, with the description if another candidate has the same label."""
     same = [c for c in mention.candidates if c.label == candidate.label]
     if len(same) == 1 or not candidate.description:
         return candidate.label

@@ -1,4 +1,4 @@
-"""How many of the rows that were found have each entity, type and source."""
+"""Counts of the entities, types and sources among the rows that were found."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from openmofi.serve import replies
 from openmofi.serve.library import Library
 
 _NEAREST = 1_000
-"""Rows that are counted where there is a question."""
+"""Number of rows that are counted for a query with terms."""
 
 
 def count_facets(
     library: Library, vector: np.ndarray | None, conditions: Filter, min_score: float | None
 ) -> replies.Facets:
-    """Counts what all rows that pass have or, of a question, the nearest of them.
+    """Counts the facets of all rows that pass or, for a query with terms, of the nearest of them.
 
-    A group whose own condition is set is counted without it, so that more can be chosen from it.
+    A group whose own condition is set is counted without it, so that more values can be chosen.
     """
     if vector is None and not conditions:
         return library.once(facets_of_all)
@@ -47,7 +47,7 @@ def _rows(
 
 
 def facets_of_all(library: Library) -> replies.Facets:
-    """Counts what all rows have."""
+    """Counts the facets of all rows."""
     return _counted(library, np.flatnonzero(library.index.live))
 
 

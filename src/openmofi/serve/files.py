@@ -1,4 +1,4 @@
-"""The page's own files, in memory: a page asks for all of them at once, and they are small."""
+"""The page's own files, kept in memory since they are small and requested together."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from importlib.resources.abc import Traversable
 
 from fastapi import Response
 
-# Some systems' own tables say otherwise, and browsers run no module of another type.
+# Some systems' tables have another type, with which browsers refuse to run modules.
 mimetypes.add_type("text/javascript", ".js")
 
 
 class PageFiles:
-    """What lies in openmofi/serve/static, as it was when the server started."""
+    """The files of openmofi/serve/static at the time when the server started."""
 
     def __init__(self) -> None:
         self._data = dict(_read(files("openmofi.serve") / "static"))
@@ -29,7 +29,7 @@ class PageFiles:
         return self._data["index.html"]
 
     def answer(self, name: str, if_none_match: str | None) -> Response | None:
-        """Returns a file, or that the client has it; None: there is no such file."""
+        """Returns a file, or 304 if the client has it; None if there is no such file."""
         if name not in self._data:
             return None
         headers = {"etag": self._etags[name]}

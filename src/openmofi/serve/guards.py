@@ -1,8 +1,8 @@
-"""What every request passes before any route sees it: who asks, from where, and how much it sends.
+"""What every request passes before a route sees it: checks of its origin, its token and its size.
 
-A page of another site may make the reader's browser send requests here. So on a loopback address
-the Host must be ours (a name of theirs may resolve to 127.0.0.1), and what changes something must
-come from a page of ours (Origin). https://owasp.org/www-community/attacks/csrf
+A page of another site may make the user's browser send requests here. So on a loopback address the
+Host must be ours (another site's name may resolve to 127.0.0.1), and requests that change something
+must come from our own page (Origin). https://owasp.org/www-community/attacks/csrf
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from openmofi.serve.refusal import Refusal
 MOST_JSON_BYTES = 2**20
 _UPLOADS = "/api/uploads"
 _OPEN = frozenset({"/", "/healthz", "/api/login"})
-"""Open to who has no token: the page asks for it, and holds nothing."""
+"""Open without a token: the page asks for it and contains no data."""
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -32,23 +32,23 @@ HEADERS = {
     "x-frame-options": "SAMEORIGIN",
     "cache-control": "no-cache",
 }
-"""Of every answer that does not say otherwise."""
+"""Headers of every answer that does not set its own."""
 
 
 def digest(token: str | bytes) -> str:
-    """Returns what the cookie holds, and what tokens are compared by."""
-    # A command line's bytes that are not UTF-8 are what a header's bytes are.
+    """Returns the hash that the cookie holds and by which tokens are compared."""
+    # Restores the bytes of a command-line argument that is not UTF-8, to compare with a header's.
     data = token if isinstance(token, bytes) else token.encode(errors="surrogateescape")
     return hashlib.sha256(data).hexdigest()
 
 
 def same_token(given: str | bytes, token: str) -> bool:
-    """Compares in a time that tells nothing of the token."""
+    """Compares tokens in a time that does not depend on them."""
     return hmac.compare_digest(digest(given), digest(token))
 
 
 def cookie_name(scope: Scope) -> str:
-    """Returns the name of the cookie; browsers send the cookies of one port to all of a host."""
+    """Returns the cookie's name with the port, since browsers send cookies to all ports."""
     _, port = scope.get("server") or ("", None)
     return f"openmofi_token_{port}"
 
@@ -73,7 +73,7 @@ class SafeHeaders:
 
 
 class Gate:
-    """Refuses requests of other hosts, of other sites' pages, and without the token."""
+    """Refuses requests to other hosts, from other sites' pages, and without the token."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str], token: str | None):
         self.app, self.hosts, self.token = app, frozenset(hosts), token
@@ -89,11 +89,14 @@ class Gate:
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self.hosts and _name(host) not in self.hosts:
+        name = host.partition(":")[0].lower()  # without the port
+        if host.startswith("["):
+            name = host.partition("]")[0] + "]"
+        if self.hosts and name not in self.hosts:
             known = ", ".join(sorted(self.hosts))
             return Refusal(403, "foreign_host", f"This server answers to {known} only.")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_foreign(headers, host):
-            return Refusal(403, "foreign_origin", "A page of another site may not ask for this.")
+            return Refusal(403, "foreign_origin", "A page of another site may not request this.")
         if self.token is None or scope["path"] in _OPEN or scope["path"].startswith("/static/"):
             return None
         if self._knows(headers, cookie_name(scope)):
@@ -106,11 +109,16 @@ class Gate:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return same_token(given.strip().encode("latin-1"), self.token)
-        return hmac.compare_digest(_cookie(headers, cookie).encode(), digest(self.token).encode())
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(cookie)
+        except CookieError:
+            morsel = None
+        known = morsel.value if morsel else ""
+        return hmac.compare_digest(known.encode(), digest(self.token).encode())
 
 
 class BodyCap:
-    """Refuses bodies that are too large, before they come or, where no length is told, while."""
+    """Refuses bodies that are too large, by their stated length or while they arrive."""
 
     def __init__(self, app: ASGIApp, *, max_upload_bytes: int):
         self.app, self.max_upload_bytes = app, max_upload_bytes
@@ -137,27 +145,12 @@ class BodyCap:
         await self.app(scope, receive_some, send)
 
 
-def _name(host: str) -> str:
-    """Returns the name in a Host header, without the port."""
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0].lower()
-
-
 def _is_foreign(headers: Mapping[str, str], host: str) -> bool:
-    """Tells whether a browser sent the request for a page of another site."""
+    """Returns whether a browser sent the request for a page of another site."""
     origin = headers.get("origin")
     if origin is not None:
         try:
             return urlsplit(origin).netloc.lower() != host.lower()
-        except ValueError:  # as of "http://["
+        except ValueError:  # such as for "http://["
             return True
     return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
-
-
-def _cookie(headers: Headers, name: str) -> str:
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""

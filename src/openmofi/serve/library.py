@@ -1,8 +1,8 @@
-"""What the server reads from: one state of the index, and the knowledge base that names things.
+"""What the server reads from: one state of the index, and the knowledge base with its names.
 
-When another process changes the index, a new `Library` takes the place of the old one; requests
-that are on their way end with the old one. What follows from the index (names to type, the map's
-buffers) belongs to it and is made when first asked for.
+When another process changes the index, a new `Library` replaces the old one; requests in progress
+finish with the old one. Data derived from the index (names for completion, the map's buffers)
+belong to the library and are made on first use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Made = TypeVar("Made")
 
 
 class Library:
-    """An index, its knowledge base, and what follows from them."""
+    """An index, its knowledge base, and data derived from them."""
 
     def __init__(self, index: Index, *, model: str | Path | None, kb: str | Path | None):
         self.index = index
@@ -48,7 +48,7 @@ class Library:
         return self.searcher.kb
 
     def once(self, make: Callable[..., Made], *given: Any) -> Made:
-        """Returns what `make(library, *given)` gave the first time, however many ask at once."""
+        """Returns the cached result of `make(library, *given)`, which is called only once."""
         with self._locks[make]:
             if make not in self._made:
                 self._made[make] = make(self, *given)
@@ -56,11 +56,11 @@ class Library:
 
     @cached_property
     def own(self) -> dict[str, dict[str, Any]]:
-        """The entities that any image shows, by id, most images first: the index's own table."""
+        """The index's own entities by id, those with most images first."""
         return {entity["id"]: entity for entity in self.index.entities.to_pylist()}
 
     def texts(self, entity: str) -> tuple[str, str]:
-        """Returns the label, else the id, and the description of an entity."""
+        """Returns (label, or else id; description) of an entity."""
         known = self.own.get(entity)
         if known and known["label"] != entity:
             return known["label"], known["description"]
@@ -75,10 +75,10 @@ class Library:
         return self.texts(entity)[0]
 
     def resolve(self, name: str) -> str:
-        """Returns the id that an id or a name stands for, among those that any image shows.
+        """Resolves an id or a name to the id of an entity of the index.
 
         Raises:
-            Refusal: no image shows it.
+            Refusal: no image shows such an entity.
         """
         try:
             return self.searcher.entity(name)
@@ -86,7 +86,7 @@ class Library:
             raise Refusal(404, "no_such_entity", str(error)) from None
 
     def check_row(self, row: int) -> int:
-        """Returns the row.
+        """Returns the row if it exists.
 
         Raises:
             Refusal: the index has no such row, or it was deleted.
@@ -94,14 +94,14 @@ class Library:
         if row < self.index.num_rows and self.index.live[row]:
             return row
         last = self.index.num_rows - 1
-        message = f"There is no image {row}; the index has rows 0 to {last}, less deleted ones."
+        message = f"There is no image {row}; the index has rows 0 to {last}, except deleted ones."
         raise Refusal(404, "no_such_image", message)
 
     def image(self, row: int) -> bytes:
         """Returns the encoded image of a row.
 
         Raises:
-            Refusal: it cannot be read.
+            Refusal: the image cannot be read.
         """
         found = fetch(self.index.read_image, row)
         if isinstance(found, Refused):
@@ -109,12 +109,19 @@ class Library:
         return found
 
     def place(self, row: int) -> tuple[Any, ...]:
-        """Returns what tells a row's image from others, and from what its file held before."""
+        """Returns what identifies a row's image, including the version of its file."""
         rows, root = self.index.rows, self.index.root_of(row)
         shard, offset, size, path = (
             rows[name][row].as_py() for name in ("shard", "offset", "size", "path")
         )
-        return self.index.meta["id"], root, shard, offset, size, path, _state(root, shard or path)
+        state, file = None, open_root(root) / (shard or path)
+        if isinstance(file, Path):  # the file's version
+            try:
+                known = file.stat()
+                state = known.st_mtime_ns, known.st_size
+            except (OSError, ValueError):
+                pass  # it is gone
+        return self.index.meta["id"], root, shard, offset, size, path, state
 
     def hits(self, hits: Iterable[Hit]) -> list[replies.HitView]:
         """Returns hits as the client sees them."""
@@ -125,17 +132,17 @@ class Library:
         return self._hit(self.index.hits(np.array([self.check_row(row)]))[0])
 
     def face(self, entity: str) -> str | None:
-        """Returns the address of the thumbnail of an entity's surest image."""
+        """Returns the URL of the thumbnail of an entity's surest image."""
         row = self.once(_surest_rows).get(entity)
         return None if row is None else self.thumbnail(row)
 
     def thumbnail(self, row: int) -> str:
-        """Returns the address of a row's thumbnail; a changed index has another one."""
+        """Returns the URL of a row's thumbnail, which differs for a changed index."""
         return f"/api/images/{row}/thumbnail?v={self.version}"
 
     def _hit(self, hit: Hit) -> replies.HitView:
         scores: tuple[float | None, ...] = hit.label_scores
-        if len(scores) != len(hit.entities):  # none, or nobody knows of which label each is
+        if len(scores) != len(hit.entities):  # there are none, or they cannot be assigned to labels
             scores = (None,) * len(hit.entities)
         return replies.HitView(
             row=hit.row,
@@ -154,20 +161,8 @@ class Library:
         )
 
 
-def _state(root: str, inside: str) -> tuple[int, int] | None:
-    """Returns when a local file was written, and its size; None: it is gone, or elsewhere."""
-    file = open_root(root) / inside
-    if not isinstance(file, Path):
-        return None
-    try:
-        known = file.stat()
-    except (OSError, ValueError):
-        return None
-    return known.st_mtime_ns, known.st_size
-
-
 def _surest_rows(library: Library) -> dict[str, int]:
-    """Returns the row of each entity whose label has the best score."""
+    """Returns for each entity the row in which its label has the best score."""
     labels = library.index.labels
     label = np.flatnonzero(library.index.live[labels.row])
     score = np.nan_to_num(labels.score[label], nan=-1.0)

@@ -1,4 +1,4 @@
-"""Counts for Prometheus, of one server."""
+"""The metrics of one server for Prometheus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """What is counted; a registry of its own, so that a process may hold several servers."""
+    """The metrics, in their own registry, so that a process may run several servers."""
 
     def __init__(self) -> None:
         own = self.registry = CollectorRegistry()
@@ -30,7 +30,7 @@ class Metrics:
         )
 
     def page(self) -> bytes:
-        """Returns all of it in Prometheus' text format."""
+        """Returns all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
@@ -55,7 +55,7 @@ class RequestMeter:
         try:
             await self.app(scope, receive, send_noting)
         finally:
-            # Paths and methods that no route has are the client's own words: not labels.
+            # Paths and methods without a route are chosen by the client and must not become labels.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if route != "none" else "any"
             self.metrics.requests.labels(method, route, status).inc()

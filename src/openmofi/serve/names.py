@@ -1,8 +1,8 @@
-"""The names of an index's own entities, for whoever types the beginning of one.
+"""Completion of the names of an index's own entities.
 
-A knowledge base may have millions of entities of which the index shows a few; so their names are
-read once and kept sorted, together with what begins at each further word: "french republic" is
-found by "fre" and by "rep". A question is three binary searches.
+A knowledge base may have millions of entities of which the index shows a few; their names are read
+once and kept sorted, together with the rest of each name from every later word on: "french
+republic" is found by "fre" and by "rep". A query is three binary searches.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ _SCHEMA = pa.schema([*(NAMES.field(name) for name in _COLUMNS), ("code", pa.int6
 _STARTS = pa.schema([("text", pa.string()), ("name", pa.int64()), ("later", pa.bool_())])
 _AFTER_ALL = "\U0010ffff"
 _WHOLE, _BEGINNING, _LATER = 0, 1, 2
-"""How well a name fits: it is what was typed, begins so, or one of its later words does."""
+"""How well a name fits: it is the typed text, begins with it, or a later word does."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """An entity, and the name by which it was found."""
+    """An entity and the name by which it was found."""
 
     entity: str
     name: str
 
 
 class EntityNames:
-    """Names of the entities that any image shows."""
+    """The names of the index's entities."""
 
     def __init__(self, library: Library):
         self.ids = list(library.own)
-        """Most images first; an entity's place in it is its code."""
+        """Ids, those with most images first; an entity's position is its code."""
         self._codes = {entity: code for code, entity in enumerate(self.ids)}
         names = _own_names(library)
         if library.kb is not None:
             names = pa.concat_tables([_kb_names(library, self._codes), names])
         names = names.sort_by([("code", "ascending"), ("weight", "descending")])
         self.names = names.combine_chunks()
-        """Columns key, raw, language, weight and code; by code, then by falling weight."""
+        """Columns key, raw, language, weight and code; by code, then by descending weight."""
         self._code = self.names["code"].to_numpy()
         self._starts = _WordStarts(self.names["key"].combine_chunks())
 
     def find(self, typed: str, *, k: int, offset: int = 0) -> list[Suggestion]:
-        """Returns entities that have a name with a word that begins so.
+        """Returns entities with a name in which a word begins with the typed text.
 
-        The better the name fits the earlier, then those with more images. Nothing typed: all.
+        The best fitting names come first, then entities with more images. An empty text finds all.
         """
         if not typed.strip():
             return [Suggestion(e, self._label(e)) for e in self.ids[offset : offset + k]]
@@ -71,7 +71,7 @@ class EntityNames:
         return [Suggestion(self.ids[self._code[n]], r) for n, r in zip(chosen, raw, strict=True)]
 
     def of(self, entity: str) -> pa.Table:
-        """Returns the names of an entity, by falling weight: key, raw, language, weight, code."""
+        """Returns an entity's names by descending weight: key, raw, language, weight, code."""
         code = self._codes[entity]
         begin, end = np.searchsorted(self._code, [code, code + 1])
         return self.names.slice(begin, end - begin)
@@ -82,10 +82,10 @@ class EntityNames:
 
 
 class _WordStarts:
-    """What begins at each word of each key, sorted."""
+    """The rest of each key from each of its words on, sorted."""
 
     def __init__(self, keys: pa.StringArray):
-        found = [_STARTS.empty_table()]  # an index may have no labels, and so no names
+        found = [_STARTS.empty_table()]  # an index without labels has no names
         name = np.arange(len(keys))
         while len(keys):
             columns = {"text": keys, "name": name, "later": [len(found) > 1] * len(name)}
@@ -99,7 +99,7 @@ class _WordStarts:
         self._later = whole["later"].to_numpy(zero_copy_only=False)
 
     def find(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (names with a word that begins so, how well each fits)."""
+        """Returns (names in which a word begins with the key, how well each fits)."""
         begin, after = self._place(bisect_left, key), self._place(bisect_right, key)
         end = self._place(bisect_left, key + _AFTER_ALL)
         fit = np.where(self._later[begin:end], _LATER, _BEGINNING)
@@ -111,7 +111,7 @@ class _WordStarts:
 
 
 def _own_names(library: Library) -> pa.Table:
-    """Returns the ids and labels that the index itself knows, as names without weight."""
+    """Returns the ids and labels in the index itself as names of weight 0."""
     ids = list(library.own)
     raw = pa.array([*ids, *(library.label(entity) for entity in ids)], pa.string())
     code = np.tile(np.arange(len(ids)), 2)
@@ -126,7 +126,7 @@ def _own_names(library: Library) -> pa.Table:
 
 
 def _kb_names(library: Library, codes: dict[str, int]) -> pa.Table:
-    """Reads the names of the index's entities; of the others only whose they are."""
+    """Reads the names of the index's entities; of the other names only the column entity."""
     assert library.kb is not None
     code_of_row = np.full(len(library.kb) + 1, -1)
     for entity, code in codes.items():

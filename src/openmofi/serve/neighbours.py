@@ -1,7 +1,7 @@
-"""What lies near an entity: others that look alike, and others among its images' neighbours.
+"""The neighbours of an entity: others that look alike, and others among its images' neighbours.
 
-Every entity stands for the mean of some of its images. The work is bounded: 50 images each, and
-20,000 entities, those with most images.
+Every entity is represented by the mean of some of its images. The work is bounded: 50 images each,
+and the 20,000 entities with most images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openmofi.serve.library import Library
 _ENTITIES = 20_000
 _SAMPLE = 50
 _LOOKED_FROM = 20
-"""Images whose neighbours are looked at."""
+"""Number of images whose neighbours are looked at."""
 _NEAREST = 10
 _AT_ONCE = 500
 
@@ -34,7 +34,7 @@ class EntityMeans:
         self._means = np.concatenate(parts)
 
     def nearest(self, entity: str, *, k: int) -> list[tuple[str, float]]:
-        """Returns the entities that look most alike, and the cosines of their means."""
+        """Returns the entities that look most alike, with the cosines of their means."""
         similarity = self._means @ _means(self.index, [entity])[0]
         order = np.argsort(-similarity, kind="stable")[: k + 1].tolist()
         found = [(self.ids[i], float(similarity[i])) for i in order if self.ids[i] != entity]
@@ -42,9 +42,9 @@ class EntityMeans:
 
 
 def confusions(index: Index, entity: str, *, k: int) -> list[tuple[str, float]]:
-    """Returns which other entities the nearest images are of, and their share of those.
+    """Returns the other entities that the nearest images show, with their share of these images.
 
-    Neighbours that show the entity itself count in the whole.
+    The share is that of all neighbours, including those that show the entity itself.
     """
     own = _sample(index.rows_of(entity), _LOOKED_FROM)
     others: Counter[str] = Counter()
@@ -58,7 +58,7 @@ def confusions(index: Index, entity: str, *, k: int) -> list[tuple[str, float]]:
 
 
 def _means(index: Index, entities: list[str]) -> Float[np.ndarray, "n dim"]:
-    """Returns the mean of each entity's vectors, as unit vectors."""
+    """Returns the mean of each entity's vectors, normalised."""
     rows = [_sample(index.rows_of(entity), _SAMPLE) for entity in entities]
     begins = np.cumsum([0, *map(len, rows[:-1])])
     total = np.add.reduceat(index.vectors(np.concatenate(rows)), begins)
@@ -66,6 +66,6 @@ def _means(index: Index, entities: list[str]) -> Float[np.ndarray, "n dim"]:
 
 
 def _sample(rows: np.ndarray, most: int) -> np.ndarray:
-    """Returns at most so many rows, evenly spread."""
+    """Returns at most `most` rows, evenly spread."""
     places = np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64)
     return rows[places]

@@ -1,4 +1,4 @@
-"""What a path that was typed stands for: an index, or a folder with an index and reports."""
+"""Resolves a path given by the user: an index, or a folder with an index and reports."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from openmofi.search.snapshot import is_index
 
 
 def find_shown(path: Path) -> tuple[Path, list[Path]]:
-    """Returns (the index, the reports beside it).
+    """Returns (the index, the reports that belong to it).
 
-    A folder such as a demo's holds `index/`; its report.html, the labels.html that this leads to,
-    and the reports of its runs are shown too.
+    A folder such as a demo's contains `index/`; its report.html, the labels.html linked from that,
+    and the reports of its runs are shown, too.
     """
     if is_index(path) or not is_index(path / "index"):
         return path, []

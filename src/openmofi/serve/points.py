@@ -1,4 +1,4 @@
-"""The map: where each image lies and what it shows -> flat arrays that a browser draws at once.
+"""The map: each image's position and class -> flat arrays that a browser can draw directly.
 
 uint32 row [n] | uint16 x, y [2n] from 0 to 65535 | uint8 class [n]       all little-endian
 """
@@ -12,7 +12,7 @@ from openmofi.serve.refusal import Refusal
 
 _CLASSES = 19
 OTHER = 255
-"""Class of images of less frequent entities, or of none."""
+"""Class of images of less frequent entities, or without one."""
 
 
 class MapPoints:
@@ -26,15 +26,15 @@ class MapPoints:
         labels = library.index.labels
         shown = np.flatnonzero(library.index.live & ~np.isnan(points).any(axis=1))
         code = np.full(library.index.num_rows, -1)
-        code[labels.row[::-1]] = labels.code[::-1]  # of several labels the first one, the surest
+        code[labels.row[::-1]] = labels.code[::-1]  # of several labels, the first is the surest
         code = code[shown]
         count = np.bincount(code[code >= 0], minlength=len(labels.ids))
         frequent = np.argsort(-count, kind="stable")[:_CLASSES]
         frequent = frequent[count[frequent] > 0]
-        place = np.full(len(labels.ids) + 1, OTHER, np.uint8)  # the last one is of no label, -1
+        place = np.full(len(labels.ids) + 1, OTHER, np.uint8)  # the last one is for -1, no label
         place[frequent] = np.arange(len(frequent))
         self.classes = [(labels.ids[i], int(count[i])) for i in frequent.tolist()]
-        """Entity and number of points of each class."""
+        """(Entity, number of points) of each class."""
         self.count = len(shown)
         levels = np.clip(np.round(points[shown] * 65535), 0, 65535)
         self.data = b"".join(

@@ -1,4 +1,4 @@
-"""The shapes of answers about labels: why they were kept, what was refused, how good they are."""
+"""The schemas of answers about labels: why they were kept, what was refused, how good they are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CandidateView(Entity):
 
 
 class Nil(Reply):
-    """That a mention means none of its candidates, or that none is shown."""
+    """The probability that a mention means none of its candidates, or that none is shown."""
 
     text_score: float | None
     score: float | None
@@ -50,14 +50,14 @@ class MentionView(Reply):
     start: int
     """First code point."""
     end: int
-    """Behind the last code point."""
+    """Behind its last code point."""
     surface: str
     candidates: list[CandidateView]
     nil: Nil
     text_choice: str | None
-    """What the text alone says; null: nothing."""
+    """The choice by the text alone; null: none of them."""
     picture_choice: str | None
-    """What the image agrees with most."""
+    """The candidate that the image agrees with most; null: none of them."""
     choice: str | None
     """The label that was kept for it; null: none."""
 
@@ -71,13 +71,13 @@ class Provenance(Reply):
     height: int | None
     text_area: float | None
     text_boxes: list[list[float]]
-    """x0, y0, x1, y1 of each, as shares of width and height."""
+    """x0, y0, x1, y1 of each box, as shares of width and height."""
     kept: bool
     refused_as: str | None = Field(examples=["picture_disagrees"])
     classes: list[Entity]
-    """Entities that it is kept for."""
+    """The entities for which it is kept."""
     weights: dict[str, float] | None
-    """Of the joint score."""
+    """Weights of the joint score."""
     threshold: float | None
     """Least score, or least clip_z, of a label that is kept; see threshold_on."""
     threshold_on: Literal["score", "clip_z"]
@@ -86,17 +86,17 @@ class Provenance(Reply):
 
 
 class FunnelStep(Reply):
-    """What one reason took away."""
+    """The pairs that were refused for one reason."""
 
     reason: str = Field(examples=["picture_disagrees"])
     count: int
     share: float
-    """Of all pairs."""
+    """Share of all pairs."""
     meaning: str
 
 
 class DataReply(Reply):
-    """What a selection kept, and what not."""
+    """What a selection kept and refused."""
 
     name: str
     pairs: int
@@ -108,14 +108,14 @@ class DataReply(Reply):
     threshold: float | None
     calibration: dict[str, Any] | None
     histogram: dict[str, Any] | None
-    """Of the evidence; with the images' own captions, and with other captions."""
+    """Histograms of the evidence with the images' own captions and with other captions."""
 
 
 class RefusedRow(Reply):
     """A pair that was refused."""
 
     number: int
-    """Its row in refused.parquet."""
+    """Row in refused.parquet."""
     key: str
     caption: str
     thumbnail: str

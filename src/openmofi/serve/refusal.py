@@ -1,4 +1,4 @@
-"""What the server says when it does not do what it was asked: one sentence, one snake_case code.
+"""How the server refuses a request: a status, a snake_case code and one sentence.
 
 {"error": {"code": "image_too_large", "message": "The image has ..."}}
 """
@@ -28,20 +28,20 @@ class Refusal(HTTPException):
         self.code = code
 
     def response(self) -> JSONResponse:
-        """Returns the answer that says so."""
+        """Returns the refusal as an answer."""
         said = {"error": {"code": self.code, "message": self.detail}}
         return JSONResponse(said, self.status_code, self.headers)
 
 
 def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns how OpenAPI is told of refusals with these statuses."""
+    """Returns the OpenAPI description of refusals with these statuses."""
     return {
         status: {"model": Failure, "description": HTTPStatus(status).phrase} for status in statuses
     }
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Makes every error of an app look alike."""
+    """Gives all errors of an app the same form."""
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(OpenMOFIError, _answer_mistake)
@@ -52,7 +52,7 @@ async def _answer_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error, Refusal):
         return error.response()
-    if error.status_code == 400:  # JSON that json.loads gives up on, as 5,000 digits or brackets
+    if error.status_code == 400:  # json.loads gave up, for example on 5,000 digits or brackets
         return Refusal(422, "invalid_request", "The body cannot be read as JSON.").response()
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
@@ -60,7 +60,7 @@ async def _answer_http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
-    """Says where the first mistake of a request is; never repeats the value, which may be odd."""
+    """Names the place of a request's first mistake, but not the value, which may be unsafe."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
@@ -74,5 +74,5 @@ async def _answer_mistake(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _answer_bug(_: Request, __: Exception) -> JSONResponse:
-    """Tells nothing of the inside; uvicorn logs the traceback."""
+    """Reveals nothing of the internals; uvicorn logs the traceback."""
     return Refusal(500, "internal_error", "The server failed; its log says why.").response()

@@ -1,4 +1,4 @@
-"""The shapes of what the server answers; OpenAPI is written from them."""
+"""The schemas of the server's answers, from which OpenAPI is generated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Reply(BaseModel):
-    """Anything the server answers as JSON."""
+    """Any JSON answer of the server."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -29,20 +29,20 @@ class Failure(Reply):
 
 
 class Health(Reply):
-    """Whether the server lives."""
+    """Whether the server is running."""
 
     status: Literal["ok"] = "ok"
 
 
 class Abilities(Reply):
-    """What this server can do, by what it was given."""
+    """What this server can do with what it was given."""
 
     text: bool
     """Search by text."""
     upload: bool
     """Search by an uploaded image, and tag it."""
     entities: bool
-    """Names, types and descriptions of entities: there is a knowledge base."""
+    """Show names, types and descriptions of entities from a knowledge base."""
     provenance: bool
     """Show why a label was kept."""
     map: bool
@@ -58,27 +58,27 @@ class Info(Reply):
 
     name: str = Field(examples=["demo"])
     images: int
-    """Images that are not deleted."""
+    """Number of images that are not deleted."""
     entities: int
-    """Entities that any image shows."""
+    """Number of entities that any image shows."""
     dim: int
     """Length of the vectors."""
     model: str
-    """The encoder's folder or hub id; empty where none is known."""
+    """The encoder's folder or hub id; empty if unknown."""
     kb: str
-    """The knowledge base's folder; empty where none is known."""
+    """The knowledge base's folder; empty if unknown."""
     selection: str
-    """The selection that the labels come from; empty where none is known."""
+    """The selection that the labels come from; empty if unknown."""
     has: Abilities
     max_upload_bytes: int
     generation: int
-    """Grows with every change of the index."""
+    """Number that grows with every change of the index."""
     version: str = Field(examples=["0.1.0"])
-    """Of OpenMOFI."""
+    """Version of OpenMOFI."""
 
 
 class Entity(Reply):
-    """An entity, named."""
+    """An entity with its label."""
 
     id: str = Field(examples=["Q142"])
     label: str = Field(examples=["France"])
@@ -88,46 +88,46 @@ class ImageEntity(Entity):
     """An entity that an image is labelled with."""
 
     score: float | None
-    """Of the label, 0 to 1; null where it is not known."""
+    """Score of the label, 0 to 1; null if unknown."""
 
 
 class HitView(Reply):
     """An image of the index."""
 
     row: int
-    """Its number, the same as long as the index lives."""
+    """Row number, which stays the same until the index is compacted."""
     id: str
     score: float | None
-    """Cosine with the question; null without one."""
+    """Cosine with the query; null without one."""
     caption: str
     source: str
     url: str
-    """Where it was found; the server never fetches it."""
+    """Its source on the web; the server never fetches it."""
     text_area: float | None
-    """Share of the image that text covers; null where nobody measured."""
+    """Share of the image that text covers; null if not measured."""
     entities: list[ImageEntity]
     thumbnail: str = Field(examples=["/api/images/17/thumbnail?v=5f0c"])
-    """Where its thumbnail is; `&side=128`, 256 or 512 may be added."""
+    """URL of its thumbnail; `&side=128`, 256 or 512 may be added."""
     image: str = Field(examples=["/api/images/17/file"])
-    """Where the image itself is."""
+    """URL of the image itself."""
 
 
 class ImageView(HitView):
-    """An image of the index, looked at."""
+    """An image of the index with its size."""
 
     width: int | None
-    """None: its file is gone, or no image."""
+    """null: its file is gone, or is not an image."""
     height: int | None
 
 
 class CountedEntity(Entity):
-    """An entity, and how many images show it."""
+    """An entity and the number of images that show it."""
 
     count: int
 
 
 class CountedSource(Reply):
-    """A source, and how many images come from it."""
+    """A source and the number of images that come from it."""
 
     name: str
     count: int
@@ -140,7 +140,7 @@ class Facets(Reply):
     types: list[CountedEntity]
     sources: list[CountedSource]
     of: int
-    """Rows that were counted: all that pass without terms, else the 1,000 nearest."""
+    """Number of rows that were counted: without terms all that pass, else the 1,000 nearest."""
 
 
 class TermView(Reply):
@@ -153,11 +153,11 @@ class TermView(Reply):
 
 
 class SearchReply(Reply):
-    """What was found."""
+    """The result of a search."""
 
     hits: list[HitView]
     total: int
-    """Rows that pass the filter."""
+    """Number of rows that pass the filter."""
     plan: str = Field(examples=["approximate"])
     """browse, exact or approximate."""
     seconds: float
@@ -176,14 +176,14 @@ class UploadReply(Reply):
 
 
 class EvidenceView(Reply):
-    """What speaks for a tag."""
+    """The evidence for a tag."""
 
     class_score: float | None
     """Cosine with the entity's class row; null: the model was not trained on it."""
     text_score: float | None
     """Cosine with the entity's text."""
     prior: float | None
-    """How popular the entity is."""
+    """The entity's share of the popularity of all that may be named."""
     nearest: list[HitView]
     """The nearest images that are labelled with it."""
 
@@ -194,7 +194,7 @@ class TagView(Entity):
     description: str
     score: float
     probability: float | None
-    """That it is right; null where nothing was calibrated."""
+    """Probability that it is right; null if the model is not calibrated."""
     evidence: EvidenceView
 
 
@@ -203,13 +203,13 @@ class TagReply(Reply):
 
     tags: list[TagView]
     abstains: bool
-    """Whether none of them is sure enough."""
+    """Whether all of them are too uncertain."""
     reason: str
     """Why it abstains, or why not, in one sentence."""
 
 
 class NamedEntity(Entity):
-    """An entity that a name was found for."""
+    """An entity that was found by a name."""
 
     thumbnail: str | None
     """Of its surest image."""
@@ -220,7 +220,7 @@ class NamedEntity(Entity):
 
 
 class EntityList(Reply):
-    """Entities by name, or by how many images show them."""
+    """Entities by name, or by the number of images that show them."""
 
     entities: list[NamedEntity]
 
@@ -249,7 +249,7 @@ class Confusion(Entity):
     thumbnail: str | None
     """Of its surest image."""
     share: float
-    """Of the neighbours looked at."""
+    """Share of the neighbours that were looked at."""
     images: int
 
 
@@ -261,14 +261,14 @@ class NameCandidate(Entity):
 
 
 class SharedName(Reply):
-    """A name that means other entities, too."""
+    """A name that may also mean other entities."""
 
     name: str
     candidates: list[NameCandidate]
 
 
 class EntityReply(Entity):
-    """All that is known of an entity."""
+    """The details of an entity."""
 
     description: str
     aliases: dict[str, list[str]] = Field(examples=[{"en": ["France", "French Republic"]}])
@@ -276,9 +276,9 @@ class EntityReply(Entity):
     types: list[Entity]
     images: int
     popularity_rank: int | None
-    """0 is the most popular of the knowledge base."""
+    """Rank by popularity; 0 is the most popular entity of the knowledge base."""
     wikidata: str | None
-    """Its page there; the server never fetches it."""
+    """URL of its page in Wikidata; the server never fetches it."""
     siblings: list[Sibling]
     same_type: list[Relative]
     confused: list[Confusion]
@@ -288,15 +288,15 @@ class EntityReply(Entity):
 
 
 class MapClass(Entity):
-    """What a colour of the map stands for."""
+    """The entity that a colour of the map stands for."""
 
     count: int
 
 
 class MapInfo(Reply):
-    """What the map shows."""
+    """The points and classes of the map."""
 
     points: int
     classes: list[MapClass]
-    """The most frequent entities; class 255 is any other."""
+    """The most frequent entities; class 255 stands for all others."""
     bounds: tuple[float, float, float, float] = (0, 0, 1, 1)

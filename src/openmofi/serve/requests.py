@@ -1,6 +1,6 @@
-"""The shapes of what clients ask, with a bound on every number and length.
+"""The schemas of clients' requests, with a bound on every number and length.
 
-Unknown fields are refused, so that no term can name a URL; NaN and infinity are not numbers here.
+Unknown fields are rejected, so that no term can name a URL; so are NaN and infinity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEEPEST = 100_000
 
 
 def _whole(value: Any) -> Any:
-    """Takes 5.0 for 5, as JSON Schema does."""
+    """Accepts 5.0 as 5, as JSON Schema does."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -37,46 +37,46 @@ Polygon = Annotated[list[Point], Field(min_length=3, max_length=1_000)]
 
 
 class Question(BaseModel):
-    """Anything a client sends."""
+    """Any JSON request of a client."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
 
 
 class _WeightedTerm(Question):
     weight: Weight = 1.0
-    """How much it counts; negative: away from it; 0: not at all."""
+    """Weight of the term; negative: search away from it; 0: ignore it."""
 
 
 class TextTerm(_WeightedTerm):
-    """Looks for what a text says."""
+    """Searches for what a text describes."""
 
     text: Words = Field(examples=["a red flag with a white cross"])
     """The text."""
 
 
 class UploadTerm(_WeightedTerm):
-    """Looks for what an uploaded image shows."""
+    """Searches for what an uploaded image shows."""
 
     upload: UploadId = Field(examples=["0123456789abcdef0123456789abcdef"])
     """Id that POST /api/uploads gave."""
 
 
 class RowTerm(_WeightedTerm):
-    """Looks for what is like an image of the index."""
+    """Searches for images like one of the index."""
 
     row: Row = Field(examples=[17])
     """Row of the index."""
 
 
 class EntityTerm(_WeightedTerm):
-    """Looks for what is typical of an entity."""
+    """Searches for images typical of an entity."""
 
     entity: EntityId = Field(examples=["Q142"])
-    """Id of the entity, or a name of it."""
+    """Id or name of the entity."""
 
 
 def _first_of(given: Any, kinds: tuple[str, ...]) -> str | None:
-    """Returns the first of some fields that an object has."""
+    """Returns the first of the fields that an object has."""
     return next((kind for kind in kinds if isinstance(given, dict) and kind in given), None)
 
 
@@ -98,12 +98,12 @@ AnyTerm = Annotated[
 
 
 class SearchFilter(Question):
-    """Conditions that all hits meet."""
+    """Conditions that all hits must meet."""
 
     entities: list[EntityId] = Field([], max_length=200, examples=[["Q142"]])
     """Any of these entities."""
     not_entities: list[EntityId] = Field([], max_length=200)
-    """None of these entities."""
+    """Not any of these entities."""
     types: list[EntityId] = Field([], max_length=200, examples=[["Q6256"]])
     """An entity of any of these types."""
     sources: list[Name] = Field([], max_length=200)
@@ -113,10 +113,10 @@ class SearchFilter(Question):
     max_text_area: Share | None = None
     """Largest share of the image that text covers."""
     lasso: Nothing | Polygon = Field([])
-    """Corners of a polygon on the map, which goes from 0 to 1; at least three, or none."""
+    """Corners of a polygon on the map, with coordinates from 0 to 1; at least three, or none."""
 
     def conditions(self) -> Filter:
-        """Returns them as the index takes them."""
+        """Returns the conditions as the index's filter."""
         return Filter(
             entities=tuple(self.entities),
             not_entities=tuple(self.not_entities),
@@ -129,7 +129,7 @@ class SearchFilter(Question):
 
 
 class SearchQuestion(Question):
-    """A question to the index; without terms it browses."""
+    """A query of the index; without terms, the index is browsed."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -143,25 +143,25 @@ class SearchQuestion(Question):
         }
     )
     terms: list[AnyTerm] = Field([], max_length=32)
-    """What to look for; their weighted mix counts."""
+    """What to search for: a weighted mix of terms."""
     filter: SearchFilter = SearchFilter()
-    """What all hits must meet."""
+    """Conditions that all hits must meet."""
     min_score: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
     """Least similarity."""
     k: Annotated[int, Field(ge=1, le=MOST_HITS), _WHOLE] = 60
-    """How many hits."""
+    """Number of hits."""
     offset: Annotated[int, Field(ge=0, le=DEEPEST), _WHOLE] = 0
-    """How many hits to leave out first."""
+    """Number of hits to skip first."""
     facets: bool = True
     """Whether to count entities, types and sources."""
 
 
 class _Tagged(Question):
     k: Annotated[int, Field(ge=1, le=50), _WHOLE] = 5
-    """How many entities."""
+    """Number of entities."""
     error_rate: Share | None = None
-    """Share of wrong answers beyond which it rather abstains; null: the server's own where it is
-    known how often the model errs, else it never abstains."""
+    """Share of wrong answers above which the model abstains; null: the server's own if the model is
+    calibrated, else it never abstains."""
 
 
 class TagUpload(_Tagged):
@@ -179,7 +179,7 @@ class TagRow(_Tagged):
 
 
 class Login(Question):
-    """Asks for the cookie."""
+    """Requests the cookie."""
 
     token: Annotated[str, Field(max_length=1_000)] = Field(examples=["the token of openmofi serve"])
     """The server's token."""

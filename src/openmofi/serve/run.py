@@ -1,4 +1,4 @@
-"""Runs the application with uvicorn, on one address, until it is told to stop."""
+"""Runs the application with uvicorn on one address until it is stopped."""
 
 from __future__ import annotations
 
@@ -29,34 +29,38 @@ def serve(
     settings: ServeSettings | None = None,
     **given: Any,
 ) -> None:
-    """Serves an index until SIGTERM or Ctrl-C; requests that are on their way end first.
+    """Serves an index until SIGTERM or Ctrl-C; requests in progress are finished first.
 
     Args:
         index: directory of the index.
         host: address to listen on.
-        port: to listen on; 0: any that is free.
-        token: asked of every client; needed on an address that others can reach.
+        port: port to listen on; 0: any free one.
+        token: required from every client; needed on an address that others can reach.
         settings: see `config.ServeSettings`.
-        given: model, kb, data and reports, as of `make_app`.
+        given: model, kb, data and reports, see `make_app`.
 
     Raises:
-        InputError: the address is taken or unknown, or it is open to others and there is no token.
+        InputError: the address is taken or invalid, or others can reach it and there is no token.
     """
     settings = settings or ServeSettings()
-    if not token and not _is_loopback(host):
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        is_loopback = False
+    if not token and not is_loopback:
         raise InputError(
             f"--host {host} can be reached by others; pass --token WORD too, or serve on 127.0.0.1."
         )
-    # A loopback server answers under these names alone; a token keeps others out by itself.
+    # Without a token, the server only answers to these names; with one, the token is enough.
     hosts = () if token else {*LOOPBACK_HOSTS, _in_url(host)}
-    # Pillow only warns at 89 million pixels, and filters that threads set undo each other's.
+    # Pillow only warns at 89 million pixels; threads would undo each other's warning filters.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     app = make_app(index, token=token, hosts=hosts, settings=settings, **given)
     config = uvicorn.Config(
         app,
         log_level="warning",
         server_header=False,
-        timeout_keep_alive=75,  # beyond what clients keep idle connections for
+        timeout_keep_alive=75,  # longer than clients keep idle connections
         timeout_graceful_shutdown=max(1, round(settings.shutdown)),
     )
     with _listening(host, port) as listener:
@@ -65,32 +69,23 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it is ready, and for which being told to stop is not a failure."""
+    """Uvicorn that says when it is ready, and that exits normally when stopped by a signal."""
 
     def __init__(self, config: uvicorn.Config, ready: str):
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to answer."""
+        """Starts to answer requests."""
         await super().startup(sockets)
         print(self._ready, file=sys.stderr, flush=True)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stops gracefully at a signal; unlike uvicorn, does not raise it again at the end."""
+        """Stops gracefully at a signal; unlike uvicorn, does not raise it again afterwards."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         yield
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _in_url(host: str) -> str:
@@ -98,10 +93,10 @@ def _in_url(host: str) -> str:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens.
+    """Returns a listening socket.
 
     Raises:
-        InputError: it cannot.
+        InputError: it is impossible to listen there.
     """
     if not 0 <= port < 2**16:
         raise InputError(f"There is no port {port}; choose another --port, or 0 for any.")

@@ -1,4 +1,4 @@
-"""What one server holds between requests, and how routes get at it."""
+"""The state that a server keeps between requests, and how routes access it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from openmofi.serve.uploads import READ_AT_ONCE, Uploads
 from openmofi.serve.verdicts import Verdicts
 
 _LOOK_AGAIN = 1.0
-"""Seconds for which nobody looks whether the index was changed."""
+"""Seconds between checks whether the index has changed."""
 
 
 class Served:
@@ -53,9 +53,9 @@ class Served:
         self.metrics = Metrics()
         self.files = PageFiles()
         self.uploads = Uploads(kept=settings.uploads_kept)
-        # What is being sent is held in memory until it is decoded: a bounded number of images.
+        # Uploads are held in memory until they are decoded, so that their number is limited.
         self.reading = CapacityLimiter(READ_AT_ONCE)
-        # An image of a few bytes may be 89 million pixels: not many of those at once.
+        # An image of a few bytes may have 89 million pixels, so that few are decoded at once.
         self.decoding = CapacityLimiter(settings.decoders)
         self.thumbnails = ThumbnailCache(
             cache_folder() / "thumbnails", settings.thumbnail_bytes, self.metrics
@@ -71,7 +71,7 @@ class Served:
 
     @property
     def library(self) -> Library:
-        """The index as it is on the disk, or was a moment ago."""
+        """The index in its current state, or that of a moment ago."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_AGAIN
             if not self._library.index.is_current() and self._opening.acquire(blocking=False):
@@ -83,7 +83,7 @@ class Served:
         """The encoder.
 
         Raises:
-            Refusal: there is none.
+            Refusal: there is no encoder.
         """
         if not self._library.searcher.has_encoder:
             message = "The server has no encoder for texts and images; start it with --model."
@@ -92,31 +92,31 @@ class Served:
 
     @property
     def model_folder(self) -> str:
-        """Where the encoder lies."""
+        """The encoder's folder or hub id."""
         return str(self._model or self._library.index.meta["model"])
 
     @property
     def has_data(self) -> bool:
-        """Whether a selection is known."""
+        """Whether there is a selection."""
         return self._data is not None
 
     @property
     def verdicts(self) -> Verdicts:
-        """What the selection decided.
+        """The verdicts of the selection.
 
         Raises:
-            Refusal: there is none.
+            Refusal: there is no selection.
         """
         if self._data is None:
-            message = "The server knows no selection; start it with --data i2e/select/NAME."
+            message = "The server has no selection; start it with --data i2e/select/NAME."
             raise Refusal(404, "no_data", message)
         return self._opened(self._data)
 
     def verdicts_of(self, folder: Path) -> Verdicts:
-        """Returns what the selection decided that an image comes from, wherever it is now.
+        """Returns the verdicts of the selection that an image comes from, even if it was moved.
 
         Raises:
-            Refusal: it is gone.
+            Refusal: the selection is gone.
         """
         return self._opened(folder) if (folder / "card.json").is_file() else self.verdicts
 
@@ -132,7 +132,7 @@ class Served:
             return self._verdicts[folder][1]
 
     def start(self) -> None:
-        """Begins to read what the first questions need, and to load the encoder."""
+        """Starts to read what the first requests need, and to load the encoder."""
         threading.Thread(target=_warm, args=(self._library,), name="warm", daemon=True).start()
         if self._library.searcher.has_encoder:
             self._encoder.start()
@@ -142,12 +142,12 @@ class Served:
         self._encoder.stop()
 
     def _reopen(self) -> None:
-        """Opens the changed index; until then the old one answers."""
+        """Opens the changed index; the old one answers until then."""
         folder = self._library.index.folder
         try:
             new = Library(Index.open(folder), model=self._model, kb=self._kb)
             _warm(new)
-        except (OpenMOFIError, OSError) as error:  # perhaps it is just being replaced
+        except (OpenMOFIError, OSError) as error:  # perhaps it is being replaced just now
             print(f"serving the index as it was: {error}", file=sys.stderr, flush=True)
         else:
             self._take(new)
@@ -155,7 +155,7 @@ class Served:
             self._opening.release()
 
     def _take(self, new: Library) -> None:
-        """Answers from another library; uploads' vectors mean nothing to another model."""
+        """Switches to another library; clears the uploads if the model has changed."""
         old, self._library = self._library, new
         if new.index.meta["model"] != old.index.meta["model"]:
             encoder, self._encoder = self._encoder, self._new_encoder()
@@ -163,19 +163,19 @@ class Served:
             encoder.stop()
 
     def _new_encoder(self) -> BatchingEncoder:
-        """Returns an encoder of the model of today; it holds no library, since those go."""
+        """Returns an encoder that loads the current model; it keeps no reference to a library."""
         return BatchingEncoder(lambda: self._library.searcher.encoder, self.settings, self.metrics)
 
 
 def _checked(library: Library, model: Path | str | None) -> Library:
-    """Returns the library.
+    """Returns the library if its parts exist.
 
     Raises:
-        InputError: the knowledge base cannot be opened, or the given model is not one.
+        InputError: the knowledge base cannot be opened, or the given model does not exist.
     """
     _ = library.kb
     if model is not None:
-        # A name with an owner may be the hub's, one with a prefix open_clip's; a word is neither.
+        # A name with an owner may be on the hub, one with a prefix open_clip's, a word neither.
         is_word = not re.search("[/:]", str(model)) and not Path(model).is_dir()
         if is_word or not library.searcher.has_encoder:
             raise InputError(f"There is no model directory {str(model)!r}; pass another --model.")
@@ -183,14 +183,14 @@ def _checked(library: Library, model: Path | str | None) -> Library:
 
 
 def _warm(library: Library) -> None:
-    """Reads and derives what most questions need."""
+    """Reads and derives what most requests need."""
     _ = library.own, library.index.labels.in_turns
     for make in (facets_of_all, EntityNames, EntityMeans):
         library.once(make)
 
 
 def _selection_folder(given: Path | str | None, known: str) -> Path | None:
-    """Returns the selection that was given, else the one the index knows, where it still is.
+    """Returns the given selection, or else the index's if it still exists.
 
     Raises:
         InputError: the given one is not a selection.
@@ -204,10 +204,10 @@ def _selection_folder(given: Path | str | None, known: str) -> Path | None:
 
 
 def named_reports(reports: Sequence[Path | str]) -> dict[str, Path]:
-    """Returns the HTML file of each report by the name of its directory, or its own.
+    """Returns the HTML file of each report by the name of its directory, or by its own.
 
     Raises:
-        InputError: one of them is not there.
+        InputError: a report is missing.
     """
     found: dict[str, Path] = {}
     for report in map(Path, reports):
@@ -230,4 +230,4 @@ async def _served(request: Request) -> Served:
 
 
 Now = Annotated[Served, Depends(_served)]
-"""A route's argument."""
+"""The server's state as an argument of a route."""

@@ -1,9 +1,9 @@
-"""Thumbnails, kept on the disk.
+"""A cache of thumbnails on disk.
 
-    CACHE/thumbnails/ab/abcdef….webp    named by a hash of the image's place and of the side
+    CACHE/thumbnails/ab/abcdef….webp    named by a hash of the image's place and the side
 
-The oldest ones go when they are too many. CACHE is OPENMOFI_CACHE, else openmofi in the user's
-cache folder.
+The oldest ones are deleted when the cache grows too large. CACHE is OPENMOFI_CACHE, or openmofi in
+the user's cache folder.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from openmofi.refused import Refused
 from openmofi.serve.metrics import Metrics
 
 _AFTER_CLEARING = 0.8
-"""Share of the limit that is left."""
+"""Share of the limit that is kept when the cache is cleared."""
 
 
 class ThumbnailCache:
-    """Thumbnails on the disk, of any number of servers."""
+    """Thumbnails on disk, which several servers may share."""
 
     def __init__(self, folder: Path, max_bytes: int, metrics: Metrics):
         self.folder, self.max_bytes, self._metrics = folder, max_bytes, metrics
@@ -33,12 +33,12 @@ class ThumbnailCache:
         self._lock = threading.Lock()
 
     def get(self, place: tuple, side: Side, read: Callable[[], bytes]) -> bytes | Refused:
-        """Returns the thumbnail of an image, or why there is none.
+        """Returns the thumbnail of an image, or a Refused.
 
         Args:
-            place: tells the image from all others.
+            place: identifies the image.
             side: longest side.
-            read: returns the image's bytes; called where there is no thumbnail yet.
+            read: returns the image's bytes; only called if there is no thumbnail yet.
         """
         name = blake2b(repr((*place, side)).encode(errors="replace"), digest_size=16).hexdigest()
         path = self.folder / name[:2] / f"{name}.webp"
@@ -55,7 +55,7 @@ class ThumbnailCache:
         return made[0]
 
     def _write(self, path: Path, data: bytes) -> None:
-        """Stores a thumbnail; a disk that is full or read-only costs time only."""
+        """Stores a thumbnail; a full or read-only disk is ignored."""
         temporary = path.with_name(f".{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class ThumbnailCache:
         return sum(size for _, size, _ in self._files())
 
     def _clear(self) -> int:
-        """Deletes the oldest thumbnails; returns how many bytes are left."""
+        """Deletes the oldest thumbnails; returns the number of bytes left."""
         files = sorted(self._files())
         left = sum(size for _, size, _ in files)
         for _, size, path in files:
@@ -91,7 +91,7 @@ class ThumbnailCache:
             for entry in os.scandir(folder):
                 try:
                     known = entry.stat()
-                except FileNotFoundError:  # another server clears, too
+                except FileNotFoundError:  # another server is clearing, too
                     continue
                 found.append((known.st_mtime, known.st_size, entry.path))
         return found

@@ -1,6 +1,6 @@
 """Uploaded images: bytes -> a vector and a thumbnail, remembered for a while.
 
-The bytes themselves are dropped, so that a thousand uploads are a few dozen MB; the id is the
+The bytes themselves are dropped, so that a thousand uploads take a few dozen MB; the id is the
 first half of their SHA-256, so that the same image has the same id.
 """
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from openmofi.model.transform import Transform
 
 READ_AT_ONCE = 8
-"""Uploads that are held in memory at once; the others wait, unread."""
+"""Number of uploads held in memory at once; the others wait, unread."""
 _READ_SECONDS = 60.0
-"""Time to send one, so that slow ones do not keep the others waiting for ever."""
+"""Time limit for one upload, so that slow ones do not block the others forever."""
 
 REASONS = {
     "corrupt_image": (400, "The image cannot be decoded; send a JPEG, PNG, WebP, GIF or AVIF."),
     "needs_extra_heif": (400, "The server does not read HEIC; send a JPEG, PNG, WebP or AVIF."),
     "image_too_narrow": (400, "The image is more than 200 times as long as wide."),
-    "image_too_large": (413, "The image has more pixels than an honest one has (89 million)."),
-    "image_missing": (404, "The image is not where it was."),
+    "image_too_large": (413, "The image has more pixels than any genuine one (89 million)."),
+    "image_missing": (404, "The image file is missing."),
     "no_image": (404, "There is a caption, but no image."),
 }
 """Status and sentence for each reason for which an image is refused."""
@@ -43,7 +43,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Upload:
-    """What is remembered of an image."""
+    """What is kept of an uploaded image."""
 
     id: str
     size: tuple[int, int]
@@ -61,14 +61,14 @@ class DecodedUpload:
     thumbnail: bytes
     """WebP."""
     pixels: np.ndarray
-    """As the model wants them."""
+    """Pixels as the model takes them."""
 
 
 async def read_upload(request: Request) -> bytes:
-    """Returns the body; unlike `Request.body`, the request does not keep it.
+    """Returns the body; unlike with `Request.body`, the request does not keep it.
 
     Raises:
-        Refusal: it is too long in coming, or ends before its end.
+        Refusal: it takes too long, or is cut off.
     """
     try:
         with fail_after(_READ_SECONDS):
@@ -77,7 +77,7 @@ async def read_upload(request: Request) -> bytes:
         message = f"The image did not arrive within {_READ_SECONDS:g} seconds; send it again."
         raise Refusal(408, "upload_too_slow", message) from None
     except ClientDisconnect:  # nobody reads the answer
-        raise Refusal(400, "upload_cut_off", "The image ended before its end.") from None
+        raise Refusal(400, "upload_cut_off", "The upload was cut off.") from None
 
 
 def decode_upload(data: bytes, transform: Transform) -> DecodedUpload:
@@ -97,10 +97,10 @@ def decode_upload(data: bytes, transform: Transform) -> DecodedUpload:
 
 
 def refuse_image(refused: Refused) -> Refusal:
-    """Returns the answer for what `openmofi.images.look` refused."""
+    """Returns the answer for an image that `openmofi.images.look` refused."""
     reason = refused.reason
     status, message = REASONS.get(reason, REASONS["corrupt_image"])
-    # The code is of a closed set; an error that nobody foresaw is told in the sentence.
+    # The set of codes is closed; an unforeseen error is named in the sentence.
     known = reason if reason in REASONS else "corrupt_image"
     return Refusal(status, known, message if reason in REASONS else f"{message} ({reason})")
 
@@ -114,7 +114,7 @@ class Uploads:
         self._lock = threading.Lock()
 
     def add(self, upload: Upload) -> None:
-        """Remembers an upload; the oldest one may go."""
+        """Keeps an upload; drops the oldest if there are too many."""
         with self._lock:
             self._found[upload.id] = upload
             self._found.move_to_end(upload.id)
@@ -125,7 +125,7 @@ class Uploads:
         """Returns an upload.
 
         Raises:
-            Refusal: it is not remembered.
+            Refusal: the server no longer has it.
         """
         with self._lock:
             if identifier in self._found:
@@ -134,6 +134,6 @@ class Uploads:
         raise Refusal(404, "upload_gone", "The server no longer has that image; send it again.")
 
     def clear(self) -> None:
-        """Forgets all, as when another model is served."""
+        """Drops all uploads, for example when another model is served."""
         with self._lock:
             self._found.clear()

@@ -1,4 +1,4 @@
-"""A selection's rows, one at a time: what was said of an image's label, and what became of it.
+"""Single rows of a selection: an image's labels, and what the selection decided.
 
 In: (shard, row of the shard's labels), or the number of a refused image. Out: `Verdict`.
 """
@@ -19,44 +19,44 @@ from openmofi.refused import Refused
 from openmofi.select.selection import Selection
 
 _STEP = 7919
-"""A prime: rows that many apart are of many shards."""
+"""A prime step, so that successive rows come from many shards."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """An image's labels (schema.LABELS), and what the selection made of them."""
+    """An image's labels (schema.LABELS), and what the selection decided."""
 
     labels: dict[str, Any]
-    """With the scores by which the selection chose."""
+    """The labels with the scores that the selection used."""
     classes: tuple[str, ...]
-    """Ids of the entities that it is kept for."""
+    """Ids of the entities for which it is kept."""
     refused_as: str | None
-    """Reason; None: it is kept."""
+    """Reason of the refusal; None: it is kept."""
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """What tells the image from others of the input."""
+        """What identifies the image in the input."""
         names = ("shard", "offset", "size", "path", "sha256")
         return tuple(self.labels[name] for name in names)
 
 
 class Verdicts:
-    """What a selection decided, and the images it decided on."""
+    """The decisions of a selection, with their images."""
 
     def __init__(self, selection: Selection):
         self.selection = selection
         self._reader = ImageReader(selection.card["input"])
 
     def of_row(self, shard: str, row: int, key: str) -> Verdict | None:
-        """Returns the verdict on an image; None: the selection does not have it, or no longer.
+        """Returns the verdict on an image; None if the selection does not have it any more.
 
         Args:
-            shard: path of the file that the image is in.
-            row: of the labels.
-            key: of the image.
+            shard: path of the file that contains the image.
+            row: row of the labels.
+            key: key of the image.
 
         Raises:
-            MismatchError: the shard was labelled again since.
+            MismatchError: the shard was labelled again after the selection.
         """
         labels = self._labels(shard, row, key)
         if labels is None:
@@ -74,7 +74,7 @@ class Verdicts:
         return Verdict(labels, (), labels["reason"])
 
     def refused_for(self, reason: str, *, k: int, offset: int) -> list[int]:
-        """Returns rows of refused.parquet, those beside each other far apart in the input."""
+        """Returns rows of refused.parquet; neighbours in the result are far apart in the input."""
         rows = self._by_reason.get(reason, np.zeros(0, np.int64))
         step = _STEP if len(rows) % _STEP else 1
         places = np.arange(offset, min(offset + k, len(rows))) * step % max(len(rows), 1)
@@ -82,18 +82,18 @@ class Verdicts:
 
     @cached_property
     def num_refused(self) -> int:
-        """Rows of refused.parquet."""
+        """Number of rows of refused.parquet."""
         return pq.read_metadata(self.selection.folder / "refused.parquet").num_rows
 
     def image(self, labels: dict[str, Any]) -> bytes | Refused:
-        """Returns the encoded image of a row of the labels, or why there is none."""
+        """Returns the encoded image of a row of the labels, or a Refused."""
         if labels["offset"] < 0 and not labels["path"]:
             return Refused("no_image")
         return fetch(self._reader.read, labels)
 
     @cached_property
     def _files(self) -> dict[str, list[int]]:
-        """Returns the numbers of the labels files by the path of what they label."""
+        """The numbers of the labels files by the path of the file that they label."""
         plan = pq.read_table(self.selection.i2e / "plan.parquet", columns=["name", "path"])
         paths = dict(zip(plan["name"].to_pylist(), plan["path"].to_pylist(), strict=True))
         numbers: dict[str, list[int]] = {}
@@ -102,9 +102,9 @@ class Verdicts:
         return numbers
 
     def _labels(self, shard: str, row: int, key: str) -> dict[str, Any] | None:
-        """Returns an image's labels; several files have such a row where a large shard was split.
+        """Returns an image's labels, or None if no labels file has the image in this row.
 
-        None: none of them has the image there.
+        If a large shard was split, several files have such a row.
         """
         pairs = self.selection.shards["pairs"]
         for number in self._files.get(shard, ()):
@@ -116,7 +116,7 @@ class Verdicts:
 
     @cached_property
     def _by_reason(self) -> dict[str, np.ndarray]:
-        """Returns the rows of refused.parquet by reason."""
+        """The rows of refused.parquet by reason."""
         place = self.selection.reasons()
         order = np.argsort(place, kind="stable")
         names = list(self.selection.card["funnel"]["refused"])
@@ -124,7 +124,7 @@ class Verdicts:
         return {name: order[bounds[i] : bounds[i + 1]] for i, name in enumerate(names)}
 
     def _found(self, file: str, column: str, labels: dict[str, Any], row: int) -> Any:
-        """Returns what a file of the selection says of an image, or None."""
+        """Returns a column of a selection's file for an image, or None."""
         at = [("row", "==", row), *((name, "==", labels[name]) for name in ("shard", "key"))]
         table = pq.read_table(self.selection.folder / file, columns=[column], filters=at)
         return table[column][0].as_py() if len(table) else None

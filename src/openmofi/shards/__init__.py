@@ -1,13 +1,13 @@
-"""Runs one function over many shards, and survives: plan, claim, commit, resume, count.
+"""Runs one function over many shards and survives interruptions: plan, commit, resume, count.
 
     plan.parquet            the inputs, frozen with size and mtime
-    run.json                what the outputs depend on; a run with another one is refused
-    labels/<shard>-<id>.parquet   an attempt's rows; nobody reads it before its commit
-    _done/<shard>.json      the commit: created exclusively, names the file, its sha256, counts
-    events/<run>.jsonl      what happened when, a line each
+    run.json                what the outputs depend on; a run with other contents is rejected
+    labels/<shard>-<id>.parquet   the rows of an attempt, which is not read before its commit
+    _done/<shard>.json      the commit: created exclusively, with the file's name, sha256 and counts
+    events/<run>.jsonl      what happened and when, one event per line
 
-A killed process leaves at most an uncommitted attempt behind; the same command goes on, and tries
-failed shards again.
+A killed process leaves at most an uncommitted attempt; repeating the command continues the job and
+tries failed shards again.
 """
 
 from openmofi.shards.commits import (

@@ -1,6 +1,6 @@
 """Commits: an attempt's tables on disk, and the record that makes them the shard's result.
 
-Readers see only what a record names, so a half-written attempt can do no harm.
+Readers only see files that a record names, so that a half-written attempt is harmless.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from openmofi.files.folders import replace_file, sync
 
 
 class OutputError(OpenMOFIError):
-    """Reports that results cannot be written; the job stops, and what is committed is safe."""
+    """Reports that results cannot be written; the job stops, but its commits are safe."""
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What the function made of a shard."""
+    """The result of the function for a shard."""
 
     table: pa.Table
     errors: dict[str, int] = field(default_factory=dict)
-    """Refused rows by reason; they are rows of the table too."""
+    """Number of refused rows by reason; the table contains them, too."""
     damage: str | None = None
-    """Why the shard ended early; the commit says `partial` then."""
+    """Why the shard ended early, which makes the commit `partial`; None: it did not."""
     extra: dict[str, pa.Table] = field(default_factory=dict)
-    """Further tables, written to a folder of that name."""
+    """Further tables, each written to the folder of its name."""
     kept: int = 0
-    """Rows that the next stage can use."""
+    """Number of rows that the next stage can use."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class RunTotals:
     kept: int
     errors: dict[str, int]
     reasons: dict[str, int]
-    """Why shards are partial or failed."""
+    """Number of partial or failed shards by reason."""
 
     @property
     def error_rate(self) -> float:
@@ -80,10 +80,10 @@ class RunTotals:
 
 
 def write_attempt(result: ShardResult, shard: str, out: Path, seconds: float) -> Commit:
-    """Writes a shard's tables under names of their own; returns the record, not yet published.
+    """Writes a shard's tables under unique names; returns the record, not yet published.
 
     Raises:
-        OutputError: the disk is full, or not to be written to.
+        OutputError: the disk is full or not writable.
     """
     attempt = f"{shard}-{uuid.uuid4().hex[:8]}.parquet"
     extra = {}
@@ -108,7 +108,7 @@ def write_attempt(result: ShardResult, shard: str, out: Path, seconds: float) ->
 
 
 def write_parquet(table: pa.Table, path: Path) -> str:
-    """Writes durably and returns the file's sha256."""
+    """Writes a file durably; returns its sha256."""
     with replace_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
         with partial.open("rb") as file:
@@ -116,27 +116,29 @@ def write_parquet(table: pa.Table, path: Path) -> str:
 
 
 def publish(commit: Commit, out: Path, *, retry: frozenset[str] = frozenset()) -> Commit:
-    """Publishes a record; if another process was faster, its record stands and is returned.
+    """Publishes a record; if another process was faster, its record is kept and returned.
 
     Args:
         commit: from `write_attempt`, or of a failure.
         out: the job's directory.
-        retry: a record of one of these statuses gives way, unless to a failure of a partial one.
+        retry: statuses of records that are replaced; but a failure never replaces a partial one.
 
     Raises:
-        OutputError: the disk is full, or not to be written to.
+        OutputError: the disk is full or not writable.
     """
-    path = _path(out, commit.shard)
+    path = out / "_done" / f"{commit.shard}.json"
     with _stop_if_unwritable(out):
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
             temporary.write_text(json.dumps(asdict(commit), indent=1))
             sync(temporary)
             standing = _link(temporary, path)
-            if standing is not None and _gives_way(standing, commit, retry):
-                os.replace(temporary, path)
-                _remove_files(standing, out)
-                standing = None
+            if standing is not None and standing.status in retry:
+                is_worse = (commit.status, standing.status) == ("failed", "partial")
+                if not is_worse:
+                    os.replace(temporary, path)
+                    _remove_files(standing, out)
+                    standing = None
             sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -146,22 +148,18 @@ def publish(commit: Commit, out: Path, *, retry: frozenset[str] = frozenset()) -
 
 
 def _link(temporary: Path, path: Path) -> Commit | None:
-    """Gives the file its name, whole and exclusively; returns the record that is there already."""
+    """Gives the file its name exclusively; returns the record if there already is one."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         return read_commit(path)
     except OSError:
         # File systems without hard links. Between the check and the renaming another process may
-        # publish; its result has the same rows, so that either record may stand.
+        # publish; its result has the same rows, so that either record may be kept.
         if path.exists():
             return read_commit(path)
         os.rename(temporary, path)
     return None
-
-
-def _gives_way(standing: Commit, commit: Commit, retry: frozenset[str]) -> bool:
-    return standing.status in retry and (commit.status, standing.status) != ("failed", "partial")
 
 
 def _remove_files(commit: Commit, out: Path) -> None:
@@ -176,13 +174,9 @@ def _stop_if_unwritable(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"Cannot write to {str(out)!r}: {error.strerror or error}; fix that, and the same "
-            "command goes on."
+            f"Cannot write to {str(out)!r}: {error.strerror or error}; fix that and repeat the "
+            "command, which continues the job."
         ) from error
-
-
-def _path(out: Path, shard: str) -> Path:
-    return out / "_done" / f"{shard}.json"
 
 
 def read_commit(path: Path) -> Commit:
@@ -195,8 +189,8 @@ def read_commit(path: Path) -> Commit:
         return Commit(**json.loads(path.read_text()))
     except (ValueError, TypeError):
         raise InputError(
-            f"The record {str(path)!r} is damaged; delete it, and `openmofi label` makes the shard "
-            "again."
+            f"The record {str(path)!r} is damaged; delete it and run `openmofi label` again to "
+            "redo the shard."
         ) from None
 
 
@@ -219,7 +213,7 @@ def statuses(out: Path) -> dict[str, str]:
 
 
 def committed_files(out: Path) -> list[Path]:
-    """Returns the label files that commits name; nothing else may be read."""
+    """Returns the labels files that commits name; no others may be read."""
     return [out / commit.file for commit in commits(out) if commit.file]
 
 

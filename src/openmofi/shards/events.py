@@ -1,4 +1,4 @@
-"""The event log: one JSON object a line, one file per run, so that machines need not agree."""
+"""The event log: one JSON object per line, one file per run, so that machines need no locks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class EventLog:
         self._file = (out / "events" / name).open("a", encoding="utf-8")
 
     def write(self, event: str, **fields: Any) -> None:
-        """Writes one event with the time of day in UTC; a full disk does not end the job here."""
+        """Writes one event with the time in UTC; a full disk does not stop the job here."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
         try:
             self._file.write(json.dumps({**line, **fields}, ensure_ascii=False) + "\n")
             self._file.flush()
-        except OSError:  # the results have their own check, and they are what matters
+        except OSError:  # what matters are the results, which have their own check
             return
 
     def close(self) -> None:
@@ -41,7 +41,7 @@ def process_of(run: str) -> tuple[str, int]:
 
 
 def read_events(out: Path) -> Iterator[dict[str, Any]]:
-    """Yields the events of all runs, run by run; a line cut off by a kill is left out."""
+    """Yields the events of all runs, run by run; skips a line truncated by a kill."""
     for path in sorted((out / "events").glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             try:

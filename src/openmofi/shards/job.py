@@ -1,4 +1,4 @@
-"""A job: the shards that are left, given to an engine; progress, events, and an early end."""
+"""A job: runs the unfinished shards on an engine, with progress, events and an early end."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from openmofi.shards.worker import MakeFunction
 Engine = Literal["local", "ray"]
 
 _FEWEST_ROWS = 1000
-"""Rows before an error rate says anything."""
+"""Number of rows from which an error rate is meaningful."""
 _SHOWN_REASONS = 3
 
 
 class TooManyErrors(OpenMOFIError):
-    """Reports that more rows were refused than the user is ready to lose."""
+    """Reports that more rows were refused than the user allows."""
 
 
 def parse_retry(text: str) -> frozenset[str]:
-    """Returns the statuses that "failed,partial" names; "none" is none.
+    """Parses a list of statuses such as "failed,partial", or "none".
 
     Raises:
-        SettingsError: there is no such status.
+        SettingsError: a status does not exist.
     """
     asked = frozenset(part.strip() for part in text.split(",")) - {"none", ""}
     if asked - {"failed", "partial"}:
@@ -61,20 +61,19 @@ def run_shards(
         make_function: builds the function once per process; picklable if workers > 1.
         shards: all shards of the job, in order.
         out: the job's directory, after `freeze_plan`.
-        engine: local: processes of this machine; ray: tasks of the cluster that Ray is connected
-            to.
-        workers: processes, or Ray tasks at a time; 1 local worker is this process.
-        rank: this process's number among `world_size` that share the job through `out`.
-        world_size: every world_size-th shard is this process's.
-        retry: statuses to try again: failed, partial, both with a comma, or none.
-        fail_if_error_rate: no further shard is begun once a larger share of the rows is refused.
+        engine: local: processes of this machine; ray: tasks of the connected Ray cluster.
+        workers: number of processes, or of concurrent Ray tasks; 1 local worker is this process.
+        rank: this process's number among the `world_size` that share the job through `out`.
+        world_size: this process takes every world_size-th shard.
+        retry: statuses to try again: failed, partial, failed,partial or none.
+        fail_if_error_rate: share of refused rows above which no further shard is started.
         title: name of the progress bar.
 
     Raises:
-        MismatchError: a shard that ended early changed, and `retry` leaves it out.
+        MismatchError: a shard that ended early has changed, and `retry` excludes it.
         OutputError: results cannot be written.
-        TooManyErrors: see `fail_if_error_rate`.
-        OpenMOFIError: no other process shares the job, and yet a shard has no commit.
+        TooManyErrors: more rows are refused than `fail_if_error_rate` allows.
+        OpenMOFIError: no other process shares the job, but a shard has no commit.
     """
     again = parse_retry(retry)
     renew_plan(out, shards, again)
@@ -89,7 +88,12 @@ def run_shards(
             bar.advance(len(mine) - len(pending))
             live = _Live(bar, log)
             options = {"workers": workers, "retry": again, "count": live.count}
-            with closing(_engine(engine)(make_function, pending, out, **options)) as run:
+            run_engine = run_local
+            if engine == "ray":
+                from openmofi.shards.ray_tasks import run_ray
+
+                run_engine = run_ray
+            with closing(run_engine(make_function, pending, out, **options)) as run:
                 _watch(run, live, fail_if_error_rate)
     except BaseException as error:
         log.write("stop", reason=str(error) or type(error).__name__)
@@ -101,20 +105,12 @@ def run_shards(
     left = len(shards) - found.done - found.partial - found.failed
     if world_size == 1 and left:
         raise OpenMOFIError(
-            f"{left:,} of {len(shards):,} shards are left undone in {str(out)!r}; give the same "
-            "command again."
+            f"{left:,} of {len(shards):,} shards are unfinished in {str(out)!r}; repeat the "
+            "command."
         )
     if found.error_rate > fail_if_error_rate:
         raise _too_many(found.error_rate, fail_if_error_rate)
     return found
-
-
-def _engine(name: Engine):
-    if name == "local":
-        return run_local
-    from openmofi.shards.ray_tasks import run_ray
-
-    return run_ray
 
 
 def _watch(run: Iterator[Commit], live: _Live, most: float) -> None:
@@ -134,7 +130,7 @@ def _too_many(rate: float, most: float) -> TooManyErrors:
 
 
 class _Live:
-    """What this run has done so far, in the line behind the progress bar and in the log."""
+    """What this run has done so far, shown after the progress bar and in the log."""
 
     def __init__(self, bar: Progress, log: EventLog):
         self._bar, self._log = bar, log
@@ -143,7 +139,7 @@ class _Live:
         self.errors: Counter[str] = Counter()
 
     def count(self, rows: int) -> None:
-        """Counts rows of shards that are not finished yet."""
+        """Counts rows of unfinished shards."""
         self._ticked += rows
         self._bar.advance(0, note=self._note())
 

@@ -1,7 +1,7 @@
-"""The local engine: spawned processes, one shard at a time each.
+"""The local engine: spawned processes that take one shard at a time.
 
-A process that dies (memory, a decoder's crash) is replaced, and its shard tried once more; the
-second death is the shard's own, and the job goes on.
+A process that dies (out of memory, a decoder's crash) is replaced and its shard tried once more; if
+that process dies, too, the shard has failed and the job continues.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def run_local(
 
     Args:
         make_function: builds the function once per process; picklable if there are several.
-        shards: to be worked on.
+        shards: the shards to process.
         out: the job's directory.
-        workers: processes; 1 is this one.
-        retry: statuses whose records give way.
-        count: is told how many more rows are done, within shards.
+        workers: number of processes; 1 is this one.
+        retry: statuses whose records are replaced.
+        count: called with the number of newly finished rows, also within shards.
 
     Raises:
         OutputError: results cannot be written.
@@ -68,7 +68,7 @@ def run_local(
 
 
 class _Pool:
-    """Processes that come and go while shards are worked on."""
+    """The processes, which are replaced if they die."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class _Pool:
         self._workers[number] = _Worker(worker, ours)
 
     def _listen(self, waiting: deque[Shard]) -> Iterator[Commit]:
-        """Waits until some process says something, and answers it."""
+        """Waits for messages from the processes and answers them."""
         ready = wait([worker.connection for worker in self._workers.values()])
         for number, worker in list(self._workers.items()):
             if worker.connection not in ready:
@@ -123,24 +123,27 @@ class _Pool:
             self._give(number, worker, waiting)
 
     def _give(self, number: int, worker: _Worker, waiting: deque[Shard]) -> None:
-        """Sends the next shard; without one, the process is done."""
+        """Sends the next shard, or ends the process if there is none."""
         worker.ready = True
         worker.shard = waiting.popleft() if waiting else None
-        with suppress(BrokenPipeError):  # it died; the next `wait` says so
+        with suppress(BrokenPipeError):  # it died, which the next `wait` reports
             worker.connection.send(worker.shard)
         if worker.shard is None:
             worker.process.join()
             del self._workers[number]
 
     def _bury(self, number: int, worker: _Worker, waiting: deque[Shard]) -> Iterator[Commit]:
-        """Replaces a process that died; its shard is tried again, or given up."""
+        """Replaces a process that died; its shard is tried again or given up."""
         worker.process.join()
         del self._workers[number]
-        how = _cause(worker.process.exitcode)
+        code = worker.process.exitcode
+        how = f"ended with exit code {code}"
+        if code is not None and code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
         if not worker.ready:
             raise OpenMOFIError(
-                f"A worker process {how} before it could begin, perhaps for want of memory; "
-                "repeat the command with fewer --workers, and it goes on."
+                f"A worker process {how} before it could begin, perhaps for lack of memory; "
+                "repeat the command with fewer --workers to continue."
             )
         shard = worker.shard
         assert shard is not None
@@ -154,12 +157,6 @@ class _Pool:
             self._start(number)
 
 
-def _cause(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
-
-
 def _serve(
     connection: Connection,
     number: int,
@@ -167,8 +164,8 @@ def _serve(
     out: Path,
     retry: frozenset[str],
 ) -> None:
-    """Works on what comes through the connection, until None comes or the other end is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    """Processes the shards from the connection until None comes or the other end is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     become_worker(number, connection.send)
     with suppress(EOFError, BrokenPipeError):
         try:

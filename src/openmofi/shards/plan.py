@@ -1,4 +1,4 @@
-"""The plan: which shards there are, frozen when the job begins, and what its outputs depend on."""
+"""The plan: the shards, frozen when the job begins, and what its outputs depend on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Shard:
     kind: str
     """Its format: tar, parquet, arrow or folder; see pairs.formats."""
     size: int
-    """Bytes on disk; with mtime_ns it tells whether the file is still the same."""
+    """Bytes on disk; with mtime_ns, they tell whether the file has changed."""
     mtime_ns: int
     start: int = 0
     """First row of the file that belongs to the shard."""
@@ -49,9 +49,9 @@ _PLAN = pa.schema(
 
 
 def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None:
-    """Writes plan.parquet and run.json, or checks that the ones there are the same.
+    """Writes plan.parquet and run.json, or checks that existing ones are the same.
 
-    A shard that was not read to its end may have been fixed since; see `renew_plan`.
+    A shard that ended early may have been fixed in the meantime; see `renew_plan`.
 
     Raises:
         MismatchError: `out` was made from other inputs or settings.
@@ -73,22 +73,22 @@ def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None
     if lost or changed & done:
         first = min(lost or changed & done)
         raise MismatchError(
-            f"{len(changed)} input shards changed since {str(out)!r} was begun ({first}, ...);"
+            f"{len(changed)} input shards have changed since {str(out)!r} was begun ({first}, ...);"
             " choose another --out."
         )
 
 
 def renew_plan(out: Path, shards: Sequence[Shard], again: frozenset[str]) -> None:
-    """Brings plan.parquet up to date with shards that changed and are to be read (again).
+    """Updates plan.parquet for changed shards that are to be read, or read again.
 
     Args:
         out: the job's directory, after `freeze_plan`.
-        shards: all shards of the job, as they are now.
+        shards: all shards of the job in their current state.
         again: statuses of shards to be read again.
 
     Raises:
-        MismatchError: a shard that ended early changed and would not be read again, so that its
-            rows would point into another file than they were made from.
+        MismatchError: a shard that ended early has changed but would not be read again, so that
+            its rows would point into another file than they were made from.
     """
     before = pq.read_table(out / "plan.parquet")
     plan = _table(shards)
@@ -99,7 +99,7 @@ def renew_plan(out: Path, shards: Sequence[Shard], again: frozenset[str]) -> Non
     stale = {name for name in changed if status.get(name) == "partial"}
     if stale and "partial" not in again:
         raise MismatchError(
-            f"{len(stale)} input shards that ended early changed since ({min(stale)}, ...); add "
+            f"{len(stale)} input shards that ended early have changed ({min(stale)}, ...); add "
             "--retry partial to read them again, or choose another --out."
         )
     write_parquet(plan, out / "plan.parquet")
@@ -131,7 +131,7 @@ def _freeze_run(out: Path, run: dict[str, Any]) -> None:
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
-    """Returns "key = before, not now", of the first part that differs."""
+    """Returns "key = before, not now" for the first part that differs."""
     if isinstance(before, dict) and isinstance(now, dict):
         part = next(k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k))
         return _difference(f"{key}.{part}", before.get(part), now.get(part))

@@ -1,4 +1,4 @@
-"""Which part of a job is this process's, as the launcher that started it says.
+"""Finds this process's part of a job in the environment that its launcher sets.
 
 Slurm: <https://slurm.schedmd.com/srun.html>, output environment variables, and job_array.html;
 torchrun: the variables of torch.distributed.run; Open MPI: OMPI_COMM_WORLD_*; MPICH, Intel MPI and
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from openmofi.errors import SettingsError
 
 _LAUNCHERS = {
-    # What starts processes inside a step of Slurm comes first: it knows them better.
+    # Launchers that run inside a Slurm step come first: their numbers are the right ones then.
     "torchrun": ("RANK", "WORLD_SIZE"),
     "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     "MVAPICH": ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
@@ -23,7 +23,7 @@ _LAUNCHERS = {
 
 
 class Rank(NamedTuple):
-    """This process's number among `size` that share a job, and who says so."""
+    """This process's number among the `size` that share a job, and where it comes from."""
 
     number: int
     size: int
@@ -31,9 +31,9 @@ class Rank(NamedTuple):
 
 
 def find_rank(environ: Mapping[str, str]) -> Rank | None:
-    """Returns the rank that torchrun, MPI or Slurm gave this process; None where none did.
+    """Returns the rank that torchrun, MPI or Slurm gave this process, or None.
 
-    The tasks of an array of Slurm share the job; with srun inside, the steps of all of them do.
+    The tasks of a Slurm array share the job; with srun inside, the steps of all tasks share it.
     A batch script outside srun has no rank, though Slurm sets SLURM_PROCID=0 there.
 
     Raises:
@@ -53,11 +53,11 @@ def find_rank(environ: Mapping[str, str]) -> Rank | None:
 
 
 def choose_rank(rank: int | None, world_size: int | None, environ: Mapping[str, str]) -> Rank:
-    """Returns the rank that was given, else the launcher's.
+    """Returns the given rank, or else the launcher's.
 
     Raises:
-        SettingsError: one of both was given, or none and no launcher is known; or the launcher
-            numbers as many processes otherwise.
+        SettingsError: only one of the two is given, or neither and there is no launcher; or the
+            launcher gives this process another number among as many.
     """
     if (rank is None) != (world_size is None):
         raise SettingsError("Give both --rank and --world-size, or neither.")

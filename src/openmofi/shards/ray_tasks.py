@@ -1,7 +1,7 @@
 """The Ray engine: one task per shard on a cluster that shares the job's directory.
 
-Ray starts a task again when its process or its node is lost; a shard whose task is lost time and
-again is recorded as failed, and the job goes on.
+Ray restarts a task if its process or node is lost; a shard whose task is lost repeatedly is
+recorded as failed, and the job continues.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _KNOCK_SECONDS = 10.0
 
 
 def import_ray() -> Any:
-    """Returns the module.
+    """Returns the module ray.
 
     Raises:
-        InputError: it is not installed.
+        InputError: Ray is not installed.
     """
     try:
         import ray
@@ -38,17 +38,20 @@ def import_ray() -> Any:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Joins a Ray cluster, or starts one of this machine, unless this process is in one already.
+    """Joins a Ray cluster or starts a local one, unless this process is already connected.
 
     Raises:
-        InputError: Ray is not installed, or no cluster answers there.
+        InputError: Ray is not installed, or no cluster answers at the address.
     """
     ray = import_ray()
     if ray.is_initialized():
         yield
         return
     try:
-        _knock(address)
+        # Fail at once if nothing listens at the address; Ray would wait for minutes.
+        host, colon, port = (address or "").rpartition(":")
+        if colon and port.isdecimal() and "://" not in host:
+            socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -61,13 +64,6 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
-    """Fails at once where nobody listens; Ray would wait for minutes."""
-    host, colon, port = (address or "").rpartition(":")
-    if colon and port.isdecimal() and "://" not in host:
-        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
-
-
 def run_ray(
     make_function: MakeFunction,
     shards: Sequence[Shard],
@@ -77,7 +73,7 @@ def run_ray(
     retry: frozenset[str],
     count: Callable[[int], None],
 ) -> Generator[Commit, None, None]:
-    """Yields commits as shards finish; arguments as of `local.run_local`.
+    """Yields commits as shards finish; takes the arguments of `local.run_local`.
 
     Raises:
         OutputError: results cannot be written.
@@ -114,10 +110,10 @@ _functions: dict[str, ShardFunction] = {}
 
 
 def _work(function: list[Any], shard: Shard, out: Path, retry: frozenset[str]) -> Commit:
-    """Runs in a worker process of Ray, which keeps what it has made for the shards to come."""
+    """Processes a shard in a worker process of Ray, which keeps its function for later shards."""
     [reference] = function
     key = reference.hex()
     if key not in _functions:
-        _functions.clear()  # of an earlier job
+        _functions.clear()  # those of an earlier job
         _functions[key] = import_ray().get(reference)()
     return process(_functions[key], shard, out, retry)

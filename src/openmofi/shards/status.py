@@ -1,10 +1,9 @@
-"""How a job stands: what its commits say, and how fast its latest run went."""
+"""The status of a job: the counts of its commits, and the speed of its runs."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,28 +15,28 @@ from openmofi.shards.events import process_of, read_events
 from openmofi.shards.plan import planned_shards
 
 _QUIET_SECONDS = 900.0
-"""A run of another machine that wrote nothing for so long is taken for dead."""
+"""Time without an event after which a run on another machine counts as dead."""
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job at a moment."""
+    """The status of a job."""
 
     totals: RunTotals
     left: int
-    """Shards without a commit."""
+    """Number of shards without a commit."""
     running: int
-    """Runs that go on: of this machine, those whose process is there; of others, those that did not
-    fall silent for a quarter of an hour."""
+    """Number of active runs: on this machine, those whose process exists; on others, those that
+    wrote an event in the last quarter of an hour."""
     rows_per_second: float | None
-    """Of the runs that still go on, together; else of the latest one."""
+    """Total speed of the active runs, or that of the latest one."""
     seconds_left: float | None
     troubled: tuple[tuple[str, str, str], ...]
     """(shard, status, reason) of partial and failed shards."""
 
 
 def status(out: Path | str) -> JobStatus:
-    """Returns how a job stands; reads its commits and its event log.
+    """Returns the status of a job from its commits and its event log.
 
     Raises:
         InputError: `out` is not an output of `openmofi label`.
@@ -69,22 +68,19 @@ def _runs(out: Path) -> list[_Run]:
     by_run: dict[str, list[dict[str, Any]]] = {}
     for event in read_events(out):
         by_run.setdefault(event["run"], []).append(event)
-    return list(_summaries(by_run))
-
-
-def _summaries(by_run: dict[str, list[dict[str, Any]]]) -> Iterator[_Run]:
-    now = datetime.now(UTC)
+    now, runs = datetime.now(UTC), []
     for run, events in by_run.items():
         first, last = (datetime.fromisoformat(events[i]["time"]) for i in (0, -1))
         rows = sum(event.get("rows", 0) for event in events if event["event"] == "shard")
         ended = events[-1]["event"] == "end"
         silent = (now - last).total_seconds() > _QUIET_SECONDS
         alive = not ended and _goes_on(run, silent)
-        yield _Run(alive, rows / max((last - first).total_seconds(), 1e-3))
+        runs.append(_Run(alive, rows / max((last - first).total_seconds(), 1e-3)))
+    return runs
 
 
 def _goes_on(run: str, silent: bool) -> bool:
-    """Says whether a run without an end is still at work."""
+    """Returns whether a run without an end event is still active."""
     host, process = process_of(run)
     if host != socket.gethostname():
         return not silent
@@ -92,6 +88,6 @@ def _goes_on(run: str, silent: bool) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is somebody else's, and there
+    except PermissionError:  # it exists, but belongs to another user
         return True
     return True

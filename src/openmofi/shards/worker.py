@@ -1,7 +1,7 @@
-"""What happens in a process that works on shards: make the function, run it, commit.
+"""What a process that works on shards does: make the function, run it, commit.
 
-A shard function may ask for its process's number, to share out the GPUs, and count what it has
-done so far with `tick`.
+A shard function may ask for its process's number, to choose a GPU, and report its progress with
+`tick`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MakeFunction = Callable[[], ShardFunction]
 
 
 def _count_nothing(count: int) -> None:
-    """Takes no notice."""
+    """Ignores the count."""
 
 
 _number = 0
@@ -29,12 +29,12 @@ _sink: Callable[[int], None] = _count_nothing
 
 
 def worker_number() -> int:
-    """Returns this process's number among those of its job on this machine, from 0."""
+    """Returns this process's number, from 0, among those of its job on this machine."""
     return _number
 
 
 def tick(count: int) -> None:
-    """Reports that `count` more rows of the present shard are done."""
+    """Reports that `count` more rows of the current shard are done."""
     _sink(count)
 
 
@@ -45,10 +45,10 @@ def become_worker(number: int = 0, sink: Callable[[int], None] = _count_nothing)
 
 
 def process(function: ShardFunction, shard: Shard, out: Path, retry: frozenset[str]) -> Commit:
-    """Runs and commits one shard; what goes wrong with it is recorded, and the job goes on.
+    """Runs and commits one shard; an error is recorded, and the job continues.
 
     Raises:
-        OutputError: the result cannot be written, which no other shard would fix.
+        OutputError: the result cannot be written, as for any other shard.
     """
     began = time.monotonic()
     try:

@@ -1,8 +1,8 @@
-"""When to say nothing: labelled images -> the least score at which answers err as often as asked.
+"""When to abstain: labelled images -> the least score that keeps a given error rate.
 
-A score is the largest cosine with any entity. What it is worth is learnt from images that the
-model was not trained on, in two ways: whether the best entity is the right one, and how high the
-best of the others scores, which is what an image of an unknown entity would get.
+A score is the largest cosine with any entity. Images that the model was not trained on tell what a
+score means: whether the best entity is the right one, and how high the best of the others scores,
+which is the score that an image of an unknown entity would get.
 
 Among the images that score at least t, the share of wrong answers is counted as (wrong + 1) /
 (answered + 1), the correction for few images of conformal risk control (arXiv 2208.02814).
@@ -22,7 +22,7 @@ from openmofi.errors import InputError, SettingsError
 from openmofi.files.folders import replace_file
 
 FILE = "tag_calibration.parquet"
-"""Its name in a model's directory."""
+"""Name of the calibration in a model's directory."""
 _ROUNDING = 1e-9
 _SCHEMA = pa.schema(
     [("score", pa.float32()), ("right", pa.bool_()), ("unknown_score", pa.float32())]
@@ -31,14 +31,14 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TagCalibration:
-    """How labelled images scored; one element per image."""
+    """The scores of labelled images; one element per image."""
 
     score: Float[np.ndarray, " n"]
-    """Of the best entity."""
+    """Score of the best entity."""
     right: Bool[np.ndarray, " n"]
-    """Whether that is the image's."""
+    """Whether the best entity is the image's."""
     unknown_score: Float[np.ndarray, " n"]
-    """Of the best entity that is not the image's."""
+    """Score of the best entity that is not the image's."""
 
     @staticmethod
     def measure(
@@ -47,11 +47,11 @@ class TagCalibration:
         entities: Float[np.ndarray, "entities dim"],
         ids: list[str],
     ) -> TagCalibration:
-        """Compares images of known labels with all entities.
+        """Compares labelled images with all entities.
 
         Args:
-            vectors: of the images, unit length.
-            labels: the entity that each shows; one that is not among `ids` cannot be answered.
+            vectors: unit vectors of the images.
+            labels: the entity that each image shows; one that is not in `ids` is never found.
             entities: unit vector of each entity.
             ids: their ids.
 
@@ -79,10 +79,10 @@ class TagCalibration:
 
     @staticmethod
     def read(path: Path) -> TagCalibration:
-        """Reads what `write` wrote.
+        """Reads a file written by `write`.
 
         Raises:
-            InputError: there is no such file, or it is another one.
+            InputError: there is no such file, or it is not a calibration.
         """
         if not path.is_file():
             raise InputError(
@@ -97,18 +97,18 @@ class TagCalibration:
         return TagCalibration(*(table[name].to_numpy() for name in _SCHEMA.names))
 
     def write(self, path: Path) -> None:
-        """Writes a Parquet file with a row per image."""
+        """Writes a Parquet file with one row per image."""
         table = pa.table([self.score, self.right, self.unknown_score], schema=_SCHEMA)
         with replace_file(path) as partial:
             pq.write_table(table, partial)
 
     def threshold(self, error_rate: float, *, unknown: float = 0.0) -> float:
-        """Returns the least score to answer at; infinity where no score is good enough.
+        """Returns the least score at which to answer; infinity if no score is good enough.
 
         Args:
             error_rate: share of answers that may be wrong.
-            unknown: share of the images to come that show no entity the model knows; each of
-                these is answered wrongly where it is answered.
+            unknown: share of future images without an entity that the model knows, for which
+                every answer is wrong.
 
         Raises:
             SettingsError: a share is out of bounds.
@@ -127,7 +127,7 @@ class TagCalibration:
     def probability(
         self, scores: Float[np.ndarray, " n"], *, unknown: float = 0.0
     ) -> Float[np.ndarray, " n"]:
-        """Returns how probably the best entity is right at given scores: isotonic regression."""
+        """Returns the probability that the best entity is right, by isotonic regression."""
         from sklearn.isotonic import IsotonicRegression
 
         score, right, weight = self._cases(unknown)
@@ -136,7 +136,7 @@ class TagCalibration:
         return fit.predict(np.asarray(scores, np.float64))
 
     def _cases(self, unknown: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns (scores, whether they are right, weights of sum 1)."""
+        """Returns (scores, whether each is right, weights that sum to 1)."""
         if not 0 <= unknown < 1:
             raise SettingsError(
                 f"The share of unknown images cannot be {unknown:g}; expected 0 to below 1."

@@ -1,4 +1,4 @@
-"""A tagger and labelled images -> how each scored, and whether that was right."""
+"""A tagger and labelled images -> each image's score, and whether the tag was right."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from openmofi.tag.tagger import Tagger
 
 
 def calibrate(tagger: Tagger, data: Path | str) -> TagCalibration:
-    """Tags labelled images, and compares with what they show.
+    """Tags labelled images and compares the tags with the labels.
 
     Args:
-        tagger: whose entities compete.
+        tagger: the tagger to calibrate.
         data: images that its model was not trained on, in a layout that `evaluate` knows; labels
             are entity ids.
 
     Raises:
-        InputError: it holds no labelled images, or none of the entities.
+        InputError: there are no labelled images, or none with an entity of the tagger.
     """
     images = open_labelled(data)
     if not {*images.labels} & {*tagger.ids}:

@@ -1,8 +1,8 @@
-"""Many images -> their tags, in a CSV or JSONL file or as XMP beside each image.
+"""Many images -> their tags, in a CSV or JSONL file or as an XMP sidecar of each image.
 
-A file that is there already is continued: images it names are left out. A file of something else
-is left as it is. XMP is changed in place: what other programs wrote stays, and keywords of an
-earlier run make room for the new ones.
+An existing file is continued: images that it names are skipped. A file with other content is left
+unchanged. XMP is changed in place: what other programs wrote stays, and the keywords of an earlier
+run are replaced by the new ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,44 +32,42 @@ _BATCH = 64
 _COLUMNS = ("image", "rank", "id", "label", "score", "probability", "abstains", "error")
 
 _LINE = '{"image": '
-"""How each line of our JSONL begins."""
+"""The beginning of each line of our JSONL."""
 
 Ask = Callable[[np.ndarray], list[Answer]]
-"""Vectors of images -> what is said of each."""
+"""Vectors of images -> the answer for each."""
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """An image and what is said of it."""
+    """An image and the answer for it."""
 
     image: Path
     answer: Answer | None
     error: str = ""
-    """Why the image cannot be read: a reason, as in docs/formats.md."""
+    """Reason for which the image cannot be read, as in docs/formats.md."""
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Returns the images that are named, and all below the folders that are.
+    """Returns the given images, and all visible ones below the given folders.
 
     Raises:
-        InputError: there is none.
+        InputError: there are no images.
     """
     found = []
     for path in paths:
-        found += _below(path) if path.is_dir() else [path]
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if is_image(p.name) and p.is_file())
+            found += sorted(p for p in inside if not is_hidden(p.relative_to(path).as_posix()))
+        else:
+            found.append(path)
     if not found:
         raise InputError(f"There is no image in {', '.join(repr(str(p)) for p in paths)}.")
     return found
 
 
-def _below(folder: Path) -> list[Path]:
-    """Returns the images below a folder that are not hidden."""
-    named = (path for path in folder.rglob("*") if is_image(path.name) and path.is_file())
-    return sorted(p for p in named if not is_hidden(p.relative_to(folder).as_posix()))
-
-
 def tag_all(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Iterator[Tagged]:
-    """Yields what is said of each image, in their order; they are encoded together."""
+    """Yields the answer for each image, in order; images are encoded in batches."""
     with progress("tag", total=len(images), unit="images") as bar:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
@@ -89,10 +86,10 @@ def write_tags(out: Path, tagger: Tagger, images: Sequence[Path], ask: Ask) -> C
     """Writes the tags of images to a .csv or .jsonl file, or continues it.
 
     Returns:
-        How many images came to what now: tagged, abstained, or a reason.
+        The number of new images by outcome: tagged, abstained, or a reason.
 
     Raises:
-        InputError: the file is of neither kind, or holds something else.
+        InputError: the file is of neither kind, or has other content.
     """
     if out.suffix not in (".csv", ".jsonl"):
         raise InputError(f"--out {str(out)!r} is neither a .csv nor a .jsonl file.")
@@ -100,7 +97,11 @@ def write_tags(out: Path, tagger: Tagger, images: Sequence[Path], ask: Ask) -> C
     todo = [path for path in images if str(path) not in done]
     write = _write_csv if out.suffix == ".csv" else _write_jsonl
     counts: Counter[str] = Counter()
-    with _opened(out) as file:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not out.is_file() or not out.stat().st_size
+    with out.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        if is_new and out.suffix == ".csv":
+            csv.writer(file).writerow(_COLUMNS)
         for item in tag_all(tagger, todo, ask):
             write(file, item)
             counts[_outcome(item)] += 1
@@ -108,10 +109,10 @@ def write_tags(out: Path, tagger: Tagger, images: Sequence[Path], ask: Ask) -> C
 
 
 def write_sidecars(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Counter[str]:
-    """Writes the tags of each image to IMAGE.EXT.xmp; images nothing is said of get none.
+    """Writes the best tag of each image to IMAGE.EXT.xmp; an image without one gets no sidecar.
 
     Returns:
-        As `write_tags`.
+        The number of images by outcome, as `write_tags`.
     """
     counts: Counter[str] = Counter()
     for item in tag_all(tagger, images, ask):
@@ -125,7 +126,7 @@ def write_sidecars(tagger: Tagger, images: Sequence[Path], ask: Ask) -> Counter[
 
 
 def plain(item: Tagged) -> dict[str, Any]:
-    """Returns what JSON says of an image."""
+    """Returns the answer for an image as plain data for JSON."""
     if item.answer is None:
         return {"image": str(item.image), "error": item.error}
     return {"image": str(item.image), **asdict(item.answer)}
@@ -145,10 +146,10 @@ def _outcome(item: Tagged) -> str:
 
 
 def _continue(out: Path) -> set[str]:
-    """Returns the images that a file names in whole; what may be torn is taken out of it.
+    """Returns the images that a file contains completely; removes what may be incomplete.
 
     Raises:
-        InputError: it holds something else, and is left as it is.
+        InputError: it has other content; it is left unchanged.
     """
     if not out.is_file():
         return set()
@@ -156,7 +157,7 @@ def _continue(out: Path) -> set[str]:
     try:
         whole, done = _whole_lines(text) if out.suffix == ".jsonl" else _whole_rows(text)
     except (ValueError, KeyError, TypeError, csv.Error):
-        raise InputError(f"{str(out)!r} holds something else; give --out a new file.") from None
+        raise InputError(f"{str(out)!r} has other content; give --out a new file.") from None
     if whole != text:
         with replace_file(out) as partial:
             partial.write_bytes(whole.encode(errors="surrogateescape"))
@@ -164,18 +165,18 @@ def _continue(out: Path) -> set[str]:
 
 
 def _whole_lines(text: str) -> tuple[str, set[str]]:
-    """Returns (the whole lines of JSONL, the images that they name)."""
-    *lines, torn = text.split("\n")  # not splitlines: a caption may hold its other separators
+    """Returns (the complete lines of JSONL, the images that they name)."""
+    *lines, torn = text.split("\n")  # not splitlines, whose other separators a label may contain
     if torn and not _LINE.startswith(torn[: len(_LINE)]):
         raise ValueError("not ours")
     return "".join(f"{line}\n" for line in lines), {json.loads(line)["image"] for line in lines}
 
 
 def _whole_rows(text: str) -> tuple[str, set[str]]:
-    """Returns (the rows of CSV of all images but the last, those images)."""
+    """Returns (the CSV rows of all images but the last, those images)."""
     head = _csv([_COLUMNS])
     if not text.startswith(head):
-        if head.startswith(text):  # the head itself is torn
+        if head.startswith(text):  # the header itself is incomplete
             return "", set()
         raise ValueError("not ours")
     whole = text[: text.rfind("\r\n") + 2]
@@ -190,30 +191,17 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
     return file.getvalue()
 
 
-@contextmanager
-def _opened(out: Path) -> Iterator[TextIO]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not out.is_file() or not out.stat().st_size
-    with out.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        if is_new and out.suffix == ".csv":
-            csv.writer(file).writerow(_COLUMNS)
-        yield file
-
-
 def _write_jsonl(file: TextIO, item: Tagged) -> None:
     file.write(json.dumps(plain(item), ensure_ascii=False) + "\n")
 
 
 def _write_csv(file: TextIO, item: Tagged) -> None:
-    csv.writer(file).writerows(_csv_rows(item))
-
-
-def _csv_rows(item: Tagged) -> Iterable[tuple[Any, ...]]:
-    """Yields a row per tag; one row for an image that cannot be read."""
+    """Writes a row per tag, or one row for an image that cannot be read."""
+    image, writer = str(item.image), csv.writer(file)
     if item.answer is None:
-        yield str(item.image), "", "", "", "", "", "", item.error
+        writer.writerow((image, "", "", "", "", "", "", item.error))
         return
+    abstains = str(item.answer.abstains).lower()
     for rank, tag in enumerate(item.answer.tags):
         sure = "" if tag.probability is None else f"{tag.probability:.4f}"
-        abstains = str(item.answer.abstains).lower()
-        yield str(item.image), rank, tag.id, tag.label, f"{tag.score:.4f}", sure, abstains, ""
+        writer.writerow((image, rank, tag.id, tag.label, f"{tag.score:.4f}", sure, abstains, ""))

@@ -1,4 +1,4 @@
-"""Tagging: images -> the entities they show, how sure that is, and the evidence for each."""
+"""Tagging: images -> the entities they show, with their probability and evidence."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from openmofi.model.transform import ImageSource
 
 _MOST_TEXTS = 200_000
-"""Entities that are encoded for a model without class rows; more take too long."""
+"""Most entities that are encoded for a model without class rows; more take too long."""
 _NUM_NEAREST = 3
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why an entity is named; None: not known."""
+    """Why an entity is named; None: unknown."""
 
     class_score: float | None
-    """Cosine with the class row that training left."""
+    """Cosine with the class row learnt in training."""
     text_score: float
     """Cosine with "label: description"."""
     prior: float | None
-    """The entity's share of the popularity of all that may be named."""
+    """The entity's share of the total popularity of all entities that may be named."""
     nearest: tuple[Hit, ...]
-    """The nearest images that an index has of it."""
+    """The nearest images of the entity in an index."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,24 @@ class Tag:
     score: float
     """Cosine with the entity's class row, or with its text if the model was not trained on it."""
     probability: float | None
-    """How probably the image shows it, by the calibration; only of the best entity."""
+    """Probability that the image shows it, by the calibration; only for the best entity."""
     evidence: Evidence
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of an image."""
+    """The answer for an image."""
 
     tags: tuple[Tag, ...]
-    """The likeliest entities, best first, also of an image of which nothing should be said."""
+    """The likeliest entities, best first, even if the answer abstains."""
     abstains: bool
-    """The best entity is too uncertain for the error rate that was asked for."""
+    """Whether the best entity is too uncertain for the requested error rate."""
     reason: str
-    """Why, in a sentence."""
+    """The reason, in a sentence."""
 
 
 class Tagger:
-    """Class rows and entity texts of a model and a knowledge base, ready to compare with."""
+    """The entities of a model or a knowledge base as vectors, which images are compared with."""
 
     def __init__(
         self,
@@ -80,14 +80,14 @@ class Tagger:
         """Reads the class rows, or encodes the entities' texts.
 
         Args:
-            model: a run's model directory (its class rows are used), or any dual encoder (the
-                texts of the index's entities are, or of all).
+            model: a run's model directory, whose class rows are used, or any dual encoder, with
+                which the texts of the index's or all entities are encoded.
             kb: knowledge base with the entities' names.
             index: labelled images to show as evidence.
-            head: directory of the model, where `model` is already loaded.
+            head: directory of the model if `model` is already loaded.
 
         Raises:
-            InputError: none of the entities is in the knowledge base, or there are too many.
+            InputError: no entity is in the knowledge base, or there are too many.
         """
         from openmofi.model import load_model
         from openmofi.model.class_rows import FOLDER, load_head_rows
@@ -130,10 +130,10 @@ class Tagger:
         Args:
             vectors: unit vectors of images.
             k: entities per image.
-            calibration: how scores and errors go together; gives probabilities.
+            calibration: relates scores to errors; provides the probabilities.
             error_rate: share of the answers that may be wrong; needs a calibration. None: never
-                abstains.
-            unknown: share of the images that show no entity the model knows.
+                abstain.
+            unknown: share of the images without an entity that the model knows.
 
         Raises:
             SettingsError: k or a share is out of bounds, or the calibration is missing.
@@ -162,12 +162,12 @@ class Tagger:
         """Returns the unit vector of an image.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the image cannot be read.
         """
         return encode_image(self.model, source)
 
     def stored_calibration(self) -> TagCalibration | None:
-        """Returns the calibration that lies in the model's directory, if one does."""
+        """Returns the calibration in the model's directory, or None."""
         if self.folder is None or not (self.folder / FILE).is_file():
             return None
         return TagCalibration.read(self.folder / FILE)
@@ -178,7 +178,7 @@ class Tagger:
         if len(self.kb) > _MOST_TEXTS:
             raise InputError(
                 f"The model has no class rows, and the knowledge base has {len(self.kb):,} "
-                "entities to compare with; pass --index, whose entities will be taken."
+                "entities to compare with; pass --index to use only its entities."
             )
         return self.kb.ids.to_pylist()
 
@@ -209,7 +209,7 @@ class Tagger:
         )
         abstains = bool(scores[0] < threshold)
         if error_rate is None:
-            return Answer(tags, False, "No error rate was asked for.")
+            return Answer(tags, False, "No error rate was requested.")
         if np.isinf(threshold):
             why = "no score is sure enough"
         else:
@@ -248,7 +248,7 @@ class Tagger:
 
     @cached_property
     def _priors(self) -> dict[str, float]:
-        """Popularity of each entity that may be named, as a share of all of theirs."""
+        """Popularity of each entity that may be named, as a share of their total."""
         rows = {entity: self.kb.row_of(entity) for entity in self.ids}
         popularity = self.kb.entities(["prior"])["prior"].to_numpy()
         found = {entity: float(popularity[row]) for entity, row in rows.items() if row is not None}
@@ -262,8 +262,8 @@ def tag(
     """Names what images show.
 
     Args:
-        model: a run's model directory (its class rows are used), or any dual encoder (entity
-            texts are).
+        model: a run's model directory, whose class rows are used, or any dual encoder, with which
+            the entities' texts are encoded.
         images: paths, bytes, arrays or PIL images.
         kb: knowledge base with the entities' names.
         k: entities per image.

@@ -1,8 +1,7 @@
-"""Tags -> an XMP sidecar: keywords that photo programs show, and their ids.
+"""Tags -> an XMP sidecar with keywords that photo programs show, and their ids.
 
-Labels are written as dc:subject; those with a Wikidata id also as IPTC's AboutCvTerm, whose term is
-named by its URI. A list of our own says which keywords are ours, so that a later run can take them
-back.
+Labels are written as dc:subject; those with a Wikidata id also as IPTC's AboutCvTerm with the URI
+of the entity. A separate list names our keywords, so that a later run can remove them.
 """
 
 from __future__ import annotations
@@ -30,20 +29,22 @@ _HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 
 
 def write_sidecar(path: Path, tags: Sequence[Tag]) -> None:
-    """Writes tags into a sidecar; keeps what others wrote, and takes back what we wrote before.
+    """Writes tags into a sidecar; keeps what others wrote and removes what an earlier run wrote.
 
     Args:
-        path: IMAGE.EXT.xmp; without tags none is made.
-        tags: what the image shows.
+        path: IMAGE.EXT.xmp; without tags it is not created.
+        tags: the tags of the image.
 
     Raises:
-        InputError: there is a file that is not XMP.
+        InputError: the existing file is not XMP.
     """
     if not tags and not path.is_file():
         return
     for prefix, uri in _NAMES.items():
         ET.register_namespace(prefix, uri)
-    before, root, after = _read(path) if path.is_file() else (_HEAD, _new(), "\n")
+    before, root, after = _HEAD, ET.Element(_name("x:xmpmeta")), "\n"
+    if path.is_file():
+        before, root, after = _read(path)
     rdf = root if root.tag == _name("rdf:RDF") else _below(root, "rdf:RDF")
     _below(rdf, "rdf:Description").attrib.setdefault(_name("rdf:about"), "")
     _take_back(rdf)
@@ -59,16 +60,12 @@ def write_sidecar(path: Path, tags: Sequence[Tag]) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def _new() -> ET.Element:
-    return ET.Element(_name("x:xmpmeta"))
-
-
 def _read(path: Path) -> tuple[str, ET.Element, str]:
-    """Returns (what stands before the root, the root, what stands after it)."""
+    """Returns (text before the root, root, text after it)."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         for _, (prefix, uri) in ET.iterparse(io.StringIO(text), events=["start-ns"]):
-            if not re.fullmatch(r"ns\d+", prefix):  # which the library keeps for itself
+            if not re.fullmatch(r"ns\d+", prefix):  # reserved by the library
                 ET.register_namespace(prefix, uri)
         keeping = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True, insert_pis=True))
         root = ET.fromstring(text, keeping)
@@ -94,7 +91,7 @@ def _take_back(rdf: ET.Element) -> None:
 
 
 def _remove(rdf: ET.Element, name: str, is_ours: Callable[[ET.Element], bool]) -> None:
-    """Removes items of a property, and the property if none is left."""
+    """Removes items of a property, and the property if it becomes empty."""
     for description in rdf.findall(_name("rdf:Description")):
         for found in description.findall(_name(name)):
             for items in found:
@@ -129,7 +126,7 @@ def _add(rdf: ET.Element, name: str, texts: list[str]) -> None:
 
 
 def _container(rdf: ET.Element, name: str) -> ET.Element:
-    """Returns the list of a property, wherever it is, or a new one."""
+    """Returns the list of a property, or creates it."""
     known = rdf.find(f"{_name('rdf:Description')}/{_name(name)}/*")
     if known is not None:
         return known
@@ -137,13 +134,13 @@ def _container(rdf: ET.Element, name: str) -> ET.Element:
 
 
 def _below(element: ET.Element, name: str) -> ET.Element:
-    """Returns the child of a name, which is made if there is none."""
+    """Returns the child with a name, or creates it."""
     found = element.find(_name(name))
     return ET.SubElement(element, _name(name)) if found is None else found
 
 
 def _allowed(text: str) -> str:
-    """Returns a text without the characters that XML forbids."""
+    """Returns a text without characters that XML forbids."""
     return _FORBIDDEN.sub("", text)
 
 

@@ -1,9 +1,8 @@
-"""What a selection kept and refused, and the reports of evaluations."""
+"""Routes for what a selection kept and refused, and for the reports of evaluations."""
 
 from __future__ import annotations
 
-import pathlib
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 from fastapi.responses import HTMLResponse
@@ -26,12 +25,12 @@ _REPORT_CSP = "; ".join(
         "frame-ancestors 'self'",
     ]
 )
-"""A report is one file with its own style and scripts; they can reach nothing of the server."""
+"""A report is one file with its own style and scripts, which have no access to the server."""
 
 
 @router.get("/api/data", operation_id="data", responses=declared(404))
 def data(served: Now) -> reasons.DataReply:
-    """Returns what the selection behind the labels kept, and what it refused why."""
+    """Returns what the selection kept, and what it refused for which reasons."""
     selection = served.verdicts.selection
     card, funnel = selection.card, selection.card["funnel"]
     steps = [
@@ -59,11 +58,14 @@ def data(served: Now) -> reasons.DataReply:
 
 @router.get("/api/evaluation", operation_id="evaluation")
 def evaluation(served: Now) -> reasons.EvaluationReply:
-    """Lists the reports, and the numbers behind them."""
+    """Lists the reports with their results."""
     reports, results = [], {}
     for name, file in served.reports.items():
         reports.append(reasons.Report(name=name, url=f"/evaluation/{name}.html"))
-        numbers = _read_numbers(file.with_name("results.json"))
+        try:  # pydantic_core's parser, unlike json, rejects lone surrogates
+            numbers = from_json(file.with_name("results.json").read_bytes())
+        except (OSError, ValueError):  # there are no results, or they are damaged
+            continue
         if numbers is not None:
             results[name] = numbers
     return reasons.EvaluationReply(reports=reports, results=results or None)
@@ -78,17 +80,9 @@ def evaluation(served: Now) -> reasons.EvaluationReply:
 def report(
     name: Annotated[str, Path(max_length=200, description="Name of the report.")], served: Now
 ) -> HTMLResponse:
-    """Returns a report, to be shown in a frame."""
+    """Returns a report for display in a frame."""
     file = served.reports.get(name)
     if file is None or not file.is_file():
         raise Refusal(404, "no_such_report", "There is no such report.")
     headers = {"content-security-policy": _REPORT_CSP, "x-frame-options": "SAMEORIGIN"}
     return HTMLResponse(file.read_bytes(), headers=headers)
-
-
-def _read_numbers(file: pathlib.Path) -> Any:
-    """Returns what a JSON file holds; None: there is none, or it is damaged."""
-    try:
-        return from_json(file.read_bytes())  # unlike json, it takes no half of a character
-    except (OSError, ValueError):
-        return None

@@ -1,4 +1,4 @@
-"""Entities: by the beginning of a name, and one with all that is known of it."""
+"""Routes for entities: by the beginning of a name, and one entity with all its details."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ router = APIRouter(tags=["entities"])
 
 _RELATIVES = 12
 _NAMES = 20
-"""Names of an entity that are looked up, those with most weight."""
+"""Number of an entity's names that are looked up, those with the most weight."""
 _CANDIDATES = 6
 
 
 @router.get("/api/entities", operation_id="entities")
 def entities(
     served: Now,
-    q: Annotated[str, Query(max_length=200, description="What was typed.", examples=["fra"])] = "",
-    k: Annotated[int, Query(ge=1, le=200, description="How many.")] = 12,
-    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="How many to leave out.")] = 0,
+    q: Annotated[str, Query(max_length=200, description="The typed text.", examples=["fra"])] = "",
+    k: Annotated[int, Query(ge=1, le=200, description="Most results.")] = 12,
+    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="Number to skip.")] = 0,
 ) -> replies.EntityList:
-    """Finds entities of the index by the beginning of a word of a name; else the most frequent."""
+    """Finds entities by the beginning of a word in a name, or lists the most frequent ones."""
     library = served.library
     found = []
     for suggestion in library.once(EntityNames).find(q, k=k, offset=offset):
@@ -55,7 +55,7 @@ def entity(
     entity: Annotated[EntityId, Path(description="Id of the entity.", examples=["Q142"])],
     served: Now,
 ) -> replies.EntityReply:
-    """Returns what is known of an entity, and what it may be mistaken for."""
+    """Returns the details of an entity, and the entities it may be mistaken for."""
     library = served.library
     own = library.own.get(entity)
     rank = library.kb.row_of(entity) if library.kb else None
@@ -63,6 +63,16 @@ def entity(
         raise Refusal(404, "no_such_entity", "Neither the index nor its names have that entity.")
     names, types = _names_and_types(library, entity)
     label, description = library.texts(entity)
+    siblings, confused = [], []
+    if own:
+        for other, cosine in library.once(EntityMeans).nearest(entity, k=_RELATIVES):
+            siblings.append(replies.Sibling(**_counted(library, other), similarity=cosine))
+        for other, share in confusions(library.index, entity, k=_RELATIVES):
+            confused.append(replies.Confusion(**_counted(library, other), share=share))
+    members = library.once(_members)
+    others = {e for t in types for e in members.get(t, ())[: _RELATIVES + 1]} - {entity}
+    order = sorted(others, key=lambda e: (-library.own[e]["images"], e))
+    is_wikidata = re.fullmatch(r"Q[1-9][0-9]*", entity)
     return replies.EntityReply(
         id=entity,
         label=label,
@@ -71,10 +81,10 @@ def entity(
         types=[replies.Entity(id=t, label=library.label(t)) for t in types],
         images=own["images"] if own else 0,
         popularity_rank=rank,
-        wikidata=_wikidata(entity),
-        siblings=_siblings(library, entity) if own else [],
-        same_type=_same_type(library, entity, types),
-        confused=_confused(library, entity) if own else [],
+        wikidata=f"https://www.wikidata.org/wiki/{entity}" if is_wikidata else None,
+        siblings=siblings,
+        same_type=[replies.Relative(**_counted(library, e)) for e in order[:_RELATIVES]],
+        confused=confused,
         names_shared=_shared(library, entity, names),
         thumbnail=library.face(entity),
     )
@@ -94,30 +104,13 @@ def _names_and_types(library: Library, entity: str) -> tuple[dict[str, list[str]
     return dict(names), own["types"]
 
 
-def _siblings(library: Library, entity: str) -> list[replies.Sibling]:
-    found = library.once(EntityMeans).nearest(entity, k=_RELATIVES)
-    return [replies.Sibling(**_counted(library, e), similarity=cosine) for e, cosine in found]
-
-
-def _same_type(library: Library, entity: str, types: list[str]) -> list[replies.Relative]:
-    members = library.once(_members)
-    others = {e for t in types for e in members.get(t, ())[: _RELATIVES + 1]} - {entity}
-    order = sorted(others, key=lambda e: (-library.own[e]["images"], e))
-    return [replies.Relative(**_counted(library, e)) for e in order[:_RELATIVES]]
-
-
 def _members(library: Library) -> dict[str, list[str]]:
-    """Returns the entities of each type, most images first."""
+    """Returns the entities of each type, those with most images first."""
     members: dict[str, list[str]] = defaultdict(list)
     for entity, known in library.own.items():
         for kind in known["types"]:
             members[kind].append(entity)
     return members
-
-
-def _confused(library: Library, entity: str) -> list[replies.Confusion]:
-    found = confusions(library.index, entity, k=_RELATIVES)
-    return [replies.Confusion(**_counted(library, e), share=share) for e, share in found]
 
 
 def _counted(library: Library, entity: str) -> dict[str, Any]:
@@ -127,7 +120,7 @@ def _counted(library: Library, entity: str) -> dict[str, Any]:
 
 
 def _shared(library: Library, entity: str, names: dict[str, list[str]]) -> list[replies.SharedName]:
-    """Returns the entity's names that may mean others, and what those are."""
+    """Returns the entity's names that may also mean others, with these."""
     raw = list(dict.fromkeys(name for group in names.values() for name in group))[:_NAMES]
     if library.kb is None or not raw:
         return []
@@ -138,15 +131,10 @@ def _shared(library: Library, entity: str, names: dict[str, list[str]]) -> list[
     shared: dict[tuple[str, ...], replies.SharedName] = {}
     for number, group in candidates.items():
         ids = tuple(candidate["id"] for candidate in group)
-        if len(ids) > 1 and ids not in shared:  # "Turkey" and "TURKEY" share the same
+        if len(ids) > 1 and ids not in shared:  # "Turkey" and "TURKEY" have the same candidates
             named = [
                 replies.NameCandidate(id=c["id"], label=library.label(c["id"]), prior=c["prior"])
                 for c in group
             ]
             shared[ids] = replies.SharedName(name=raw[number], candidates=named)
     return list(shared.values())
-
-
-def _wikidata(entity: str) -> str | None:
-    is_theirs = re.fullmatch(r"Q[1-9][0-9]*", entity)
-    return f"https://www.wikidata.org/wiki/{entity}" if is_theirs else None

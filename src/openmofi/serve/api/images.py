@@ -1,4 +1,4 @@
-"""One image of the index: what is known of it, the image itself, its thumbnail."""
+"""Routes for one image of the index: its details, the image itself, and its thumbnail."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _IMAGE_HEADERS = {"content-security-policy": "default-src 'none'; sandbox"}
 
 
 def image_response(kinds: str) -> dict:
-    """Returns how OpenAPI is told of an answer that is an image."""
+    """Returns the OpenAPI description of an answer that is an image."""
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds.split()}
     return {200: {"content": content, "description": "The image."}}
 
 
 @router.get("/api/images/{row}", operation_id="image", responses=declared(404))
 def image(row: RowInPath, served: Now) -> ImageView:
-    """Returns what is known of an image."""
+    """Returns the details of an image."""
     library = served.library
     hit = library.hit(row)
     try:
         seen = look(library.image(row), None)
-    except Refusal:  # its label can be explained all the same
+    except Refusal:  # the labels can still be shown
         seen = Refused("image_missing")
     width, height = (None, None) if isinstance(seen, Refused) else seen.size
     return ImageView(**dict(hit), width=width, height=height)
@@ -58,7 +58,7 @@ def image(row: RowInPath, served: Now) -> ImageView:
     | declared(404, 415),
 )
 def image_file(row: RowInPath, served: Now) -> Response:
-    """Returns the image as it is stored, if browsers show its format as nothing but an image."""
+    """Returns the stored image, if its format is one that browsers only show as an image."""
     library = served.library
     data = library.image(library.check_row(row))
     kind = image_type(data)
@@ -88,7 +88,7 @@ def image_thumbnail(
     """Returns a small WebP of the image."""
     library = served.library
     etag = f'"{library.version}-{library.check_row(row)}-{side}"'
-    # Another state of the index may have another image under this number.
+    # In another state of the index, this row may be another image.
     lasting = _FOREVER if v == library.version else "private, no-cache"
     headers = {"etag": etag, "cache-control": lasting} | _IMAGE_HEADERS
     if if_none_match == etag:
@@ -100,7 +100,7 @@ def image_thumbnail(
 
 
 def image_type(data: bytes) -> str | None:
-    """Returns the media type of an image by its first bytes; None for anything else."""
+    """Returns the media type of an image by its first bytes, or None."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     if data[4:12] == b"ftypavif":

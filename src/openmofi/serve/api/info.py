@@ -1,4 +1,4 @@
-"""What is served, whether it lives, and how much it did."""
+"""Routes for the server's state: what it serves, its health and its metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 import openmofi
 from openmofi.serve.replies import Abilities, Health, Info
-from openmofi.serve.served import Now, Served
+from openmofi.serve.served import Now
 
 router = APIRouter(tags=["server"])
 
@@ -14,7 +14,7 @@ router = APIRouter(tags=["server"])
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", operation_id="health")
 async def health() -> Health:
-    """Tells that the server lives; needs no token."""
+    """Returns that the server is running; needs no token."""
     return Health()
 
 
@@ -25,15 +25,15 @@ async def health() -> Health:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(served: Now) -> Response:
-    """Returns counts and times in Prometheus' text format."""
+    """Returns counts and times in Prometheus's text format."""
     return Response(served.metrics.page(), media_type="text/plain; version=0.0.4")
 
 
 @router.get("/api/info", operation_id="info")
 def info(served: Now) -> Info:
-    """Tells what is served and what can be asked."""
+    """Returns what is served and what the server can do."""
     library = served.library
-    meta = library.index.meta
+    meta, encodes = library.index.meta, library.searcher.has_encoder
     return Info(
         name=library.index.folder.resolve().name,
         images=len(library.index),
@@ -42,22 +42,16 @@ def info(served: Now) -> Info:
         model=meta["model"],
         kb=str(library.kb.path) if library.kb else "",
         selection=meta["selection"],
-        has=_abilities(served),
+        has=Abilities(
+            text=encodes,
+            upload=encodes,
+            entities=library.kb is not None,
+            provenance=served.has_data,
+            map=bool(meta["map"]),
+            data=served.has_data,
+            evaluation=bool(served.reports),
+        ),
         max_upload_bytes=served.settings.max_upload_bytes,
         generation=library.index.generation,
         version=openmofi.__version__,
-    )
-
-
-def _abilities(served: Served) -> Abilities:
-    library = served.library
-    encodes = library.searcher.has_encoder
-    return Abilities(
-        text=encodes,
-        upload=encodes,
-        entities=library.kb is not None,
-        provenance=served.has_data,
-        map=bool(library.index.meta["map"]),
-        data=served.has_data,
-        evaluation=bool(served.reports),
     )

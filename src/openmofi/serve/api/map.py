@@ -1,4 +1,4 @@
-"""All images as points."""
+"""Routes for the map: all images as points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "b
 
 @router.get("/api/map", operation_id="map", responses=declared(404))
 def map_info(served: Now) -> MapInfo:
-    """Tells how many points there are, and what their classes stand for."""
+    """Returns the number of points, and the entities that their classes stand for."""
     library = served.library
     found = library.once(MapPoints)
     classes = [MapClass(id=e, label=library.label(e), count=n) for e, n in found.classes]

@@ -1,4 +1,4 @@
-"""The page, and how a browser signs in."""
+"""Routes for the page and for signing in."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _CSP = "; ".join(
 @router.head("/", include_in_schema=False)
 @router.get("/", operation_id="page", response_class=HTMLResponse, include_in_schema=False)
 async def page(request: Request, served: Now) -> Response:
-    """Returns the page; with the right token it signs in, and the token leaves the address."""
+    """Returns the page; the right token signs in and is removed from the URL."""
     given = request.query_params.get("token")
     shown = HTMLResponse(served.files.page(), headers={"content-security-policy": _CSP})
     if given is None or served.token is None:
         return shown
     if not same_token(given, served.token):
-        shown.status_code = 401  # the page asks for the right one
+        shown.status_code = 401  # the page asks for the right token
         return shown
     rest = [(k, v) for k, v in request.query_params.multi_items() if k != "token"]
     answer = RedirectResponse("/?" + urlencode(rest) if rest else "/", 303)
@@ -57,7 +57,7 @@ async def static(name: str, served: Now, if_none_match: IfNoneMatch = None) -> R
 
 @router.post("/api/login", operation_id="login", responses=declared(401), tags=["server"])
 async def login(given: Login, served: Now, request: Request, response: Response) -> Health:
-    """Takes the server's token, and gives a cookie that stands for it."""
+    """Exchanges the server's token for a cookie."""
     if served.token is not None and not same_token(given.token, served.token):
         raise Refusal(401, "wrong_token", "That is not the server's token.")
     if served.token is not None:

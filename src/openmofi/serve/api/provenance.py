@@ -1,4 +1,4 @@
-"""Why a label was kept, and why an image was refused."""
+"""Routes that explain why a label was kept and why an image was refused."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def provenance(row: RowInPath, served: Now) -> reasons.Provenance:
     hit = library.hit(row)
     place = library.index.selection_place(row)
     if place is None:
-        raise _unknown("The index does not say which labels this image has its entities from.")
+        raise _unknown("The index does not say which labels this image's entities come from.")
     verdicts = served.verdicts_of(place[0])
     verdict = verdicts.of_row(*place[1:], hit.id)
     if verdict is None:
-        raise _unknown("The selection has no such image; it was made again since.")
+        raise _unknown("The selection has no such image; it was made again in the meantime.")
     return describe(row, verdict, verdicts.selection.card, library.texts)
 
 
@@ -59,7 +59,7 @@ def refused_thumbnail(
     served: Now,
     side: Annotated[Side, Query(description="Longest side in pixels.")] = Side.MEDIUM,
 ) -> Response:
-    """Returns a small WebP of a refused image, where there is one."""
+    """Returns a small WebP of a refused image, if there is one."""
     verdicts, verdict = _refused(served, number)
     data = verdicts.image(verdict.labels)
     if isinstance(data, Refused):
@@ -75,10 +75,10 @@ def refused_thumbnail(
 def refusals(
     served: Now,
     reason: Annotated[str, Query(max_length=100, description="A reason of the funnel.")],
-    k: Annotated[int, Query(ge=1, le=200, description="How many.")] = 24,
-    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="How many to leave out.")] = 0,
+    k: Annotated[int, Query(ge=1, le=200, description="Most results.")] = 24,
+    offset: Annotated[int, Query(ge=0, le=DEEPEST, description="Number to skip.")] = 0,
 ) -> reasons.RefusedReply:
-    """Returns pairs that were refused for one reason, from all over the input."""
+    """Returns pairs that were refused for one reason, spread over the input."""
     verdicts = served.verdicts
     total = verdicts.selection.card["funnel"]["refused"].get(reason)
     if total is None:

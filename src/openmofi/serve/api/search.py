@@ -1,4 +1,4 @@
-"""Searching and browsing."""
+"""The route for searching and browsing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["search"])
 
 @router.post("/api/search", operation_id="search", responses=declared(400, 404, 503))
 async def search(question: SearchQuestion, served: Now) -> replies.SearchReply:
-    """Finds the images nearest to a weighted mix of terms; without terms it browses."""
+    """Finds the images nearest to a weighted mix of terms; without terms, browses the index."""
     begin = time.perf_counter()
     texts = list({term.text for term in question.terms if isinstance(term, TextTerm)})
     encoded = [wrap_future(served.encoder.text(text)) for text in texts]
@@ -36,11 +36,15 @@ async def search(question: SearchQuestion, served: Now) -> replies.SearchReply:
 def _found(
     served: Served, question: SearchQuestion, texts: dict[str, np.ndarray]
 ) -> replies.SearchReply:
-    """Searches, once the texts of the question have their vectors."""
+    """Searches, given the vectors of the question's texts."""
     library = served.library
     understood = [_understood(served, library, term, texts) for term in question.terms]
     conditions = question.filter.conditions()
-    vector = _mixed(library, [term for term, _ in understood if term.weight])
+    vector, terms = None, [term for term, _ in understood if term.weight]
+    if terms:  # only the ratios of their weights matter
+        largest = max(abs(term.weight) for term in terms)
+        scaled = [replace(term, weight=term.weight / largest) for term in terms]
+        vector = library.searcher.vector(scaled)
     found = library.searcher.search(
         [Term("vector", vector)] if vector is not None else [],
         filter=conditions,
@@ -63,7 +67,7 @@ def _found(
 def _understood(
     served: Served, library: Library, term: AnyTerm, texts: dict[str, np.ndarray]
 ) -> tuple[Term, replies.TermView]:
-    """Returns a term for the index, and as the client sees it."""
+    """Returns (the term for the index, the term as the client sees it)."""
     weight = term.weight
     if isinstance(term, TextTerm):
         view = replies.TermView(kind="text", label=term.text, weight=weight)
@@ -81,11 +85,3 @@ def _understood(
     thumbnail = f"/api/uploads/{upload.id}/thumbnail"
     view = replies.TermView(kind="upload", label="image", weight=weight, thumbnail=thumbnail)
     return Term("vector", upload.vector, weight), view
-
-
-def _mixed(library: Library, terms: list[Term]) -> np.ndarray | None:
-    """Returns the vector of a mix; only how the weights compare to each other counts."""
-    if not terms:
-        return None
-    largest = max(abs(term.weight) for term in terms)
-    return library.searcher.vector([replace(t, weight=t.weight / largest) for t in terms])

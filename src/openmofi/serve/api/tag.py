@@ -1,4 +1,4 @@
-"""What an image shows, and the evidence for it."""
+"""The route that names what an image shows, with the evidence."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ router = APIRouter(tags=["search"])
 
 @router.post("/api/tag", operation_id="tag", responses=declared(400, 404, 409, 503))
 async def tag(question: TagQuestion, served: Now) -> replies.TagReply:
-    """Names what an image shows, with the evidence; or abstains, where the model is calibrated."""
+    """Names what an image shows, with the evidence; a calibrated model may abstain."""
     library, encoder = served.library, served.encoder
     if library.kb is None:
-        raise Refusal(503, "no_names", "The server knows no names; start it with --kb.")
+        raise Refusal(503, "no_names", "The server has no knowledge base; start it with --kb.")
     if isinstance(question, TagUpload):
         vector = served.uploads.get(question.upload).vector
     else:
@@ -37,7 +37,8 @@ async def tag(question: TagQuestion, served: Now) -> replies.TagReply:
         tagger = library.once(_tagger, model, served.model_folder)
         known, rate = tagger.stored_calibration(), question.error_rate
         if known is None and rate is not None:
-            raise _uncalibrated()
+            message = "The model's error rate is unknown; run `openmofi tag calibrate` first."
+            raise Refusal(409, "not_calibrated", message)
         if known is not None and rate is None:
             rate = served.settings.error_rate
         return tagger.answer(vector[None], k=question.k, calibration=known, error_rate=rate)[0]
@@ -45,11 +46,6 @@ async def tag(question: TagQuestion, served: Now) -> replies.TagReply:
     found = await wrap_future(encoder.call(answer))
     tags = [_view(library, tag) for tag in found.tags]
     return replies.TagReply(tags=tags, abstains=found.abstains, reason=found.reason)
-
-
-def _uncalibrated() -> Refusal:
-    message = "Nobody knows how often the model errs; run `openmofi tag calibrate` first."
-    return Refusal(409, "not_calibrated", message)
 
 
 def _tagger(library: Library, model: MofiModel, folder: str) -> Tagger:

@@ -1,4 +1,4 @@
-"""Images that clients send."""
+"""Routes for images that clients upload."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from openmofi.serve.api.images import image_response
 from openmofi.serve.refusal import Refusal, declared
 from openmofi.serve.replies import UploadReply
 from openmofi.serve.requests import UploadId
-from openmofi.serve.served import Now, Served
-from openmofi.serve.uploads import DecodedUpload, Upload, decode_upload, read_upload
+from openmofi.serve.served import Now
+from openmofi.serve.uploads import Upload, decode_upload, read_upload
 
 if TYPE_CHECKING:
-    from openmofi.model.transform import Transform
+    pass
 
 router = APIRouter(tags=["uploads"])
 
@@ -31,14 +31,17 @@ _TAKEN = {"content": {"image/*": _BODY, "application/octet-stream": _BODY}, "req
     openapi_extra={"requestBody": _TAKEN},
 )
 async def upload(request: Request, served: Now) -> UploadReply:
-    """Takes an image, to search by it or to tag it; the body is the image's bytes."""
+    """Takes an image to search by or to tag; the body is the image's bytes."""
     kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
     if not kind.strip().lower().startswith(("image/", "application/octet-stream")):
         message = "Send the image itself, as image/* or application/octet-stream."
         raise Refusal(415, "not_a_picture", message)
     encoder = served.encoder
     transform = await wrap_future(encoder.call(lambda model: model.transform))
-    found = await _take(request, served, transform)
+    async with served.reading:
+        data = await read_upload(request)  # limited while it arrives, see guards.BodyCap
+        found = await to_thread.run_sync(decode_upload, data, transform, limiter=served.decoding)
+        del data
     vector = await wrap_future(encoder.image(found.pixels))
     served.uploads.add(Upload(found.id, found.size, found.thumbnail, vector))
     return UploadReply(
@@ -47,13 +50,6 @@ async def upload(request: Request, served: Now) -> UploadReply:
         height=found.size[1],
         thumbnail=f"/api/uploads/{found.id}/thumbnail",
     )
-
-
-async def _take(request: Request, served: Served, transform: Transform) -> DecodedUpload:
-    """Reads and decodes an image, whose bytes are gone at the end."""
-    async with served.reading:
-        data = await read_upload(request)  # capped on its way in, see guards.BodyCap
-        return await to_thread.run_sync(decode_upload, data, transform, limiter=served.decoding)
 
 
 @router.get(
