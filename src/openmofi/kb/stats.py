@@ -1,4 +1,4 @@
-"""What a knowledge base holds, in numbers: kinds, languages, ambiguity, types, bytes."""
+"""Statistics of a knowledge base: kinds, languages, ambiguity, types, bytes."""
 
 import tempfile
 from dataclasses import dataclass
@@ -19,30 +19,30 @@ class KBStats:
     keys: int
     """Different canonical names."""
     ambiguous_keys: int
-    """Names of several entities."""
+    """Canonical names of several entities."""
     described: int
     """Entities with a description."""
     with_image: int
     with_article: int
     """Entities with an English Wikipedia title."""
     anchored: int
-    """Names with counts of links."""
+    """Names with link counts."""
     bytes: dict[str, int]
-    """On disk, by part."""
+    """Size on disk, by part."""
     kinds: dict[str, int]
     languages: dict[str, int]
-    """Names by language, the largest."""
+    """Names by language, the most frequent only."""
     sitelinks: dict[str, int]
     """Entities by number of sitelinks."""
     sources: dict[str, int]
     types: list[tuple[str, str, int]]
-    """(type, its label, entities), the largest."""
+    """(type, its label, number of entities), the most frequent only."""
     most_ambiguous: list[tuple[str, int]]
-    """(canonical name, entities)."""
+    """(canonical name, number of entities)."""
 
 
 def kb_stats(kb: KnowledgeBase) -> KBStats:
-    """Counts what a knowledge base holds; reads its tables once, in little memory."""
+    """Counts the content of a knowledge base; streams its tables, in little memory."""
     with tempfile.TemporaryDirectory() as spill:
         return _count(kb, spill)
 
@@ -70,6 +70,12 @@ def _count(kb: KnowledgeBase, spill: str) -> KBStats:
         "select t, count(*) as n from (select unnest(types) as t from entities)"
         f" group by t order by n desc, t limit {_MOST}"
     )
+    rows = {name: kb.row_of(name) for name, _ in types}
+    labels = {name: kb.texts.label[row].as_py() for name, row in rows.items() if row is not None}
+    sizes = {
+        part.name: sum(f.stat().st_size for f in (part, *part.rglob("*")) if f.is_file())
+        for part in sorted(kb.path.iterdir())
+    }
     return KBStats(
         entities=len(kb),
         names=kb.meta["names"],
@@ -79,7 +85,7 @@ def _count(kb: KnowledgeBase, spill: str) -> KBStats:
         with_image=image,
         with_article=article,
         anchored=anchored,
-        bytes=_bytes(kb),
+        bytes=sizes,
         kinds=dict(ask("select kind, count(*) as n from names group by kind order by n desc")),
         languages=dict(
             ask(
@@ -89,7 +95,7 @@ def _count(kb: KnowledgeBase, spill: str) -> KBStats:
         ),
         sitelinks=dict(ask(_BY_SITELINKS)),
         sources=dict(ask("select source, count(*) as n from entities group by source order by n")),
-        types=[(name, _label(kb, name), count) for name, count in types],
+        types=[(name, labels.get(name, ""), count) for name, count in types],
         most_ambiguous=ask(
             f"select key, n from {keys} where n > 1 order by n desc, key limit {_MOST}"
         ),
@@ -101,18 +107,3 @@ select case when sitelinks = 0 then '0' when sitelinks < 10 then '1-9'
             when sitelinks < 100 then '10-99' else '100+' end as bucket, count(*)
 from entities group by bucket order by min(sitelinks)
 """
-
-
-def _bytes(kb: KnowledgeBase) -> dict[str, int]:
-    parts = sorted(part for part in kb.path.iterdir())
-    return {
-        part.name: sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
-        if part.is_dir()
-        else part.stat().st_size
-        for part in parts
-    }
-
-
-def _label(kb: KnowledgeBase, identifier: str) -> str:
-    row = kb.row_of(identifier)
-    return "" if row is None else kb.texts.label[row].as_py()
