@@ -68,7 +68,13 @@ def score_oven(predictions: Path | str, truth: Path | str) -> OvenScore:
     results: dict[tuple[str, str], list[bool]] = {}
     for data_id, (place, entity) in questions.items():
         results.setdefault(place, []).append(answers.get(data_id) == entity)
-    entity, query = (_split_score(results, part) for part in _PARTS)
+    scores: dict[str, SplitScore | None] = {}
+    for part in _PARTS:
+        seen, unseen = (results.get((part, kind), []) for kind in ("seen", "unseen"))
+        first, second = (sum(right) / len(right) if right else None for right in (seen, unseen))
+        score = SplitScore(first, second, len(seen), len(unseen), harmonic_mean(first, second))
+        scores[part] = score if seen or unseen else None
+    entity, query = scores["entity"], scores["query"]
     given = [answer for answer in answers.values() if answer is not None]
     return OvenScore(
         entity,
@@ -85,14 +91,6 @@ def harmonic_mean(first: float | None, second: float | None) -> float | None:
     if first is None or second is None:
         return None
     return 2 * first * second / (first + second) if first and second else 0.0
-
-
-def _split_score(results: dict[tuple[str, str], list[bool]], part: str) -> SplitScore | None:
-    seen, unseen = (results.get((part, kind), []) for kind in ("seen", "unseen"))
-    if not seen and not unseen:
-        return None
-    first, second = (sum(right) / len(right) if right else None for right in (seen, unseen))
-    return SplitScore(first, second, len(seen), len(unseen), harmonic_mean(first, second))
 
 
 def _questions(path: Path) -> dict[str, tuple[tuple[str, str], str]]:

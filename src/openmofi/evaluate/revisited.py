@@ -247,11 +247,24 @@ def open_revisited(path: Path | str, name: str | None = None) -> RevisitedImages
             f"{len(missing)} images are missing in {str(folder)!r}, the first is {missing[0]!r}; "
             "a score counts every one."
         )
+    # The distractors: all .jpg files below jpg/, sorted by name.
+    distractors, million = None, folder.parent / _DISTRACTORS
+    if million.is_dir():
+        others = [
+            os.path.relpath(os.path.join(place, file), million)
+            for place, _, found_files in os.walk(million / "jpg")
+            for file in found_files
+            if file.lower().endswith(".jpg")
+        ]
+        others = [file for file in others if not is_hidden(file)]
+        if not others:
+            raise InputError(f"{str(million)!r} holds no jpg/*.jpg; fill or remove it.")
+        distractors = file_places(million, sorted(others))
     return RevisitedImages(
         file_places(folder, files),
         file_places(folder, asked, crops=[query.box for query in truth.queries]),
         truth,
-        _distractors(folder.parent / _DISTRACTORS),
+        distractors,
         name,
     )
 
@@ -264,19 +277,3 @@ def _folders(path: Path) -> dict[str, Path]:
             if (folder / f"gnd_{name}.pkl").is_file():
                 found.setdefault(name, folder)
     return found
-
-
-def _distractors(folder: Path) -> Places | None:
-    """Returns the .jpg files below jpg/, sorted by name; None if there is no such folder."""
-    if not folder.is_dir():
-        return None
-    files = [
-        os.path.relpath(os.path.join(place, name), folder)
-        for place, _, names in os.walk(folder / "jpg")
-        for name in names
-        if name.lower().endswith(".jpg")
-    ]
-    files = [file for file in files if not is_hidden(file)]
-    if not files:
-        raise InputError(f"{str(folder)!r} holds no jpg/*.jpg; fill or remove it.")
-    return file_places(folder, sorted(files))

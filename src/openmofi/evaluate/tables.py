@@ -155,25 +155,22 @@ def find_tables(path: Path | str) -> dict[str, Table]:
         return {name: Table(path, tuple(files)) for name, files in named.items() if files}
     files = [file for depth in range(_DEPTH) for file in path.glob("*/" * depth + "*.parquet")]
     shown = [file for file in files if not is_hidden(file.relative_to(path).as_posix())]
-    return _by_split(path, sorted(shown))
-
-
-def _by_split(root: Path, files: list[Path]) -> dict[str, Table]:
+    # A file belongs to the split that its name tells, else the innermost folder that tells one.
     splits: dict[str, list[Path]] = {}
-    for file in files:
-        parts = reversed(file.relative_to(root).parts)
+    for file in sorted(shown):
+        parts = reversed(file.relative_to(path).parts)
         found = next((match for part in parts if (match := _SPLIT.match(part))), None)
         splits.setdefault(found[1].lower() if found else "", []).append(file)
     if len(splits) > 1:
         splits.pop("", None)  # files of no split are not part of the benchmark
     for name, part in splits.items():
-        folders = sorted({str(file.parent.relative_to(root)) for file in part})
+        folders = sorted({str(file.parent.relative_to(path)) for file in part})
         if len(folders) > 1:
             raise InputError(
-                f"{str(root)!r} holds {name or 'Parquet'} files in several folders "
+                f"{str(path)!r} holds {name or 'Parquet'} files in several folders "
                 f"({', '.join(folders)}); pass one of them."
             )
-    return {name: Table(root, tuple(part)) for name, part in splits.items()}
+    return {name: Table(path, tuple(part)) for name, part in splits.items()}
 
 
 def _labelled(table: Table, column: str) -> LabelledImages:

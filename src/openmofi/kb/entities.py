@@ -148,23 +148,19 @@ def _entities(text: bytes, base: int, offsets: list[int]) -> Iterator[tuple[int,
         if match.end() > stop:  # it continues in another text
             match = _ENTITY.match(text, match.start(), stop)
             assert match is not None
-        end, meant = _meaning(text, match, offsets[row] - base, stop)
+        name, has_semicolon, end = match[1], bool(match[2]), match.end()
+        meant = _character(name, has_semicolon) if name else b""
+        if meant and not has_semicolon:
+            # The semicolon may be missing only at the end of a word, and not in an address.
+            first = max(offsets[row] - base, match.start() - _FARTHEST)
+            if _WORD.match(text, end, stop) or _ADDRESS.search(text[first : match.start()]):
+                meant = b""
+        if not meant:
+            # Not an entity, but an escaped ampersand may precede it.
+            end = match.start(1) if name else end
+            meant = b"&" if end > match.start() + 1 else b""
         if meant:
             yield base + match.start(), base + end, meant
-
-
-def _meaning(text: bytes, match: re.Match[bytes], start: int, stop: int) -> tuple[int, bytes]:
-    """Returns (end of the entity, the characters it stands for, which may be none)."""
-    name, semicolon = match[1], match[2]
-    if name:
-        meant = _character(name, bool(semicolon))
-        # Only before the end of a word, and outside an address, may the semicolon be missing.
-        before = text[max(start, match.start() - _FARTHEST) : match.start()]
-        is_safe = semicolon or not (_WORD.match(text, match.end(), stop) or _ADDRESS.search(before))
-        if meant and is_safe:
-            return match.end(), meant
-    end = match.start(1) if name else match.end()
-    return end, b"&" if end > match.start() + 1 else b""
 
 
 @lru_cache(maxsize=4096)

@@ -1,9 +1,10 @@
 """Linear maps -> the encoder's own projections: W' = M W, an ordinary checkpoint.
 
 A dual encoder of Hugging Face ends in bias-free projections, visual_projection and text_projection
-(CLIPModel, VisionTextDualEncoderModel). A map behind them is one more matrix, so their product
-takes its place, and nothing is slower or larger for it. Other encoders end otherwise (SigLIP in
-attention pooling with a bias, open_clip's in a bare parameter): their maps stay separate.
+(CLIPModel, VisionTextDualEncoderModel). A map after a projection is one more matrix, so their
+product replaces both, and the model gets neither slower nor larger. Other encoders end differently
+(SigLIP in attention pooling with a bias, open_clip's in a bare parameter): their maps stay
+separate.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from openmofi.model import MofiModel
 from openmofi.train.linear_maps import Maps, apply_map
 
 TOLERANCE = 1e-5
-"""Largest difference of a number of a unit vector between folded and mapped output."""
+"""Largest difference between folded and mapped output in any number of a unit vector."""
 _NAMES = ("visual_projection", "text_projection")
 
 
 def can_fold(model: MofiModel) -> bool:
-    """Says whether both sides of a model end in a projection without bias."""
+    """Returns whether both sides of a model end in a projection without bias."""
     layers = [getattr(model.network, name, None) for name in _NAMES]
     return all(isinstance(layer, torch.nn.Linear) and layer.bias is None for layer in layers)
 
 
 @contextmanager
 def folded(model: MofiModel, maps: Maps) -> Iterator[MofiModel]:
-    """Yields the model with the maps folded in; afterwards it is as it was."""
+    """Yields the model with the maps folded in, and restores it afterwards."""
     weights = [getattr(model.network, name).weight for name in _NAMES]
     before = [weight.detach().clone() for weight in weights]
     try:
@@ -44,7 +45,7 @@ def folded(model: MofiModel, maps: Maps) -> Iterator[MofiModel]:
 
 
 def largest_difference(model: MofiModel, maps: Maps) -> float:
-    """Returns how far the folded model is from the maps behind the model, on random inputs."""
+    """Returns how much the folded model differs from the model followed by the maps."""
     side = model.transform.size
     pixels = np.random.default_rng(0).integers(0, 256, (4, side, side, 3), dtype=np.uint8)
     texts = ["a", "a photo of a flag", "7 red apples, and one more", "Golden Delicious: an apple"]

@@ -6,8 +6,9 @@ Legend: B batch, K labels of an image, D width, N entities, T kinds of texts.
            + identity_pull * (|M_image - 1|^2 + |M_text - 1|^2) / D
     u = unit(M_image x),  w = unit(M_text t)
 
-Divided by D, the pull is the mean over directions of how far a map moves a unit vector, squared;
-so one weight suits all widths. CosFace: arXiv 1801.09414; InfoNCE as in CLIP: arXiv 2103.00020.
+Because of the division by D, the pull is the mean squared distance by which a map moves a unit
+vector, so one weight suits all widths. CosFace: arXiv 1801.09414; InfoNCE as in CLIP: arXiv
+2103.00020.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from openmofi.config import AdaptSettings, HeadSettings
 from openmofi.train.entity_head import EntityHead
 
 _NUM_SAMPLED = 2048
-"""Classes compared with in a step, beside the batch's own; most of a step's time goes into them."""
+"""Drawn classes of a step, in addition to the batch's own; they take most of a step's time."""
 _CHUNK = 16384
 _MINUS_INFINITY = -1e9  # finite: a fully masked row must not give NaN
 
 
 @dataclass(frozen=True)
 class EntityTexts:
-    """Encoded texts of the entities: its name, and its name with description."""
+    """Encoded texts of the entities: the name, and the name with description."""
 
     vectors_TND: Float16[np.ndarray, "T N D"]
     """Unit vectors, zero for an entity without texts."""
@@ -51,16 +52,16 @@ class Examples:
     vectors: np.ndarray
     """[all images, D], float16 or float32, of any length but zero."""
     rows: Int[np.ndarray, " M"]
-    """Which of the vectors are learnt from."""
+    """Rows of the vectors to learn from."""
     targets_MK: Int[np.ndarray, "M K"]
-    """Classes, the first one the target, -1 where there are fewer than K."""
+    """Classes, the target first, padded with -1."""
     num_classes: int
     texts: EntityTexts | None = None
 
 
 @dataclass
 class Maps:
-    """What is trained, beside the class rows."""
+    """The parameters that are trained, in addition to the class rows."""
 
     image_DD: Float[Tensor, "D D"]
     text_DD: Float[Tensor, "D D"]
@@ -103,7 +104,8 @@ def masked_info_nce(
     Args:
         images_BD: unit vectors; row i belongs to row i of the texts.
         texts_BD: unit vectors.
-        masked_BB: text j is right for image i, too, and so no negative; false on the diagonal.
+        masked_BB: whether text j is also right for image i and so not a negative; false on the
+            diagonal.
         logit_scale: inverse temperature.
     """
     logits_BB = (logit_scale * images_BD @ texts_BD.T).masked_fill(masked_BB, _MINUS_INFINITY)
@@ -114,7 +116,7 @@ def masked_info_nce(
 def also_right(
     targets_BK: Int[np.ndarray, "B K"], groups_B: Int[np.ndarray, " B"]
 ) -> Bool[np.ndarray, "B B"]:
-    """Returns which text j is right for image i != j: its entity is shown, or it reads the same."""
+    """Returns whether text j is right for image i != j: i shows its entity, or the texts agree."""
     right_BB = groups_B[:, None] == groups_B[None, :]
     for column_B in targets_BK.T:
         right_BB |= column_B[:, None] == targets_BK[None, :, 0]
@@ -128,7 +130,7 @@ def logit_scale_for(num_classes: int) -> float:
 
 
 def class_means(examples: Examples) -> Float[Tensor, "N D"]:
-    """Returns the direction of each class's mean, by first labels."""
+    """Returns the direction of each class's mean vector, by first labels."""
     sums_ND = torch.zeros(examples.num_classes, examples.vectors.shape[1])
     targets_M = torch.from_numpy(examples.targets_MK[:, 0].copy())
     for start in range(0, len(targets_M), _CHUNK):
@@ -154,15 +156,16 @@ class Fit:
             num_sampled=_NUM_SAMPLED,
         )
         self.head = EntityHead(examples.num_classes, dim, head, seed=settings.seed)
-        # The mean of its vectors is a far better class row to start from than a random one.
+        # The mean of a class's vectors is a far better initial row than a random one.
         self.head.rows_ND.copy_(class_means(examples))
 
     def run(self, steps: int, watch: Callable[[int, dict[str, float]], bool] | None = None) -> None:
-        """Takes steps, the step size falling to zero as a cosine does over settings.steps.
+        """Takes steps, with a step size that falls to zero over settings.steps as a cosine.
 
         Args:
-            steps: how many; fewer than settings.steps break off early.
-            watch: called after every step with its number and the terms of its loss; true stops.
+            steps: number of steps; fewer than settings.steps end the schedule early.
+            watch: called after every step with its number and the terms of its loss; stops the
+                training if it returns true.
         """
         batches = self._batches()
         for step in range(1, steps + 1):
@@ -171,7 +174,7 @@ class Fit:
                 return
 
     def _batches(self) -> Iterator[np.ndarray]:
-        """Yields places in examples.rows, every one once before any comes again."""
+        """Yields places in examples.rows, each once before any is repeated."""
         random = np.random.default_rng(random_key(self.settings.seed, Purpose.ADAPT_ORDER))
         count = len(self.examples.rows)
         size, places = min(self.settings.batch_size, count), np.zeros(0, np.int64)
@@ -196,8 +199,8 @@ class Fit:
         """Returns the weighted terms of the loss, and the accuracy among the classes in use.
 
         Args:
-            places: in examples.rows.
-            step: keys the draw of classes and of texts.
+            places: places in examples.rows.
+            step: keys the draws of classes and texts.
         """
         settings, examples = self.settings, self.examples
         targets_BK = examples.targets_MK[places]
