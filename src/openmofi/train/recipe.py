@@ -122,7 +122,7 @@ def check_place(out: Path, settings: TrainSettings, *, resume: bool) -> None:
         return
     if not resume:
         raise MismatchError(
-            f"{str(out)!r} already holds a run; add --resume to go on, or choose another --out."
+            f"{str(out)!r} already holds a run; add --resume to continue, or choose another --out."
         )
     if not isinstance(yaml.safe_load(config.read_text()), dict):
         raise InputError(f"{str(config)!r} holds no settings; delete it, or choose another --out.")
