@@ -176,7 +176,7 @@ def _open_gpr1200(path: Path) -> LabelledImages | None:
     """Opens GPR1200's folder of images, or its parent; None if far fewer or more than 12,000.
 
     Raises:
-        InputError: there are a few images too few or too many.
+        InputError: there are nearly 12,000 images, but not exactly so many.
     """
     root = path / "images" if (path / "images").is_dir() else path
     names = (entry.name for entry in root.iterdir())

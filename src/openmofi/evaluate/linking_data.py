@@ -128,7 +128,7 @@ def read_linking(path: Path | str) -> LinkingData:
 
     Reasons for refused lines: bad_json, not_utf8, wrong_fields (missing, or of another type),
     truncated_file. Reasons for refused mentions: mention_not_in_text, bad_span (outside its
-    text), unequal_lists (as many mentions as answers are expected), child_label (ELEVANT's
+    text), unequal_lists (a line has more mentions than answers, or fewer), child_label (ELEVANT's
     alternatives inside a longer mention), no_gold_id.
 
     Raises:

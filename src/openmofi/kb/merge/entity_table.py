@@ -71,7 +71,7 @@ def write_entities(
         num_aliases: number of aliases by row.
         database: sorts the entities.
         sources: names of the sources.
-        refuse: called with source number, line and id of every record whose id its source repeats.
+        refuse: called with source number, line and id of every repeat of an id within one source.
     """
     ordered = database.sorted(_with_rows(parts, ranking, refuse), _SORTED, "row, record")
     done = 0
@@ -90,7 +90,7 @@ def write_entities(
 def _with_rows(
     parts: Sequence[PartFiles], ranking: Ranking, refuse: Callable[[int, int, str], None]
 ) -> Iterator[pa.RecordBatch]:
-    """Yields the entities of _SORTED, without those whose id their source repeats."""
+    """Yields the entities as batches of _SORTED, without repeats of an id within one source."""
     number = 0
     for source, files in enumerate(parts):
         for batch in files.entities():

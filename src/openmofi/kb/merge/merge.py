@@ -87,7 +87,7 @@ def merge(
         folder: the folder to fill.
         work: folder for temporary files.
         settings: weights.
-        refuse: called with source number, line and id of every record whose id its source repeats.
+        refuse: called with source number, line and id of every repeat of an id within one source.
 
     Raises:
         InputError: a decision names an unknown id, or names collide under every seed, which

@@ -34,7 +34,7 @@ class Ranking:
     """Records -> rows."""
 
     row_of_record: np.ndarray
-    """int32; -1 for records whose id their own source repeats."""
+    """int32; -1 for repeats of an id within one source."""
     prior: np.ndarray
     """float32 by row, falling."""
 
