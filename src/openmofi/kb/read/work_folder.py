@@ -81,7 +81,7 @@ def _prepare(folder: Path, key: str) -> None:
     if not is_same:
         _empty(folder)
     elif not all(files.is_whole() for files in _part_files(folder)):
-        print("the files of an earlier run are damaged: starting again", file=sys.stderr)
+        print("the work of an earlier run is damaged: starting again", file=sys.stderr)
         _empty(folder)
     marker.write_text(json.dumps(key), encoding="utf-8")
     for leftover in folder.glob("slot-*"):
