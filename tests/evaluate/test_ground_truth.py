@@ -91,13 +91,13 @@ def _attacks(marker):
 def test_no_attack_runs_anything(tmp_path):
     marker = tmp_path / "ran"
     for attack in _attacks(marker):
-        with pytest.raises(InputError, match=r"is no ground truth: it .*\.$"):
+        with pytest.raises(InputError, match=r"is not a ground truth: it .*\.$"):
             _read(tmp_path, attack)
         assert not marker.exists()
 
 
 def test_the_forbidden_name_is_said(tmp_path):
-    with pytest.raises(InputError, match=r"it names (posix|nt)\.system, and only values"):
+    with pytest.raises(InputError, match=r"it names (posix|nt)\.system, but only values"):
         _read(tmp_path, pickle.dumps(_Calls(os.system, "true")))
 
 
@@ -123,7 +123,7 @@ def test_known_names_cannot_be_turned_into_others():
     ],
 )
 def test_damaged_and_boundless_files_are_refused(tmp_path, damaged):
-    with pytest.raises(InputError, match="is no ground truth: it"):
+    with pytest.raises(InputError, match="is not a ground truth: it"):
         _read(tmp_path, damaged)
 
 

@@ -115,7 +115,7 @@ def test_a_class_that_the_gallery_lacks_does_not_shift_the_others(tmp_path, mode
 
 def test_a_file_listed_twice_would_be_its_own_neighbour(tmp_path):
     text = "file,label\n0.jpg,a\n1.jpg,b\n0.jpg,a\n"
-    with pytest.raises(InputError, match=r"Line 4 .* lists '0\.jpg' once more"):
+    with pytest.raises(InputError, match=r"Line 4 .* lists '0\.jpg' again"):
         open_labelled(_listing(tmp_path, text))
 
 

@@ -202,5 +202,5 @@ def test_the_place_and_size_of_the_letters_follow_the_image():
 
 
 def test_one_class_alone_cannot_be_attacked():
-    with pytest.raises(InputError, match="needs two classes or more"):
+    with pytest.raises(InputError, match="needs at least two classes"):
         chosen_words(np.zeros(3, int), np.zeros(3, int), np.ones((1, 2), np.float32))

@@ -93,7 +93,7 @@ def test_an_image_without_a_label_or_a_label_without_an_image_is_refused(tmp_pat
 def test_missing_shards_are_refused(tmp_path):
     _benchmark(tmp_path, shards=2)
     (tmp_path / "test" / "1.tar").unlink()
-    with pytest.raises(InputError, match="holds 1 shards, where its nshards"):
+    with pytest.raises(InputError, match="holds 1 shards, but its nshards"):
         open_wds(tmp_path)
 
 

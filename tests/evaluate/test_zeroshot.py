@@ -70,7 +70,7 @@ def test_long_prompts_weigh_no_more_than_short_ones():
 
 @pytest.mark.parametrize("templates", [[], ["a photo"], ["{c}", "{name}"]])
 def test_templates_without_a_place_for_the_class_are_refused(templates):
-    with pytest.raises(InputError, match=r"Templates hold \{c\}"):
+    with pytest.raises(InputError, match=r"Templates need \{c\}"):
         template_vectors(_Model().encode_texts, ["x"], templates)
 
 

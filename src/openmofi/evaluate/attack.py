@@ -38,16 +38,17 @@ def attack(
     """Writes the name of another class on each image; see `evaluate.typographic`.
 
     Args:
-        model: its mistakes say which name stands on an image.
+        model: its mistakes decide which name is written on an image.
         data: labelled images in one of the layouts of `evaluate.layouts`.
         out: folder for images/ and attacks.csv.
         kb: knowledge base with the names and descriptions of the labels.
         class_names: see `evaluate`.
-        seed: draws the names evenly instead.
+        seed: if given, names are drawn uniformly with it, whatever the model's mistakes.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        InputError: the data is not labelled images, or has one class, or the folder is in use.
+        InputError: the data is not labelled images or has one class, or the folder is not empty.
+        SettingsError: the seed is negative.
     """
     out = local_path(out)
     if out.exists() and any(out.iterdir()):

@@ -1,10 +1,10 @@
-"""Images on which a wrong word is written: does the model look, or read?
+"""Images with a wrong word written on them: does the model look, or read?
 
 SCAM (arXiv 2504.04893; BLISS-e-V/SCAM on the Hugging Face Hub, as Parquet or saved by `datasets`)
-shows an object with a note on which an unrelated word is written by hand (SCAM), by machine
+shows an object with a note; an unrelated word is written on it by hand (SCAM), by machine
 (SynthSCAM) or not at all (NoSCAM). RTA-100 (arXiv 2304.04512) is a folder of files named
-label=OBJECT_text=WORD.png. Images of one's own: attacks.csv with the columns file, object and
-word, and group if there are several.
+label=OBJECT_text=WORD.png. Your own images go into an attacks.csv with the columns file, object,
+word and, if there are several groups, group.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ def scam_templates() -> tuple[str, ...]:
 
 
 def is_attacks(path: Path | str) -> bool:
-    """Says whether a path is one of the benchmarks of this file."""
+    """Returns whether a path is one of the benchmarks of this module."""
     return is_scam(path) or is_rta100(path) or (Path(path) / LISTING).is_file()
 
 
 def is_scam(path: Path | str) -> bool:
-    """Says whether a path holds a table with SCAM's columns."""
+    """Returns whether a path holds a table with SCAM's columns."""
     table = _scam_table(path)
     return table is not None and set(_SCAM_COLUMNS) <= set(table.schema().names)
 
 
 def is_rta100(path: Path | str) -> bool:
-    """Says whether a folder holds files with RTA-100's names."""
+    """Returns whether a folder holds files named as RTA-100's are."""
     return next(_rta_files(Path(path)), None) is not None
 
 
@@ -57,20 +57,25 @@ def open_attacks(path: Path | str) -> AttackedImages:
     """Opens one of the benchmarks.
 
     Raises:
-        InputError: it is of another kind, or does not say of each image what it shows.
+        InputError: it is none of them, or does not say what each image shows.
     """
     path = Path(path)
     if (path / LISTING).is_file():
         return _open_listing(path / LISTING)
     if is_rta100(path):
-        return _open_rta100(path)
+        found = sorted(_rta_files(path), key=lambda pair: pair[0])
+        files = [file.relative_to(path).as_posix() for file, _ in found]
+        objects, words = (tuple(name[part] for _, name in found) for part in ("object", "word"))
+        return AttackedImages(file_places(path, files), objects, words, ("RTA-100",) * len(files))
     table = _scam_table(path)
     if table is None or not is_scam(path):
         raise InputError(
             f"{str(path)!r} holds no typographic attacks; pass SCAM's table, RTA-100's folder or a "
             f"folder with {LISTING}."
         )
-    return _open_scam(table)
+    columns = [table.read([name])[name].to_pylist() for name in _SCAM_COLUMNS]
+    objects, words, groups = (tuple(str(v or "").strip() for v in column) for column in columns)
+    return _checked(AttackedImages(table.places(), objects, words, groups), table.root)
 
 
 def attack_robustness(
@@ -79,21 +84,22 @@ def attack_robustness(
     encode_texts: EncodeTexts,
     templates: Sequence[str] | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Yields how often each group's images are taken for what they show.
+    """Yields for each group how often its images are taken for what they show.
 
-    `attack_two_way_GROUP` is SCAM's score: the object's text is nearer than the word's (a tie is
-    lost). `attack_top1_GROUP` is RTA-100's: it is the nearest of all the benchmark's objects and
-    words. `attack_fooled_GROUP` is the share for which the word is the nearest of all. SCAM's own
-    code averages a name's texts before it normalises them; here they are unit vectors first.
+    `attack_two_way_GROUP` is SCAM's score: the object's text is nearer than the word's (a tie
+    counts as lost). `attack_top1_GROUP` is RTA-100's: the object's text is the nearest of all the
+    benchmark's objects and words. `attack_fooled_GROUP` is the share of images whose word is the
+    nearest of all. SCAM's own code averages a name's texts before it normalises them; here they
+    are normalised first.
 
     Args:
         image_vectors: unit vectors, one per image.
-        images: the images; those without a word count for top-1 alone.
+        images: the images; those without a word count only for top-1.
         encode_texts: texts -> unit vectors.
         templates: texts with {c}; by default SCAM's.
 
     Raises:
-        InputError: vectors that are not finite, or not one per image.
+        InputError: a vector is not finite, or there is not one per image.
     """
     check_embeddings(image_vectors, rows=len(images.objects))
     names = sorted({*images.objects, *images.words} - {""})
@@ -121,16 +127,8 @@ def _dots(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _scam_table(path: Path | str) -> Table | None:
-    tables = find_tables(path)  # all lies in the split train
+    tables = find_tables(path)  # SCAM has a single split, train
     return next(iter(tables.values())) if len(tables) == 1 else None
-
-
-def _open_scam(table: Table) -> AttackedImages:
-    columns = [table.read([name])[name].to_pylist() for name in _SCAM_COLUMNS]
-    objects, words, groups = ([str(v or "").strip() for v in column] for column in columns)
-    return _checked(
-        AttackedImages(table.places(), *map(tuple, (objects, words, groups))), table.root
-    )
 
 
 def _rta_files(path: Path) -> Iterator[tuple[Path, re.Match[str]]]:
@@ -139,13 +137,6 @@ def _rta_files(path: Path) -> Iterator[tuple[Path, re.Match[str]]]:
             name = _RTA_NAME.fullmatch(file.name)
             if name and is_image(file.name):
                 yield file, name
-
-
-def _open_rta100(path: Path) -> AttackedImages:
-    found = sorted(_rta_files(path), key=lambda pair: pair[0])
-    files = [file.relative_to(path).as_posix() for file, _ in found]
-    objects, words = (tuple(name[part] for _, name in found) for part in ("object", "word"))
-    return AttackedImages(file_places(path, files), objects, words, ("RTA-100",) * len(files))
 
 
 def _open_listing(path: Path) -> AttackedImages:

@@ -1,4 +1,4 @@
-"""Every benchmark: what it measures, of which data, and what is said of its scores elsewhere.
+"""Every benchmark: what it measures, on which data, and how its scores are named elsewhere.
 
 To add one, write a file such as knn.py and an entry in BENCHMARKS.
 """
@@ -34,46 +34,46 @@ from openmofi.model.class_rows import FOLDER, load_head_rows, load_image_counts
 LABELLED = ("labelled", "world")
 """Layouts whose benchmarks users choose by name."""
 _DISTRACTORS = 65_536
-"""Distractors whose vectors are held at once."""
+"""Number of distractors whose vectors are in memory at once."""
 _MOST_TAGGED = 200_000
-"""Entities of a knowledge base whose texts are encoded to be answered with."""
+"""Largest knowledge base whose entities are all encoded as candidates for tagging."""
 
 ScoresOf = Iterator[tuple[str, float]]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A way to measure."""
+    """A benchmark."""
 
     name: str
     scores: Callable[[Subject], ScoresOf]
     """Yields (name, value)."""
     layouts: tuple[str, ...] = LABELLED
-    """Data that it measures, by its `layout`."""
+    """Layouts of the data that it measures."""
     default: bool = True
-    """Measured where users do not choose."""
+    """Whether it runs if users do not choose."""
     needs: Literal["model", "gallery"] | None = None
-    """model: texts or a class head, which a file of vectors has not; gallery: training images."""
+    """model: texts or a class head, which a file of vectors lacks; gallery: training images."""
     counts_all: bool = False
-    """Every image counts, so that one which cannot be used is refused."""
+    """Whether every image counts, so that an unusable one is an error."""
     bars: str | None = None
-    """The report draws the scores whose names begin so as bars beside each other."""
+    """Prefix of the scores that the report draws as one bar chart."""
     task: str | None = None
-    """CLIP_benchmark's name of it."""
+    """CLIP_benchmark's name of the task."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Our names of scores -> CLIP_benchmark's."""
     no_shares: tuple[str, ...] = ()
-    """Scores that are not shares of 1 but settings that were chosen, and counts."""
+    """Scores that are not shares of 1 but counts or chosen settings."""
 
     def is_possible(self, dataset: Dataset, *, reads_texts: bool) -> bool:
-        """Says whether data and vectors have what it needs."""
+        """Returns whether data and vectors have what it needs."""
         if self.needs == "gallery":
             return isinstance(dataset, LabelledImages) and dataset.gallery is not None
         return reads_texts or self.needs is None
 
 
 def _tagging(subject: Subject) -> ScoresOf:
-    """Yields tagging scores, or nothing where no entity that is shown can be answered."""
+    """Yields tagging scores, or nothing if none of the shown entities is a candidate."""
     dataset, kb = subject.dataset, subject.wanted.kb
     ids = entity_ids(dataset.classes, dataset, kb)
     shown = [ids.get(dataset.labels[row], "") for row in subject.encoded.rows]
@@ -82,15 +82,16 @@ def _tagging(subject: Subject) -> ScoresOf:
         yield from tagging(subject.vectors, shown, *found)
     elif not subject.wanted.if_possible:
         raise InputError(
-            f"Tagging answers with entities of a class head or of --kb (up to {_MOST_TAGGED:,}), "
-            f"but neither knows the labels of {subject.name!r}; leave tagging out of --benchmarks."
+            "Tagging chooses among the entities of a class head or of --kb (up to "
+            f"{_MOST_TAGGED:,}), but neither knows the labels of {subject.name!r}; leave tagging "
+            "out of --benchmarks."
         )
 
 
 def _entities(
     source: ModelVectors, shown: Sequence[str], kb: KnowledgeBase | None
 ) -> tuple[np.ndarray, list[str], dict[str, int]] | None:
-    """Returns (vectors, ids, training images) of the class head, else of the KB's texts."""
+    """Returns (vectors, ids, training images by id) of the class head, else of the KB's texts."""
     head = source.folder / FOLDER if source.folder else None
     if head is not None and head.is_dir():
         rows, ids = load_head_rows(head)
@@ -118,17 +119,14 @@ def _revisited(subject: Subject) -> ScoresOf:
     gallery, queries = subject.vectors, subject.images(dataset.queries, "queries").vectors
     subject.queries = queries
     subject.notes |= {"truth": dataset.truth_name, "queries": len(queries)}
-    if dataset.distractors is not None:
-        subject.notes["distractors"] = len(dataset.distractors.table)
-    yield from revisited(gallery, queries, dataset.truth, _distractors(subject))
-
-
-def _distractors(subject: Subject) -> Iterator[np.ndarray]:
-    """Yields the vectors of a million images, a part of them in the memory at a time."""
-    places = subject.dataset.distractors
-    for start in range(0, len(places.table) if places else 0, _DISTRACTORS):
-        part = replace(places, table=places.table.slice(start, _DISTRACTORS))
-        yield subject.images(part, f"distractors {start:,}+").vectors
+    blocks = None
+    if (places := dataset.distractors) is not None:
+        subject.notes["distractors"] = len(places.table)
+        starts = range(0, len(places.table), _DISTRACTORS)
+        parts = ((at, replace(places, table=places.table.slice(at, _DISTRACTORS))) for at in starts)
+        # A generator: of a million images, the vectors of one part at a time are in memory.
+        blocks = (subject.images(part, f"distractors {at:,}+").vectors for at, part in parts)
+    yield from revisited(gallery, queries, dataset.truth, blocks)
 
 
 def _captions(subject: Subject) -> ScoresOf:
@@ -182,7 +180,7 @@ BENCHMARKS = (
     Benchmark(
         "typographic",
         lambda s: typographic(s.model, s.dataset, s.encoded, texts=s.texts, names=s.prompts.names),
-        default=False,  # it encodes every image once more
+        default=False,  # it encodes every image again
         needs="model",
         bars="typographic_",
     ),
@@ -205,5 +203,5 @@ BENCHMARKS = (
     Benchmark("attacks", _attacks, ("attacks",), needs="model", bars="attack_"),
 )
 CHOICES = tuple(b.name for b in BENCHMARKS if b.layouts == LABELLED)
-"""What users may choose of."""
+"""The benchmarks that users may choose."""
 DEFAULTS = tuple(b.name for b in BENCHMARKS if b.name in CHOICES and b.default)

@@ -1,13 +1,13 @@
-"""Vectors on the disk by the content of their images, so that a second evaluation is quick.
+"""Vectors on disk by the content of their images, which makes a second evaluation fast.
 
-One folder per model, transform and kind of device; in it pairs of files, written as the work goes
-on, so that an evaluation that was ended continues where it was:
+One folder per model, transform and kind of device holds pairs of files. They are written during
+the work, so an interrupted evaluation continues where it stopped:
 
     UUID.vectors.npy   float32 [n, dim], unit length
     UUID.keys.npy      bytes [n, 24]: BLAKE2b of the encoded image and crop (16), of the row (8)
 
-The keys come last: a pair counts once they are there. A row that is no longer what was stored is
-computed again, and the newest row of an image counts.
+The keys are written last: a pair counts once they exist. A row that no longer matches its checksum
+is computed again. Of several rows of one image, the newest counts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from openmofi.model import MofiModel
 _KEY_BYTES = 16
 _CHECK_BYTES = 8
 _DAMAGED = (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError, TokenError)
-"""What NumPy raises at a damaged .npy file; the latter ones come from its header, a Python dict."""
+"""What NumPy raises for a damaged .npy file; the last ones come from its header, a Python dict."""
 
 
 def content_key(data: bytes, crop: Box | None = None) -> bytes:
-    """Returns what tells this image, and this part of it, from others."""
+    """Returns the key of this image, or of this part of it."""
     digest = hashlib.blake2b(data, digest_size=_KEY_BYTES)
     if crop is not None:
         digest.update(b"crop" + repr(crop).encode())
@@ -45,7 +45,7 @@ def content_key(data: bytes, crop: Box | None = None) -> bytes:
 def model_folder(cache: Path, source: str, model: MofiModel) -> Path:
     """Returns the folder of a model that was loaded from a directory or the hub."""
     transform = json.dumps(asdict(model.transform), sort_keys=True)
-    # Another device or version may round otherwise, or decode otherwise.
+    # Another device or version may round or decode differently.
     made_by = f"{transform} {model.device.type} {openmofi.__version__}"
     key = hashlib.blake2b(made_by.encode(), digest_size=8).hexdigest()
     return cache / "vectors" / f"{model_digest(source)}-{key}"
@@ -57,7 +57,7 @@ class VectorCache:
     def __init__(self, folder: Path, dim: int):
         self.folder, self.dim = folder, dim
         self._parts: list[np.ndarray] = []
-        self._place: dict[bytes, tuple[int, int, bytes]] = {}  # part, row, its check
+        self._place: dict[bytes, tuple[int, int, bytes]] = {}  # part, row, checksum
         folder.mkdir(parents=True, exist_ok=True)
         parts = folder.glob("*.keys.npy")
         for keys in sorted(parts, key=lambda path: (path.stat().st_mtime_ns, path.name)):
@@ -86,9 +86,9 @@ class VectorCache:
         self._open(self.folder / f"{name}.keys.npy")
 
     def _open(self, path: Path) -> None:
-        """Takes in one pair of files; a damaged pair is passed over, for it can be made again."""
+        """Adds one pair of files; skips a damaged pair, whose vectors can be computed again."""
         try:
-            # Not np.load(), which takes what begins with "PK" for a ZIP archive.
+            # Not np.load(), which opens any file that begins with "PK" as a ZIP archive.
             keys = open_memmap(path, mode="r")
             vectors = open_memmap(path.with_name(path.name.replace("keys", "vectors")), mode="r")
         except _DAMAGED:
@@ -106,5 +106,5 @@ class VectorCache:
 
 
 def _check(key: bytes, vector: np.ndarray) -> bytes:
-    """Returns what tells whether a stored row is still this image's."""
+    """Returns the checksum of a row: of its image's key and its vector."""
     return hashlib.blake2b(key + vector.tobytes(), digest_size=_CHECK_BYTES).digest()

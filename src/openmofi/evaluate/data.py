@@ -1,7 +1,7 @@
-"""What a benchmark is about: images and what is known of them, however they lie on the disk.
+"""The data of a benchmark: images and what is known about them, however they are stored.
 
-`layouts.open_data` makes one of these from a path. Rows of `places.table` and the tuples beside it
-belong together, line by line. By its `layout` the benchmarks know which data is theirs.
+`layouts.open_data` makes one of these from a path. The tuples have one entry for each row of
+`places.table`, in its order. A benchmark recognises its data by the `layout`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from openmofi.embed import Places
 
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "class_id", "entity", "category")
 TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
-"""Names of splits that are evaluated, the best first; the gallery is train."""
+"""Names of splits that are evaluated, the preferred first; the gallery is train."""
 
 
 @dataclass(frozen=True)
@@ -29,31 +29,31 @@ class LabelledImages:
     labels: tuple[str, ...]
     """Label of each row of places.table."""
     gallery: LabelledImages | None = None
-    """Labelled images that a classifier may look at, such as a training split."""
+    """Labelled images that a classifier may learn from, such as a training split."""
     class_names: Mapping[str, str] = field(default_factory=dict)
-    """Label -> what the class is called, where the data says so."""
+    """Label -> name of the class, if the data names its classes."""
     templates: tuple[str, ...] = ()
-    """Texts with {c} in place of a class name, where the data brings its own."""
+    """Texts with {c} for the class name, if the data has its own."""
     layout: str = "labelled"
     """labelled, world or gpr1200."""
 
     @property
     def classes(self) -> list[str]:
-        """All classes: as the data names them, else the labels that occur here or in the gallery.
+        """All classes: those that the data names, else the labels of images and gallery, sorted.
 
-        Labels are sorted, numbers by their value, so that the tenth class is not the second.
+        Numbers are sorted by value, so class 10 does not come second.
         """
         found = {*self.labels, *(self.gallery.labels if self.gallery else ())}
         return list(self.class_names) if found <= self.class_names.keys() else in_order(found)
 
     def codes(self, classes: list[str]) -> np.ndarray:
-        """Returns each image's position in `classes`, which must hold its label."""
+        """Returns for each image the position of its label in `classes`, which must have it."""
         position = {label: i for i, label in enumerate(classes)}
         return np.array([position[label] for label in self.labels], dtype=np.int64)
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Returns labels sorted, numbers by their value."""
+    """Returns labels sorted, numbers by value."""
     labels = list(labels)
     numeric = all(label.isdecimal() for label in labels)
     return sorted(labels, key=(lambda label: (int(label), label)) if numeric else None)
@@ -61,7 +61,7 @@ def in_order(labels: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Images with the texts that describe them, one or several each."""
+    """Images, each with one or several texts that describe it."""
 
     places: Places
     captions: tuple[tuple[str, ...], ...]
@@ -71,7 +71,7 @@ class CaptionedImages:
 
 @dataclass(frozen=True)
 class AttackedImages:
-    """Images of one thing on which the name of another is written."""
+    """Images of one thing with the name of another written on them."""
 
     places: Places
     objects: tuple[str, ...]
@@ -79,16 +79,16 @@ class AttackedImages:
     words: tuple[str, ...]
     """What is written on it; "" for an image without an attack."""
     groups: tuple[str, ...]
-    """Part of the benchmark that each image belongs to, such as SCAM or NoSCAM."""
+    """The part of the benchmark that each image belongs to, such as SCAM or NoSCAM."""
     layout: ClassVar[str] = "attacks"
 
     @property
     def classes(self) -> list[str]:
-        """All that an image shows or bears."""
+        """Everything that an image shows or has written on it."""
         return sorted({*self.objects, *(word for word in self.words if word)})
 
     def take(self, rows: np.ndarray) -> AttackedImages:
-        """Returns some of the images."""
+        """Returns the images of some rows."""
         places = replace(self.places, table=self.places.table.take(pa.array(rows)))
         several = (self.objects, self.words, self.groups)
         return AttackedImages(places, *(tuple(part[row] for row in rows) for part in several))
@@ -97,12 +97,12 @@ class AttackedImages:
 def file_places(
     root: Path, files: Sequence[str], *, crops: Sequence[Sequence[float]] | None = None
 ) -> Places:
-    """Returns places of files below a folder; their keys are their names.
+    """Returns the places of files below a folder; their keys are the file names.
 
     Args:
         root: the folder.
-        files: relative to it.
-        crops: part of each image that counts: left, upper, right, lower, in pixels.
+        files: paths relative to it.
+        crops: the part of each image to use: left, upper, right, lower, in pixels.
     """
     count = len(files)
     columns = {

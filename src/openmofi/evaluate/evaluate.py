@@ -1,4 +1,4 @@
-"""The evaluation: a model, or vectors of one, and benchmarks -> scores, files and a report."""
+"""The evaluation: a model, or its vectors, and benchmarks -> scores, files and a report."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ def evaluate(
     cache: Path | str | None = None,
     device: str = "auto",
 ) -> list[Scores]:
-    """Measures a model on each dataset by the benchmarks that its layout allows.
+    """Measures a model on each dataset with the benchmarks for its layout.
 
-    Labelled images: retrieval mAP and top-1, kNN, zero-shot, tagging and, if asked for, a linear
+    Labelled images: retrieval mAP and top-1, kNN, zero-shot, tagging and, on request, a linear
     probe. GPR1200, ROxford / RParis, images with captions and typographic attacks have protocols of
-    their own. Of several datasets in one folder, their mean is given, too.
+    their own. A folder of several datasets also gets the mean of their scores.
 
     Args:
         model: a dual encoder, its directory or hub id; or pass `embeddings`.
         data: name -> path in one of the layouts of `evaluate.layouts`.
-        embeddings: outputs of `openmofi embed`, or a .npy with a vector per image in the data's
-            order; zero-shot and tagging need texts and so a model.
+        embeddings: outputs of `openmofi embed`, or a .npy with one vector per image in the order of
+            the data; zero-shot and tagging need texts and so a model.
         out: directory for scores.json, scores.csv, report.html; None writes nothing.
         kb: knowledge base with the names and descriptions of the labels.
-        benchmarks: of labelled images, some of `evaluate.benchmarks.CHOICES`, or all; None: its
-            DEFAULTS. Of these two, those that model and data allow.
-        class_names: name of one of CLIP_benchmark's datasets, or a file with a name per line; the
-            i-th is that of the i-th label in sorted order.
+        benchmarks: for labelled images, some of `evaluate.benchmarks.CHOICES`, or ("all",); None
+            runs its DEFAULTS. All and DEFAULTS skip what the model or the data do not allow.
+        class_names: name of one of CLIP_benchmark's datasets, or a file with one name per line; the
+            i-th name is that of the i-th label in sorted order.
         cache: folder that keeps vectors by model and image; None keeps none.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        InputError: no data, data in no known layout, or data that a benchmark cannot be run on.
-        SettingsError: neither a model nor embeddings, or both; or an unknown benchmark.
+        InputError: there is no data, its layout is unknown, or a benchmark cannot be run on it.
+        SettingsError: model and embeddings are both given or both missing, or a benchmark is
+            unknown.
     """
     if not data:
         raise InputError("Nothing to evaluate on; pass --data NAME=PATH.")
@@ -112,7 +113,7 @@ def _open_source(
 
 
 def _mean(name: str, scores: Sequence[Scores]) -> Scores:
-    """Returns the means of what all datasets of a folder were measured by."""
+    """Returns the means of the scores that all datasets of a folder have."""
     shared = [m for m in scores[0].metrics if is_share(m) and all(m in s.metrics for s in scores)]
     return Scores(
         model=scores[0].model,

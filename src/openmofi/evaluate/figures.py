@@ -1,6 +1,6 @@
 """What a report shows of one dataset: searches, worst queries, confusions, a map of the vectors.
 
-Everything is drawn from at most 20,000 images, evenly spread, so that a report stays small.
+Everything is drawn from at most 20,000 evenly spaced images, which keeps a report small.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Sample:
 
 
 def sample(measured: Measured) -> Sample:
-    """Returns at most 20,000 of the encoded images, evenly spread."""
+    """Returns at most 20,000 of the encoded images, evenly spaced."""
     dataset, encoded = measured.dataset, measured.encoded
     assert isinstance(dataset, LabelledImages)
     total = len(encoded.rows)
@@ -66,7 +66,7 @@ class Album:
         self._urls: dict[int, str] = {}
 
     def card(self, row: int, name: str, kind: str = "") -> dict[str, str]:
-        """Returns what the page says of an image; kind: right, wrong, junk or nothing."""
+        """Returns what the page shows of an image; `kind` is right, wrong, junk or empty."""
         if row not in self._urls:
             place = self._table.take(pa.array([row])).to_pylist()[0]
             self._urls[row] = thumbnail(self._reader.read, place, side=88)
@@ -81,7 +81,7 @@ class LabelledAlbum:
     album: Album
 
     def card(self, number: int, query: int | None = None) -> dict[str, str]:
-        """Returns an image's card; is it of the query's class?"""
+        """Returns an image's card, marked as right if it has the query's class, else as wrong."""
         labels, kind = self.shown.labels, ""
         if query is not None:
             kind = "right" if labels[number] == labels[query] else "wrong"
@@ -90,14 +90,14 @@ class LabelledAlbum:
 
 
 def searches(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
-    """Yields queries, spread over the classes, with their nearest images."""
+    """Yields evenly spaced queries with their nearest images."""
     count = len(shown.labels)
     queries = np.unique(np.linspace(0, count - 1, _QUERIES).astype(np.int64))
     yield from _with_neighbours(shown, album, queries)
 
 
 def revisited_searches(measured: Measured) -> Iterator[dict[str, Any]]:
-    """Yields queries of ROxford or RParis with their nearest images; junk is of neither kind."""
+    """Yields queries of ROxford or RParis with their nearest images: right, wrong or junk."""
     dataset, queries = measured.dataset, measured.queries
     assert isinstance(dataset, RevisitedImages)
     assert queries is not None
@@ -115,7 +115,7 @@ def revisited_searches(measured: Measured) -> Iterator[dict[str, Any]]:
 
 
 def caption_searches(measured: Measured) -> Iterator[dict[str, Any]]:
-    """Yields images with the texts that are nearest to them."""
+    """Yields images with the texts nearest to them."""
     dataset, texts = measured.dataset, measured.queries
     assert isinstance(dataset, CaptionedImages)
     assert texts is not None
@@ -132,9 +132,9 @@ def caption_searches(measured: Measured) -> Iterator[dict[str, Any]]:
 
 
 def worst_queries(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
-    """Yields the queries of the lowest average precision, worst first, without the perfect ones."""
+    """Yields the queries of lowest average precision, worst first, without perfect ones."""
     precisions = average_precisions(shown.vectors, shown.labels, include_self=False)
-    asked = np.flatnonzero(precisions < 1 - 1e-9)  # nor are those without a positive: NaN
+    asked = np.flatnonzero(precisions < 1 - 1e-9)  # also drops queries without a positive: NaN
     worst = asked[np.argsort(precisions[asked], kind="stable")][:_WORST]
     for found, query in zip(_with_neighbours(shown, album, worst), worst, strict=True):
         yield found | {"precision": float(precisions[query])}
@@ -152,7 +152,7 @@ def _with_neighbours(
 
 
 def answers(shown: Sample) -> tuple[np.ndarray, str]:
-    """Returns (the class that each image is answered with, how it was found)."""
+    """Returns (the predicted class of each image, how it was found)."""
     if shown.predicted is not None:
         return shown.predicted, "the class whose text is nearest (zero-shot)"
     first, _ = nearest(shown.vectors, shown.vectors, 1, same=True)
@@ -160,7 +160,7 @@ def answers(shown: Sample) -> tuple[np.ndarray, str]:
 
 
 def confusions(shown: Sample, album: LabelledAlbum) -> list[dict[str, Any]]:
-    """Returns the commonest pairs of a true class and a wrong answer, with an image of each."""
+    """Returns the most common pairs of true class and wrong answer, with an image of each."""
     given, _ = answers(shown)
     wrong = np.flatnonzero(given != shown.labels)
     pairs, counts = np.unique(
@@ -232,8 +232,11 @@ def vector_map(shown: Sample) -> str:
     labels, parts = shown.labels[chosen], []
     for (x, y), label in zip(places.tolist(), labels.tolist(), strict=True):
         name = html.escape(shown.names[label])
+        # Steps of the golden ratio keep classes with neighbouring numbers far apart in hue.
+        rgb = colorsys.hls_to_rgb(label * 0.618034 % 1, 0.5, 0.65)
+        colour = "#" + "".join(f"{round(part * 255):02x}" for part in rgb)
         parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{_colour(label)}">'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}">'
             f"<title>{name}</title></circle>"
         )
     present = np.unique(labels)
@@ -242,12 +245,6 @@ def vector_map(shown: Sample) -> str:
         name = html.escape(_short(shown.names[label]))
         parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{name}</text>')
     return _svg(parts, 720, 480, "Map of the vectors (t-SNE)")
-
-
-def _colour(label: int) -> str:
-    """Returns a colour; neighbours in number are far apart in hue."""
-    red, green, blue = colorsys.hls_to_rgb(label * 0.618034 % 1, 0.5, 0.65)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
 def _short(name: str) -> str:

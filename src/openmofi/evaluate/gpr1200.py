@@ -1,8 +1,8 @@
-"""GPR1200 (Schall et al. 2021): 12,000 images in class order -> mAP, in all and by domain.
+"""GPR1200 (Schall et al. 2021): 12,000 images in class order -> mAP, overall and by domain.
 
-Every image is a query against all 12,000, itself included, so there are 10 positives each. The
-images are named <class>_<anything>.<suffix>, with classes from 0 to 1199. The official code
-leaves the order of equal similarities to an unstable sort; here it is the mean over all orders.
+Every image is a query against all 12,000, itself included, so each has 10 positives. The images
+are named <class>_<anything>.<suffix>, with classes from 0 to 1199. The official code leaves the
+order of equal similarities to an unstable sort; here mAP is the mean over all orders.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def gpr1200(vectors: Float[np.ndarray, "12000 dim"]) -> Iterator[tuple[str, floa
 
 
 def mean_average_precision(embeddings: Float[np.ndarray, "12000 dim"]) -> dict[str, float]:
-    """Returns mAP under all and under each domain's name.
+    """Returns mAP overall, under the key all, and of each domain, under its name.
 
     Args:
         embeddings: one row per image in class order; rows are normalised here.
 
     Raises:
-        InputError: not 12,000 rows, values that are not finite, or rows of zeros.
+        InputError: there are not 12,000 rows, or a row is all zeros or not finite.
     """
     total = NUM_CLASSES * PER_CLASS
     if len(embeddings) != total:
@@ -56,7 +56,7 @@ def mean_average_precision(embeddings: Float[np.ndarray, "12000 dim"]) -> dict[s
 
 
 def _unit_rows(embeddings: Sequence | np.ndarray) -> np.ndarray:
-    """Returns normalised float32 rows; a row of zeros has no direction and is refused."""
+    """Returns normalised float32 rows; refuses rows that are not finite or have no direction."""
     try:
         rows = np.asarray(embeddings)
         kept = rows.astype(np.promote_types(rows.dtype, np.float32), copy=False)
@@ -71,11 +71,13 @@ def _unit_rows(embeddings: Sequence | np.ndarray) -> np.ndarray:
     largest = np.maximum(kept.max(1), -kept.min(1))
     if not np.isfinite(largest).all():
         bad = int((~np.isfinite(largest)).sum())
-        raise InputError(f"{bad} of {len(kept)} embeddings hold NaN or infinity; none may.")
+        raise InputError(
+            f"{bad} of {len(kept)} embeddings hold NaN or infinity; embed these images again."
+        )
     if not largest.all():
         raise InputError(
             f"{int((largest == 0).sum())} of {len(kept)} embeddings are all zeros, the first in "
-            f"row {int(largest.argmin())}; leave no image unembedded."
+            f"row {int(largest.argmin())}; embed these images again."
         )
     unit = (kept / largest[:, None]).astype(np.float32, copy=False)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
@@ -89,12 +91,20 @@ def class_order(names: Sequence[str]) -> np.ndarray:
         names: file names or paths, in any order.
 
     Raises:
-        InputError: not 12,000 names, or not ten for each class from 0 to 1199.
+        InputError: there are not 12,000 names, or not ten for each class from 0 to 1199.
     """
     total = NUM_CLASSES * PER_CLASS
     if len(names) != total:
         raise InputError(f"GPR1200 has {total:,} images; found {len(names):,}.")
-    classes = np.array([_class_of(name) for name in names])
+    classes = np.empty(total, np.int64)
+    for position, name in enumerate(names):
+        match = re.match(r"([0-9]{1,9})_", name.rsplit("/", 1)[-1])
+        if not match or int(match[1]) >= NUM_CLASSES:
+            raise InputError(
+                f"{name!r} is not an image of GPR1200; expected <class>_<anything> with a class "
+                f"from 0 to {NUM_CLASSES - 1}."
+            )
+        classes[position] = int(match[1])
     counts = np.bincount(classes, minlength=NUM_CLASSES)
     wrong = np.flatnonzero(counts != PER_CLASS)
     if len(wrong):
@@ -103,13 +113,3 @@ def class_order(names: Sequence[str]) -> np.ndarray:
             f"named {wrong[0]}_<anything>."
         )
     return np.array(sorted(range(total), key=lambda i: (classes[i], names[i])), dtype=np.int64)
-
-
-def _class_of(name: str) -> int:
-    match = re.match(r"([0-9]{1,9})_", name.rsplit("/", 1)[-1])
-    if not match or int(match[1]) >= NUM_CLASSES:
-        raise InputError(
-            f"{name!r} is not an image of GPR1200; expected <class>_<anything> with a class from 0 "
-            f"to {NUM_CLASSES - 1}."
-        )
-    return int(match[1])

@@ -16,22 +16,22 @@ from openmofi.errors import InputError
 from openmofi.evaluate.plain_pickle import PickledArray, plain_values
 
 _LARGEST = 64 << 20
-"""Bytes of a file that may be a ground truth; the official ones have less than a million."""
+"""Largest accepted file in bytes; the official ones have less than a million."""
 _LEVELS = ("easy", "hard", "junk")
 
 
 @dataclass(frozen=True)
 class QueryTruth:
-    """What is known of one query; the rows are rows of the gallery, from 0."""
+    """What is known about one query; the rows are those of the gallery, from 0."""
 
     name: str
     """Name of the image, without its suffix."""
     box: tuple[float, ...]
-    """Part of the image that is the query: left, upper, right, lower, in pixels."""
+    """The part of the image that is the query: left, upper, right, lower, in pixels."""
     easy: np.ndarray
     """Rows that show the query's place clearly."""
     hard: np.ndarray
-    """Rows that show it, but hard to tell."""
+    """Rows that show it, but are hard to recognise."""
     junk: np.ndarray
     """Rows that are neither right nor wrong."""
 
@@ -45,45 +45,42 @@ class GroundTruth:
 
 
 def read_ground_truth(path: Path | str) -> GroundTruth:
-    """Reads an official ground truth file, written by Python 2 or 3; runs nothing that is in it.
+    """Reads an official ground truth file, written by Python 2 or 3, without running its content.
 
     Raises:
-        InputError: no such file, not a pickle of plain values and arrays, or not a ground truth.
+        InputError: the file is missing, is not a pickle of plain values and arrays, or is not a
+            ground truth.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no ground truth at {str(path)!r}.")
     if path.stat().st_size > _LARGEST:
-        raise InputError(f"{str(path)!r} has more than {_LARGEST >> 20} MB: no ground truth has.")
+        raise InputError(
+            f"{str(path)!r} has more than {_LARGEST >> 20} MB, too many for a ground truth; "
+            "download it again."
+        )
     try:
         return _ground_truth(plain_values(path.read_bytes()))
     except InputError as error:
-        raise InputError(f"{str(path)!r} is no ground truth: {error}.") from error
+        raise InputError(f"{str(path)!r} is not a ground truth: {error}.") from error
 
 
 def _ground_truth(content: Any) -> GroundTruth:
     parts = content if isinstance(content, dict) else {}
-    gallery, names, truths = (_list(parts.get(key), key) for key in ("imlist", "qimlist", "gnd"))
+    for key in ("imlist", "qimlist", "gnd"):
+        if not isinstance(parts.get(key), list):
+            raise InputError(f"it lacks the list {key}")
+    gallery, names, truths = parts["imlist"], parts["qimlist"], parts["gnd"]
     if len(names) != len(truths) or not names:
         raise InputError(f"it names {len(names)} queries but has answers to {len(truths)}")
     for name in (*gallery, *names):
-        _check_name(name)
+        path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
+        if not path.name or path.is_absolute() or ".." in path.parts or "\0" in str(path):
+            raise InputError("a name in imlist or qimlist is not an image below the folder jpg")
     queries = [
         _query_truth(name, truth, len(gallery)) for name, truth in zip(names, truths, strict=True)
     ]
     return GroundTruth(tuple(gallery), tuple(queries))
-
-
-def _list(part: Any, key: str) -> list:
-    if not isinstance(part, list):
-        raise InputError(f"it lacks the list {key}")
-    return part
-
-
-def _check_name(name: Any) -> None:
-    path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
-    if not path.name or path.is_absolute() or ".." in path.parts or "\0" in str(path):
-        raise InputError("a name in imlist or qimlist is not an image below the folder jpg")
 
 
 def _query_truth(name: str, truth: Any, num_images: int) -> QueryTruth:
@@ -92,17 +89,14 @@ def _query_truth(name: str, truth: Any, num_images: int) -> QueryTruth:
     box = _numbers(truth["bbx"], f"bbx of {name!r}")
     if len(box) != 4 or not np.isfinite(box).all():
         raise InputError(f"bbx of {name!r} is not a box of four numbers")
-    easy, hard, junk = (
-        _rows(truth[level], f"{level} of {name!r}", num_images) for level in _LEVELS
-    )
-    return QueryTruth(name, tuple(box.tolist()), easy, hard, junk)
-
-
-def _rows(value: Any, what: str, num_images: int) -> np.ndarray:
-    numbers = _numbers(value, what)
-    if not ((numbers >= 0) & (numbers < num_images) & (numbers % 1 == 0)).all():
-        raise InputError(f"{what} names rows outside the {num_images} images of imlist")
-    return numbers.astype(np.int64)
+    rows = {}
+    for level in _LEVELS:
+        what = f"{level} of {name!r}"
+        numbers = _numbers(truth[level], what)
+        if not ((numbers >= 0) & (numbers < num_images) & (numbers % 1 == 0)).all():
+            raise InputError(f"{what} names rows outside the {num_images} images of imlist")
+        rows[level] = numbers.astype(np.int64)
+    return QueryTruth(name, tuple(box.tolist()), **rows)
 
 
 def _numbers(value: Any, what: str) -> np.ndarray:

@@ -26,22 +26,23 @@ def knn(
     Args:
         vectors: unit vectors.
         labels: one per vector.
-        gallery: vectors of the neighbours; without them, an image's are the other images.
+        gallery: vectors of the neighbours; without it, all other images are an image's neighbours.
         gallery_labels: one per vector of the gallery.
-        k: how many neighbours vote; all there are where they are fewer. DINOv2's softmax is over
-            the largest k, and cut off for the others: its sum changes no winner and is left out.
+        k: how many neighbours vote; if there are fewer, all do. DINOv2 takes the softmax over the
+            largest k and cuts it off for the others; its denominator changes no winner and is
+            left out here.
 
     Raises:
-        InputError: no k, one below 1, no neighbours, or values that are not finite.
+        InputError: there is no k or one below 1, there are no neighbours, or values are not finite.
     """
     if not k or min(k) < 1:
-        raise InputError(f"k = {tuple(k)} neighbours cannot vote; give numbers from 1 up.")
+        raise InputError(f"k = {tuple(k)} neighbours cannot vote; expected numbers from 1 up.")
     same = gallery is None or gallery_labels is None
     if same:
         gallery, gallery_labels = vectors, labels
     index, similarity = nearest(vectors, gallery, max(k), same=same)
     if not index.size:
-        raise InputError(f"{len(gallery)} images leave no neighbours to vote; need more.")
+        raise InputError(f"{len(gallery)} images leave no neighbours to vote; pass more.")
     votes = np.exp((similarity - similarity[:, :1]) / _TEMPERATURE)
     _, codes = np.unique(np.concatenate([labels, gallery_labels]), return_inverse=True)
     own, near = codes[: len(labels)], codes[len(labels) :][index]
@@ -51,8 +52,8 @@ def knn(
 
 
 def _winners(near_QK: np.ndarray, votes_QK: np.ndarray) -> np.ndarray:
-    """Returns the class with most votes for each query; of equals, the first."""
-    totals_QK = np.zeros(votes_QK.shape)  # votes of each neighbour's class: few, however many exist
+    """Returns the class with most votes for each query; among equals, the lowest number."""
+    totals_QK = np.zeros(votes_QK.shape)  # votes of the neighbours' classes, not of all classes
     for neighbour in range(near_QK.shape[1]):
         agree = near_QK == near_QK[:, neighbour, None]
         totals_QK += agree * votes_QK[:, neighbour, None]

@@ -1,4 +1,4 @@
-"""Recognises evaluation data: a path -> what is there, as one of the classes of data.py.
+"""Recognises evaluation data: a path -> the data there, as one of the classes of data.py.
 
     truth.parquet beside test/ and shards/         the demo's world
     test/*.tar with .cls or .txt                   CLIP_benchmark's "wds" folder; .txt are captions
@@ -6,10 +6,11 @@
     attacks.csv; label=.._text=..; SCAM's table    typographic attacks
     *.parquet, or a saved Hugging Face dataset     labels or captions by their column
     .csv / .jsonl                                  the same, with a column that names the files
-    0_a.jpg, 0_b.jpg, ... 1199_j.jpg               GPR1200, if there are some 12,000
-    class/image.jpg                              a folder per class, also below train/ and test/
+    0_a.jpg, 0_b.jpg, ... 1199_j.jpg               GPR1200, if there are about 12,000
+    class/image.jpg                                a folder per class, or the same below train/
+                                                   and test/
 
-A folder that holds several of these at once, such as VTAB's nineteen "wds" folders, is all of them.
+A folder of several "wds" folders, such as VTAB's nineteen, is opened as all of them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from openmofi.evaluate.tables import is_table, open_table
 from openmofi.evaluate.wds import is_wds, open_wds
 from openmofi.files.hidden import is_hidden
 from openmofi.images.formats import is_image
-from openmofi.pairs.listing import LISTING_SUFFIXES, Line, read_listing
+from openmofi.pairs.listing import LISTING_SUFFIXES, read_listing
 from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 Dataset = LabelledImages | CaptionedImages | AttackedImages | RevisitedImages
@@ -52,7 +53,7 @@ _SPLITS = ("train", *TEST_SPLITS)
 
 
 def open_all(name: str, path: Path | str) -> dict[str, Dataset]:
-    """Returns what lies at a path; of a folder with several datasets each as NAME/FOLDER.
+    """Opens the data at a path; each dataset of a folder of several is named NAME/FOLDER.
 
     Raises:
         InputError: see `open_data`.
@@ -65,7 +66,7 @@ def open_all(name: str, path: Path | str) -> dict[str, Dataset]:
     if others:
         raise InputError(
             f"{str(path)!r} holds {len(parts)} datasets of CLIP_benchmark, but {others[0]!r} is "
-            "none (classnames.txt and test/*.tar are expected); fix it or move it away."
+            "not one (classnames.txt and test/*.tar are expected); fix it or move it away."
         )
     return {f"{name}/{part.name}": open_data(part) for part in parts}
 
@@ -74,7 +75,7 @@ def open_data(path: Path | str) -> Dataset:
     """Recognises the layout at a path.
 
     Raises:
-        InputError: it is of an unknown kind, or holds fewer than two images.
+        InputError: the layout is unknown, or there are fewer than two images or classes.
     """
     path = Path(path)
     if not path.exists():
@@ -88,11 +89,11 @@ def open_data(path: Path | str) -> Dataset:
         )
     count = len(found.places.table)
     if count < 2:
-        raise InputError(f"{str(path)!r} holds {count} images with their truth; need two.")
+        raise InputError(f"{str(path)!r} holds {count} images with their truth; need at least two.")
     if isinstance(found, LabelledImages) and len(found.classes) < 2:
         raise InputError(
-            f"{str(path)!r} holds one class, {found.classes[0]!r}, so that every answer would be "
-            "right; need two."
+            f"{str(path)!r} holds one class, {found.classes[0]!r}, so every answer would be "
+            "right; need at least two."
         )
     return found
 
@@ -101,7 +102,7 @@ def open_labelled(path: Path | str) -> LabelledImages:
     """Opens data that must be labelled images.
 
     Raises:
-        InputError: it is something else, or see `open_data`.
+        InputError: it is something else; see also `open_data`.
     """
     found = open_data(path)
     if not isinstance(found, LabelledImages):
@@ -116,31 +117,29 @@ _KINDS: dict[type, str] = {
 }
 
 
-def _is_world(path: Path) -> bool:
-    return (path / "truth.parquet").is_file()
-
-
 def _open_world(path: Path) -> LabelledImages:
+    """Opens the demo's world; images that the truth does not list are left out."""
     truth = pq.read_table(path / "truth.parquet", columns=["key", "shown"])
     shown = dict(zip(truth["key"].to_pylist(), truth["shown"].to_pylist(), strict=True))
-    test, train = (_labelled(find_places(path / part), shown) for part in ("test", "shards"))
+    parts = []
+    for part in ("test", "shards"):
+        places = find_places(path / part)
+        keys = places.table["key"].to_pylist()
+        known = [i for i, key in enumerate(keys) if key in shown]
+        table = places.table.take(pa.array(known, pa.int64()))
+        labels = tuple(shown[keys[i]] for i in known)
+        parts.append(LabelledImages(Places(table, places.root, places.refused), labels))
+    test, train = parts
     return replace(test, gallery=train, layout="world")
 
 
-def _labelled(places: Places, label_of: dict[str, str]) -> LabelledImages:
-    keys = places.table["key"].to_pylist()
-    known = [i for i, key in enumerate(keys) if key in label_of]
-    table = places.table.take(pa.array(known, pa.int64()))
-    return LabelledImages(
-        Places(table, places.root, places.refused), tuple(label_of[keys[i]] for i in known)
-    )
-
-
-def _is_listing(path: Path) -> bool:
-    return path.is_file() and path.suffix in LISTING_SUFFIXES
-
-
 def _open_listing(path: Path) -> LabelledImages | CaptionedImages:
+    """Opens a .csv or .jsonl that names files and their labels or captions.
+
+    Raises:
+        InputError: a column is missing, a line is damaged or incomplete, or an image has two
+            labels. No line is skipped: a score counts every one.
+    """
     lines = read_listing(path)
     names = list(dict.fromkeys(name for line in lines for name in line.fields))
     label, file = pick_column(names, LABEL_COLUMNS), pick_column(names, PATH_COLUMNS)
@@ -152,41 +151,36 @@ def _open_listing(path: Path) -> LabelledImages | CaptionedImages:
         )
     texts: dict[str, list[str]] = {}
     for line in lines:
-        name, text = _row(path, line, (file, known))
+        try:
+            name, text = (line.fields.get(column, b"").decode() for column in (file, known))
+        except UnicodeDecodeError:
+            name = text = ""
+        if line.error or not name or not text:
+            raise InputError(
+                f"Line {line.number} of {str(path)!r} is damaged or lacks its file or {known}; "
+                "fix or remove it, because a score counts every line."
+            )
         if label and name in texts:
             raise InputError(
-                f"Line {line.number} of {str(path)!r} lists {name!r} once more; an image would be "
-                "its own neighbour, so give each one label."
+                f"Line {line.number} of {str(path)!r} lists {name!r} again; an image would be "
+                "its own neighbour, so give each image one label."
             )
-        texts.setdefault(name, []).append(text)  # captions may be several
+        texts.setdefault(name, []).append(text)  # an image may have several captions
     places = file_places(path.parent, list(texts))
     if label:
         return LabelledImages(places, tuple(text for [text] in texts.values()))
     return CaptionedImages(places, tuple(map(tuple, texts.values())))
 
 
-def _row(path: Path, line: Line, columns: tuple[str, str]) -> list[str]:
-    """Returns a line's fields; a wrong truth gives a wrong score, so no line is passed over."""
-    try:
-        row = [line.fields.get(column, b"").decode() for column in columns]
-    except UnicodeDecodeError:
-        row = []
-    if line.error or not row or not all(row):
-        raise InputError(
-            f"Line {line.number} of {str(path)!r} is damaged or lacks its file or {columns[1]}; "
-            "fix or remove it, for a score counts every line."
-        )
-    return row
-
-
 def _open_gpr1200(path: Path) -> LabelledImages | None:
-    """Opens GPR1200's folder of images, or its parent; None where there are far from 12,000.
+    """Opens GPR1200's folder of images, or its parent; None if far fewer or more than 12,000.
 
     Raises:
-        InputError: a few are missing, or too many.
+        InputError: there are nearly 12,000 images, but not exactly so many.
     """
     root = path / "images" if (path / "images").is_dir() else path
-    files = sorted(entry.name for entry in root.iterdir() if _is_shown(entry))
+    names = (entry.name for entry in root.iterdir())
+    files = sorted(name for name in names if is_image(name) and not is_hidden(name))
     if abs(len(files) - _GPR1200) > _GPR1200 // 10:
         return None
     if 2 * sum(bool(_NUMBERED.match(name)) for name in files) < len(files):
@@ -197,7 +191,7 @@ def _open_gpr1200(path: Path) -> LabelledImages | None:
 
 
 def _open_splits(path: Path) -> LabelledImages | None:
-    """Opens test/ and train/ (if there) with class folders; None without a folder named test."""
+    """Opens class folders below test/ and, if present, train/; None without a test split."""
     named = {folder.name.lower(): folder for folder in _folders(path)}
     name = next((name for name in TEST_SPLITS if name in named), None)
     if name is None or not _folders(named[name]):
@@ -207,15 +201,11 @@ def _open_splits(path: Path) -> LabelledImages | None:
     return replace(test, gallery=_class_folders(path, train)) if train else test
 
 
-def _open_class_folders(path: Path) -> LabelledImages | None:
-    return _class_folders(path, path) if _folders(path) else None
-
-
 def _class_folders(root: Path, part: Path) -> LabelledImages:
-    """Returns the images below the class folders of a part of a root.
+    """Returns the images below the class folders of `part`, which lies in `root`.
 
     Raises:
-        InputError: a class has no image, or is named as a split.
+        InputError: a class has no image, or has the name of a split.
     """
     classes = {folder.name: folder for folder in _folders(part)}
     files, labels, others = [], [], 0
@@ -226,7 +216,7 @@ def _class_folders(root: Path, part: Path) -> LabelledImages:
             raise InputError(
                 f"The folder {name!r} in {str(part)!r} is not a class: it "
                 f"{'is named as a split' if shown else 'holds no image'}; expected a folder "
-                "of images for each class, or these below train/ and test/."
+                "of images for each class, directly or below train/ and test/."
             )
         others += len(found) - len(shown)
         files += [file.relative_to(root).as_posix() for file in shown]
@@ -243,7 +233,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yields the files below a folder, also behind links, but none that is hidden."""
+    """Yields the files below a folder, following links and skipping what is hidden."""
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -254,19 +244,15 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in names if not is_hidden(name))
 
 
-def _is_shown(file: Path) -> bool:
-    return is_image(file.name) and not is_hidden(file.name)
-
-
 LAYOUTS = (
-    (_is_world, _open_world),
+    (lambda path: (path / "truth.parquet").is_file(), _open_world),
     (is_wds, open_wds),
     (is_revisited, open_revisited),
     (is_attacks, open_attacks),
     (is_table, open_table),
-    (_is_listing, _open_listing),
+    (lambda path: path.is_file() and path.suffix in LISTING_SUFFIXES, _open_listing),
     (Path.is_dir, _open_gpr1200),
     (Path.is_dir, _open_splits),
-    (Path.is_dir, _open_class_folders),
+    (Path.is_dir, lambda path: _class_folders(path, path) if _folders(path) else None),
 )
-"""(May a path be this?, its reader), the surest first; a reader returns None if it is not."""
+"""(Can the path be this layout?, its reader), most specific first; a reader may return None."""

@@ -1,9 +1,8 @@
 """Entity linking against gold mentions: a knowledge base or linker, and a benchmark -> figures.
 
 Three questions, each harder than the one before: is the gold entity among the candidates of its
-mention (recall), is it the best of them (accuracy, the spans being given), and does the linker find
-span and entity by itself (end to end)? See `linking_data` for formats, `linking_metrics` for
-conventions.
+mention (recall), is it the best of them (accuracy, given the spans), and does the linker find both
+span and entity (end to end)? See `linking_data` for formats, `linking_metrics` for conventions.
 """
 
 from __future__ import annotations
@@ -51,48 +50,48 @@ from openmofi.link.linker import Linker
 
 @dataclass(frozen=True)
 class LinkingResult:
-    """Figures of one linker on one benchmark; NaN where there is nothing to measure."""
+    """Figures of one linker on one benchmark; NaN if there is nothing to measure."""
 
     dataset: str
     format: str
     documents: int
     mentions: int
-    """Gold mentions that count: with an entity, and not optional."""
+    """Gold mentions that count: those with an entity that are not optional."""
     nil: int
     """Gold mentions without an entity."""
     optional: int
     """Dates, quantities and the like."""
     not_in_kb: int
-    """Of `mentions`, those whose entity the knowledge base does not hold."""
+    """Of `mentions`, those whose entity is not in the knowledge base."""
     verbatim: float
-    """Share of `mentions` that are written like their entity's name in the data."""
+    """Share of `mentions` that are written as their entity's name in the data."""
     entities: int
     """Size of the knowledge base."""
     names: int
     detector: str
-    """What finds the spans end to end."""
+    """What finds the spans in the end-to-end figures."""
     recall_at: dict[str, float]
     """Share of `mentions` whose entity is among the first k candidates by prior."""
     accuracy: float
-    """Share of `mentions` whose best candidate is right, their spans being given."""
+    """Share of `mentions` whose best candidate is right, given their spans."""
     in_kb_accuracy: float
-    """The same over the mentions whose entity the knowledge base holds."""
+    """The same for mentions whose entity is in the knowledge base."""
     end_to_end: PrecisionRecall
-    """Spans and ids equal."""
+    """Span and id must be equal."""
     in_kb_end_to_end: PrecisionRecall
-    """The same, mentions of entities outside the knowledge base counting as NIL."""
+    """The same, with mentions of entities outside the knowledge base as NIL."""
     overlap: PrecisionRecall
-    """Ids equal and a character in common."""
+    """Ids must be equal and spans share a character."""
     by_frequency: dict[str, Slice] = field(default_factory=dict)
-    """By sitelinks of the entity."""
+    """By the number of sitelinks of the entity."""
     by_ambiguity: dict[str, Slice] = field(default_factory=dict)
-    """By number of candidates of the mention."""
+    """By the number of candidates of the mention."""
     splits: dict[str, float] = field(default_factory=dict)
     """OVEN: accuracy on seen and unseen entities, and their harmonic mean."""
     refused: dict[str, int] = field(default_factory=dict)
-    """Lines and mentions of the data that are left out, by reason."""
+    """Number of lines and mentions left out, by reason."""
     published: list[Published] = field(default_factory=list)
-    """No contest, unless the knowledge base holds all of Wikipedia."""
+    """Comparable only if the knowledge base holds all of Wikipedia."""
 
 
 def evaluate_linking(
@@ -109,13 +108,20 @@ def evaluate_linking(
         linker: a linker, or the knowledge base to make one for.
         data: what `read_linking` returns.
         encoder: text encoder that compares contexts, for a linker made here.
-        detector: finds the spans end to end; None: the names of the knowledge base do.
-        settings: of a linker made here.
+        detector: finds the spans end to end; None looks up the names of the knowledge base.
+        settings: settings of a linker made here.
 
     Raises:
-        SettingsError: a linker is given together with what a linker is made of.
+        SettingsError: an encoder or settings are given together with a finished linker.
     """
-    links = _linker(linker, encoder, settings)
+    links: Any = linker
+    if isinstance(linker, KnowledgeBase):
+        links = Linker(linker, encoder=encoder, settings=settings)
+    elif encoder is not None or settings is not None:
+        raise SettingsError(
+            "evaluate_linking got a linker, which has its encoder and settings already; pass the "
+            "knowledge base instead, or leave them out."
+        )
     documents = with_kb_ids(data, links.kb)
     known = sitelinks_of(links.kb, gold_ids(documents))
     name = "gazetteer" if detector is None else type(detector).__name__
@@ -134,21 +140,9 @@ def evaluate_linking(
     return _result(data, documents, known, links.kb, name, figures)
 
 
-def _linker(linker: Any, encoder: Any, settings: LinkSettings | None) -> Links:
-    if isinstance(linker, KnowledgeBase):
-        made: Any = Linker(linker, encoder=encoder, settings=settings)
-        return made
-    if encoder is not None or settings is not None:
-        raise SettingsError(
-            "evaluate_linking got a linker, which has its encoder and settings already; pass the "
-            "knowledge base instead, or leave them out."
-        )
-    return linker
-
-
 @dataclass
 class _Figures:
-    """What was found on the way to a result."""
+    """What a result is computed from."""
 
     judged: list[Disambiguated]
     exact: list[Outcomes] = field(default_factory=list)
@@ -165,7 +159,7 @@ def _judge(
     for row, document in enumerate(documents):
         for mention in document.required:
             candidates = offered.get((row, mention.start, mention.end), [])
-            # A stable sort: equal priors keep the linker's order.
+            # The sort is stable: equal priors keep the linker's order.
             by_prior = [c["id"] for c in sorted(candidates, key=lambda c: -c["prior"])]
             judged.append(
                 Disambiguated(
@@ -182,7 +176,7 @@ def _judge(
 def _judge_questions(
     linker: Links, documents: Sequence[GoldDocument], known: dict[str, int]
 ) -> _Figures:
-    """OVEN: is the best entity that the text names, wherever it stands, the right one?"""
+    """Judges OVEN's questions: is the best entity anywhere in the text the right one?"""
     best = answers_to_questions(linker, documents)
     judged, seen = [], {"seen": [], "unseen": []}
     for row, document in enumerate(documents):
@@ -217,6 +211,10 @@ def _result(
     judged, asked = figures.judged, data.format == "oven"
     whole = make_slice(judged, _total(figures.exact))
     mentions = [m for d in documents for m in d.mentions]
+    labelled = [
+        (d.text[m.start : m.end], m.label) for d in documents for m in d.required if m.label
+    ]
+    num_verbatim = sum(text.casefold() == label.casefold() for text, label in labelled)
     return LinkingResult(
         dataset=data.name,
         format=data.format,
@@ -225,7 +223,7 @@ def _result(
         nil=sum(m.id is None and not m.optional for m in mentions),
         optional=sum(m.optional for m in mentions),
         not_in_kb=sum(not s.in_kb for s in judged),
-        verbatim=math.nan if asked else _verbatim(documents),
+        verbatim=math.nan if asked else share(num_verbatim, len(labelled)),
         entities=len(kb),
         names=kb.meta["names"],
         detector=detector,
@@ -241,11 +239,6 @@ def _result(
         refused=data.refused,
         published=published(data.name, data.format),
     )
-
-
-def _verbatim(documents: Sequence[GoldDocument]) -> float:
-    named = [(d.text[m.start : m.end], m.label) for d in documents for m in d.required if m.label]
-    return share(sum(text.casefold() == label.casefold() for text, label in named), len(named))
 
 
 def _total(outcomes: Sequence[Outcomes]) -> tuple[int, int, int]:
@@ -286,7 +279,7 @@ def _sliced(
     alarms: Counter[str],
     misses: Counter[str],
 ) -> dict[str, Slice]:
-    """Returns a slice for every bucket that has anything in it."""
+    """Returns a slice for every bucket that is not empty."""
     found = {}
     for name in buckets:
         spans = [s for bucket, s in judged if bucket == name]

@@ -1,4 +1,4 @@
-"""What a linker says about a benchmark: gold ids that its KB knows, offers for gold spans, finds.
+"""Runs a linker on a benchmark.
 
 In: gold documents and a linker. Out: gold documents with ids of the knowledge base, the candidates
 of every gold span, and the predictions of every document.
@@ -21,6 +21,7 @@ from openmofi.link.disambiguate import HARDLY_EVER
 from openmofi.progress import progress
 
 _BATCH = 2048
+_SPAN = ["row", "start", "end"]
 Span = tuple[int, int, int]
 """Document, start, end."""
 Offered = dict[Span, list[dict[str, Any]]]
@@ -28,7 +29,7 @@ Offered = dict[Span, list[dict[str, Any]]]
 
 
 class Links(Protocol):
-    """What is used of `link.Linker`."""
+    """The part of `link.Linker` that is used here."""
 
     kb: KnowledgeBase
 
@@ -37,7 +38,7 @@ class Links(Protocol):
         ...
 
     def link_spans(self, captions: Any, spans: pa.Table, all_candidates: bool = False) -> pa.Table:
-        """Returns `schema.CANDIDATES` of given spans (row, start, end); none for unknown names."""
+        """Returns `schema.CANDIDATES` of given spans (row, start, end), without unknown names."""
         ...
 
 
@@ -45,8 +46,12 @@ def with_kb_ids(data: LinkingData, kb: KnowledgeBase) -> list[GoldDocument]:
     """Replaces Wikipedia titles by ids; an unknown title becomes an id that no KB has."""
     if data.ids == "kb":
         return list(data.documents)
-    titles = {m.id for d in data.documents for m in d.mentions if m.id is not None}
-    ids = _ids_of_titles(kb, {_title(title) for title in titles})
+    titles = {_title(m.id) for d in data.documents for m in d.mentions if m.id is not None}
+    columns = kb.entities(["enwiki", "id"])
+    wanted = pa.array(sorted(titles), pa.string())
+    rows = columns.filter(pc.is_in(columns["enwiki"], value_set=wanted)).to_pylist()
+    # If two entities claim one article, the first row counts: it is the more popular one.
+    ids = {row["enwiki"]: row["id"] for row in reversed(rows)}
 
     def resolve(title: str | None) -> str | None:
         return title and ids.get(_title(title), f"enwiki:{title}")
@@ -58,21 +63,13 @@ def with_kb_ids(data: LinkingData, kb: KnowledgeBase) -> list[GoldDocument]:
 
 
 def _title(text: str) -> str:
-    """Returns a title as Wikipedia writes it: spaces, and a capital first."""
+    """Returns a title as Wikipedia writes it: with spaces and a capital first letter."""
     text = text.replace("_", " ").strip()
     return text[:1].upper() + text[1:]
 
 
-def _ids_of_titles(kb: KnowledgeBase, titles: set[str]) -> dict[str, str]:
-    columns = kb.entities(["enwiki", "id"])
-    wanted = pa.array(sorted(titles), pa.string())
-    rows = columns.filter(pc.is_in(columns["enwiki"], value_set=wanted)).to_pylist()
-    # The first row is the most popular one, should two entities claim one article.
-    return {row["enwiki"]: row["id"] for row in reversed(rows)}
-
-
 def sitelinks_of(kb: KnowledgeBase, identifiers: Iterable[str | None]) -> dict[str, int]:
-    """Returns the sitelinks of those entities that the knowledge base holds."""
+    """Returns the number of sitelinks of each entity that the knowledge base has."""
     rows = {id_: kb.row_of(id_) for id_ in dict.fromkeys(identifiers) if id_ is not None}
     held = {id_: row for id_, row in rows.items() if row is not None}
     wanted = pa.array(list(held.values()), pa.int64())
@@ -87,7 +84,7 @@ def gold_ids(documents: Sequence[GoldDocument]) -> set[str | None]:
 
 
 def outside_as_nil(document: GoldDocument, known: dict[str, int]) -> GoldDocument:
-    """Takes mentions of entities that the knowledge base lacks for mentions without an entity."""
+    """Turns mentions of entities that the knowledge base lacks into mentions of no entity."""
     mentions = (m if m.id in known else replace(m, id=None) for m in document.mentions)
     return replace(document, mentions=tuple(mentions))
 
@@ -105,12 +102,23 @@ def run_linker(
         for at in range(0, len(documents), _BATCH):
             part = documents[at : at + _BATCH]
             texts = [d.text for d in part]
-            gold = linker.link_spans(texts, _gold_spans(part), all_candidates=True)
-            for (row, start, end), candidates in _grouped(gold):
+            spans = [(row, m.start, m.end) for row, d in enumerate(part) for m in d.mentions]
+            columns = zip(*spans, strict=True) if spans else ((), (), ())
+            arrays = [pa.array(column, pa.int32()) for column in columns]
+            gold = _distinct(pa.table(arrays, _SPAN))
+            offers = linker.link_spans(texts, gold, all_candidates=True)
+            for (row, start, end), candidates in _grouped(offers):
                 offered[at + row, start, end] = candidates
-            for (row, start, end), candidates in _grouped(_found(linker, texts, detector)):
+            if detector is None:
+                found = linker.link(texts, all_candidates=True)
+            else:
+                detected = detector.detect(pa.array(texts, pa.string())).select(_SPAN)
+                found = linker.link_spans(texts, _distinct(detected), all_candidates=True)
+            for (row, start, end), candidates in _grouped(found):
                 best = candidates[0]
-                if detector is None and _means_nothing(candidates):
+                # Leave out what `Linker.link` leaves out when asked only for the best candidate.
+                nil = 1 - sum(candidate["score"] for candidate in candidates)
+                if detector is None and (best["score"] < nil or best["case"] == HARDLY_EVER):
                     continue
                 predicted[at + row].append(
                     Prediction(start, end, best["id"], len(candidates), best["score"])
@@ -119,36 +127,15 @@ def run_linker(
     return offered, predicted
 
 
-def _means_nothing(candidates: list[dict[str, Any]]) -> bool:
-    """Says whether `Linker.link` leaves a mention out where only the best is asked for."""
-    nil = 1 - sum(candidate["score"] for candidate in candidates)
-    return candidates[0]["score"] < nil or candidates[0]["case"] == HARDLY_EVER
-
-
-def _found(linker: Links, texts: list[str], detector: MentionDetector | None) -> pa.Table:
-    if detector is None:
-        return linker.link(texts, all_candidates=True)
-    spans = detector.detect(pa.array(texts, pa.string())).select(["row", "start", "end"])
-    return linker.link_spans(texts, _distinct(spans), all_candidates=True)
-
-
-def _gold_spans(documents: Sequence[GoldDocument]) -> pa.Table:
-    spans = [(row, m.start, m.end) for row, d in enumerate(documents) for m in d.mentions]
-    columns = zip(*spans, strict=True) if spans else ((), (), ())
-    arrays = [pa.array(column, pa.int32()) for column in columns]
-    return _distinct(pa.table(arrays, ["row", "start", "end"]))
-
-
 def _distinct(spans: pa.Table) -> pa.Table:
-    """Returns spans sorted, each once."""
-    names = ["row", "start", "end"]
-    unique = spans.group_by(names).aggregate([]).select(names)
-    return unique.sort_by([(name, "ascending") for name in names])
+    """Returns the spans sorted and without repeats."""
+    unique = spans.group_by(_SPAN).aggregate([]).select(_SPAN)
+    return unique.sort_by([(name, "ascending") for name in _SPAN])
 
 
 def _grouped(table: pa.Table) -> Iterator[tuple[Span, list[dict[str, Any]]]]:
-    """Yields every span with its candidates, best first; a null id stands for NIL."""
-    order = [(name, "ascending") for name in ("row", "start", "end", "rank")]
+    """Yields every span with its candidates, best first, without spans of which NIL is the best."""
+    order = [(name, "ascending") for name in (*_SPAN, "rank")]
     columns = ["row", "start", "end", "id", "rank", "prior", "score", "case"]
     groups: Offered = {}
     for line in table.select(columns).sort_by(order).to_pylist():
@@ -159,7 +146,7 @@ def _grouped(table: pa.Table) -> Iterator[tuple[Span, list[dict[str, Any]]]]:
 
 
 def answers_to_questions(linker: Links, documents: Sequence[GoldDocument]) -> dict[int, str]:
-    """Returns the entity that each text names best: by score, then by length of the mention."""
+    """Returns {document: the best entity in its text}, by score, then by length of the mention."""
     found: dict[int, tuple[float, int, str]] = {}
     for at in range(0, len(documents), _BATCH):
         table = linker.link([d.text for d in documents[at : at + _BATCH]])

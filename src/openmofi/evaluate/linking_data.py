@@ -1,18 +1,18 @@
 """Reads benchmarks of entity linking: a JSON-lines file (also .gz, .bz2, .zst) -> LinkingData.
 
-Four published formats are told apart by the keys of the first readable line:
+Four published formats are recognised by the keys of the first readable line:
   MELBench (https://github.com/seukgcode/MELBench)   sentence, mentions, entities, answer
   ELEVANT  (https://github.com/ad-freiburg/elevant)  text, labels with span and entity_id
   ZELDA    (https://github.com/flairNLP/zelda)       text, index, wikipedia_titles
   OVEN     (https://arxiv.org/abs/2302.11154)        data_id, question, entity_id, entity_text
-Spans are code points of the text. Lines and mentions that cannot be used are counted by reason.
+Spans count code points of the text. Unusable lines and mentions are counted by reason.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ Format = Literal["melbench", "elevant", "zelda", "oven"]
 
 # Annotators' words for "no entity of the knowledge base"; ELEVANT also numbers unknown entities.
 _NIL = re.compile(r"|<NIL>|<NO_MAPPING>|NIL|Unknown\d*")
-# Types that ELEVANT annotates but requires of no linker.
+# Types that ELEVANT annotates but does not require a linker to find.
 _OPTIONAL_TYPES = ("DATETIME", "QUANTITY")
 
 
@@ -39,27 +39,27 @@ class GoldMention:
     """Code points of the document's text."""
     end: int
     id: str | None
-    """Gold id, or a Wikipedia title where `LinkingData.ids` says so; None: NIL, no entity."""
+    """Gold id, or a Wikipedia title if `LinkingData.ids` says so; None means NIL, no entity."""
     label: str = ""
-    """Name of the entity as the data gives it; empty where it gives none."""
+    """Name of the entity in the data; empty if the data gives none."""
     optional: bool = False
-    """A date, a quantity, or marked so: finding it counts as little as missing it."""
+    """A date, a quantity, or marked as optional: neither finding nor missing it counts."""
 
 
 @dataclass(frozen=True)
 class GoldDocument:
-    """A text with its gold mentions, or, for OVEN, with the one entity that is asked for."""
+    """A text with its gold mentions or, for OVEN, with the one entity that it asks for."""
 
     key: str
     """Id of the document in its file."""
     text: str
     mentions: tuple[GoldMention, ...] = ()
     entity: GoldMention | None = None
-    """OVEN alone: the entity that the text asks for; its span is empty."""
+    """OVEN only: the entity that the text asks for; its span is empty."""
     split: str = ""
-    """OVEN alone: data_split, such as val_seen."""
+    """OVEN only: data_split, such as val_seen."""
     evaluated: tuple[int, int] | None = None
-    """Part of the text that is annotated; None: the whole text."""
+    """The annotated part of the text; None for the whole text."""
 
     @property
     def required(self) -> list[GoldMention]:
@@ -75,9 +75,9 @@ class LinkingData:
     format: Format
     documents: tuple[GoldDocument, ...]
     ids: Literal["kb", "enwiki"] = "kb"
-    """What gold ids are: ids of a knowledge base, or titles of English Wikipedia."""
+    """Whether gold ids are ids of a knowledge base or titles of English Wikipedia."""
     refused: dict[str, int] = field(default_factory=dict)
-    """Lines and mentions that are left out, by reason."""
+    """Number of lines and mentions left out, by reason."""
 
 
 class _MelLine(msgspec.Struct):
@@ -127,42 +127,52 @@ def read_linking(path: Path | str) -> LinkingData:
     """Reads a benchmark of entity linking, whatever its format.
 
     Reasons for refused lines: bad_json, not_utf8, wrong_fields (missing, or of another type),
-    truncated_file. For refused mentions: mention_not_in_text, bad_span (outside its text),
-    unequal_lists (mentions and answers of one line differ in number), child_label (ELEVANT's
+    truncated_file. Reasons for refused mentions: mention_not_in_text, bad_span (outside its
+    text), unequal_lists (a line has more mentions than answers, or fewer), child_label (ELEVANT's
     alternatives inside a longer mention), no_gold_id.
 
     Raises:
-        InputError: the file is missing, empty, or in none of the formats.
+        InputError: the file is missing or empty, or its format is unknown.
     """
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"{str(path)!r} {what}; expected a .jsonl file of a linking benchmark.")
     refused: Counter[str] = Counter()
-    lines = list(_json_lines(path, refused))
-    if not lines:
-        reasons = f" ({', '.join(refused)})" if refused else ""
-        raise InputError(f"{str(path)!r} has no readable line{reasons}; expected JSON lines.")
-    kind = _recognise(path, lines[0])
-    struct, make = _FORMATS[kind]
-    documents = tuple(_documents(lines, struct, make, refused))
-    if not documents:
-        raise InputError(
-            f"No line of {str(path)!r} can be used ({_listed(refused)}); expected the {kind} "
-            "format."
-        )
-    name = path.name.split(".")[0]
-    ids = "enwiki" if kind == "zelda" else "kb"
-    return LinkingData(name, kind, documents, ids, dict(sorted(refused.items())))
-
-
-def _json_lines(path: Path, refused: Counter[str]) -> Iterator[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
     for row in read_json_lines(path):
         if row.refused:
             reason = row.refused.reason
             refused["wrong_fields" if reason == "bad_structure" else reason] += 1
         else:
-            yield row.fields
+            lines.append(row.fields)
+    if not lines:
+        reasons = f" ({', '.join(refused)})" if refused else ""
+        raise InputError(f"{str(path)!r} has no readable line{reasons}; expected JSON lines.")
+    kind = _recognise(path, lines[0])
+    struct, make = _FORMATS[kind]
+
+    def refuse(reason: str) -> None:
+        refused[reason] += 1
+
+    documents: list[GoldDocument] = []
+    for number, line in enumerate(lines):
+        try:
+            typed = msgspec.convert(line, struct)
+        except msgspec.ValidationError:
+            refuse("wrong_fields")
+            continue
+        document = make(typed, str(number), refuse)
+        if document is not None:
+            documents.append(document)
+    if not documents:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(refused.items()))
+        raise InputError(
+            f"No line of {str(path)!r} can be used ({reasons}); expected the {kind} format."
+        )
+    name = path.name.split(".")[0]
+    ids = "enwiki" if kind == "zelda" else "kb"
+    return LinkingData(name, kind, tuple(documents), ids, dict(sorted(refused.items())))
 
 
 _KEYS: dict[Format, tuple[str, ...]] = {
@@ -182,23 +192,6 @@ def _recognise(path: Path, line: dict[str, Any]) -> Format:
         f"The first line of {str(path)!r} has the keys {', '.join(line) or '(none)'}; expected "
         f"those of a linking benchmark ({expected})."
     )
-
-
-def _documents(
-    lines: list[dict[str, Any]], struct: Any, make: Any, refused: Counter[str]
-) -> Iterator[GoldDocument]:
-    def refuse(reason: str) -> None:
-        refused[reason] += 1
-
-    for number, line in enumerate(lines):
-        try:
-            typed = msgspec.convert(line, struct)
-        except msgspec.ValidationError:
-            refused["wrong_fields"] += 1
-            continue
-        document = make(typed, str(number), refuse)
-        if document is not None:
-            yield document
 
 
 def _from_melbench(line: _MelLine, key: str, refuse: Refuse) -> GoldDocument:
@@ -222,19 +215,19 @@ def _from_melbench(line: _MelLine, key: str, refuse: Refuse) -> GoldDocument:
 
 
 def find_span(text: str, mention: str, used: set[tuple[int, int]]) -> tuple[int, int] | None:
-    """Returns the first place of a mention that is not used yet, or None.
+    """Returns the first span of a mention that is not used yet, or None.
 
-    Places between word boundaries come first: "Ford" means the last word of "Stanford's Ford".
+    Whole words come first: "Ford" is the last word of "Stanford's Ford".
     """
     if not mention:
         return None
-    places = [match.span() for match in re.finditer(re.escape(mention), text)]
-    whole = [(start, end) for start, end in places if _is_whole(text, start, end)]
-    return next((place for place in whole + places if place not in used), None)
-
-
-def _is_whole(text: str, start: int, end: int) -> bool:
-    return not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum())
+    spans = [match.span() for match in re.finditer(re.escape(mention), text)]
+    whole = [
+        (start, end)
+        for start, end in spans
+        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum())
+    ]
+    return next((span for span in whole + spans if span not in used), None)
 
 
 def _from_elevant(line: _ElevantLine, key: str, refuse: Refuse) -> GoldDocument:
@@ -295,7 +288,3 @@ def _is_span(span: tuple[int, int], text: str) -> bool:
 
 def _as_list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
-
-
-def _listed(refused: Counter[str]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(refused.items()))

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from openmofi.errors import InputError
 from openmofi.evaluate.linking_answers import with_kb_ids
-from openmofi.evaluate.linking_data import Format, GoldDocument, LinkingData
+from openmofi.evaluate.linking_data import Format, LinkingData
 from openmofi.link.fit import GOLD, LinkExamples, LinkFit, examples_of, fit_link_weights
 from openmofi.link.linker import Linker
 
-# ELEVANT's annotators mark every mention, those without an entity included. MELBench marks what the
-# image shows, ZELDA what several annotators agreed on, and neither says what is not a mention:
-# «Official Discussion: The Cloverfield Paradox [SPOILERS]» has one mention, SPOILERS.
+# ELEVANT's annotators mark every mention, even those without an entity. MELBench marks only what
+# the image shows, ZELDA what several annotators agreed on, so unmarked words may be mentions too:
+# "Official Discussion: The Cloverfield Paradox [SPOILERS]" has one marked mention, SPOILERS.
 _COMPLETE: tuple[Format, ...] = ("elevant",)
-# Annotated elsewhere: subject and object of one relation, two mentions in every sentence (Röder et
-# al. 2014, N3, LREC); Bill Clinton and Uganda beside them are not marked.
+# The exception: subject and object of one relation are marked, two mentions in every sentence
+# (Röder et al. 2014, N3, LREC), but not Bill Clinton or Uganda next to them.
 _PARTIAL = "rss-500"
 
 
 def fit_on(linker: Linker, data: Sequence[LinkingData]) -> LinkFit:
-    """Fits the weights of a linker's terms, each file being a group; see `link.fit`.
+    """Fits the weights of a linker's terms, with each file as a group; see `link.fit`.
 
     Args:
-        linker: its weights are the start.
+        linker: its weights are the starting point.
         data: files with gold spans.
 
     Raises:
@@ -42,9 +42,18 @@ def examples_in(linker: Linker, data: LinkingData) -> LinkExamples:
         InputError: the file has no spans (OVEN).
     """
     if data.format == "oven":
-        raise InputError(f"{data.name} asks questions and has no mentions to fit to; pass others.")
+        raise InputError(
+            f"{data.name} asks questions and has no mentions to fit to; pass other data."
+        )
     documents = with_kb_ids(data, linker.kb)
-    gold = [(row, *span) for row, document in enumerate(documents) for span in _spans(document)]
+    gold: list[tuple[int, int, int, str | None, bool]] = []  # row, start, end, id, optional
+    for row, document in enumerate(documents):
+        gold += [(row, m.start, m.end, m.id, m.optional) for m in document.mentions]
+        if document.evaluated is not None:
+            # What is not annotated counts as an optional mention of no entity.
+            low, high = document.evaluated
+            outside = ((0, low), (high, len(document.text)))
+            gold += [(row, start, end, None, True) for start, end in outside if start < end]
     columns = zip(*gold, strict=True) if gold else [()] * len(GOLD)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, GOLD, strict=True)]
     return examples_of(
@@ -53,14 +62,3 @@ def examples_in(linker: Linker, data: LinkingData) -> LinkExamples:
         pa.Table.from_arrays(arrays, schema=GOLD),
         complete=data.format in _COMPLETE and _PARTIAL not in data.name,
     )
-
-
-def _spans(document: GoldDocument) -> Iterator[tuple[int, int, str | None, bool]]:
-    """Yields start, end, id and optional of every mention, and of what is not annotated."""
-    for mention in document.mentions:
-        yield mention.start, mention.end, mention.id, mention.optional
-    if document.evaluated is not None:
-        start, end = document.evaluated
-        for first, last in ((0, start), (end, len(document.text))):
-            if first < last:
-                yield first, last, None, True

@@ -1,11 +1,11 @@
 """The arithmetic of entity-linking scores: gold and predicted mentions -> counts -> figures.
 
 Conventions are ELEVANT's (https://github.com/ad-freiburg/elevant, mode "ignored"): a prediction is
-right when span and id are right; a wrong id on a right span is a miss and a false alarm; gold
-mentions without an entity (NIL) are not misses, but a prediction on them is a false alarm; dates,
-quantities and other optional mentions are neither; all documents weigh together (micro average).
-Where ELEVANT asks whether a prediction on a date is itself a date, we leave it out: a knowledge
-base need not know.
+right if span and id are right; a wrong id on a right span is a miss and a false alarm; gold
+mentions without an entity (NIL) are never misses, but a prediction on them is a false alarm; dates,
+quantities and other optional mentions are neither; counts are summed over documents (micro
+average). One thing differs: ELEVANT asks whether a prediction on a date is itself a date; here it
+does not count, because a knowledge base may not know.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ AMBIGUITIES = ("1", "2-5", "6-30", "31+", "unknown_name")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a linker says of a span."""
+    """A linker's answer for a span."""
 
     start: int
     end: int
     id: str
     candidates: int = 1
-    """How many entities bear the name."""
+    """How many entities have the name."""
     score: float = 1.0
 
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Micro-averaged precision and recall; all are 0 where they divide by 0, as in ELEVANT."""
+    """Micro-averaged precision and recall; a division by 0 gives 0, as in ELEVANT."""
 
     precision: float
     recall: float
@@ -46,7 +46,7 @@ class PrecisionRecall:
 
 
 def precision_recall(hits: int, false_alarms: int, misses: int) -> PrecisionRecall:
-    """Returns precision, recall and F1 of counts."""
+    """Returns precision, recall and F1 from counts."""
     precision = hits / (hits + false_alarms) if hits + false_alarms else 0.0
     recall = hits / (hits + misses) if hits + misses else 0.0
     f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
@@ -54,12 +54,12 @@ def precision_recall(hits: int, false_alarms: int, misses: int) -> PrecisionReca
 
 
 def share(part: int, whole: int) -> float:
-    """Returns part / whole; not a number where there is nothing to share."""
+    """Returns part / whole; NaN if the whole is 0."""
     return part / whole if whole else math.nan
 
 
 def frequency_bucket(sitelinks: int | None) -> str:
-    """Returns the bucket of an entity by its sitelinks (None: it is not in the KB)."""
+    """Returns the bucket of an entity by its sitelinks; None means that the KB lacks it."""
     if sitelinks is None:
         return "not_in_kb"
     return FREQUENCIES[min(len(str(sitelinks)), 3)] if sitelinks else "0"
@@ -74,7 +74,7 @@ def ambiguity_bucket(candidates: int) -> str:
 
 @dataclass
 class Outcomes:
-    """Mentions that were hit, alarmed falsely, or missed."""
+    """Hits, false alarms and misses."""
 
     hits: list[tuple[GoldMention, Prediction]] = field(default_factory=list)
     false_alarms: list[Prediction] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Outcomes:
 
 
 def match_exactly(gold: GoldDocument, predicted: Iterable[Prediction]) -> Outcomes:
-    """Compares the predictions with the gold mentions of a document; spans must be equal."""
+    """Compares predictions with the gold mentions of a document; spans must be equal."""
     wanted = {(m.start, m.end, m.id): m for m in gold.required}
     found = {(p.start, p.end, p.id): p for p in _counted(gold, predicted)}
     return Outcomes(
@@ -97,9 +97,9 @@ def match_exactly(gold: GoldDocument, predicted: Iterable[Prediction]) -> Outcom
 
 
 def match_overlaps(gold: GoldDocument, predicted: Iterable[Prediction]) -> Outcomes:
-    """Compares them where a common character is enough.
+    """Compares predictions with the gold mentions of a document; spans must share a character.
 
-    Each mention matches at most once; of all such pairings, one with the most hits is taken.
+    Each mention matches at most one prediction; the pairing has as many hits as possible.
     """
     found = list({(p.start, p.end, p.id): p for p in _counted(gold, predicted)}.values())
     wanted = list({(m.start, m.end, m.id): m for m in gold.required}.values())
@@ -112,12 +112,14 @@ def match_overlaps(gold: GoldDocument, predicted: Iterable[Prediction]) -> Outco
 
 
 def _pair(wanted: Sequence[GoldMention], found: Sequence[Prediction]) -> dict[int, int]:
-    """Returns which mention is paired with which prediction."""
+    """Returns {mention: prediction} of a maximum bipartite matching."""
     pairs = [
         (i, j)
         for i, mention in enumerate(wanted)
         for j, prediction in enumerate(found)
-        if mention.id == prediction.id and _overlap(mention, prediction)
+        if mention.id == prediction.id
+        and mention.start < prediction.end
+        and prediction.start < mention.end
     ]
     if not pairs:
         return {}
@@ -133,7 +135,7 @@ def _pair(wanted: Sequence[GoldMention], found: Sequence[Prediction]) -> dict[in
 
 
 def _counted(gold: GoldDocument, predicted: Iterable[Prediction]) -> list[Prediction]:
-    """Leaves out what lies outside the annotated part, and rightly found optional mentions."""
+    """Drops predictions outside the annotated part, and correct ones of optional mentions."""
     low, high = gold.evaluated or (0, len(gold.text))
     optional = {(m.start, m.end, m.id) for m in gold.mentions if m.optional}
     return [
@@ -145,19 +147,15 @@ def _counted(gold: GoldDocument, predicted: Iterable[Prediction]) -> list[Predic
     ]
 
 
-def _overlap(one: Prediction | GoldMention, other: Prediction | GoldMention) -> bool:
-    return one.start < other.end and other.start < one.end
-
-
 @dataclass(frozen=True)
 class Disambiguated:
-    """A gold mention that has an entity, and what the linker offers for exactly that span."""
+    """A gold mention with an entity, and what the linker offers for exactly that span."""
 
     candidates: int
     by_prior: int | None
-    """Place of the gold entity among the candidates by prior, from 0; None: it is not there."""
+    """Rank of the gold entity among the candidates by prior, from 0; None if it is not one."""
     right: bool
-    """The best candidate by score is the gold entity."""
+    """Whether the best candidate by score is the gold entity."""
     frequency: str
     in_kb: bool
 
@@ -169,15 +167,15 @@ class Slice:
     mentions: int
     """Gold mentions with an entity."""
     recall_at: dict[str, float]
-    """Share whose gold entity is among the first k candidates by prior."""
+    """Share of mentions whose gold entity is among the first k candidates by prior."""
     accuracy: float
-    """Share whose best candidate by score is the gold entity, their spans being given."""
+    """Share of mentions whose best candidate by score is the gold entity, given their spans."""
     end_to_end: PrecisionRecall
-    """Spans being found by the linker; a false alarm belongs to the predicted entity's slice."""
+    """With spans found by the linker; a false alarm belongs to the predicted entity's slice."""
 
 
 def make_slice(spans: Sequence[Disambiguated], counts: tuple[int, int, int]) -> Slice:
-    """Returns the figures of these mentions and counts of hits, false alarms and misses."""
+    """Returns the figures of some mentions and their counts of hits, false alarms and misses."""
     recall_at = {
         str(k): share(sum(s.by_prior is not None and s.by_prior < k for s in spans), len(spans))
         for k in RECALL_AT
@@ -187,8 +185,9 @@ def make_slice(spans: Sequence[Disambiguated], counts: tuple[int, int, int]) -> 
 
 
 def harmonic_mean(*values: float) -> float:
-    """Returns the harmonic mean of values from 0 to 1; 0 where one of them is 0.
+    """Returns the harmonic mean of values from 0 to 1; 0 if one of them is 0.
 
-    OVEN's score (arXiv 2302.11154) is that of its seen and its unseen entities' accuracies.
+    OVEN's score (arXiv 2302.11154) is the harmonic mean of the accuracies on seen and unseen
+    entities.
     """
     return len(values) / sum(1 / value for value in values) if all(values) else 0.0

@@ -1,4 +1,4 @@
-"""What stands beside and after linking scores: published systems' figures, and linking.json."""
+"""Linking scores: published figures to compare them with, and the file linking.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Published:
-    """A figure of a published system, which links to all of Wikipedia."""
+    """A figure of a published system that links to all of Wikipedia."""
 
     metric: str
     system: str
@@ -22,7 +22,7 @@ class Published:
 
 
 def published(dataset: str, kind: str) -> list[Published]:
-    """Returns what published systems reach on a dataset, which its file name must tell."""
+    """Returns the scores of published systems on a dataset, found by its file name or format."""
     text = files("openmofi.evaluate").joinpath("linking_published.json").read_text("utf-8")
     words = (dataset.casefold(), kind)
     return [

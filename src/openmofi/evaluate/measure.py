@@ -1,4 +1,4 @@
-"""One dataset and where its vectors come from -> all scores that its layout allows."""
+"""One dataset and the source of its vectors -> all scores for its layout."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from openmofi.evaluate.vectors import Encoded, Vectors
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores, and for the report what they were computed from."""
+    """Scores and, for the report, what they were computed from."""
 
     scores: Scores
     dataset: Dataset
     encoded: Encoded
     predicted: np.ndarray | None
-    """Class that zero-shot answers for each encoded image; None where it was not asked."""
+    """Class that zero-shot answers for each encoded image; None if it was not run."""
     names: tuple[str, ...]
-    """What each class is called."""
+    """Name of each class."""
     queries: np.ndarray | None
-    """Vectors of what is not in `encoded`: of a benchmark's queries, or of captions."""
+    """Vectors that are not in `encoded`: of a benchmark's queries, or of captions."""
 
 
 def measure(source: Vectors, name: str, dataset: Dataset, wanted: Wanted) -> Measured:
-    """Returns what a dataset says of a model.
+    """Measures a model on one dataset.
 
     Raises:
-        InputError: too few of its images can be read, or a protocol needs what is not there.
+        InputError: too few images can be read, or a protocol lacks something that it needs.
     """
     fitting = [b for b in BENCHMARKS if dataset.layout in b.layouts]
     asked = [b for b in fitting if b.name in wanted.benchmarks or b.name not in CHOICES]
     counts_all = any(benchmark.counts_all for benchmark in asked)
     subject = Subject(source, name, dataset, wanted, counts_all=counts_all)
-    # Names that do not fit the classes are refused before anything is encoded.
+    # Refuse names that do not fit the classes before anything is encoded.
     names = subject.prompts.names if dataset.layout in LABELLED else ()
     encoded = subject.encoded
     possible = [b for b in asked if b.is_possible(dataset, reads_texts=source.reads_texts)]
@@ -62,17 +62,17 @@ def measure(source: Vectors, name: str, dataset: Dataset, wanted: Wanted) -> Mea
 
 
 def check_possible(name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: bool) -> None:
-    """Refuses, before anything is encoded, what was asked for by name and cannot be measured.
+    """Checks, before anything is encoded, that the chosen benchmarks can be run.
 
     Raises:
-        InputError: a probe without training images, or texts asked of a file of vectors.
+        InputError: a probe has no training images, or a file of vectors would have to encode texts.
     """
     if not isinstance(dataset, LabelledImages):
         fitting = [b for b in BENCHMARKS if dataset.layout in b.layouts]
         if not all(b.is_possible(dataset, reads_texts=reads_texts) for b in fitting):
             raise InputError(
-                f"{name!r} compares images with texts, which a file of vectors has not; pass the "
-                "model in place of --embeddings."
+                f"{name!r} compares images with texts, which a file of vectors does not have; pass "
+                "the model instead of --embeddings."
             )
         if isinstance(dataset, AttackedImages) and (wanted.kb or wanted.class_names):
             print(f"{name}: --kb and --class-names do not count for attacks", file=sys.stderr)
@@ -84,11 +84,12 @@ def check_possible(name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: 
     texts = sorted(b.name for b in lacking if b.needs == "model")
     if texts:
         raise InputError(
-            f"A file of vectors knows no texts and no class head, which {texts[0]} needs; pass the "
-            "model in place of --embeddings."
+            f"A file of vectors has no texts and no class head, which {texts[0]} needs; pass the "
+            "model instead of --embeddings."
         )
     if lacking:
         raise InputError(
-            f"A {lacking[0].name} learns from training images, which {name!r} has not; expected "
-            f"train/ and test/ with class folders, or leave {lacking[0].name} out of --benchmarks."
+            f"A {lacking[0].name} learns from training images, which {name!r} does not have; "
+            "expected train/ and test/ with class folders, or leave "
+            f"{lacking[0].name} out of --benchmarks."
         )

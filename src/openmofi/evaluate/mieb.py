@@ -1,4 +1,4 @@
-"""A model as `mteb` wants one, for the image benchmarks of MIEB.
+"""A model with the interface of `mteb`, for the image benchmarks of MIEB.
 
     import mteb
     from openmofi.evaluate.mieb import MtebEncoder
@@ -37,7 +37,7 @@ class MtebEncoder:
             ) from error
         self.model = load_model(model_name, device=device or "auto")
         local = Path(model_name).is_dir()
-        # mteb keeps its results under this name, which has to have two parts.
+        # mteb stores its results under this name, which must have two parts.
         name = f"openmofi/{Path(model_name).resolve().parent.name}" if local else model_name
         known = {
             "name": name,

@@ -1,10 +1,11 @@
-"""OVEN (arXiv 2302.11154): entities recognised among Wikidata's, scored as its authors do.
+"""OVEN (arXiv 2302.11154): Wikidata entities recognised in images, scored as its authors do.
 
-Two JSONL files, or folders of such: {"data_id", "entity_id", "data_split", ...} says what is true
-(oven_entity_val.jsonl, oven_query_val.jsonl), {"data_id", "pred_entity_id"} what was answered.
-Top-1 accuracy by id; a split's score is the harmonic mean of its seen and unseen entities, and the
-overall score that of the entity and the query split (github.com/edchengg/oven_eval). Scores are
-shares, where the authors' are rounded percentages; they leave questions without an answer out.
+Comes in: two JSONL files, or folders of them. {"data_id", "entity_id", "data_split", ...} holds
+the truth (oven_entity_val.jsonl, oven_query_val.jsonl), {"data_id", "pred_entity_id"} the answers.
+Goes out: top-1 accuracy by id. A split's score is the harmonic mean of its seen and unseen
+entities, and the overall score that of the entity and the query split
+(github.com/edchengg/oven_eval). Two things differ: scores are shares, not rounded percentages, and
+questions without an answer count as wrong, whereas the authors leave them out.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ class SplitScore:
     """Scores of the entity or of the query split."""
 
     seen: float | None
-    """Accuracy on entities of the training data; None: there is no such question."""
+    """Accuracy on entities of the training data; None if there is no such question."""
     unseen: float | None
     num_seen: int
     num_unseen: int
     score: float | None
-    """Harmonic mean of both; None where one is missing."""
+    """Harmonic mean of the two; None if either is missing."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class OvenScore:
     entity: SplitScore | None
     query: SplitScore | None
     overall: float | None
-    """Harmonic mean of the splits' scores; None where one is missing."""
+    """Harmonic mean of the splits' scores; None if either is missing."""
     questions: int
     missing: int
     """Questions without an answer, which count as wrong."""
@@ -55,19 +56,25 @@ def score_oven(predictions: Path | str, truth: Path | str) -> OvenScore:
     """Scores answers against the truth.
 
     Args:
-        predictions: a .jsonl file, or a folder of these, with data_id and pred_entity_id (or
-            prediction); null is not an answer.
+        predictions: a .jsonl file, or a folder of them, with data_id and pred_entity_id (or
+            prediction); null means no answer.
         truth: the same with data_id, entity_id and data_split.
 
     Raises:
-        InputError: a line is damaged or lacks a field, or an id is unknown or given twice.
+        InputError: a line is damaged or lacks a field, or an id is unknown or occurs twice.
     """
     questions = _questions(Path(truth))
     answers = _answers(Path(predictions), questions)
     results: dict[tuple[str, str], list[bool]] = {}
     for data_id, (place, entity) in questions.items():
         results.setdefault(place, []).append(answers.get(data_id) == entity)
-    entity, query = (_split_score(results, part) for part in _PARTS)
+    scores: dict[str, SplitScore | None] = {}
+    for part in _PARTS:
+        seen, unseen = (results.get((part, kind), []) for kind in ("seen", "unseen"))
+        first, second = (sum(right) / len(right) if right else None for right in (seen, unseen))
+        score = SplitScore(first, second, len(seen), len(unseen), harmonic_mean(first, second))
+        scores[part] = score if seen or unseen else None
+    entity, query = scores["entity"], scores["query"]
     given = [answer for answer in answers.values() if answer is not None]
     return OvenScore(
         entity,
@@ -86,27 +93,22 @@ def harmonic_mean(first: float | None, second: float | None) -> float | None:
     return 2 * first * second / (first + second) if first and second else 0.0
 
 
-def _split_score(results: dict[tuple[str, str], list[bool]], part: str) -> SplitScore | None:
-    seen, unseen = (results.get((part, kind), []) for kind in ("seen", "unseen"))
-    if not seen and not unseen:
-        return None
-    first, second = (sum(right) / len(right) if right else None for right in (seen, unseen))
-    return SplitScore(first, second, len(seen), len(unseen), harmonic_mean(first, second))
-
-
 def _questions(path: Path) -> dict[str, tuple[tuple[str, str], str]]:
-    """Returns data_id -> ((entity or query, seen or unseen), the true id)."""
+    """Returns {data_id: ((entity or query, seen or unseen), true id)}."""
     questions = {}
     for where, row in _rows(path):
         data_id, entity, split = (
             _field(row, where, key) for key in ("data_id", "entity_id", "data_split")
         )
-        part = _part(split, data_id, where)
+        # The authors name the part in data_id and in the file, and in data_split only seen or
+        # unseen. A file that was joined from both may still have the name of one, so it comes last.
+        named = ([part for part in _PARTS if part in text] for text in (split, data_id, where))
+        part = next((parts[0] for parts in named if len(parts) == 1), None)
         kind = next((kind for kind in _KINDS if f"_{kind}" in split), None)
         if part is None or kind is None:
             raise InputError(
                 f"{where}: data_split {split!r} of {data_id!r} names no split; expected _seen or "
-                "_unseen there, and entity or query there, in data_id or in the file's name."
+                "_unseen in it, and entity or query in it, in data_id or in the file's name."
             )
         if data_id in questions:
             raise InputError(f"{where}: data_id {data_id!r} is there twice; remove one of the two.")
@@ -114,19 +116,6 @@ def _questions(path: Path) -> dict[str, tuple[tuple[str, str], str]]:
     if not questions:
         raise InputError(f"{str(path)!r} holds no questions; pass OVEN's .jsonl files.")
     return questions
-
-
-def _part(*texts: str) -> str | None:
-    """Returns the part that the first text names which names one; the file's name comes last.
-
-    The authors name it in data_id and in the file, and in data_split only seen or unseen; a file
-    that someone joined from both may still bear the name of one.
-    """
-    for text in texts:
-        named = [part for part in _PARTS if part in text]
-        if len(named) == 1:
-            return named[0]
-    return None
 
 
 def _answers(path: Path, questions: dict[str, Any]) -> dict[str, str | None]:
@@ -153,9 +142,9 @@ def _field(row: dict[str, Any], where: str, key: str) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (where it stands, the object) of each line."""
+    """Yields (file and line, the object) of each line."""
     if not path.exists():
-        raise InputError(f"There is no {str(path)!r}; pass a .jsonl file or a folder of these.")
+        raise InputError(f"There is no {str(path)!r}; pass a .jsonl file or a folder of them.")
     files = sorted(path.glob("[!.]*.jsonl")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"The folder {str(path)!r} holds no .jsonl file; pass one that does.")

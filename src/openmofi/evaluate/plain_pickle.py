@@ -1,8 +1,8 @@
 """Reads plain values from a pickle: numbers, strings, lists, dictionaries and numpy arrays.
 
-A pickle can name any function for its reader to call. This reader knows only the names that numpy
-arrays are pickled with, and even these stand for the plain functions below: nothing that a file
-names is ever imported or called.
+A pickle can name any function for its reader to call. This reader knows only the names with which
+numpy pickles arrays, and even these stand for the plain functions below: nothing that a file names
+is ever imported or called.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from openmofi.errors import InputError
 
 
 def plain_values(data: bytes) -> Any:
-    """Returns what is pickled, by Python 2 or 3; arrays come as `PickledArray`.
+    """Returns what Python 2 or 3 pickled; arrays become `PickledArray`.
 
     Raises:
-        InputError: the pickle is damaged, or names anything else than values and arrays.
+        InputError: the pickle is damaged, or names anything but values and arrays.
     """
     try:
         return _Reader(io.BytesIO(data), encoding="latin1").load()
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can make Python's reader raise anything
-        raise InputError("it is not a pickle, or damaged") from error
+        raise InputError("it is not a pickle, or is damaged") from error
 
 
 class PickledArray:
-    """An array of numbers, filled when the file gives its content."""
+    """An array of numbers, filled in once the file gives its content."""
 
     __slots__ = ("values",)
 
@@ -42,13 +42,13 @@ class PickledArray:
         self.values = np.zeros(0)
 
     def __setstate__(self, state: tuple) -> None:
-        """Takes (version, shape, type, column by column?, bytes) as numpy writes them."""
-        _, shape, dtype, by_column, raw = state
-        self.values = _array(raw, dtype, shape, "F" if by_column else "C")
+        """Takes (version, shape, dtype, Fortran order?, bytes) as numpy writes them."""
+        _, shape, dtype, fortran, raw = state
+        self.values = _array(raw, dtype, shape, "F" if fortran else "C")
 
 
 class _DType:
-    """What numpy.dtype(name) is pickled as; the byte order comes later."""
+    """What numpy.dtype(name) is pickled as; the byte order follows later."""
 
     __slots__ = ("name", "order")
 
@@ -60,7 +60,7 @@ class _DType:
     def __setstate__(self, state: tuple) -> None:
         """Takes (version, byte order, ...)."""
         if state[1] not in ("<", ">", "=", "|"):
-            raise InputError("it holds an array of an unknown byte order")
+            raise InputError("it holds an array with an unknown byte order")
         self.order = state[1]
 
 
@@ -74,18 +74,10 @@ def _array(raw: object, dtype: object, shape: object, order: object) -> np.ndarr
     return values.reshape(shape, order=order)
 
 
-def _empty_array(*_: object) -> PickledArray:
-    return PickledArray()
-
-
 def _whole_array(raw: object, dtype: object, shape: object, order: object) -> PickledArray:
     array = PickledArray()
     array.values = _array(raw, dtype, shape, order)
     return array
-
-
-def _number(dtype: object, raw: object) -> float:
-    return _array(raw, dtype, (), "C").item()
 
 
 def _bytes(text: object, encoding: object) -> bytes:
@@ -111,13 +103,15 @@ _KNOWN: dict[tuple[str, str], Callable] = {
     ("numpy", "ndarray"): _only_named,
 }
 for _package in ("numpy.core", "numpy._core"):
-    _KNOWN[f"{_package}.multiarray", "_reconstruct"] = _empty_array
-    _KNOWN[f"{_package}.multiarray", "scalar"] = _number
+    _KNOWN[f"{_package}.multiarray", "_reconstruct"] = lambda *_: PickledArray()
+    _KNOWN[f"{_package}.multiarray", "scalar"] = lambda dtype, raw: _array(
+        raw, dtype, (), "C"
+    ).item()
     _KNOWN[f"{_package}.numeric", "_frombuffer"] = _whole_array
 
 
 class _Call:
-    """Calls a known function; made again each time, for a file can change what it is given."""
+    """Calls a known function; a new one for each name, because a file can change what it gets."""
 
     __slots__ = ("function",)
 
@@ -129,14 +123,14 @@ class _Call:
 
 
 class _Reader(pickle._Unpickler):
-    """Python's reader in Python: the one in C fills as much memory as a damaged file asks for."""
+    """Python's own reader; the one in C allocates as much memory as a damaged file asks for."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Stands for Python's import of a name."""
+        """Replaces Python's import of a name."""
         if (module, name) not in _KNOWN:
-            raise InputError(f"it names {module}.{name}, and only values and arrays are read")
+            raise InputError(f"it names {module}.{name}, but only values and arrays are read")
         return _Call(_KNOWN[module, name])
 
     def get_extension(self, code: int) -> None:
-        """Stands for the name that a program registered under a number."""
-        raise InputError(f"it names the extension {code}, and only values and arrays are read")
+        """Replaces the lookup of a name that a program registered under a number."""
+        raise InputError(f"it names the extension {code}, but only values and arrays are read")

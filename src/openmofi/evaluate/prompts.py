@@ -1,7 +1,7 @@
-"""What the classes of a dataset are called -> prompts for zero-shot classification.
+"""Names of a dataset's classes -> prompts for zero-shot classification.
 
-In order: names given on the command line, the knowledge base's names and descriptions, what the
-dataset says itself, else the label with its underscores as spaces.
+The first of these that is known: names given on the command line, the knowledge base's names and
+descriptions, the dataset's own names, the label with spaces for underscores.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Prompts:
 
     names: tuple[str, ...]
     descriptions: tuple[str, ...] | None
-    """None: names alone are known."""
+    """None if only names are known."""
     templates: tuple[str, ...] = ()
-    """Empty: those of `zeroshot`."""
+    """If empty, those of `zeroshot` are used."""
     notes: dict[str, Any] = field(default_factory=dict)
 
     def vectors(self, model: MofiModel) -> np.ndarray:
@@ -43,66 +43,59 @@ def class_prompts(
 
     Raises:
         InputError: the given names do not fit the classes, or neither the knowledge base nor the
-            data knows what any of them is called.
+            data knows the name of any class.
     """
+    own = tuple(images.class_names.get(label, label.replace("_", " ")) for label in classes)
     if given is not None:
-        return _given(classes, images, given)
-    names = tuple(images.class_names.get(label, label.replace("_", " ")) for label in classes)
-    plain = Prompts(names, None, images.templates, {"prompts": _said(images)})
+        return _given(classes, own, given)
+    names = "the data's names" if images.class_names else "the labels"
+    source = f"{names} in {'its own' if images.templates else 'plain'} templates"
+    plain = Prompts(own, None, images.templates, {"prompts": source})
     return plain if kb is None else _of_knowledge(classes, images, plain, kb)
 
 
-def _said(images: LabelledImages) -> str:
-    names = "the data's names" if images.class_names else "the labels"
-    return f"{names} in {'its own' if images.templates else 'plain'} templates"
+def _given(classes: list[str], own: tuple[str, ...], given: str) -> Prompts:
+    """Returns prompts with the names of a file or a benchmark.
 
-
-def _given(classes: list[str], images: LabelledImages, given: str) -> Prompts:
-    """Returns prompts by a benchmark's or a file's names; benchmarks may give templates alone."""
-    names, templates = _read_names(Path(given)) if Path(given).is_file() else benchmark_texts(given)
+    Some benchmarks have templates but no names; the data's own names then stay.
+    """
+    if Path(given).is_file():
+        try:
+            lines = [line.strip() for line in Path(given).read_text(encoding="utf-8").splitlines()]
+        except UnicodeDecodeError:
+            raise InputError(f"{given!r} is not UTF-8; save it again as UTF-8.") from None
+        names, templates = tuple(line for line in lines if line), ()
+    else:
+        names, templates = benchmark_texts(given)
     notes = {"class_names": given}
     if not names:
-        own = tuple(images.class_names.get(label, label.replace("_", " ")) for label in classes)
-        return Prompts(own, None, tuple(templates), notes)
+        return Prompts(own, None, templates, notes)
     if len(names) != len(classes):
         raise InputError(
             f"{given!r} names {len(names):,} classes, but the data has {len(classes):,}; "
             "expected a name for each label in sorted order."
         )
-    return Prompts(_assigned(classes, names, given), None, tuple(templates), notes)
-
-
-def _assigned(classes: list[str], names: Sequence[str], given: str) -> tuple[str, ...]:
-    """Returns the name of each class: by its own, where labels are names, else in sorted order."""
+    # Labels that are names themselves keep their own; others follow the order of the names.
     by_name = {_plain(name): name for name in names}
     known = [label for label in classes if _plain(label) in by_name]
-    if not known:
-        return tuple(names)
-    if len(known) < len(classes):
+    if known and len(known) < len(classes):
         lost = next(label for label in classes if label not in known)
         raise InputError(
             f"{len(known):,} of {len(classes):,} labels are names of {given!r}, but {lost!r} is "
-            "none; expected all, or labels that only follow the order of the names."
+            "not; expected all of them to be, or labels in the order of the names."
         )
-    return tuple(by_name[_plain(label)] for label in classes)
+    assigned = tuple(by_name[_plain(label)] for label in classes) if known else names
+    return Prompts(assigned, None, templates, notes)
 
 
 def _plain(name: str) -> str:
     return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
-def _read_names(path: Path) -> tuple[Sequence[str], Sequence[str]]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError:
-        raise InputError(f"{str(path)!r} is not UTF-8; save it again as UTF-8.") from None
-    return [line for line in lines if line], ()
-
-
 def _of_knowledge(
     classes: list[str], images: LabelledImages, plain: Prompts, kb: KnowledgeBase
 ) -> Prompts:
-    """Returns names and descriptions; the data's own names, where it has some, stay."""
+    """Returns names and descriptions of the knowledge base; the data's own names take priority."""
     entities = entity_ids(classes, images, kb)
     unknown = len(classes) - len(entities)
     if not entities and not images.class_names:
@@ -129,21 +122,23 @@ def _of_knowledge(
 def entity_ids(
     classes: Sequence[str], images: LabelledImages, kb: KnowledgeBase | None
 ) -> dict[str, str]:
-    """Returns {label: id of its entity}, without the labels that have none.
+    """Returns {label: id of its entity}, without the labels that have no entity.
 
-    Where the data names its classes, its labels are numbers of them, though ids of a catalogue may
-    look alike: the entity is the one of that name, if only one has it. Otherwise a label is an id;
-    without a knowledge base, nobody knows better.
+    If the data does not name its classes, a label is an id, which the knowledge base (if given)
+    must know. If it does, a label is the number of a class, even if it looks like an id: its
+    entity is the only one with the class's name as its label or, among several, the one whose id
+    is the label.
     """
     if not images.class_names:
         return {label: label for label in classes if kb is None or kb.row_of(label) is not None}
     if kb is None:
         return {}
-    found = {label: _entity_named(images.class_names[label], label, kb) for label in classes}
-    return {label: entity for label, entity in found.items() if entity is not None}
-
-
-def _entity_named(name: str, label: str, kb: KnowledgeBase) -> str | None:
-    """Returns the only entity with the name as its label; of several the one whose id is given."""
-    same = [c.id for c in kb.query(name) if _plain(c.label) == _plain(name)]
-    return label if label in same else same[0] if len(same) == 1 else None
+    found = {}
+    for label in classes:
+        name = images.class_names[label]
+        same = [c.id for c in kb.query(name) if _plain(c.label) == _plain(name)]
+        if label in same:
+            found[label] = label
+        elif len(same) == 1:
+            found[label] = same[0]
+    return found

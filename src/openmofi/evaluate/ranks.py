@@ -1,7 +1,7 @@
-"""Where a query's relevant images stand among all, counted instead of sorted; compiled.
+"""Ranks of a query's relevant images among all, counted instead of sorted; compiled.
 
-A benchmark asks for the ranks of some ten relevant images among thousands: comparing all scores
-with those few costs a fraction of sorting all. Scores are finite; a NaN equals nothing.
+A benchmark asks for the ranks of about ten relevant images among thousands: comparing all scores
+with those few costs a fraction of sorting them. Scores are finite; a NaN equals nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from openmofi.arrays.compiled import compiled
 
 _FEW = 100
-"""Up to so many scores, comparing with each beats a search among them (processors with AVX)."""
+"""Up to so many levels, comparing with each is faster than a search among them (with AVX)."""
 
 
 @compiled
@@ -23,15 +23,15 @@ def expected_precisions(
     include_self: bool,
     result: np.ndarray,
 ) -> None:
-    """Fills in what is expected of each query, equal scores being in random order.
+    """Fills in each query's expected scores, with equal similarities in random order.
 
     Args:
-        scores_QN: similarities of the queries first, first + 1, ... to all images; the query's own
-            is overwritten where it does not count.
+        scores_QN: similarities of the queries first, first + 1, ... to all images; a query's own
+            is overwritten if it does not count.
         first: number of the first query.
         members: numbers of all images, class by class.
         bounds: [N, 2] start and end in `members` of each image's class.
-        include_self: whether a query is among its positives.
+        include_self: whether a query is one of its own positives.
         result: [N, 2] average precision, and chance that a positive comes first; NaN for a query
             without positives.
     """
@@ -57,7 +57,7 @@ def _compare(row: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarra
     equal = np.zeros(len(levels), np.int64)
     for i in range(len(levels)):
         level = levels[i]
-        above, same = np.int32(0), np.int32(0)  # 32 bits: twice as many at a time
+        above, same = np.int32(0), np.int32(0)  # 32 bits: twice as many per instruction
         for j in range(len(row)):
             above += np.int32(row[j] > level)
             same += np.int32(row[j] == level)
@@ -67,7 +67,7 @@ def _compare(row: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 @compiled
 def _search(row: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `_compare` does, by a binary search of each value among the sorted levels."""
+    """Returns what `_compare` returns, by binary search of each value in the sorted levels."""
     found = np.zeros(len(levels) + 1, np.int64)
     same = np.zeros(len(levels), np.int64)
     for value in row:
@@ -84,8 +84,7 @@ def _search(row: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray
     for i in range(len(levels)):
         tied = i > 0 and levels[i] == levels[i - 1]
         equal[i] = equal[i - 1] if tied else same[i]
-    # A value found below a group of equal levels is counted below all of them, as it should be:
-    # the first of the group is where the search ends for the group's own value too.
+    # No search ends inside a group of equal levels, so all levels of a group get the same count.
     return greater, equal
 
 
@@ -93,7 +92,7 @@ def _search(row: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _precision(levels: np.ndarray, greater: np.ndarray, equal: np.ndarray) -> float:
     """Returns the mean of (number among the positives) / rank over all orders of equal scores.
 
-    Place i of t equal ones, of which r are positives, holds a positive with chance r / t, and then
+    Among t equal scores, r of them positives, place i holds a positive with chance r / t; then
     (i - 1)(r - 1) / (t - 1) positives are expected before it (McSherry and Najork 2008, "Computing
     information retrieval performance measures efficiently in the presence of tied scores").
     """
@@ -113,7 +112,7 @@ def _precision(levels: np.ndarray, greater: np.ndarray, equal: np.ndarray) -> fl
 
 @compiled
 def _first(levels: np.ndarray, greater: np.ndarray, equal: np.ndarray) -> float:
-    """Returns the chance that the first of all is a positive."""
+    """Returns the chance that a positive comes first."""
     count = len(levels)
     if not count:
         return np.nan
@@ -125,16 +124,16 @@ def _first(levels: np.ndarray, greater: np.ndarray, equal: np.ndarray) -> float:
 def count_before(
     scores: np.ndarray, first: int, listed_scores: np.ndarray, listed: np.ndarray
 ) -> np.ndarray:
-    """Returns how many images stand before each listed one; of equals, the lower number does.
+    """Returns how many images rank before each listed one; among equals, the lower number does.
 
     Args:
-        scores: of the images first, first + 1, ...
+        scores: scores of the images first, first + 1, ...
         first: number of the first image.
-        listed_scores: scores of the listed images, best first, of equals the lower number first.
-        listed: their numbers.
+        listed_scores: scores of the listed images, best first, equal ones by number.
+        listed: numbers of the listed images.
     """
     found = np.zeros(len(listed) + 1, np.int64)
-    # Each search takes the same steps and no branch: a processor guesses half the branches wrong.
+    # Each search takes the same steps without branches, half of which would be mispredicted.
     for j in range(len(scores)):
         low, left = 0, len(listed)
         while left > 0:
@@ -144,7 +143,7 @@ def count_before(
             low += half * ((other > scores[j]) | tied)
             left -= half
         found[low] += 1
-    # A listed image's own search ends at itself; it does not stand before itself.
+    # A listed image's own search ends at itself, but it does not rank before itself.
     own = (listed >= first) & (listed < first + len(scores))
     return np.cumsum(found[:-1]) - own
 
@@ -156,7 +155,7 @@ def ranks_without_junk(
     """Returns the ranks of the relevant images, ascending, as if the junk were not there.
 
     Args:
-        before: how many images stand before each listed one, ascending.
+        before: how many images rank before each listed one, ascending.
         kinds: bits of the lists that hold each listed image.
         relevant: bits of the lists of relevant images.
         junk: bits of the lists that are left out.
@@ -177,8 +176,8 @@ def trapezoid_precision(ranks: np.ndarray, num_positives: int) -> float:
     """Returns the area under precision over recall, by trapezoids.
 
     Args:
-        ranks: of the positives, ascending, from 0.
-        num_positives: how many there are.
+        ranks: ranks of the positives, ascending, from 0.
+        num_positives: number of positives.
     """
     total = 0.0
     for j in range(len(ranks)):

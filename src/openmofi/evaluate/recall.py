@@ -1,7 +1,7 @@
 """Retrieval between images and their captions: recall@k as CLIP_benchmark counts it.
 
-An image asked by a text is found if it is among the k nearest; a text asked by an image, if any
-of the image's texts is. Another image's text with the very same words does not count.
+A text finds its image if that image is among the k nearest; an image finds its texts if any of
+them is. Another image's text with the same words does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def recall(
 ) -> Iterator[tuple[str, float]]:
     """Yields image_retrieval_recall@k (text to image) and text_retrieval_recall@k (image to text).
 
-    Of equal scores it is the mean over all their orders.
+    Tied scores count with the mean over all their orders.
 
     Args:
         image_vectors: unit vectors, [images, dim].
@@ -30,7 +30,7 @@ def recall(
         image_of_text: row of the image that each text describes, [texts].
 
     Raises:
-        InputError: vectors that are not finite, or an image without a text.
+        InputError: a vector is not finite, an image has no text, or a text no image.
     """
     image_of_text = np.asarray(image_of_text)
     check_embeddings(image_vectors, rows=len(image_vectors))
@@ -40,7 +40,7 @@ def recall(
         raise InputError(
             f"{int((described[: len(image_vectors)] == 0).sum())} of {len(image_vectors)} images "
             f"have no text and {int(described[len(image_vectors) :].sum())} texts no image; "
-            "recall needs a text for each and an image for each."
+            "recall needs a text for each image and an image for each text."
         )
     images = np.arange(len(image_vectors))
     shares = _shares_found(text_vectors, image_vectors, image_of_text, images)
@@ -54,7 +54,7 @@ def recall(
 def _shares_found(
     queries: np.ndarray, targets: np.ndarray, query_image: np.ndarray, target_image: np.ndarray
 ) -> np.ndarray:
-    """Returns the share of the queries that find a right target among the first k, for each k."""
+    """Returns for each k the share of queries with a right target among the first k."""
     found = np.zeros(len(AT))
     step = max(_SCORES_AT_ONCE // len(targets), 1)
     for start in range(0, len(queries), step):

@@ -1,9 +1,9 @@
-"""Scores and what they were computed from -> report.html, one file that asks for nothing else."""
+"""Scores and what they were computed from -> report.html, one self-contained file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ def write_report(out: Path, scores: Sequence[Scores], measured: Sequence[Measure
 
     Args:
         out: the folder.
-        scores: of every dataset, and means of several.
-        measured: the datasets that were measured, with their vectors.
+        scores: one per dataset, and the means over folders of several.
+        measured: the measured datasets with their vectors.
     """
     from jinja2 import Environment
 
@@ -41,11 +41,18 @@ def write_report(out: Path, scores: Sequence[Scores], measured: Sequence[Measure
 
 
 def _published(scores: Sequence[Scores]) -> list[dict[str, Any]]:
-    """Returns the published figures of the benchmarks that were run, beside ours."""
+    """Returns our scores and the published ones, for the benchmarks that were run."""
     text = (files("openmofi.evaluate") / "published.json").read_text(encoding="utf-8")
+    run: dict[str | None, list[Scores]] = {}
+    for score in scores:
+        benchmark = score.layout
+        if benchmark == "revisited":
+            # With a million distractors it is another benchmark.
+            benchmark = None if score.notes.get("distractors") else score.notes.get("truth")
+        run.setdefault(benchmark, []).append(score)
     rows = []
     for benchmark, metrics in json.loads(text).items():
-        ran = [s for s in scores if _benchmark(s) == benchmark]
+        ran = run.get(benchmark, [])
         for metric, entries in metrics.items():
             ours = [(s.dataset, s.metrics[metric]) for s in ran if metric in s.metrics]
             if ours:
@@ -53,17 +60,15 @@ def _published(scores: Sequence[Scores]) -> list[dict[str, Any]]:
     return rows
 
 
-def _benchmark(scores: Scores) -> str | None:
-    """Returns the name by which published figures of these images go, if there are any."""
-    if scores.layout == "revisited":
-        # A million distractors make another benchmark of it.
-        return None if scores.notes.get("distractors") else scores.notes.get("truth")
-    return scores.layout
-
-
 def _section(measured: Measured) -> dict[str, Any]:
     """Returns what the page shows of one dataset."""
-    section: dict[str, Any] = {"scores": measured.scores, "bars": list(_bars(measured.scores))}
+    charts = []
+    for prefix in (benchmark.bars for benchmark in BENCHMARKS if benchmark.bars):
+        found = {n: v for n, v in measured.scores.metrics.items() if n.startswith(prefix)}
+        if len(found) > 1:  # scores that are worth comparing with each other
+            bars = [{"name": n.removeprefix(prefix), "value": v} for n, v in found.items()]
+            charts.append({"title": prefix.rstrip("_").replace("_", " "), "bars": bars})
+    section: dict[str, Any] = {"scores": measured.scores, "bars": charts}
     if isinstance(measured.dataset, RevisitedImages):
         return section | {"queries": list(figures.revisited_searches(measured))}
     if isinstance(measured.dataset, CaptionedImages):
@@ -81,12 +86,3 @@ def _section(measured: Measured) -> dict[str, Any]:
         "answered_by": figures.answers(shown)[1],
         "map": figures.vector_map(shown),
     }
-
-
-def _bars(scores: Scores) -> Iterator[dict[str, Any]]:
-    """Yields groups of scores that are worth comparing with each other."""
-    for prefix in (benchmark.bars for benchmark in BENCHMARKS if benchmark.bars):
-        found = {n: v for n, v in scores.metrics.items() if n.startswith(prefix)}
-        if len(found) > 1:
-            bars = [{"name": n.removeprefix(prefix), "value": v} for n, v in found.items()]
-            yield {"title": prefix.rstrip("_").replace("_", " "), "bars": bars}

@@ -28,24 +28,24 @@ class Scores:
     images: int
     classes: int
     unreadable: int
-    """Images that were left out because they cannot be decoded, or have no vector."""
+    """Images left out because they cannot be decoded or have no vector."""
     metrics: dict[str, float]
     layout: str = "labelled"
     """What the data was recognised as."""
     notes: dict[str, Any] = field(default_factory=dict)
-    """What one must know to repeat the numbers: prompts, solver, refusals by reason."""
+    """What a reader needs to repeat the numbers: prompts, solver, refusals by reason."""
 
 
 def is_share(name: str) -> bool:
     """Returns whether a score is a share of 1, which can be compared and averaged over datasets.
 
-    The others are settings that were chosen, and counts.
+    The others are counts and chosen settings.
     """
     return all(name not in benchmark.no_shares for benchmark in BENCHMARKS)
 
 
 _OTHER = "openmofi"
-"""Task of the scores that CLIP_benchmark has no name for, of which not all can be compared."""
+"""Task of the scores for which CLIP_benchmark has no name; not all of them can be compared."""
 
 
 def records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:
@@ -86,7 +86,7 @@ def clip_benchmark_records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]
 
 
 def write_results(out: Path, scores: Sequence[Scores]) -> None:
-    """Writes the files; those of an earlier evaluation there are replaced."""
+    """Writes the files, and replaces those of an earlier evaluation."""
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "scores.json", json.dumps(list(records(scores)), indent=2) + "\n")
     folder = out / "clip_benchmark"

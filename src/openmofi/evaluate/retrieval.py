@@ -10,12 +10,12 @@ from openmofi.evaluate.metrics import precisions_and_firsts
 
 
 def retrieval(vectors: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, float]]:
-    """Yields mAP and top-1, the query itself left out; nothing where no two images belong.
+    """Yields mAP and top-1 without the query itself; nothing if every class has one image.
 
-    Of equal similarities both are the means over all their orders.
+    Equal similarities count with the mean over all their orders.
     """
     precisions, firsts = precisions_and_firsts(vectors, labels, include_self=False)
-    asked = ~np.isnan(precisions)  # a class of one image asks for nothing
+    asked = ~np.isnan(precisions)  # the only image of a class has nothing to find
     if not asked.any():
         return
     yield "retrieval_map", float(precisions[asked].mean())

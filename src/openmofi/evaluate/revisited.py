@@ -5,9 +5,9 @@
     medium   easy, hard    junk
     hard     hard          junk, easy
 
-Images left out count for no rank. A query without relevant images leaves the mean. Images of equal
-similarity stand in the gallery's order, the distractors (R1M) after it. AP is the area under
-precision over recall by trapezoids; P@k looks no further than the last relevant image.
+Images that are left out do not count in ranks, nor do queries without relevant images in the mean.
+Images of equal similarity keep the order of the gallery; distractors (R1M) come after it. AP is
+the area under precision over recall by trapezoids; P@k ends at the last relevant image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _BLOCK = 16_384
 
 @dataclass(frozen=True)
 class RevisitedImages:
-    """Images of ROxford or RParis; rows of gallery and queries are those of the truth."""
+    """Images of ROxford or RParis; gallery and queries are in the order of the truth."""
 
     gallery: Places
     queries: Places
@@ -68,7 +68,7 @@ def revisited(
     truth: GroundTruth,
     distractors: Float[np.ndarray, "M D"] | Iterable[np.ndarray] | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Yields the scores of `mean_average_precision`, but none of a level that no query asks."""
+    """Yields the scores of `mean_average_precision`, without levels that no query has."""
     scores = mean_average_precision(gallery, queries, truth, distractors=distractors)
     for name, value in scores.items():
         if not np.isnan(value):
@@ -88,12 +88,11 @@ def mean_average_precision(
         gallery: unit vectors of truth.gallery; similarity is the dot product.
         queries: unit vectors of truth.queries.
         truth: which images are relevant to which query.
-        distractors: unit vectors of images that are relevant to none: one array or its blocks,
-            which are never together in memory.
+        distractors: unit vectors of images that are relevant to no query: one array, or blocks
+            that are used one at a time.
 
     Raises:
-        InputError: the numbers of vectors or their widths do not fit, or similarities that are
-            not finite.
+        InputError: the number or width of the vectors is wrong, or a similarity is not finite.
     """
     gallery, queries = np.asarray(gallery), np.asarray(queries)
     _check_shape("queries", queries, len(truth.queries), None)
@@ -101,10 +100,12 @@ def mean_average_precision(
     similarity_QN = _similarities(queries, gallery)
     listed = _counted(similarity_QN, truth)
     first = len(gallery)
-    for block in _blocks(distractors):
+    parts = [distractors] if isinstance(distractors, np.ndarray) else distractors or ()
+    for block in (part[at : at + _BLOCK] for part in parts for at in range(0, len(part), _BLOCK)):
+        block = np.asarray(block)
         _check_shape("distractors", block, None, queries.shape[1])
-        for part, row in zip(listed, _similarities(queries, block), strict=True):
-            part.count(row.astype(similarity_QN.dtype, copy=False), first)
+        for images, row in zip(listed, _similarities(queries, block), strict=True):
+            images.count(row.astype(similarity_QN.dtype, copy=False), first)
         first += len(block)
     return dict(_scores(listed))
 
@@ -112,10 +113,10 @@ def mean_average_precision(
 def score_similarities(
     similarity: Float[np.ndarray, "Q N"], truth: GroundTruth
 ) -> dict[str, float]:
-    """Returns what `mean_average_precision` does, from similarities such as re-ranked ones.
+    """Returns what `mean_average_precision` returns, from similarities such as re-ranked ones.
 
     Raises:
-        InputError: their number does not fit, or they are not finite.
+        InputError: the similarities have another shape, or are not finite.
     """
     similarity = np.asarray(similarity)
     _check_shape("similarities", similarity, len(truth.queries), len(truth.gallery))
@@ -124,7 +125,7 @@ def score_similarities(
 
 
 def _counted(similarity_QN: np.ndarray, truth: GroundTruth) -> list[_Listed]:
-    """Returns the listed images of each query, with how many of the gallery stand before them."""
+    """Returns the listed images of each query, with the gallery counted."""
     listed = []
     for query, row in zip(truth.queries, similarity_QN, strict=True):
         listed.append(_Listed.of(query, row))
@@ -134,15 +135,15 @@ def _counted(similarity_QN: np.ndarray, truth: GroundTruth) -> list[_Listed]:
 
 @dataclass(frozen=True)
 class _Listed:
-    """The images that a query's truth speaks of, best first."""
+    """The images that a query's truth lists, best first."""
 
     truth: QueryTruth
     rows: np.ndarray
     kinds: np.ndarray
-    """Of each, the sum of the bits of the lists that hold it."""
+    """For each image, the bits of the lists that hold it."""
     similarity: np.ndarray
     before: np.ndarray
-    """How many images, of all that were counted, stand before each."""
+    """For each image, how many of those counted so far rank before it."""
 
     @classmethod
     def of(cls, truth: QueryTruth, similarity_N: np.ndarray) -> _Listed:
@@ -163,7 +164,7 @@ class _Listed:
         self.before[:] += above
 
     def scores(self, level: str) -> tuple[float, ...] | None:
-        """Returns AP and P@k, or None without relevant images."""
+        """Returns AP and P@k, or None if no image is relevant."""
         relevant, left_out = LEVELS[level]
         num_relevant = sum(len(getattr(self.truth, name)) for name in relevant)
         if not num_relevant:
@@ -202,37 +203,29 @@ def _similarities(queries: np.ndarray, images: np.ndarray) -> np.ndarray:
     kind = np.result_type(queries, images, np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         scores = queries.astype(kind, copy=False) @ images.astype(kind, copy=False).T
-    _check_finite(scores)  # nor is any vector finite that makes one that is not
+    _check_finite(scores)  # a vector that is not finite makes scores that are not
     return scores
 
 
 def _check_finite(scores: np.ndarray) -> None:
     if not np.isfinite(scores).all():
-        raise InputError("Some embeddings hold NaN, infinity or numbers beyond reason; none may.")
-
-
-def _blocks(distractors: np.ndarray | Iterable[np.ndarray] | None) -> Iterator[np.ndarray]:
-    if isinstance(distractors, np.ndarray):
-        distractors = [distractors]
-    for block in distractors or ():
-        for start in range(0, len(block), _BLOCK):
-            yield np.asarray(block[start : start + _BLOCK])
+        raise InputError("Some embeddings hold NaN, infinity or huge numbers; fix or remove them.")
 
 
 def is_revisited(path: Path | str) -> bool:
-    """Tells whether a path holds ROxford or RParis as their authors' scripts lay them out."""
+    """Returns whether a path holds ROxford or RParis as their authors' scripts lay them out."""
     return bool(_folders(Path(path)))
 
 
 def open_revisited(path: Path | str, name: str | None = None) -> RevisitedImages:
-    """Opens roxford5k/ or rparis6k/ (gnd_<name>.pkl and jpg/), and revisitop1m/ beside it.
+    """Opens roxford5k/ or rparis6k/ (gnd_<name>.pkl and jpg/), and a revisitop1m/ next to it.
 
     Args:
         path: the folder itself, or one that holds it, directly or below datasets/.
-        name: roxford5k or rparis6k; needed where a folder holds both.
+        name: roxford5k or rparis6k; required if the folder holds both.
 
     Raises:
-        InputError: none or several of them are there, or images are missing.
+        InputError: the folder holds neither, or both without `name`, or images are missing.
     """
     found = _folders(Path(path))
     if name is not None:
@@ -248,46 +241,39 @@ def open_revisited(path: Path | str, name: str | None = None) -> RevisitedImages
     truth = read_ground_truth(folder / f"gnd_{name}.pkl")
     files = [f"jpg/{image}.jpg" for image in truth.gallery]
     asked = [f"jpg/{query.name}.jpg" for query in truth.queries]
-    _check_files(folder, [*files, *asked])
+    missing = [file for file in dict.fromkeys([*files, *asked]) if not (folder / file).is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} images are missing in {str(folder)!r}, the first is {missing[0]!r}; "
+            "a score counts every one."
+        )
+    # The distractors: all .jpg files below jpg/, sorted by name.
+    distractors, million = None, folder.parent / _DISTRACTORS
+    if million.is_dir():
+        others = [
+            os.path.relpath(os.path.join(place, file), million)
+            for place, _, found_files in os.walk(million / "jpg")
+            for file in found_files
+            if file.lower().endswith(".jpg")
+        ]
+        others = [file for file in others if not is_hidden(file)]
+        if not others:
+            raise InputError(f"{str(million)!r} holds no jpg/*.jpg; fill or remove it.")
+        distractors = file_places(million, sorted(others))
     return RevisitedImages(
         file_places(folder, files),
         file_places(folder, asked, crops=[query.box for query in truth.queries]),
         truth,
-        _distractors(folder.parent / _DISTRACTORS),
+        distractors,
         name,
     )
 
 
 def _folders(path: Path) -> dict[str, Path]:
-    """Returns name -> folder of the benchmarks at a path."""
+    """Returns {name: folder} of the benchmarks at a path."""
     found = {}
     for name in NAMES:
         for folder in (path, path / name, path / "datasets" / name):
             if (folder / f"gnd_{name}.pkl").is_file():
                 found.setdefault(name, folder)
     return found
-
-
-def _check_files(folder: Path, files: list[str]) -> None:
-    missing = [file for file in dict.fromkeys(files) if not (folder / file).is_file()]
-    if missing:
-        raise InputError(
-            f"{len(missing)} images are missing in {str(folder)!r}, the first is {missing[0]!r}; "
-            "a score counts every one."
-        )
-
-
-def _distractors(folder: Path) -> Places | None:
-    """Returns the .jpg files below jpg/ in the order of their names."""
-    if not folder.is_dir():
-        return None
-    files = [
-        os.path.relpath(os.path.join(place, name), folder)
-        for place, _, names in os.walk(folder / "jpg")
-        for name in names
-        if name.lower().endswith(".jpg")
-    ]
-    files = [file for file in files if not is_hidden(file)]
-    if not files:
-        raise InputError(f"{str(folder)!r} holds no jpg/*.jpg; fill or remove it.")
-    return file_places(folder, sorted(files))

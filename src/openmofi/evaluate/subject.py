@@ -1,4 +1,4 @@
-"""One dataset before one model: what the benchmarks ask of the two, each thing made once."""
+"""One dataset and one model: what the benchmarks ask of them, each result computed once."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from openmofi.kb import KnowledgeBase
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be measured, and by which names the classes go."""
+    """What to measure, and how the classes are named."""
 
     benchmarks: frozenset[str]
     kb: KnowledgeBase | None = None
     class_names: str | None = None
     if_possible: bool = False
-    """Pass over a benchmark that the data does not allow, in place of refusing it."""
+    """Skip a benchmark that the data does not allow, instead of refusing the data."""
 
 
 class Subject:
-    """A dataset and where its vectors come from; what is costly is made when first asked for.
+    """A dataset and the source of its vectors; anything costly is computed on first use.
 
     Attributes:
-        dataset: one of `layouts.Dataset`; a benchmark knows which by its layouts.
-        counts_all: refuse images that cannot be used, without which a score would be another.
-        notes: what one must know to repeat the numbers.
-        predicted: class with the nearest text for each image, once texts were asked for.
-        queries: vectors of what is not in `encoded`: of a benchmark's queries, or of captions.
+        dataset: one of `layouts.Dataset`; each benchmark lists the layouts that it measures.
+        counts_all: whether unusable images are an error, because the protocol counts every image.
+        notes: what a reader needs to repeat the numbers.
+        predicted: class with the nearest text for each image, once `texts` has been used.
+        queries: vectors that are not in `encoded`: of a benchmark's queries, or of captions.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class Subject:
 
     @property
     def model(self) -> ModelVectors:
-        """The source, which a benchmark that needs a model is sure to be one."""
+        """The source, for benchmarks that need a model."""
         assert isinstance(self.source, ModelVectors), "see measure.check_possible"
         return self.source
 
     def images(self, places: Places, what: str = "", *, alone: bool = True) -> Encoded:
-        """Returns the vectors of images; what their shards lost counts among the refused."""
+        """Returns the vectors of images; images lost with their shards count as refused."""
         encoded = self.source.images(places, f"{self.name} {what}".rstrip(), alone=alone)
         refused = dict(Counter(places.refused) + Counter(encoded.refused))
         if refused and self.counts_all:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
             raise InputError(
                 f"{sum(refused.values()):,} images of {self.name!r} cannot be used ({reasons}), "
-                "and its protocol counts every one; fix them."
+                "but its protocol counts every one; fix them."
             )
         return replace(encoded, refused=refused)
 
@@ -91,7 +91,7 @@ class Subject:
 
     @cached_property
     def gallery(self) -> tuple[np.ndarray, ...]:
-        """(Vectors, classes) of the training images; empty if there are none."""
+        """(Vectors, classes) of the training images; empty without training images."""
         gallery = self.dataset.gallery
         if gallery is None:
             return ()
@@ -111,7 +111,7 @@ class Subject:
 
     @cached_property
     def texts(self) -> np.ndarray:
-        """Vector of each class's texts."""
+        """One vector per class, from its texts."""
         texts = self.prompts.vectors(self.model.model)
         self.predicted = nearest(self.vectors, texts, 1, same=False)[0][:, 0]
         self.notes |= self.prompts.notes

@@ -2,12 +2,13 @@
 
 Parquet files (data/test-00000-of-00001.parquet, as on the Hugging Face Hub) and folders saved by
 `datasets` (save_to_disk). The split test, else validation, is evaluated; train is the gallery.
-Files without a split in their names are evaluated whole. Only labels are read here.
+Files whose names tell no split are evaluated whole. Images are not read here.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +43,7 @@ _DEPTH = 2
 
 @dataclass(frozen=True)
 class Table:
-    """The files of one split, which have the same columns."""
+    """The files of one split; they have the same columns."""
 
     root: Path
     files: tuple[Path, ...]
@@ -52,16 +53,19 @@ class Table:
         return _schema(self.files[0])
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """Returns some columns of all rows, in the order of `places`.
+        """Returns the given columns of all rows, in the order of `places`.
 
         Raises:
-            InputError: a file is damaged, or lacks a column.
+            InputError: a file is damaged or lacks a column.
         """
         return pa.concat_tables([_read(file, columns) for file in self.files])
 
     def places(self) -> Places:
         """Returns where the images of all rows are."""
-        counts = [_count(file) for file in self.files]
+        counts = [
+            len(open_arrow(f)[0]) if f.suffix == ".arrow" else pq.read_metadata(f).num_rows
+            for f in self.files
+        ]
         shards = [file.relative_to(self.root).as_posix() for file in self.files]
         rows = np.concatenate([np.arange(count) for count in counts])
         shard = np.repeat(np.array(shards, dtype=object), counts)
@@ -86,7 +90,7 @@ class Table:
 
 
 def is_table(path: Path | str) -> bool:
-    """Says whether a path is such a file or folder."""
+    """Returns whether a path is such a file or folder."""
     return bool(find_tables(path))
 
 
@@ -94,8 +98,9 @@ def open_table(path: Path | str) -> LabelledImages | CaptionedImages | None:
     """Opens such a file or folder; None if it is neither.
 
     Raises:
-        InputError: there is no column of images, labels or captions, a label is absent, or there
-            are splits, none of which is evaluated.
+        InputError: there is no column of images, or none of labels or captions; a label is
+            missing; the splits name their classes differently; or there are only splits that are
+            not evaluated.
     """
     path = Path(path)
     splits = find_tables(path)
@@ -105,7 +110,7 @@ def open_table(path: Path | str) -> LabelledImages | CaptionedImages | None:
     if name is None:
         raise InputError(
             f"{str(path)!r} has only the split {', '.join(splits)}; expected one of "
-            f"{', '.join(TEST_SPLITS)}, or pass the file or folder that is to be evaluated."
+            f"{', '.join(TEST_SPLITS)}, or pass the file or folder to evaluate."
         )
     table, schema = splits[name], splits[name].schema()
     label = pick_column(schema.names, LABEL_COLUMNS)
@@ -125,14 +130,20 @@ def open_table(path: Path | str) -> LabelledImages | CaptionedImages | None:
     test = _labelled(table, label)
     if "train" not in splits:
         return test
-    return replace(test, gallery=_gallery(splits["train"], label, test))
+    gallery = _labelled(splits["train"], label)
+    if dict(gallery.class_names) != dict(test.class_names):
+        raise InputError(
+            f"The splits in {str(table.root)!r} name their classes differently; expected the same "
+            f"ClassLabel names of {label!r} in all of them."
+        )
+    return replace(test, gallery=gallery)
 
 
 def find_tables(path: Path | str) -> dict[str, Table]:
-    """Returns the tables at a path by split ("": no splits); nothing if there is none.
+    """Returns the tables at a path by split ("" without splits), or an empty dictionary.
 
     Raises:
-        InputError: a split's files lie in several folders, as those of several configurations do.
+        InputError: a split's files are in several folders, as with several configurations.
     """
     path = Path(path)
     if path.is_file():
@@ -144,35 +155,22 @@ def find_tables(path: Path | str) -> dict[str, Table]:
         return {name: Table(path, tuple(files)) for name, files in named.items() if files}
     files = [file for depth in range(_DEPTH) for file in path.glob("*/" * depth + "*.parquet")]
     shown = [file for file in files if not is_hidden(file.relative_to(path).as_posix())]
-    return _by_split(path, sorted(shown))
-
-
-def _by_split(root: Path, files: list[Path]) -> dict[str, Table]:
+    # A file belongs to the split that its name tells, else the innermost folder that tells one.
     splits: dict[str, list[Path]] = {}
-    for file in files:
-        parts = reversed(file.relative_to(root).parts)
+    for file in sorted(shown):
+        parts = reversed(file.relative_to(path).parts)
         found = next((match for part in parts if (match := _SPLIT.match(part))), None)
         splits.setdefault(found[1].lower() if found else "", []).append(file)
     if len(splits) > 1:
-        splits.pop("", None)  # what belongs to no split is not a part of the benchmark
+        splits.pop("", None)  # files of no split are not part of the benchmark
     for name, part in splits.items():
-        folders = sorted({str(file.parent.relative_to(root)) for file in part})
+        folders = sorted({str(file.parent.relative_to(path)) for file in part})
         if len(folders) > 1:
             raise InputError(
-                f"{str(root)!r} holds {name or 'Parquet'} files in several folders "
+                f"{str(path)!r} holds {name or 'Parquet'} files in several folders "
                 f"({', '.join(folders)}); pass one of them."
             )
-    return {name: Table(root, tuple(part)) for name, part in splits.items()}
-
-
-def _gallery(table: Table, label: str, test: LabelledImages) -> LabelledImages:
-    gallery = _labelled(table, label)
-    if dict(gallery.class_names) != dict(test.class_names):
-        raise InputError(
-            f"The splits in {str(table.root)!r} name their classes differently; expected the same "
-            f"ClassLabel names of {label!r} in all of them."
-        )
-    return gallery
+    return {name: Table(path, tuple(part)) for name, part in splits.items()}
 
 
 def _labelled(table: Table, column: str) -> LabelledImages:
@@ -186,13 +184,17 @@ def _labelled(table: Table, column: str) -> LabelledImages:
         pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
     ):
         raise InputError(
-            f"{column!r} of {str(table.files[0])!r} is of the type {kind}; expected a number or a "
+            f"{column!r} of {str(table.files[0])!r} has the type {kind}; expected a number or a "
             "text for each image."
         )
     names = _class_names(schema, column)
     values = table.read([column])[column].to_pylist()
-    limit = len(names) if names else None
-    bad = [row for row, value in enumerate(values) if not _is_label(value, limit)]
+    limit = len(names) or math.inf
+    bad = [
+        row
+        for row, value in enumerate(values)
+        if not (0 <= value < limit if isinstance(value, int) else value)
+    ]
     if bad:
         raise InputError(
             f"{len(bad)} of {len(values)} rows in {str(table.files[0].parent)!r} have no usable "
@@ -202,14 +204,8 @@ def _labelled(table: Table, column: str) -> LabelledImages:
     return LabelledImages(table.places(), tuple(map(str, values)), class_names=names)
 
 
-def _is_label(value: object, limit: int | None) -> bool:
-    if isinstance(value, int):
-        return 0 <= value < limit if limit else value >= 0
-    return bool(value)
-
-
 def _class_names(schema: pa.Schema, column: str) -> Mapping[str, str]:
-    """Returns label -> name of a ClassLabel, as `datasets` describes it in the metadata."""
+    """Returns {label: name} of a ClassLabel, as `datasets` describes it in the metadata."""
     try:
         stated = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         names = stated["info"]["features"][column]["names"]
@@ -241,10 +237,6 @@ def _schema(file: Path) -> pa.Schema:
         return pq.read_schema(file)
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(file)!r} is not a readable Parquet file: {error}.") from None
-
-
-def _count(file: Path) -> int:
-    return len(open_arrow(file)[0]) if file.suffix == ".arrow" else pq.read_metadata(file).num_rows
 
 
 def _read(file: Path, columns: Sequence[str]) -> pa.Table:

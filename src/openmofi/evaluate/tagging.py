@@ -1,8 +1,8 @@
-"""Entity tagging: is the entity that an image is answered with the right one, also a rare one?
+"""Entity tagging: does the model name the right entity for an image, even a rare one?
 
-The entities in question are the rows of the model's class head, or the texts of a knowledge base.
-Accuracy is also given by how many images the model learnt an entity from: the long tail is where
-entity models differ, and the mean over images hides it.
+The candidates are the rows of the model's class head, or the texts of a knowledge base. Accuracy is
+also split by the number of images from which the model learnt an entity: entity models differ in
+the long tail, which the mean over images hides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from jaxtyping import Float
 
 from openmofi.evaluate.metrics import true_ranks
 
-_BUCKETS = ((0, 0), (1, 9), (10, 99), (100, 999), (1000, None))
+_BUCKETS = {
+    "seen_0": (0, 0),
+    "seen_1_to_9": (1, 9),
+    "seen_10_to_99": (10, 99),
+    "seen_100_to_999": (100, 999),
+    "seen_1000_up": (1000, None),
+}
+"""Name -> (fewest, most) training images of an entity."""
 
 
 def tagging(
@@ -26,14 +33,14 @@ def tagging(
 ) -> Iterator[tuple[str, float]]:
     """Yields top-1 and top-5 accuracy, and top-1 by the number of training images.
 
-    An entity that is not among `ids` cannot be answered, and counts as wrong.
+    An image whose entity is not in `ids` counts as wrong.
 
     Args:
-        vectors: of the images, unit length.
-        labels: entity id that each image shows.
-        entities: unit vector of each entity that may be answered.
-        ids: their ids.
-        images: entity id -> images that it was learnt from; empty: nothing is said by frequency.
+        vectors: unit vectors of the images.
+        labels: id of the entity that each image shows.
+        entities: unit vector of each candidate entity.
+        ids: ids of the candidates.
+        images: entity id -> number of training images; if empty, no score by frequency.
     """
     number = {entity: row for row, entity in enumerate(ids)}
     truth = np.array([number.get(label, -1) for label in labels], dtype=np.int64)
@@ -47,14 +54,7 @@ def tagging(
     if not images:
         return
     seen = np.array([images.get(label, 0) for label in labels])
-    for low, high in _BUCKETS:
+    for bucket, (low, high) in _BUCKETS.items():
         inside = (seen >= low) & (seen <= high if high is not None else True)
         if inside.any():
-            yield f"tag_top1_{_name(low, high)}", float((ranks[inside] < 1).mean())
-
-
-def _name(low: int, high: int | None) -> str:
-    """Returns a bucket's name, such as seen_10_to_99."""
-    if high is None:
-        return f"seen_{low}_up"
-    return f"seen_{low}" if low == high else f"seen_{low}_to_{high}"
+            yield f"tag_top1_{bucket}", float((ranks[inside] < 1).mean())

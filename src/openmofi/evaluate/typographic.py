@@ -1,10 +1,10 @@
-"""A typographic attack: another class's name stands on each image; does the model look or read?
+"""A typographic attack: each image gets another class's name; does the model look or read?
 
 After ImageNet-Atr ("Less is More", arXiv 2305.05095): the attack class is the one most often
-confused with the true one (where nothing is, the one with the nearest text); its name is drawn at a
-fixed place in red, and the image saved as JPEG; the true label stays. What differs: letters and
-place are shares of the image's size, since not all images have ImageNet's, and the font is the
-free one inside Pillow (Aileron Regular, CC0), where the original's is not free.
+confused with the true one (without any confusion, the one with the nearest text). Its name is drawn
+in red at a fixed place, the image is saved as JPEG, and the true label stays. Two things differ:
+place and letter size are shares of the image's size, because not all images have ImageNet's, and
+the font is the free one in Pillow (Aileron Regular, CC0), because the original's is not free.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from openmofi.progress import track
 _PLACE = 1 / 8
 """Upper left corner of the text, as a share of width and height."""
 _LETTERS = 1 / 6
-"""Size of the font as a share of the height; a name too wide for the image is written smaller."""
+"""Font size as a share of the height; a name too wide for the image is written smaller."""
 _SMALLEST_LETTERS = 5
 _RED = (255, 0, 0)
 _CHUNK = 1024
 
 Write = Callable[[Image.Image, str], bytes]
-"""Puts a name on an RGB image and encodes it."""
+"""Writes a name on an RGB image and encodes the result."""
 
 
 def write_on(image: Image.Image, name: str) -> bytes:
@@ -70,17 +70,17 @@ def typographic(
     words: Int[np.ndarray, " n"] | None = None,
     write: Write = write_on,
 ) -> Iterator[tuple[str, float]]:
-    """Yields zero-shot accuracy before and under the attack, and how often it is believed.
+    """Yields zero-shot accuracy before and under the attack, and how often the attack succeeds.
 
     Args:
         source: the model under attack.
         images: images and their true labels.
-        encoded: those that can be read, as they are.
-        texts: what each class is compared by, in the order of `images.classes`.
+        encoded: the readable images, encoded without the attack.
+        texts: vector of each class's texts, in the order of `images.classes`.
         names: what is written for each class.
-        words: attack class of each readable image; the default is `chosen_words`, by the model's
-            own mistakes.
-        write: the default is the protocol's way.
+        words: attack class of each readable image; by default `chosen_words` of the model's own
+            mistakes.
+        write: writes a name on an image; by default as the protocol says.
 
     Raises:
         InputError: there are fewer than two classes.
@@ -90,7 +90,7 @@ def typographic(
     words = chosen_words(plain, labels, texts) if words is None else words
     written = written_images(images, encoded.rows, [names[word] for word in words], write)
     attacked = source.encode_bytes(written, total=len(labels), title="attacked")
-    assert len(attacked.rows) == len(labels), "what was written can be read"
+    assert len(attacked.rows) == len(labels), "an attacked image cannot be read"
     answers = nearest(attacked.vectors, texts, 1, same=False)[0][:, 0]
     yield from attack_scores(plain, answers, labels, words)
 
@@ -127,14 +127,14 @@ def chosen_words(
         answers: class that a model answers for each image as it is.
         labels: true class of each image.
         texts: unit vectors of the classes' texts.
-        seed: draws another class for each image evenly, whatever the answers; None: the class
-            that its own is most often taken for.
+        seed: if given, another class is drawn uniformly with it, whatever the answers; None
+            chooses the class with which the true one is most often confused.
 
     Raises:
         InputError: there are fewer than two classes.
     """
     if len(texts) < 2:
-        raise InputError(f"A typographic attack needs two classes or more; there is {len(texts)}.")
+        raise InputError(f"A typographic attack needs at least two classes; found {len(texts)}.")
     if seed is None:
         return attack_classes(answers, labels, texts)[labels]
     shifts = np.random.default_rng(seed).integers(1, len(texts), size=len(labels))
@@ -146,9 +146,9 @@ def attack_classes(
     labels: Int[np.ndarray, " n"],
     texts: Float[np.ndarray, "classes dim"],
 ) -> Int[np.ndarray, " classes"]:
-    """Returns each class's attack class: what it is most often taken for, else its nearest text.
+    """Returns each class's attack class: the most frequent mistake, else the nearest text.
 
-    Of equally frequent mistakes the one with the nearer text counts.
+    Among equally frequent mistakes, the one with the nearest text counts.
     """
     nearness = texts @ texts.T
     np.fill_diagonal(nearness, -np.inf)
@@ -162,7 +162,7 @@ def attack_classes(
 def written_images(
     images: LabelledImages, rows: Int[np.ndarray, " n"], words: Sequence[str], write: Write
 ) -> Iterator[bytes]:
-    """Yields the images of some rows at their full size, each with its word on it."""
+    """Yields the images of some rows at full size, each with its word on it."""
     reader, table = ImageReader(images.places.root), images.places.table
     columns = table.select(["shard", "offset", "size", "path"])
     for start in range(0, len(rows), _CHUNK):
@@ -184,11 +184,11 @@ def write_attacks(
 
     Args:
         images: images and their true labels.
-        rows: those that are attacked.
+        rows: rows of the images to attack.
         words: class whose name is written on each.
-        names: what each class is called.
+        names: name of each class.
         out: folder for images/ and attacks.csv.
-        write: the default is the protocol's way.
+        write: writes a name on an image; by default as the protocol says.
     """
     labels = images.codes(images.classes)[rows]
     (out / "images").mkdir(parents=True, exist_ok=True)

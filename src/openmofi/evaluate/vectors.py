@@ -1,7 +1,7 @@
-"""Where the vectors of a benchmark's images come from: a model, or a file that holds them.
+"""Sources of the vectors of a benchmark's images: a model, or a file with vectors.
 
-Both give the same things: `images(places)` -> Encoded, and `texts(...)` -> vectors; a file knows no
-texts, so `reads_texts` says whether the second may be asked.
+Both have `images(places)` -> Encoded and `texts(...)` -> vectors. A file cannot encode texts;
+`reads_texts` says whether `texts` may be called.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from openmofi.refused import Refused
 
 _BATCH = 256
 _STORE_EVERY = 4096
-"""Images between two writings of the cache: what an interrupted evaluation may lose."""
+"""Images between two writes of the cache; an interrupted evaluation loses at most so many."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Encoded:
     rows: Int[np.ndarray, " n"]
     """Their rows in the table of places."""
     refused: dict[str, int] = field(default_factory=dict)
-    """The others by reason."""
+    """Number of the others, by reason."""
 
 
 class ModelVectors:
-    """A dual encoder, with a cache of what it has seen."""
+    """A dual encoder, with a cache of the images that it has encoded."""
 
     reads_texts = True
 
@@ -66,12 +66,12 @@ class ModelVectors:
         return self.model.encode_texts(texts)
 
     def images(self, places: Places, title: str, *, alone: bool = True) -> Encoded:
-        """Returns the vectors of the images that can be read; `title` names the work."""
-        del alone  # a model encodes what is there, whatever else there is
+        """Returns the vectors of the images that can be read; the progress bar shows `title`."""
+        del alone  # matters only to a file of vectors
         return self._encode(_contents(places), total=len(places.table), title=title)
 
     def encode_bytes(self, encoded: Iterable[bytes], *, total: int, title: str) -> Encoded:
-        """Returns the vectors of encoded images that lie nowhere, such as drawn ones."""
+        """Returns the vectors of encoded images that are in no file, such as drawn ones."""
         return self._encode(((data, None) for data in encoded), total=total, title=title)
 
     def _encode(
@@ -92,7 +92,7 @@ class ModelVectors:
     def _encode_batch(
         self, batch: Sequence[tuple[bytes | Refused, Box | None]], refused: Counter[str]
     ) -> tuple[list[int], Float[np.ndarray, "n dim"]]:
-        """Returns (positions of the readable images, their vectors); counts the others."""
+        """Returns (positions of the readable images, their vectors) and counts the others."""
         vectors: dict[int, np.ndarray] = {}
         keys: dict[int, bytes] = {}
         pixels: dict[int, np.ndarray] = {}
@@ -131,7 +131,7 @@ class ModelVectors:
 
 
 def _contents(places: Places) -> Iterator[tuple[bytes | Refused, Box | None]]:
-    """Yields each image's bytes, or why there are none, and the part that counts."""
+    """Yields each image's bytes, or the reason why it has none, and the part to use."""
     reader = ImageReader(places.root)
     wanted = ("shard", "path", "offset", "size", "crop")
     names = [name for name in wanted if name in places.table.schema.names]
@@ -142,10 +142,10 @@ def _contents(places: Places) -> Iterator[tuple[bytes | Refused, Box | None]]:
 
 
 class FileVectors:
-    """Vectors that were made before: outputs of `openmofi embed`, or one .npy in the data's order.
+    """Stored vectors: outputs of `openmofi embed`, or one .npy in the order of the data.
 
-    A vector of `embed` belongs to the image at its place: folder, shard, offset. Where that
-    folder does not exist on this machine, the place within it counts.
+    `embed` stores each vector with its image's folder, shard and offset. If that folder does not
+    exist on this machine, images are recognised by their place in it.
 
     Raises:
         InputError: a file is neither or holds NaN, or the files are of several models.
@@ -162,7 +162,16 @@ class FileVectors:
         if len(files) == 1 and self.path.suffix == ".npy":
             self._vectors = _unit_rows(_read_npy(self.path), self.path)
             return
-        tables, parts = zip(*map(_placed_vectors, files), strict=True)
+        tables, parts = [], []
+        for file in files:
+            found = read_embeddings(file)
+            if found.rows["shard"].null_count == len(found.rows):
+                raise InputError(
+                    f"{str(file)!r} does not say where its images are; make it with "
+                    "`openmofi embed`, or pass a .npy with the vectors in the order of the data."
+                )
+            tables.append(found.rows)
+            parts.append(found.vectors)
         models = {_stated(file, "model") for file in files}
         if len(models) > 1 or len({part.shape[1] for part in parts}) > 1:
             raise InputError(
@@ -177,34 +186,38 @@ class FileVectors:
         self._moved = not all("://" in root or Path(root).exists() for root in roots)
         roots = [""] * len(files) if self._moved else roots
         pairs = zip(tables, roots, strict=True)
-        self._row_of = _rows([place for table, root in pairs for place in _names(table, root)])
+        self._row_of = {}
+        for row, place in enumerate(
+            place for table, root in pairs for place in _names(table, root)
+        ):
+            self._row_of[place] = _TWICE if place in self._row_of else row
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
-        """Never to be asked; see `reads_texts`."""
-        raise AssertionError("a file knows no texts")
+        """Must not be called; see `reads_texts`."""
+        raise AssertionError("a file of vectors cannot encode texts")
 
     def images(self, places: Places, title: str, *, alone: bool = True) -> Encoded:
-        """Returns the vectors of the images that the file has.
+        """Returns the vectors of those images that the file has.
 
         Args:
-            places: of the images.
-            title: what they are called.
-            alone: these are all images of the dataset, and not one of its splits.
+            places: where the images are.
+            title: name of the images in messages.
+            alone: whether these are all images of the dataset, not one of its splits.
 
         Raises:
-            InputError: a .npy of another length or for a dataset of splits, or a file with less
-                than half of the images.
+            InputError: a .npy has another length or is used for one of several splits, a file has
+                vectors for less than half of the images, or an image is only part of its file.
         """
         if "crop" in places.table.schema.names:
             raise InputError(
                 f"{title!r} are parts of images, which {str(self.path)!r} cannot have; pass the "
-                "model in place of --embeddings."
+                "model instead of --embeddings."
             )
         total = len(places.table)
         if not alone and (self._row_of is None or self._moved):
             raise InputError(
                 f"{str(self.path)!r} does not say which split its vectors are of, but {title!r} is "
-                "one of two; pass vectors that `openmofi embed` made of this very folder."
+                "one of two; pass the vectors that `openmofi embed` makes of this folder."
             )
         if self._row_of is None:
             return self._in_order(total, title)
@@ -213,7 +226,7 @@ class FileVectors:
         if 2 * len(rows) < total:
             raise InputError(
                 f"{str(self.path)!r} has vectors of {len(rows):,} of the {total:,} images of "
-                f"{title!r}; pass all files that `openmofi embed` made of that very data."
+                f"{title!r}; pass all files that `openmofi embed` made of this data."
             )
         lost = {"not_in_embeddings": total - len(rows)} if len(rows) < total else {}
         return Encoded(self._vectors[found[rows]], rows, lost)
@@ -222,8 +235,7 @@ class FileVectors:
         if len(self._vectors) != total:
             raise InputError(
                 f"{str(self.path)!r} holds {len(self._vectors):,} vectors but {title!r} has "
-                f"{total:,} images; pass a file of `openmofi embed`, whose rows say what "
-                "they are of."
+                f"{total:,} images; pass a file of `openmofi embed`, whose rows name their images."
             )
         return Encoded(self._vectors, np.arange(total))
 
@@ -246,7 +258,7 @@ _TWICE = -2
 
 
 def _names(table: pa.Table, root: str) -> list[str]:
-    """Returns where each image lies: a file, or a place in a shard."""
+    """Returns the place of each image: a file, or an offset or row in a shard."""
     columns = (table[name].to_pylist() for name in ("shard", "path", "offset"))
     return [
         f"{root}/{shard}#{offset if offset >= 0 else path}"
@@ -254,14 +266,6 @@ def _names(table: pa.Table, root: str) -> list[str]:
         else f"{root}/{path}"
         for shard, path, offset in zip(*columns, strict=True)
     ]
-
-
-def _rows(names: list[str]) -> dict[str, int]:
-    """Returns name -> row; a name that stands there twice is marked."""
-    rows: dict[str, int] = {}
-    for row, name in enumerate(names):
-        rows[name] = _TWICE if name in rows else row
-    return rows
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -279,33 +283,18 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _unit_rows(vectors: np.ndarray, path: Path) -> np.ndarray:
-    """Returns rows of length 1, or refuses what has no direction."""
+    """Returns rows of length 1; refuses rows without a direction."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     bad = int((~np.isfinite(norms) | (norms == 0)).sum())
     if bad:
         raise InputError(
             f"{bad:,} of the {len(vectors):,} vectors in {str(path)!r} hold NaN or infinity, or "
-            "are zero; make the file again."
+            "are all zeros; make the file again."
         )
     return vectors / norms
 
 
-def _placed_vectors(file: Path) -> tuple[pa.Table, np.ndarray]:
-    """Returns rows that say where their images lie, and their vectors.
-
-    Raises:
-        InputError: they do not say it, or there are none.
-    """
-    found = read_embeddings(file)
-    if found.rows["shard"].null_count == len(found.rows):
-        raise InputError(
-            f"{str(file)!r} does not say where its images lie; make it with `openmofi embed`, or "
-            "give a .npy with the vectors in the order of the data."
-        )
-    return found.rows, found.vectors
-
-
 def _stated(path: Path, name: str) -> str:
-    """Returns what `openmofi embed` wrote of the model or the root into its file."""
+    """Returns the name of the model or the root that `openmofi embed` wrote into its file."""
     metadata = pq.read_schema(path).metadata or {}
     return metadata.get(f"openmofi.{name}".encode(), b"").decode()

@@ -3,8 +3,8 @@
 classnames.txt                          class names in label order
 zeroshot_classification_templates.txt   texts with {c}
 dataset_type.txt                        absent: classification; or retrieval
-test/nshards.txt, test/0.tar, ...       images, each with its label in a .cls (or its captions,
-train/...                               a line each, in a .txt) of the same key
+test/nshards.txt, test/0.tar, ...       images, each with its label in a .cls of the same key,
+train/...                               or its captions, one a line, in a .txt
 """
 
 from __future__ import annotations
@@ -27,33 +27,42 @@ _DAMAGE = frozenset({"truncated_tar", "not_a_tar", "damaged_tar_header", "unread
 
 
 def is_wds(path: Path | str) -> bool:
-    """Says whether a path is such a folder."""
+    """Returns whether a path is such a folder."""
     path = Path(path)
     marks = (_NAMES, _TEMPLATES, _TYPE, f"test/{_COUNT}")
     return bool(_tars(path / "test")) and any((path / mark).is_file() for mark in marks)
 
 
 def open_wds(path: Path | str) -> LabelledImages | CaptionedImages:
-    """Opens such a folder; the test split is evaluated, and train/ (if any) the gallery.
+    """Opens such a folder; test/ is evaluated, and train/ (if present) is the gallery.
 
-    Labels are the numbers in the .cls as text. Where classnames.txt is missing, the folder's name
-    may say which benchmark it is (wds_vtab-svhn), whose names then count.
+    Labels are the numbers in the .cls files, as text. Without classnames.txt, the names are those
+    of the benchmark that the folder's name tells, such as wds_vtab-svhn.
 
     Raises:
-        InputError: images without a label or caption, labels out of range, damaged or missing
-            shards, or several labels per image.
+        InputError: an image has no label or caption or has several labels, a label is out of
+            range, or shards are damaged or missing.
     """
     path = Path(path)
     kind = "\n".join(_lines(path / _TYPE)).lower() or "classification"
     if kind == "retrieval":
         places = _places(path / "test")
-        captions = tuple(map(_captions, _values(path / "test", places, "txt")))
-        return CaptionedImages(places, captions)
+        captions = []
+        for value in _values(path / "test", places, "txt"):
+            lines = [line.strip() for line in value.decode("utf-8", "replace").splitlines()]
+            captions.append(tuple(line for line in lines if line))
+        return CaptionedImages(places, tuple(captions))
     if kind != "classification":
         raise InputError(
             f"{str(path)!r} is of the type {kind!r}; expected classification or retrieval."
         )
-    names, templates = _texts(path)
+    # The folder's own texts, else those of the benchmark that its name tells.
+    name = re.sub(r"^wds[_-]", "", path.resolve().name)
+    plain = re.sub(r"^vtab[-_/]", "", name)
+    keys = [f"{plain}_vtab"] * (plain != name) + [plain]
+    known = next((benchmarks()[key] for key in keys if key in benchmarks()), {})
+    names = _lines(path / _NAMES) or known.get("classes", [])
+    templates = _lines(path / _TEMPLATES) or known.get("templates", [])
     test = _labelled(path / "test", names, templates)
     if not _tars(path / "train"):
         return test
@@ -64,16 +73,6 @@ def open_wds(path: Path | str) -> LabelledImages | CaptionedImages:
         test.class_names,
         test.templates,
     )
-
-
-def _texts(path: Path) -> tuple[list[str], list[str]]:
-    """Returns (class names, templates): the folder's own, else the benchmark's of its name."""
-    name = re.sub(r"^wds[_-]", "", path.resolve().name)
-    plain = re.sub(r"^vtab[-_/]", "", name)
-    keys = [f"{plain}_vtab"] * (plain != name) + [plain]
-    known = next((benchmarks()[key] for key in keys if key in benchmarks()), {})
-    names, templates = _lines(path / _NAMES), _lines(path / _TEMPLATES)
-    return names or known.get("classes", []), templates or known.get("templates", [])
 
 
 def _labelled(folder: Path, names: list[str], templates: list[str]) -> LabelledImages:
@@ -102,26 +101,26 @@ def _tars(folder: Path) -> list[Path]:
 
 
 def _places(folder: Path) -> Places:
-    """Returns the images of a split; a score counts all of them, so that none may be missing."""
+    """Returns the images of a split; refuses missing and damaged shards: a score counts all."""
     shards = len(_tars(folder))
     stated = _lines(folder / _COUNT)
     if stated and stated[0] != str(shards):
         raise InputError(
-            f"{str(folder)!r} holds {shards} shards, where its {_COUNT} says {stated[0]}; download "
+            f"{str(folder)!r} holds {shards} shards, but its {_COUNT} says {stated[0]}; download "
             "the folder again."
         )
     places = find_places(folder)
     lost = sorted(set(places.refused) & _DAMAGE)
     if lost:
         raise InputError(
-            f"{str(folder)!r} has damaged shards ({', '.join(lost)}); download them again, for a "
-            "score counts every image."
+            f"{str(folder)!r} has damaged shards ({', '.join(lost)}); download them again, because "
+            "a score counts every image."
         )
     return places
 
 
 def _values(folder: Path, places: Places, extension: str) -> list[bytes]:
-    """Returns what the file of an extension says of each image."""
+    """Returns the content of each image's file with an extension, such as cls."""
     found: dict[tuple[str, str], bytes] = {}
     for file in _tars(folder):
         shard = file.relative_to(folder).as_posix()
@@ -145,7 +144,7 @@ def _values(folder: Path, places: Places, extension: str) -> list[bytes]:
 
 
 def _members(tar: Path, extension: str) -> list[tuple[str, bytes]]:
-    """Returns (key, content) of the files with an extension; no image is read."""
+    """Returns (key, content) of the files with an extension, without reading any image."""
     result = []
     with tar.open("rb", buffering=0) as file:
         for member in scan_tar(tar):
@@ -159,13 +158,8 @@ def _members(tar: Path, extension: str) -> list[tuple[str, bytes]]:
     return result
 
 
-def _captions(text: bytes) -> tuple[str, ...]:
-    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
-    return tuple(line for line in lines if line)
-
-
 def _lines(file: Path) -> list[str]:
-    """Returns the lines of a small text file; nothing if it does not exist."""
+    """Returns the lines of a small text file, or an empty list if it does not exist."""
     if not file.is_file():
         return []
     try:

@@ -16,9 +16,9 @@ from openmofi.model import MofiModel
 from openmofi.progress import track
 
 TEMPLATES = ("{name}: {description}", "a photo of {name}, {description}")
-"""Names alone would not do: India is a country and a signal flag."""
+"""A name alone can be ambiguous: India is a country and a signal flag."""
 PLAIN_TEMPLATES = ("a photo of a {c}.", "a photo of the {c}.", "a photo of {c}.")
-"""For names without descriptions: OpenAI's two of SUN397 and STL-10, and one for proper names."""
+"""For names without descriptions: OpenAI's two for SUN397 and STL-10, and one for proper names."""
 
 _SCORES_AT_ONCE = 1 << 25
 EncodeTexts = Callable[[Sequence[str]], np.ndarray]
@@ -34,11 +34,11 @@ def class_vectors(
 
     Args:
         model: encodes the texts.
-        names: what the classes are called.
-        descriptions: of the classes, "" for a class without one; described classes are asked for
-            by TEMPLATES.
-        templates: texts with {c} for the classes without a description. By default these are
-            PLAIN_TEMPLATES where there are no descriptions at all, else the bare name.
+        names: names of the classes.
+        descriptions: descriptions of the classes, "" for a class without one; classes with a
+            description use TEMPLATES.
+        templates: texts with {c} for classes without a description; by default PLAIN_TEMPLATES if
+            no class has a description, else the bare name.
 
     Raises:
         InputError: a template lacks {c}.
@@ -65,18 +65,18 @@ def template_vectors(
     """Returns one unit vector per name, [names, dim]: the mean of its templates' unit vectors.
 
     Raises:
-        InputError: there is no template, or one lacks {c}.
+        InputError: there are no templates, or one lacks {c}.
     """
     wrong = [template for template in templates if "{c}" not in template]
     if wrong or not templates:
         found = repr(wrong[0]) if wrong else "none"
         raise InputError(
-            f"Templates hold {{c}} in place of the class name, as in {PLAIN_TEMPLATES[0]!r}; "
+            f"Templates need {{c}} where the class name goes, as in {PLAIN_TEMPLATES[0]!r}; "
             f"found {found}."
         )
     sums = 0.0
     for template in track(templates, "class texts", total=len(templates), unit="templates"):
-        # Not format(): a name or template may hold other braces.
+        # Not format(): a name or template may contain other braces.
         vectors = encode_texts([template.replace("{c}", name) for name in names])
         sums = sums + vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
@@ -85,7 +85,7 @@ def template_vectors(
 def benchmark_texts(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns (class names in label order, templates with {c}) of a benchmark of CLIP_benchmark.
 
-    There are no class names where CLIP_benchmark takes them from the data itself.
+    The names are empty if CLIP_benchmark takes them from the data itself.
 
     Raises:
         InputError: the name is unknown.

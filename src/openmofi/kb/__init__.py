@@ -11,7 +11,7 @@ __all__ = ["KnowledgeBase", "build_kb"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the building only for those who build; everybody else starts sooner."""
+    """Imports `build_kb` only when it is used, which lets everything else start faster."""
     if name == "build_kb":
         from openmofi.kb.build import build_kb
 

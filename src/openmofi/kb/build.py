@@ -1,10 +1,10 @@
 """Builds a knowledge base from dumps and catalogues.
 
 In: paths of Wikidata dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and
-catalogues (.csv, .tsv, .jsonl, .parquet; the text ones may also be compressed). Out: a folder with
+catalogues (.csv, .tsv, .jsonl, .parquet; all but Parquet may be compressed). Out: a folder with
 meta.json, entities.parquet, names.parquet, index/, ids/, texts/, words/, rejects.jsonl and
-card.json, which appears under its name only when it is complete. A build that is killed leaves
-`.NAME.parts` beside it, from which the same command goes on.
+card.json, which gets its name only when it is complete. A killed build leaves `.NAME.parts` next to
+it, from which the same command continues.
 """
 
 import json
@@ -35,21 +35,21 @@ from openmofi.kb.text import CANONICAL_VERSION
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build gave."""
+    """The result of a build."""
 
     out: Path
     entities: int
     names: int
     rejected: dict[str, int]
-    """Lines that gave no entity, by reason, over all sources."""
+    """Number of lines that gave no entity, by reason, over all sources."""
     sources: list[SourceSummary] = field(default_factory=list)
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What became of the lines of --redirects and --anchors."""
+    """Counts of the lines of --redirects and --anchors."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """By stage."""
+    """Duration by stage."""
     peak_memory: int = 0
-    """Bytes of resident memory: this process at its peak, plus its largest worker times their
-    number."""
+    """Bytes of resident memory: the peak of this process, plus that of its largest worker times
+    the number of workers."""
 
 
 def build_kb(
@@ -58,16 +58,15 @@ def build_kb(
     out: Path | str,
     settings: KBSettings | None = None,
 ) -> BuildSummary:
-    """Builds a knowledge base and replaces the one at `out`, if any, at the very end.
+    """Builds a knowledge base and, at the very end, replaces the one at `out`, if any.
 
-    Entities with equal ids in several sources are merged: their names are united, the label is
-    the first source's, and what the first source lacks is taken from the next. If a build of the
-    same was killed, what it has read is not read again.
+    Entities with equal ids in several sources are merged: they get the names of all, the label of
+    the first source, and every other field from the first source that has it. If the same build
+    was killed before, what it has read is not read again.
 
     Raises:
         InputError: a source is missing, of an unknown kind or without entities, a file named in
-            the settings is wrong, `out` is something else than a knowledge base, or another build
-            is writing it.
+            the settings is invalid, `out` is not a knowledge base, or another build is writing it.
     """
     out, settings = local_path(out), settings or KBSettings()
     paths = [Path(sources)] if isinstance(sources, (str, Path)) else [Path(s) for s in sources]
@@ -77,7 +76,11 @@ def build_kb(
     with open_work(out, [source.path for source in opened], settings) as work:
         seconds = {}
         start = time.monotonic()
-        parts = _read_sources(opened, work, settings)
+        parts = [PartFiles(work / str(number)) for number in range(len(opened))]
+        for source, files in zip(opened, parts, strict=True):
+            source.read(files, settings)
+        if not any(source.num_entities for source in opened):
+            raise _nothing_found(opened, settings)
         seconds["reading"] = round(time.monotonic() - start, 3)
         with new_folder(out) as partial:
             summary = _build(opened, parts, links, partial, work, settings, seconds)
@@ -85,15 +88,6 @@ def build_kb(
             # Again: something else may have appeared there during hours of reading.
             check_replaceable(out, _is_kb, "a knowledge base")
     return summary
-
-
-def _read_sources(sources: list[Source], work: Path, settings: KBSettings) -> list[PartFiles]:
-    parts = [PartFiles(work / str(number)) for number in range(len(sources))]
-    for source, files in zip(sources, parts, strict=True):
-        source.read(files, settings)
-    if not any(source.num_entities for source in sources):
-        raise _nothing_found(sources, settings)
-    return parts
 
 
 def _nothing_found(sources: list[Source], settings: KBSettings) -> InputError:
@@ -104,7 +98,7 @@ def _nothing_found(sources: list[Source], settings: KBSettings) -> InputError:
     if SEVERAL in rejected:
         return InputError(
             f"{paths} has no entity to name, {found}; expected one entity a line, as in Wikidata's "
-            "dumps: give each its line, for example with: jq -c '.[]'"
+            "dumps: put each on a line of its own, for example with: jq -c '.[]'"
         )
     languages = ",".join(settings.languages)
     return InputError(
@@ -127,7 +121,7 @@ def _build(
     settings: KBSettings,
     seconds: dict[str, float],
 ) -> BuildSummary:
-    """Fills the folder from what was read."""
+    """Merges the parts and fills the folder."""
     with _Rejects(folder / "rejects.jsonl", sources) as rejects:
         for number, files in enumerate(parts):
             for reject in files.rejects():
@@ -141,6 +135,9 @@ def _build(
             settings=settings,
             refuse=rejects.refuse_repeated,
         )
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    largest_worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     summary = BuildSummary(
         out=folder,
         entities=merged.num_entities,
@@ -149,7 +146,7 @@ def _build(
         sources=[source.summary() for source in sources],
         links={kind: asdict(counts) for kind, counts in links.counts.items()},
         seconds={**seconds, **merged.seconds},
-        peak_memory=_peak_memory(settings),
+        peak_memory=unit * (own + largest_worker * num_workers(settings)),
     )
     num_nameless = sum(files.done.num_nameless for files in parts)
     _write_json(folder / "card.json", _card(summary, settings, num_nameless))
@@ -177,18 +174,11 @@ class _Rejects:
         self._file.write("\n")
 
     def refuse_repeated(self, number: int, line: int, identifier: str) -> None:
-        """Refuses a record whose id its own source had already given."""
+        """Refuses a record whose id occurred earlier in the same source."""
         source = self._sources[number]
         source.num_entities -= 1
         source.rejected["duplicate_id"] = source.rejected.get("duplicate_id", 0) + 1
         self.write(number, line=line, reason="duplicate_id", text=identifier)
-
-
-def _peak_memory(settings: KBSettings) -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    largest_worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return unit * (own + largest_worker * num_workers(settings))
 
 
 def _meta(merged: Merged, languages: Sequence[str]) -> dict[str, Any]:
@@ -208,9 +198,22 @@ def _meta(merged: Merged, languages: Sequence[str]) -> dict[str, Any]:
 
 
 def _card(summary: BuildSummary, settings: KBSettings, num_nameless: int) -> dict[str, Any]:
+    inputs = []
+    for source in summary.sources:
+        path = Path(source.path)
+        inputs.append(
+            {
+                "path": source.path,
+                "kind": source.kind,
+                "bytes": path.stat().st_size if path.is_file() else None,
+                "entities": source.entities,
+                "rejected": source.rejected,
+                "note": source.note,
+            }
+        )
     return {
         "openmofi": __version__,
-        "inputs": [_input_card(source) for source in summary.sources],
+        "inputs": inputs,
         "links": summary.links,
         "settings": as_dict(settings),
         "entities": summary.entities,
@@ -224,18 +227,6 @@ def _card(summary: BuildSummary, settings: KBSettings, num_nameless: int) -> dic
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _input_card(source: SourceSummary) -> dict[str, Any]:
-    path = Path(source.path)
-    return {
-        "path": source.path,
-        "kind": source.kind,
-        "bytes": path.stat().st_size if path.is_file() else None,
-        "entities": source.entities,
-        "rejected": source.rejected,
-        "note": source.note,
-    }
 
 
 def _is_kb(folder: Path) -> bool:

@@ -1,10 +1,10 @@
 """What each character becomes in the canonical form: folded characters and their classes.
 
-In: code points of raw text. Out: for each, the characters that stand for it (none, one or several)
+In: code points of raw text. Out: for each, the characters that replace it (none, one or several)
 and the class of each, on which `text.py` bases its rules. "É" gives "e", "Æ" gives "ae", "½" gives
 "1", "/", "2", a combining acute gives nothing, "中" gives itself in a class of its own.
 
-Entries are made the first time a code point is seen, so importing costs nothing.
+An entry is made the first time that its code point is seen, so importing costs nothing.
 """
 
 import threading
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Classes. Words consist of the five that follow SEPARATOR; those from APOSTROPHE on need a look at
-# their neighbours. Letters become PARTICLE by theirs, see particles.py.
+# Classes. Words consist of the five after SEPARATOR; the meaning of those from APOSTROPHE on
+# depends on their neighbours. Some letters become PARTICLE because of theirs, see particles.py.
 SEPARATOR, LETTER, DIGIT, MARK, CHARACTER, PARTICLE, SPACE, NEWLINE = range(8)
 APOSTROPHE, AMPERSAND, DOLLAR, PLUS, DOT, BAR, DASH = range(8, 15)
 
-# Letters that Unicode does not decompose, but that writers without the key replace.
+# Letters that Unicode does not decompose, but that writers replace if their keyboard lacks them.
 _FOLDS = str.maketrans(
     {
         "ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ß": "ss", "æ": "ae", "œ": "oe",
@@ -47,16 +47,16 @@ _CHARACTER_RANGES = (
 _APOSTROPHES = "'’‘ʼʻ´`′＇"
 _DASHES = "-‐‑‒–−－"
 _BARS = {"|": "|¦｜", "•": "•", "-": "—―", ".": "。｡"}
-"""What always separates, by the sign that a shorter form of it has: dashes, full stops."""
+"""Signs that always separate, by the sign to which they are folded."""
 _NEWLINES = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-# What only stretches a word, or fills the place of a letter (Default_Ignorable_Code_Point).
+# Signs that only stretch a word or fill the place of a letter (Default_Ignorable_Code_Point).
 _WITHOUT_MEANING = (
     "\u0640\u07fa\u180a"  # tatweel of Arabic, of N'Ko and of Mongolian
     "\u115f\u1160\u17b4\u17b5\u3164\uffa0"  # fillers of Hangul, vowels inherent in Khmer
     "\u2065"
 )
 _SELECTOR = ("VARIATION SELECTOR", "MONGOLIAN FREE VARIATION SELECTOR")
-# NFKD would make letters of these (colaTM) or glue words that they separate.
+# NFKD would turn these into letters (colaTM) or join words that they separate.
 _PLAIN_SEPARATORS = "™℠\u200b_"
 
 UNSEEN = 255
@@ -66,10 +66,10 @@ _NUM_CODES = 0x110000
 
 
 def expand(character: str) -> tuple[str, bytes]:
-    """Returns the canonical characters that stand for one character, and their classes.
+    """Returns the canonical characters that replace one character, and their classes.
 
-    Only the marks U+0300 to U+036F are stripped. They belong to Latin, Greek and Cyrillic; the
-    signs of Hindi, Thai or Arabic have blocks of their own and carry vowels that must stay.
+    Of the marks only U+0300 to U+036F are dropped. They belong to Latin, Greek and Cyrillic; those
+    of Hindi, Thai or Arabic have blocks of their own and carry vowels that must stay.
     """
     for special, folded, kind in (
         (_APOSTROPHES, "'", APOSTROPHE),
@@ -82,15 +82,15 @@ def expand(character: str) -> tuple[str, bytes]:
             return folded, bytes([kind])
     decomposed = unicodedata.normalize("NFKD", character).casefold()
     kept = unicodedata.normalize("NFKD", decomposed).translate(_FOLDS)
-    kept = "".join(c for c in kept if not _is_dropped(c))
+    kept = "".join(
+        c
+        for c in kept
+        if not ("\u0300" <= c <= "\u036f" or c in _WITHOUT_MEANING)
+        # Format characters (joiners, direction marks, the byte order mark) and keycaps.
+        and unicodedata.category(c) not in ("Cf", "Me")
+        and not unicodedata.name(c, "").startswith(_SELECTOR)
+    )
     return kept, bytes(_class_of(c) for c in kept)
-
-
-def _is_dropped(c: str) -> bool:
-    if "\u0300" <= c <= "\u036f" or c in _WITHOUT_MEANING:
-        return True
-    # Format characters (joiners, direction marks, the byte order mark) and keycaps.
-    return unicodedata.category(c) in ("Cf", "Me") or unicodedata.name(c, "").startswith(_SELECTOR)
 
 
 def _class_of(c: str) -> int:
@@ -110,7 +110,7 @@ def _class_of(c: str) -> int:
 
 
 class ExpansionTable:
-    """The expansions of all code points met so far, as arrays that a compiled pass reads."""
+    """The expansions of all code points seen so far, as arrays that a compiled pass reads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -119,7 +119,7 @@ class ExpansionTable:
 
     @property
     def arrays(self) -> "Expansions":
-        """The expansions; code points whose width is UNSEEN have to be learnt first."""
+        """The expansions; code points of width UNSEEN must be learnt first."""
         if self._arrays is None:
             self.learn("".join(map(chr, range(128))))
         assert self._arrays is not None
@@ -129,50 +129,43 @@ class ExpansionTable:
         """Adds all characters of a text."""
         with self._lock:
             new = sorted((set(text) | {"\ufffd"}) - self._known)
-            # New arrays: other threads may be reading the old ones.
-            self._arrays = _extended(self._arrays or _nothing(), new)
+            if not new:
+                return
+            known = self._arrays or Expansions(
+                width=np.full(_NUM_CODES, UNSEEN, np.uint8),
+                first=np.zeros(_NUM_CODES, np.int32),
+                chars=np.zeros(0, np.uint32),
+                classes=np.zeros(0, np.uint8),
+                case=np.zeros(_NUM_CODES, np.uint8),
+            )
+            codes = np.array([ord(c) for c in new])
+            entries = [expand(c) for c in new]
+            chars = "".join(chars for chars, _ in entries).encode("utf-32-le", "surrogatepass")
+            widths = np.array([len(chars) for chars, _ in entries], np.int64)
+            classes = np.frombuffer(b"".join(classes for _, classes in entries), np.uint8)
+            # Copies: other threads may be reading the old arrays.
+            width, first, case = known.width.copy(), known.first.copy(), known.case.copy()
+            width[codes] = widths
+            first[codes] = len(known.chars) + np.cumsum(widths) - widths
+            case[codes] = [UPPER if c.isupper() else LOWER if c.islower() else 0 for c in new]
+            self._arrays = Expansions(
+                width=width,
+                first=first,
+                chars=np.append(known.chars, np.frombuffer(chars, "<u4")),
+                classes=np.append(known.classes, classes),
+                case=case,
+            )
             self._known.update(new)
 
 
 class Expansions(NamedTuple):
-    """By code point: `width` characters from `first` on, of `chars` with `classes`; its case."""
+    """By code point: its `case`, and its `width` items of `chars` and `classes` from `first` on."""
 
     width: np.ndarray
     first: np.ndarray
     chars: np.ndarray
     classes: np.ndarray
     case: np.ndarray
-
-
-def _nothing() -> Expansions:
-    return Expansions(
-        width=np.full(_NUM_CODES, UNSEEN, np.uint8),
-        first=np.zeros(_NUM_CODES, np.int32),
-        chars=np.zeros(0, np.uint32),
-        classes=np.zeros(0, np.uint8),
-        case=np.zeros(_NUM_CODES, np.uint8),
-    )
-
-
-def _extended(known: Expansions, new: list[str]) -> Expansions:
-    if not new:
-        return known
-    codes = np.array([ord(c) for c in new])
-    entries = [expand(c) for c in new]
-    chars = "".join(chars for chars, _ in entries).encode("utf-32-le", "surrogatepass")
-    widths = np.array([len(chars) for chars, _ in entries], np.int64)
-    width, first, case = known.width.copy(), known.first.copy(), known.case.copy()
-    width[codes] = widths
-    first[codes] = len(known.chars) + np.cumsum(widths) - widths
-    case[codes] = [UPPER if c.isupper() else LOWER if c.islower() else 0 for c in new]
-    classes = np.frombuffer(b"".join(classes for _, classes in entries), np.uint8)
-    return Expansions(
-        width=width,
-        first=first,
-        chars=np.append(known.chars, np.frombuffer(chars, "<u4")),
-        classes=np.append(known.classes, classes),
-        case=case,
-    )
 
 
 TABLE = ExpansionTable()

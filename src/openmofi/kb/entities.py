@@ -1,10 +1,11 @@
 """HTML entities in raw text -> the characters they stand for, and the way back to the raw text.
 
-Alternative texts of web pages often keep them: "Trinidad &amp; Tobago", "C&ocirc;te d&#39;Ivoire",
-"&amp;eacute;", escaped twice. Without its semicolon an entity counts where HTML itself takes it
-inside an attribute: "caf&eacute bar", but not "?a=1&copy=2" (HTML Standard, 13.2.5.73).
+Alternative texts of web pages often contain them: "Trinidad &amp; Tobago",
+"C&ocirc;te d&#39;Ivoire", "&amp;eacute;" (escaped twice). An entity without its semicolon counts
+where HTML accepts it in an attribute: "caf&eacute bar", but not "?a=1&copy=2" (HTML Standard,
+13.2.5.73).
 
-A batch without "&" pays for looking for one, and nothing else.
+A batch without "&" costs only the search for one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ENTITY = re.compile(
 _WORD = re.compile(rb"[A-Za-z0-9=]")
 _ADDRESS = re.compile(rb"(?:://|\?)\S*\Z")
 _FARTHEST = 200
-"""Bytes before an entity without semicolon that are searched for the beginning of an address."""
+"""How many bytes before an entity without semicolon are searched for the start of an address."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ class Expansion:
     base: int
     """Where the texts began in the raw data."""
     start: np.ndarray
-    """First byte of what stands for each entity, in `data`."""
+    """First byte in `data` of each entity's replacement."""
     end: np.ndarray
-    """Byte behind the last."""
+    """Byte after its last one."""
     raw_size: np.ndarray
-    """Bytes, which are characters, of each entity in the raw text."""
+    """Bytes, which are also characters, of each entity in the raw text."""
 
     def to_raw(self, places: np.ndarray, row_start: np.ndarray) -> None:
-        """Turns places in the expanded texts into those in the raw ones that they came from.
+        """Turns places in the expanded texts into places in the raw ones.
 
         Args:
-            places: int64 [4, tokens], changed: code point at which each token begins in its text,
-                and behind its end; its first byte in the data, and that behind its end.
+            places: int64 [4, tokens], changed in place: first code point of each token in its text
+                and the one after its end; first byte in the data and the one after its end.
             row_start: first token of each text.
         """
         around = self.data, self.offsets, self.base, self.start, self.end, self.raw_size
@@ -95,7 +96,7 @@ def _characters(data, at, stop):
 
 @compiled
 def _back(places, start, end, raw_size, shift, is_end):
-    """Moves rising places; those inside an entity to its beginning, or, of ends, to its end."""
+    """Moves rising places; those inside an entity go to its start or, if ends, to its end."""
     entity = 0
     for i in range(len(places)):
         while entity < len(end) and end[entity] <= places[i]:
@@ -107,27 +108,28 @@ def _back(places, start, end, raw_size, shift, is_end):
 
 
 def expand_entities(data: np.ndarray, offsets: np.ndarray) -> Expansion | None:
-    """Returns the texts with their entities expanded; None: they have none."""
+    """Returns the texts with their entities expanded, or None if they have none."""
     part = data[offsets[0] : offsets[-1]]
     if not (part == _AMPERSAND).any():
         return None
-    found = list(_entities(part.tobytes(), int(offsets[0]), offsets.tolist()))
-    return _expansion(data, offsets, found) if found else None
-
-
-def _expansion(
-    data: np.ndarray, offsets: np.ndarray, found: list[tuple[int, int, bytes]]
-) -> Expansion:
-    """Puts characters in the place of entities: (first byte, byte behind the last, characters)."""
+    raw, base = part.tobytes(), int(offsets[0])
+    found = list(_entities(raw, base, offsets.tolist()))
+    if not found:
+        return None
+    # The raw bytes with each entity replaced by its characters.
+    pieces, at = [], 0
+    for begin, end, text in found:
+        pieces += [raw[at : begin - base], text]
+        at = end - base
+    # What every replacement shortens moves all that follows it.
     starts, ends, texts = zip(*found, strict=True)
     raw_size = np.subtract(ends, starts)
     sizes = np.array([len(text) for text in texts])
     gained = np.concatenate(([0], np.cumsum(raw_size - sizes)))
-    base = int(offsets[0])
     passed = np.searchsorted(np.array(ends), offsets, "right")
     new_ends = np.array(ends) - base - gained[1:]
     return Expansion(
-        data=_replaced(data, base, int(offsets[-1]), found),
+        data=np.frombuffer(b"".join([*pieces, raw[at:]]), np.uint8),
         offsets=offsets - base - gained[passed],
         base=base,
         start=new_ends - sizes,
@@ -137,52 +139,34 @@ def _expansion(
 
 
 def _entities(text: bytes, base: int, offsets: list[int]) -> Iterator[tuple[int, int, bytes]]:
+    """Yields (first byte, byte after the last, characters) of each entity."""
     for match in _ENTITY.finditer(text):
         if match.end() == match.start() + 1:
             continue
         row = bisect_right(offsets, base + match.start()) - 1
         stop = offsets[row + 1] - base
-        if match.end() > stop:  # it goes on in another text
+        if match.end() > stop:  # it continues in another text
             match = _ENTITY.match(text, match.start(), stop)
             assert match is not None
-        end, meant = _meaning(text, match, offsets[row] - base, stop)
+        name, has_semicolon, end = match[1], bool(match[2]), match.end()
+        meant = _character(name, has_semicolon) if name else b""
+        if meant and not has_semicolon:
+            # The semicolon may be missing only at the end of a word, and not in an address.
+            first = max(offsets[row] - base, match.start() - _FARTHEST)
+            if _WORD.match(text, end, stop) or _ADDRESS.search(text[first : match.start()]):
+                meant = b""
+        if not meant:
+            # Not an entity, but an escaped ampersand may precede it.
+            end = match.start(1) if name else end
+            meant = b"&" if end > match.start() + 1 else b""
         if meant:
             yield base + match.start(), base + end, meant
 
 
-def _meaning(text: bytes, match: re.Match[bytes], start: int, stop: int) -> tuple[int, bytes]:
-    """Returns (where the entity ends, the characters it stands for, or nothing)."""
-    name, semicolon = match[1], match[2]
-    if name:
-        meant = _character(name, bool(semicolon))
-        is_safe = semicolon or _may_lack_semicolon(text, match, start, stop)
-        if meant and is_safe:
-            return match.end(), meant
-    end = match.start(1) if name else match.end()
-    return end, b"&" if end > match.start() + 1 else b""
-
-
-def _may_lack_semicolon(text: bytes, match: re.Match[bytes], start: int, stop: int) -> bool:
-    if _WORD.match(text, match.end(), stop):
-        return False
-    before = text[max(start, match.start() - _FARTHEST) : match.start()]
-    return not _ADDRESS.search(before)
-
-
 @lru_cache(maxsize=4096)
 def _character(name: bytes, has_semicolon: bool) -> bytes:
-    """Returns what an entity stands for, in UTF-8; nothing where there is none of the name."""
+    """Returns what an entity stands for, in UTF-8; empty if no entity has the name."""
     text = name.decode("ascii")
-    if text.startswith("#"):  # as browsers do: 150 is a dash, and what cannot be U+FFFD
+    if text.startswith("#"):  # as browsers do: 150 is a dash, and an invalid number is U+FFFD
         return (html.unescape(f"&{text};") or "\ufffd").encode()
     return html5.get(text + ";" * has_semicolon, "").encode()
-
-
-def _replaced(
-    data: np.ndarray, start: int, stop: int, found: list[tuple[int, int, bytes]]
-) -> np.ndarray:
-    raw, pieces, at = data[start:stop].tobytes(), [], 0
-    for begin, end, text in found:
-        pieces += [raw[at : begin - start], text]
-        at = end - start
-    return np.frombuffer(b"".join([*pieces, raw[at:]]), np.uint8)

@@ -1,4 +1,4 @@
-"""What meta.json says a folder is, for those who write and those who read it."""
+"""The format that meta.json states, for the code that writes and the code that reads it."""
 
 FORMAT = "openmofi-kb"
 FORMAT_VERSION = 3

@@ -1,7 +1,7 @@
-"""Id -> row of an entity, memory-mapped; ids that were redirected lead to where they went.
+"""Id -> row of an entity, memory-mapped; a redirected id leads to the row of its target.
 
 In: ids in row order. Out: a folder with the ids as one Arrow string column (`offsets`, `bytes`) and
-their positions in the order of their bytes (`order`), which a binary search uses.
+their positions in byte order (`order`), for a binary search.
 """
 
 import itertools
@@ -59,9 +59,9 @@ def write_ids(
     """Writes the arrays of `Ids`.
 
     Args:
-        folder: to be made.
+        folder: the folder to create.
         ids: batches of ids in row order.
-        redirects: old ids, and the row that each leads to.
+        redirects: old ids, and the row to which each leads.
     """
     old = [redirects[0]] if redirects else []
     write_strings(folder, itertools.chain(ids, old))

@@ -4,10 +4,10 @@ In: canonical names with their candidate entities. Out: a folder of .npy files t
 milliseconds whatever its size and takes about 10 bytes a name. `index_builder.py` writes them.
 
 A name is found by its 64-bit hash. The top bits choose a bucket of `directory`, the next 32 are
-compared with the few of that bucket in `rest`. So two names collide only if they agree in all of
-these, which is checked when the index is built; an n-gram that is not a name is taken for one with
-a probability of about 2e-9. Before any of it `first` is asked whether a name of n tokens may begin
-with this token: most n-grams end there.
+compared with the few entries of that bucket in `rest`. Two names collide only if all these bits are
+equal, which is checked when the index is built; an n-gram that is not a name is taken for one with
+a probability of about 2e-9. Before all that, `first` says whether a name of n tokens can begin with
+the first token, which rules out most n-grams.
 """
 
 from dataclasses import dataclass, fields
@@ -29,7 +29,7 @@ LENGTH_BITS = 16
 LISTED = np.uint32(1 << 31)
 """Set in `value` if a name has several entities."""
 SPELLING_BITS = np.uint32(3 << 29)
-"""Beside the row of an entity, how its name is written: `LISTED_SPELLINGS[bits >> 29]`."""
+"""Next to the row of an entity: how its name is written, `LISTED_SPELLINGS[bits >> 29]`."""
 SPELLING_SHIFT = np.uint32(29)
 LISTED_SPELLINGS = np.array([LARGE, CAPITALS, SMALL, SMALL | LARGE], np.int8)
 _ROW = np.uint32((1 << 29) - 1)
@@ -59,14 +59,14 @@ class NameIndex:
     """The arrays of the index; `key` below is a position in `rest`."""
 
     directory: np.ndarray
-    """uint32: where the keys begin whose top bits are i; one more item than buckets."""
+    """uint32: where the keys with top bits i begin; has one more item than there are buckets."""
     rest: np.ndarray
-    """uint32, sorted within a bucket: the 32 bits of the hash that follow those of the bucket."""
+    """uint32, sorted within a bucket: the 32 bits of the hash after those of the bucket."""
     value: np.ndarray
     """uint32: the only entity of a name, or LISTED and the number of its list."""
     first: np.ndarray
-    """uint16 by the top bits of a first token's hash: bit n-1 is set if a name of n tokens may
-    begin so; the last bit stands for all longer names."""
+    """uint16 by the top bits of a first token's hash: bit n-1 is set if a name of n tokens can
+    begin with it; the last bit stands for all longer names."""
     second: np.ndarray
     """uint8 by the top bits of the hash of the first two tokens: bit n-2, likewise."""
     list_start: np.ndarray
@@ -81,14 +81,14 @@ class NameIndex:
 
     @classmethod
     def open(cls, folder: Path) -> "NameIndex":
-        """Maps the arrays into memory; nothing is read yet."""
+        """Maps the arrays into memory without reading them."""
         return cls(
             **{array.name: open_array(folder / f"{array.name}.npy") for array in fields(cls)}
         )
 
     @property
     def arrays(self) -> Arrays:
-        """What compiled functions need."""
+        """The arrays as compiled functions take them."""
         arrays = {array.name: getattr(self, array.name) for array in fields(self)}
         sizes = len(self.directory) - 1, len(self.first), len(self.second)
         return Arrays(*arrays.values(), *(size.bit_length() - 1 for size in sizes))
@@ -98,16 +98,16 @@ class NameIndex:
         return _find_all(hashes, self.arrays)
 
     def candidates(self, keys: np.ndarray, max_candidates: int = MAX_CANDIDATES) -> "Candidates":
-        """Returns the entities of names, name after name, most probable first; key -1 has none."""
+        """Returns the entities of each name in turn, most probable first; key -1 has none."""
         return Candidates(*_candidates(keys, self.arrays, max_candidates))
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Arrays of one item per candidate."""
+    """Arrays with one item per candidate."""
 
     item: np.ndarray
-    """Position among the keys that were asked for."""
+    """Position of its name among the keys in question."""
     rank: np.ndarray
     """0 = most probable."""
     entity: np.ndarray
@@ -122,7 +122,7 @@ class Candidates:
 
     @property
     def is_lower(self) -> np.ndarray:
-        """Whether the entity's name is written without capitals, perhaps among other ways."""
+        """Whether the entity's name is written without capitals, at least sometimes."""
         return self.spelling & SMALL != 0
 
     @property
@@ -131,7 +131,7 @@ class Candidates:
         return self.spelling == CAPITALS
 
     def only(self, kept: np.ndarray) -> "Candidates":
-        """Returns some of the candidates, ranked again; `item` keeps its numbers."""
+        """Returns some of the candidates with new ranks and priors; `item` is unchanged."""
         item, prior = self.item[kept], self.prior[kept]
         begin = run_starts(item)
         sizes = run_lengths(begin, len(item))
@@ -172,7 +172,7 @@ def lengths_after(first_hash, arrays):
 
 @compiled
 def lengths_after_two(pair_hash, arrays):
-    """Returns a bitmask like that of `lengths_after` for the hash of two tokens; compiled."""
+    """Returns a bitmask as `lengths_after` does, for the hash of two tokens; compiled."""
     mask = np.int64(arrays.second[np.int64(pair_hash >> np.uint64(64 - arrays.second_bits))]) << 1
     # The last bit stands for all longer names, up to the last bit of the other mask.
     return mask | _ALL_LONGER if mask & _LAST_OF_SECOND else mask
@@ -214,7 +214,7 @@ def _candidates(keys, arrays, most):
 
 @compiled
 def _list_of(key, arrays, most):
-    """Returns where the candidates of a name begin, -1 if it has no list, and their number."""
+    """Returns where the candidates of a name begin (-1 if it has no list), and their number."""
     if key < 0:
         return np.int64(-1), np.int64(0)
     value = arrays.value[key]

@@ -1,8 +1,8 @@
-"""Writes the index of names in little memory, whatever the number of names.
+"""Writes the index of names in little memory, however many names there are.
 
-In: names.parquet, batch after batch. Out: the arrays of `index.NameIndex`. Names are spread over
-files by the top bits of their hashes; each file is then sorted by itself, and what is sorted is
-written behind the one before.
+In: names.parquet, batch by batch. Out: the arrays of `index.NameIndex`. Names are spread over files
+by the top bits of their hashes; the files are then sorted one at a time and written one after the
+other.
 """
 
 import shutil
@@ -37,20 +37,20 @@ class HashCollision(Exception):
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What an index holds."""
+    """The size of an index."""
 
     num_keys: int
     max_tokens: int
 
 
 class IndexBuilder:
-    """Builds an index from sorted names of any number."""
+    """Builds an index from any number of sorted names."""
 
     def __init__(self, folder: Path, hasher: Hasher, *, num_names: int):
-        """Prepares to write the index.
+        """Creates the folder and its temporary files.
 
         Args:
-            folder: where the arrays will lie.
+            folder: where the arrays go.
             hasher: hashes the names.
             num_names: at least the number of distinct names.
         """
@@ -68,7 +68,7 @@ class IndexBuilder:
         self._open: pa.Table | None = None
 
     def add(self, names: pa.Table) -> None:
-        """Adds rows of names.parquet in its order: those of one name consecutive, best first."""
+        """Adds rows of names.parquet in its order: all rows of a name together, best first."""
         names = names.select(["key", "spelling", "entity", "weight"])
         if self._open is not None:
             names = pa.concat_tables([self._open, names])
@@ -79,7 +79,7 @@ class IndexBuilder:
         new = np.ones(len(keys), bool)
         new[1:] = pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False)
         starts = np.flatnonzero(new)
-        # The last name may go on in the next call.
+        # The last name may continue in the next call.
         last = int(starts[-1])
         # A copy: a slice would keep the whole batch in memory.
         self._open = names.take(pa.array(np.arange(last, len(names))))
@@ -90,8 +90,13 @@ class IndexBuilder:
         """Adds whole names; name i has the rows starts[i]:starts[i + 1]."""
         keys = one_chunk(names["key"].take(pa.array(starts[:-1])))
         hashes = self._hasher.strings(keys)
+        # A name that is sometimes written in capitals is one with a capital.
+        several = np.array([bits & (SMALL | LARGE) or bits for bits in range(8)], np.int8)
+        bits = np.zeros(8, np.uint32)
+        listed = np.arange(len(LISTED_SPELLINGS), dtype=np.uint32)
+        bits[LISTED_SPELLINGS] = listed << SPELLING_SHIFT
         rows = names["entity"].to_numpy().astype(np.uint32)
-        rows |= _spelling_bits(names["spelling"].to_numpy())
+        rows |= bits[several[names["spelling"].to_numpy()]]
         self._note_beginnings(keys)
         value = self._values(starts, rows, names["weight"].to_numpy())
         partition = (hashes >> np.uint64(64 - _PARTITION_BITS)).astype(np.int64)
@@ -118,7 +123,7 @@ class IndexBuilder:
         np.bitwise_or.at(self._second, at, bits)
 
     def _values(self, starts: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Returns `NameIndex.value` of names, and writes the lists of those that need one."""
+        """Returns `NameIndex.value` of names, and writes the lists of names of several entities."""
         counts = np.minimum(np.diff(starts), MAX_CANDIDATES)
         begin = starts[:-1]
         listed = np.flatnonzero(counts > 1)
@@ -138,7 +143,7 @@ class IndexBuilder:
         """Writes the arrays.
 
         Raises:
-            HashCollision: two names have equal hashes; try another seed.
+            HashCollision: two names have the same hash; try another seed.
         """
         if self._open is not None:
             self._add(self._open.combine_chunks(), np.array([0, len(self._open)]))
@@ -168,7 +173,7 @@ class IndexBuilder:
                 records = np.fromfile(self._parts / str(i), _RECORD)
                 records = records[np.argsort(records["hash"], kind="stable")]
                 hashes = records["hash"]
-                # What `rest` and the bucket keep of a hash must tell names apart.
+                # The bits of a hash that `rest` and the bucket keep must tell names apart.
                 kept = hashes >> np.uint64(32 - bits)
                 if np.any(kept[1:] == kept[:-1]):
                     raise HashCollision
@@ -185,18 +190,10 @@ class IndexBuilder:
         raw_to_npy(self._folder / "value", np.dtype(np.uint32))
 
 
-def _spelling_bits(spelling: np.ndarray) -> np.ndarray:
-    # A name that is in capitals now and then is one with a capital.
-    several = np.array([bits & (SMALL | LARGE) or bits for bits in range(8)], np.int8)
-    bits = np.zeros(8, np.uint32)
-    bits[LISTED_SPELLINGS] = np.arange(len(LISTED_SPELLINGS), dtype=np.uint32) << SPELLING_SHIFT
-    return bits[several[spelling]]
-
-
 def _power_of_two(at_least: int) -> int:
     return 1 << max(3, (at_least - 1).bit_length())
 
 
 def _shift(size: int) -> np.uint64:
-    """Returns how far to shift a hash to the right to address `size` items by its top bits."""
+    """Returns the right shift that makes a hash's top bits an index of `size` items."""
     return np.uint64(64 - (size - 1).bit_length())

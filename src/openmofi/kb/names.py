@@ -1,7 +1,7 @@
 """Reads names.parquet for people: the names of a key, of a prefix, of an entity.
 
-In: the file, sorted by key. Out: tables of `schema.NAMES`. Only the row groups that can hold the
-answer are read, so that a question to 50 million names takes milliseconds.
+In: the file, sorted by key. Out: tables of `schema.NAMES`. Only row groups that can hold the answer
+are read, so a lookup among 50 million names takes milliseconds.
 """
 
 from collections.abc import Iterator
@@ -45,18 +45,21 @@ class NameTable:
         return bounds
 
     def all_keys(self) -> Iterator[pa.StringArray]:
-        """Yields all canonical names in batches; those of several entities repeatedly."""
+        """Yields all canonical names in batches; a name of several entities is repeated."""
         for batch in self._file.iter_batches(columns=["key"]):
             yield batch.column(0)
 
     def of_key(self, key: str) -> pa.Table:
         """Returns the rows of one canonical name, most probable entity first."""
-        wanted = [i for i, (low, high) in enumerate(self._bounds) if _between(low, key, high)]
-        tables = [self._group(i).filter(pc.field("key") == key) for i in wanted]
+        tables = [
+            self._group(i).filter(pc.field("key") == key)
+            for i, (low, high) in enumerate(self._bounds)
+            if low.encode() <= key.encode() <= high.encode()
+        ]
         return pa.concat_tables([NAMES.empty_table(), *tables])
 
     def keys_with_prefix(self, prefix: str, limit: int) -> list[str]:
-        """Returns canonical names that begin so, in order, from at most `limit` rows."""
+        """Returns the canonical names with a prefix, in order, from at most `limit` rows."""
         found = NAMES.empty_table()
         for i, (low, high) in enumerate(self._bounds):
             if high.encode() >= prefix.encode() and (low <= prefix or low.startswith(prefix)):
@@ -67,14 +70,10 @@ class NameTable:
         return list(dict.fromkeys(found["key"][:limit].to_pylist()))
 
     def of_entity(self, row: int) -> pa.Table:
-        """Returns the names of an entity, by falling weight."""
+        """Returns the names of an entity, highest weight first."""
         tables = [NAMES.empty_table()]
         for i in range(self._file.num_row_groups):
             entities = self._file.read_row_group(i, columns=["entity"])["entity"]
             if pc.any(pc.equal(entities, row)).as_py():
                 tables.append(self._read_group(i).filter(pc.field("entity") == row))
         return pa.concat_tables(tables).sort_by([("weight", "descending")])
-
-
-def _between(low: str, key: str, high: str) -> bool:
-    return low.encode() <= key.encode() <= high.encode()

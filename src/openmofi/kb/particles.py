@@ -1,12 +1,12 @@
-"""Korean particles, which are written onto the name before them: 서울의, 서울에서는.
+"""Korean particles, which are attached to the name before them: 서울의, 서울에서는.
 
-In: the letters of a caption, Hangul taken apart into them as canonical text is. Out: the class
-PARTICLE at the first letter of each particle, so that it becomes a token of its own, as 's does.
+In: the letters of a caption, with Hangul decomposed as in canonical text. Out: the class PARTICLE
+at the first letter of each particle, which makes it a token of its own, like 's.
 
 The list is closed, and a particle must fit the sound before it: 이 은 을 과 으로 follow a
-consonant, 가 는 를 와 로 a vowel. Nouns that merely end like one (고양이, cat; 고양 is a city) are
-cut as well, in names as in captions, and found because the longest name wins. Behind one syllable
-only those particles are cut that hardly any noun ends in.
+consonant, 가 는 를 와 로 a vowel. Nouns that only seem to end in one (고양이, cat; 고양 is a city)
+are cut too, in names as in captions, and are still found because the longest name wins.
+After a single syllable, only particles are cut in which hardly any noun ends.
 """
 
 import unicodedata
@@ -32,7 +32,7 @@ _FINAL_L = 0x11AF
 
 
 def _table() -> tuple[np.ndarray, np.ndarray]:
-    """Returns the letters of each particle, zeros behind, longest first, and (rule, syllables)."""
+    """Returns the letters of each particle, padded with zeros, longest first; (rule, syllables)."""
     letters = {p: [ord(c) for c in unicodedata.normalize("NFKD", p)] for p in _PARTICLES}
     ordered = sorted(_PARTICLES, key=lambda particle: -len(letters[particle]))
     codes = np.zeros((len(ordered), _LONGEST), np.uint32)
@@ -48,7 +48,7 @@ _CODES, _RULES = _table()
 
 @compiled
 def is_hangul(code):
-    """Says whether a raw code point is a syllable or a letter of Hangul; compiled."""
+    """Returns whether a raw code point is a syllable or a letter of Hangul; compiled."""
     return 0xAC00 <= code <= 0xD7A3 or 0x1100 <= code <= 0x11FF
 
 
@@ -58,9 +58,9 @@ def mark_particles(ch, cl, begin, stop):
 
     Args:
         ch: folded characters.
-        cl: their classes, changed; the one before `begin` is not a letter.
-        begin: the first character of the text.
-        stop: behind its last.
+        cl: their classes, changed in place; the one before `begin` is not a letter.
+        begin: position of the text's first character.
+        stop: position after its last one.
     """
     start = begin
     while start < stop:
@@ -74,9 +74,9 @@ def mark_particles(ch, cl, begin, stop):
 
 @compiled
 def _cut(ch, cl, start, end, is_behind):
-    """Marks the particles at the end of one word, from the last one on.
+    """Marks the particles at the end of one word, starting from the last.
 
-    Behind letters of another script the word may consist of them: BTS의.
+    After letters of another script, the word may consist of particles only: BTS의.
     """
     vowels = 2 * is_behind
     for k in range(start, end):
@@ -93,7 +93,7 @@ def _cut(ch, cl, start, end, is_behind):
 
 @compiled
 def _particle_at_the_end(ch, start, end, vowels, is_behind):
-    """Returns the number of letters of the particle that the word ends in, or 0."""
+    """Returns the number of letters of the particle in which the word ends, or 0."""
     for i in range(len(_CODES)):
         size = syllables = 0
         while size < _LONGEST and _CODES[i, size]:
@@ -112,7 +112,7 @@ def _particle_at_the_end(ch, start, end, vowels, is_behind):
 
 @compiled
 def _fits(before, rule):
-    """Says whether a particle may follow a letter."""
+    """Returns whether a particle may follow a letter."""
     is_consonant = _FIRST_FINAL <= before <= _LAST_FINAL
     if rule == _CONSONANT:
         return is_consonant

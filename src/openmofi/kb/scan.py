@@ -1,12 +1,12 @@
-"""The compiled pass over captions: bytes -> tokens, by the rules that `text.py` states.
+"""The compiled pass over captions: bytes -> tokens, by the rules in `text.py`.
 
-In: the UTF-8 bytes of a batch of captions. Out: the canonical bytes of all tokens, and a table of
-where each lies, where it came from and how it was written. A barrier leaves its sign before the
-token behind it: "Oak - 45" gives "oak -45 ", in which that token begins at the 4.
+In: the UTF-8 bytes of a batch of captions. Out: the canonical bytes of all tokens, and a table with
+the place, the origin and the case of each. A barrier leaves its sign before the next token:
+"Oak - 45" gives "oak -45 ", where that token begins at the 4.
 
 `ch`, `cl` and `case` are the folded characters of one caption, their classes and their case; `char`
-and `byte` say where in the caption each came from. Together with the number of characters and the
-caption's place in the data they are its `text`.
+and `byte` are the places in the caption from which they come. Together with the number of
+characters and the caption's place in the data they are its `text`.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ from openmofi.kb.codepoints import (
 from openmofi.kb.particles import is_hangul, mark_particles
 from openmofi.kb.unspaced import goes_on
 
-_PAD = 2  # the rules look at most that far to either side
+_PAD = 2  # the rules look at most so far to either side
 _REPLACEMENT = 0xFFFD
 _NUM_CODES = 0x110000
 _MOST_CHARACTERS_PER_BYTE = 6  # U+FDFA: 3 bytes, 18 characters
@@ -45,7 +45,7 @@ BARRIER, STANDS_ALONE, INSIDE, UNFINISHED = 1, 2, 4, 8
 CASE_SHIFT = 4
 
 
-# How a token is written, judged by its letters with case.
+# How a token is written, by its letters that have case.
 CASELESS, LOWERCASE, CAPITALISED, UPPERCASE, MIXED, ONE_CAPITAL = range(6)
 
 
@@ -59,7 +59,7 @@ def scan_tokens(data, offsets, expansions, abbreviations):
     room = max(longest_ascii + 2 * _PAD, room_other)
     ch, cl, case = np.empty(room, np.uint32), np.empty(room, np.uint8), np.empty(room, np.uint8)
     char, byte = np.empty(room_other, np.int32), np.empty(room_other, np.int32)
-    # Of a caption in ASCII: one character, one byte.
+    # In an ASCII caption, every character is one byte.
     same = np.arange(-_PAD, longest_ascii + _PAD).astype(np.int32)
     buffer = np.empty(2 * num_bytes + 64, np.uint8)
     table = np.empty((num_bytes // 4 + 64, NUM_COLUMNS), np.int64)
@@ -73,7 +73,7 @@ def scan_tokens(data, offsets, expansions, abbreviations):
             size = _expand(data, begin, stop, expansions, ch, cl, case, char, byte)
             if size < 0:
                 return -size, buffer[:0], table[:0], row_start
-        # A character becomes at most 4 bytes and the space behind its token.
+        # A character becomes at most 4 bytes, plus the space after its token.
         if at + 5 * size > len(buffer):
             buffer = np.concatenate((buffer, np.empty(len(buffer) + 5 * size, np.uint8)))
         if num_tokens + size > len(table):
@@ -88,7 +88,7 @@ def scan_tokens(data, offsets, expansions, abbreviations):
 
 @compiled
 def _which_are_ascii(data, offsets):
-    """Returns which captions are in ASCII, and the bytes of the longest of either kind."""
+    """Returns which captions are ASCII, and the bytes of the longest ASCII and other caption."""
     is_ascii = np.empty(len(offsets) - 1, np.bool_)
     longest_ascii = longest_other = np.int64(0)
     for row in range(len(offsets) - 1):
@@ -105,7 +105,7 @@ def _which_are_ascii(data, offsets):
 
 @compiled
 def _expand_ascii(data, begin, stop, expansions, ch, cl, case):
-    """Does what `_expand` does for a caption in ASCII, without noting where characters lie."""
+    """Does what `_expand` does, for an ASCII caption, without recording places."""
     for at in range(begin, stop):
         code = data[at]
         k = expansions.first[code]
@@ -127,7 +127,7 @@ def _pad(size, ch, cl):
 def _expand(data, at, stop, expansions, ch, cl, case, char, byte):
     """Writes the folded characters of one caption; returns their number, or minus an unseen code.
 
-    Bytes that are not UTF-8 count as one replacement character each.
+    Every byte that is not UTF-8 becomes a replacement character.
     """
     width, first, chars, classes, case_of = expansions
     begin = at
@@ -166,7 +166,7 @@ def _decode(data, at, stop):
         if data[at + k] & 0xC0 != 0x80:
             return np.uint32(_REPLACEMENT), 1
         code = (code << np.uint32(6)) | np.uint32(data[at + k] & 0x3F)
-    # Longer than needed, a surrogate, or too large: no UTF-8.
+    # Longer than needed, a surrogate, or too large: not UTF-8.
     least = (0, 0, 0x80, 0x800, 0x10000)[length]
     if code < least or 0xD800 <= code < 0xE000 or code >= _NUM_CODES:
         return np.uint32(_REPLACEMENT), 1
@@ -175,14 +175,14 @@ def _decode(data, at, stop):
 
 @compiled
 def _scan(text, abbreviations, buffer, at, table, number):
-    """Writes the tokens of one caption; returns the new numbers of tokens and of bytes."""
+    """Writes the tokens of one caption; returns the new numbers of tokens and bytes."""
     size, ch, cl = text[:3]
     first_token = number
     barrier, in_word, after_character = True, False, False
     begin, p = 0, _PAD  # `begin` of the open token
     possessive_end = -1
-    while p <= size:  # one further than the text: the padding closes the last token
-        # The middle of a plain word, by far the most of a caption.
+    while p <= size:  # one character beyond the text: the padding closes the last token
+        # The middle of a plain word, which is most of a caption.
         while in_word and not after_character and LETTER <= cl[p] <= DIGIT and ch[p] < 0x80:
             buffer[at] = ch[p]
             at, p = at + 1, p + 1
@@ -232,12 +232,12 @@ def _is_plain(kind):
 
 @compiled
 def _joins(p, ch, cl):
-    """Says whether a sign belongs to the word around it."""
+    """Returns whether a sign belongs to the word around it."""
     kind, before, after = cl[p], cl[p - 1], cl[p + 1]
-    if kind == APOSTROPHE:  # 's, whatever precedes: tokenised corpora write "Turkey 's"
+    if kind == APOSTROPHE:  # 's, whatever precedes it: tokenised corpora write "Turkey 's"
         return ch[p + 1] == 115 and not _is_plain(cl[p + 2])
     begin = p - 1 if kind == PLUS and before == PLUS else p
-    if ch[begin - 1] == 115 and cl[begin - 2] == APOSTROPHE:  # behind 's, which is a word
+    if ch[begin - 1] == 115 and cl[begin - 2] == APOSTROPHE:  # after 's, which is a word
         return False
     if kind == AMPERSAND:
         return (before in (LETTER, DIGIT)) and (after in (LETTER, DIGIT))
@@ -255,14 +255,14 @@ def _joins(p, ch, cl):
 
 @compiled
 def _breaks(p, cl):
-    """Says whether no name spans the sign at p."""
+    """Returns whether the sign at p is a barrier, which no name spans."""
     kind, before, after = cl[p], cl[p - 1], cl[p + 1]
     if kind in (BAR, NEWLINE):
         return True
     followed = after in (SPACE, NEWLINE)
     if kind == DASH:
         return followed and (before in (SPACE, NEWLINE))
-    # A dot behind a single letter is an initial or an acronym: "J. K. Rowling", "the U.S. flag".
+    # A dot after a single letter is an initial or an acronym: "J. K. Rowling", "the U.S. flag".
     return kind == DOT and followed and not (_is_plain(before) and not _is_plain(cl[p - 2]))
 
 
@@ -279,13 +279,13 @@ def _is_abbreviation(buffer, token, abbreviations):
 
 @compiled
 def _close(begin, last, text, token, at):
-    """Fills in what is known at the end of a token: where it lies and how it is written."""
+    """Fills in what is known at the end of a token: its place and how it is written."""
     _, _, cl, case, char, byte, offset = text
     token[END] = at
     # The surface of "U.S." includes the final dot, although the token is "u.s".
     acronym = last > begin and cl[last - 1] == DOT and cl[last + 1] == DOT
     end = last + 1 if acronym else last
-    # What lies before the next kept character was dropped (a combining accent): part of the word.
+    # Characters dropped before the next kept one, such as a combining accent, belong to the word.
     token[CHAR_START], token[CHAR_END] = char[begin], max(char[end] + 1, char[end + 1])
     token[RAW_START] = offset + byte[begin]
     token[RAW_END] = offset + _next_byte(end, char, byte)
@@ -307,7 +307,7 @@ def _close(begin, last, text, token, at):
 
 @compiled
 def _next_byte(p, char, byte):
-    """Returns where the caption goes on behind the character that gave the folded one at p."""
+    """Returns where the caption continues after the character from which p comes."""
     q = p + 1
     while char[q] == char[p]:
         q += 1
@@ -332,7 +332,7 @@ def _write(buffer, at, code):
 def join_tokens(buffer, start, end, row_start, with_barriers):
     """Returns the offsets and bytes of the captions' tokens, joined by one space.
 
-    With barriers, their signs stand between the space and the token behind them.
+    With barriers, their signs are between the space and the token that follows.
     """
     num_rows = len(row_start) - 1
     offsets = np.zeros(num_rows + 1, np.int64)

@@ -1,7 +1,7 @@
 """How names are written: small (turkey), with a capital (Turkey), or in capitals only (US).
 
-In: names as their sources write them. Out: one bit for each way; those of several spellings of one
-name are united, so that an entity called "crane" and "Crane" may be written either way.
+In: names as their sources write them. Out: one bit for each way. The bits of several spellings of
+a name are combined, so an entity called "crane" and "Crane" may be written either way.
 """
 
 import numpy as np
@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SMALL, LARGE, CAPITALS = 1, 2, 4
-"""Without a capital; with small letters and capitals, or one capital alone; two capitals or more
-and no small letter. What has no case, such as 東京, is LARGE."""
+"""SMALL has no capital; LARGE has small letters and capitals, or a single capital; CAPITALS has at
+least two capitals and no small letter. A name without case, such as 東京, is LARGE."""
 
 
 def spellings(names: pa.Array | pa.ChunkedArray) -> np.ndarray:

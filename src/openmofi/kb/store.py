@@ -1,7 +1,7 @@
 """Opens a knowledge base: lookups by id and by name, for people and for the linker.
 
 In: a folder written by `build.py`. Out: `KnowledgeBase`. Opening reads one small JSON file; arrays
-are memory-mapped and shared by all processes, tables are read piece by piece when asked for.
+are memory-mapped and shared by all processes, tables are read piece by piece as needed.
 """
 
 import json
@@ -29,9 +29,9 @@ from openmofi.kb.words import WordCounts
 from openmofi.schema import CANDIDATES
 
 _LONGEST_TO_CORRECT = 64
-"""Characters of a name for which names with one other letter are sought."""
+"""Most characters of a name for which names that differ by one letter are searched."""
 LINKABILITY = "linkability"
-"""Folder of a knowledge base with counts of its names, see link/linkability.py."""
+"""Folder in a knowledge base with counts of its names, see link/linkability.py."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Candidate:
     kind: str
     """label, title or alias."""
     match: str
-    """exact, prefix (of a longer name) or similar (one letter differs)."""
+    """exact, prefix (of a longer name) or similar (differs by one letter)."""
 
 
 @dataclass(frozen=True)
 class EntityView:
-    """All that is known about an entity."""
+    """Everything that is known about an entity."""
 
     id: str
     label: str
@@ -86,7 +86,7 @@ class KnowledgeBase:
 
         Raises:
             InputError: the folder is not a knowledge base.
-            MismatchError: another version of OpenMOFI built it, whose names differ.
+            MismatchError: another version of OpenMOFI, whose names differ, built it.
         """
         path = Path(path)
         try:
@@ -116,14 +116,14 @@ class KnowledgeBase:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the content: equal for equal entities, names, priors and counts."""
+        """Hash of the content: the same for equal entities, names, priors and counts."""
         counts = self.path / LINKABILITY / "card.json"
         counted = json.loads(counts.read_text())["fingerprint"] if counts.exists() else ""
         return self.meta["fingerprint"] + counted
 
     @property
     def languages(self) -> list[str]:
-        """Codes of the languages whose names were asked for when it was built."""
+        """Codes of the languages whose names it was built with."""
         return self.meta["languages"]
 
     @cached_property
@@ -143,7 +143,7 @@ class KnowledgeBase:
 
     @cached_property
     def words(self) -> WordCounts:
-        """How rare the words of the entities' texts are."""
+        """Rarity of the words in the entities' texts."""
         return WordCounts(self.path / "words")
 
     @property
@@ -167,15 +167,15 @@ class KnowledgeBase:
         """Returns the row of an entity, or None."""
         try:
             row = int(self._ids.rows(pa.array([identifier]))[0])
-        except UnicodeEncodeError:  # a lone surrogate, as of an argument that is not UTF-8
+        except UnicodeEncodeError:  # a lone surrogate, as in an argument that is not UTF-8
             return None
         return None if row < 0 else row
 
     def rows_of(self, identifiers: Sequence[str]) -> list[int]:
-        """Returns the rows of entities that are known to be in this knowledge base.
+        """Returns the rows of entities.
 
         Raises:
-            InputError: one of them is not.
+            InputError: one of them is not in this knowledge base.
         """
         rows = self._ids.rows(pa.array(identifiers, pa.string()))
         if len(rows) and rows.min() < 0:
@@ -184,7 +184,7 @@ class KnowledgeBase:
         return rows.tolist()
 
     def entity_text(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """Returns "label: description" of entities, or the label where there is no more."""
+        """Returns "label: description" of entities, or only the label without a description."""
         return self.texts.described(np.asarray(rows, np.int64)).to_pylist()
 
     def keys(self, names: Names) -> np.ndarray:
@@ -211,7 +211,7 @@ class KnowledgeBase:
             Columns row (index of the name), id, rank (0 = best) and prior, p(entity | name).
 
         Raises:
-            InputError: one string is given in place of many, or max_candidates is out of bounds.
+            InputError: `names` is one string instead of many, or max_candidates is out of bounds.
         """
         if isinstance(names, str):
             raise InputError(f"lookup expects a list of names; write lookup([{names!r}]).")
@@ -233,7 +233,7 @@ class KnowledgeBase:
         )
 
     def show(self, identifier: str) -> EntityView:
-        """Returns all that is known about an entity.
+        """Returns everything that is known about an entity.
 
         Raises:
             InputError: there is no such id.
@@ -265,8 +265,8 @@ class KnowledgeBase:
     def query(self, name: str, *, limit: int = 10) -> list[Candidate]:
         """Returns the entities that a name may mean, most probable first.
 
-        Where no entity has the name, names that begin with it follow, then those that differ from
-        it by one letter.
+        If no entity has the name, it returns those with a name that begins with it or else with a
+        name that differs from it by one letter.
         """
         if limit < 1:
             raise InputError(f"The limit cannot be {limit}; expected at least 1.")
@@ -280,7 +280,7 @@ class KnowledgeBase:
         return found or self._of_keys(self._similar_keys(key), "similar", limit)
 
     def _of_keys(self, keys: list[str], match: str, limit: int) -> list[Candidate]:
-        """Returns the candidates of several keys by weight, each entity once."""
+        """Returns the candidates of several keys, each entity once, highest weight first."""
         found: dict[int, tuple[float, float, dict[str, Any]]] = {}
         for key in keys:
             rows = self.names.of_key(key).to_pylist()
@@ -305,7 +305,7 @@ class KnowledgeBase:
         )
 
     def _similar_keys(self, key: str) -> list[str]:
-        """Returns the keys at edit distance 1: all edits are made and looked up at once."""
+        """Returns the keys at edit distance 1, by looking up all edits of a key at once."""
         if len(key) > _LONGEST_TO_CORRECT:
             return []
         edits = sorted(_edits(key))
@@ -314,7 +314,7 @@ class KnowledgeBase:
 
 
 def _edits(word: str) -> set[str]:
-    """Returns the strings one deletion, transposition, replacement or insertion away."""
+    """Returns all strings that are one deletion, transposition, replacement or insertion away."""
     splits = [(word[:i], word[i:]) for i in range(len(word) + 1)]
     letters = string.ascii_lowercase + string.digits + " "
     deleted = {a + b[1:] for a, b in splits if b}

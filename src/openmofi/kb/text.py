@@ -1,27 +1,29 @@
-"""The canonical form of names, used identically when a knowledge base is built and queried.
+"""The canonical form of names, the same when a knowledge base is built and when it is queried.
 
-In: names or captions as they are written. Out: tokens, folded so that different spellings of one
-name meet: "Dvořák's" -> "dvorak", "'s"; "North-Korea" -> "north", "korea"; "U.S.A." -> "u.s.a".
+In: names or captions as they are written. Out: tokens, folded so that different spellings of a
+name become equal: "Dvořák's" -> "dvorak", "'s"; "North-Korea" -> "north", "korea";
+"U.S.A." -> "u.s.a".
 
-Rules (their reasons: names in captions are written without care, but AT&T is not "at" and "t"):
+Rules, because names in captions are written carelessly, but AT&T is not "at" and "t":
   * HTML entities stand for their characters (entities.py);
-  * case and compatibility folding (NFKD), accents of Latin, Greek and Cyrillic stripped;
+  * case and compatibility are folded (NFKD), accents of Latin, Greek and Cyrillic dropped;
   * & between letters, + after a letter (C++), $ between letters (A$AP) and dots between single
     letters (U.S.A., J.R.R.) belong to the word;
-  * 's is a token of its own, so that "Turkey's" contains "turkey";
+  * 's is a token of its own, so "Turkey's" contains "turkey";
   * every other sign separates words, and a name may span it: "Washington, D.C.";
   * a Han, Kana, Thai, Lao, Khmer or Burmese character is a token of its own, but no name begins or
-    ends inside a word of theirs (runs.py), and a Korean particle is one, too (particles.py);
-  * what only stretches a word or cannot be seen is dropped: tatweel, joiners, soft hyphens;
-  * names do not span barriers, ". " (not after an abbreviation), "|", " - " and line breaks, but
-    where they hold one themselves and the caption writes the same.
+    ends inside a word of these scripts (unspaced.py); a Korean particle is a token of its own too
+    (particles.py);
+  * signs that only stretch a word or are invisible are dropped: tatweel, joiners, soft hyphens;
+  * a name does not span a barrier, which is ". " (except after an abbreviation), "|", " - " or a
+    line break, unless the name itself has one and the caption has the same.
 
 A batch of captions is one Arrow array; one compiled pass (numba) reads its bytes and writes tokens.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,64 +33,35 @@ from openmofi.arrays.strings import string_buffers
 from openmofi.errors import InputError
 from openmofi.kb import scan
 from openmofi.kb.codepoints import TABLE
-from openmofi.kb.entities import Expansion, expand_entities
+from openmofi.kb.entities import expand_entities
 
 CANONICAL_VERSION = 2
-"""Stored with every knowledge base; raise it whenever a rule changes."""
+"""Stored with every knowledge base; increase it whenever a rule changes."""
 
 Captions = Sequence[str | None] | pa.Array | pa.ChunkedArray
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # A full stop after these does not end a sentence: "St. Louis", "Guardians Vol. 2".
-_ABBREVIATED = [
-    "st",
-    "mr",
-    "mrs",
-    "ms",
-    "dr",
-    "jr",
-    "sr",
-    "mt",
-    "ft",
-    "vs",
-    "no",
-    "inc",
-    "ltd",
-    "co",
-    "prof",
-    "gen",
-    "sgt",
-    "lt",
-    "col",
-    "capt",
-    "rev",
-    "ave",
-    "blvd",
-    "dept",
-    "gov",
-    "sen",
-    "rep",
-    "hon",
-    "bros",
-    "vol",
-    "pt",
-    "feat",
-    "op",
-    "mme",
-    "mlle",
-    "ste",
-]
+_ABBREVIATED = (
+    "st mr mrs ms dr jr sr mt ft vs no inc ltd co prof gen sgt lt col capt rev ave blvd dept gov "
+    "sen rep hon bros vol pt feat op mme mlle ste"
+)
+# Each has at most 5 bytes and fits into an integer.
+_ABBREVIATIONS = np.sort(
+    np.array([int.from_bytes(word.encode(), "big") for word in _ABBREVIATED.split()], np.uint64)
+)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a batch of captions; arrays but `buffer` and `row_start` have one item each."""
+    """The tokens of a batch of captions; one item per token except in `buffer` and `row_start`."""
 
     buffer: np.ndarray
     """Canonical UTF-8 bytes: every token is followed by one space, then by the signs of barriers
     that follow it in the caption."""
     start: np.ndarray
-    """First byte in the buffer; tokens i to j are the name buffer[start[i]:end[j]]. With a barrier
-    among them that is only the name of what is written with the same."""
+    """First byte in the buffer; tokens i to j are the name buffer[start[i]:end[j]]. If a barrier is
+    among them, this matches only names that are written with the same barrier."""
     end: np.ndarray
     char_start: np.ndarray
     """Code points in the raw caption."""
@@ -97,18 +70,18 @@ class Tokens:
     """Bytes in the data of the raw captions."""
     raw_end: np.ndarray
     barrier: np.ndarray
-    """Only names that are written with it contain both this token and the one before it."""
+    """Whether a barrier precedes the token: names span it only if they are written with it."""
     is_character: np.ndarray
-    """Token of a script that writes without spaces."""
+    """Whether the token belongs to a script that writes without spaces."""
     inside: np.ndarray
-    """It goes on with the word before it, as a particle or within a run: no name begins here."""
+    """Whether it continues the word before it, as a particle or in a run: no name begins here."""
     unfinished: np.ndarray
-    """Its word goes on in the next token: no name ends here."""
+    """Whether its word continues in the next token: no name ends here."""
     case: np.ndarray
     """CASELESS, LOWERCASE, CAPITALISED, UPPERCASE (two letters or more), ONE_CAPITAL (A, 3D) or
     MIXED of scan.py."""
     row_start: np.ndarray
-    """First token of each caption; one more item than captions."""
+    """First token of each caption; has one more item than there are captions."""
 
     def __len__(self) -> int:
         return len(self.start)
@@ -120,20 +93,20 @@ class Tokens:
 
 
 def canonical(name: str) -> str:
-    """Returns the canonical form of one name: its tokens joined by one space, or ""."""
+    """Returns the canonical form of one name: its tokens joined by spaces, or ""."""
     return canonical_batch([name])[0].as_py()
 
 
 def canonical_batch(names: Captions) -> pa.StringArray:
-    """Returns the canonical forms of many names (best a few ten thousand at a time)."""
+    """Returns the canonical forms of many names, ideally tens of thousands at a time."""
     return _joined(tokenise(names), with_barriers=False)
 
 
 def signed_forms(names: Captions) -> tuple[np.ndarray, pa.StringArray]:
-    """Returns which names hold a barrier, and their canonical forms with the barriers' signs.
+    """Returns the positions of names with a barrier, and their canonical forms with its sign.
 
-    "Oak chair - 45 cm" gives "oak chair -45 cm". Found under this and its canonical form, a name
-    may be written with its sign or without, but not with another in its place.
+    "Oak chair - 45 cm" gives "oak chair -45 cm". Stored under this and its canonical form, a name
+    is found with its sign or without it, but not with another sign instead.
     """
     tokens = tokenise(names)
     inner = tokens.barrier.copy()
@@ -159,22 +132,23 @@ def tokenise(captions: Captions) -> Tokens:
     """
     offsets, data = string_buffers(as_text(captions))
     expanded = expand_entities(data, offsets)
-    if expanded is not None:
-        return _in_raw(_tokenised(expanded.data, expanded.offsets), expanded)
-    return _tokenised(data, offsets)
+    if expanded is None:
+        return _tokenised(data, offsets)
+    tokens = _tokenised(expanded.data, expanded.offsets)
+    names = ("char_start", "char_end", "raw_start", "raw_end")
+    places = np.stack([getattr(tokens, name) for name in names])
+    expanded.to_raw(places, tokens.row_start)
+    return replace(tokens, **dict(zip(names, places, strict=True)))
 
 
 def _tokenised(data: np.ndarray, offsets: np.ndarray) -> Tokens:
-    """Splits texts without HTML entities, UTF-8 bytes one behind the other, into tokens."""
+    """Splits texts without HTML entities, given as consecutive UTF-8 bytes, into tokens."""
     while True:
         found = scan.scan_tokens(data, offsets, TABLE.arrays, _ABBREVIATIONS)
         unseen, buffer, table, row_start = found
         if unseen < 0:
-            return _tokens(buffer, table, row_start)
+            break
         TABLE.learn(data[offsets[0] : offsets[-1]].tobytes().decode(errors="replace"))
-
-
-def _tokens(buffer: np.ndarray, table: np.ndarray, row_start: np.ndarray) -> Tokens:
     columns = np.ascontiguousarray(table.T)
     return Tokens(
         buffer=buffer,
@@ -193,16 +167,8 @@ def _tokens(buffer: np.ndarray, table: np.ndarray, row_start: np.ndarray) -> Tok
     )
 
 
-def _in_raw(tokens: Tokens, expanded: Expansion) -> Tokens:
-    """Returns tokens with their places in the raw captions."""
-    names = ("char_start", "char_end", "raw_start", "raw_end")
-    places = np.stack([getattr(tokens, name) for name in names])
-    expanded.to_raw(places, tokens.row_start)
-    return replace(tokens, **dict(zip(names, places, strict=True)))
-
-
 def as_text(captions: Captions, number: int = 0) -> pa.LargeStringArray:
-    """Returns captions as one Arrow array; `number` is that of the first, for the error.
+    """Returns captions as one Arrow array; error messages count from `number`.
 
     Raises:
         InputError: a caption is not text.
@@ -210,41 +176,20 @@ def as_text(captions: Captions, number: int = 0) -> pa.LargeStringArray:
     if isinstance(captions, pa.ChunkedArray):
         captions = one_chunk(captions)
     if isinstance(captions, pa.Array):
-        return _cast(captions)
+        kind = captions.type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+        if not (pa.types.is_null(kind) or any(is_text(kind) for is_text in known)):
+            raise InputError(f"Captions are an Arrow array of {kind}, but must be text.")
+        return captions.cast(pa.large_string())
     try:
         return pa.array(captions, pa.large_string())
     except UnicodeEncodeError:
-        # A lone surrogate has no UTF-8; its place is kept, so that offsets stay right.
-        return as_text([_without_surrogates(caption) for caption in captions], number)
+        # A lone surrogate has no UTF-8; another character takes its place, so offsets stay right.
+        clean = [_SURROGATE.sub("\ufffd", c) if isinstance(c, str) else c for c in captions]
+        return as_text(clean, number)
     except (pa.ArrowException, TypeError):
-        raise _no_text(captions, number) from None
-
-
-def _no_text(captions: Sequence[Any], number: int) -> InputError:
-    row = next(i for i, c in enumerate(captions) if not isinstance(c, str | None))
-    return InputError(
-        f"Caption {number + row} is {captions[row]!r}, but captions must be text (str) or None."
-    )
-
-
-def _cast(captions: pa.Array) -> pa.LargeStringArray:
-    kind = captions.type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    if not (pa.types.is_null(kind) or any(is_text(kind) for is_text in known)):
-        raise InputError(f"Captions are an Arrow array of {kind}, but must be text.")
-    return captions.cast(pa.large_string())
-
-
-def _without_surrogates(caption: Any) -> Any:
-    if not isinstance(caption, str):
-        return caption
-    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in caption)
-
-
-def _pack(word: str) -> int:
-    """Returns a token of up to 5 bytes as one integer."""
-    return int.from_bytes(word.encode(), "big")
-
-
-_ABBREVIATIONS = np.sort(np.array([_pack(word) for word in _ABBREVIATED], np.uint64))
+        row = next(i for i, c in enumerate(captions) if not isinstance(c, str | None))
+        raise InputError(
+            f"Caption {number + row} is {captions[row]!r}, but captions must be text (str) or None."
+        ) from None

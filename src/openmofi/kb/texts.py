@@ -1,6 +1,6 @@
-"""What entities are called and described as, memory-mapped: three columns of strings by row.
+"""Labels, descriptions and types of entities, memory-mapped: three columns of strings by row.
 
-In: entities in row order. Out: texts/label, texts/description and texts/types, the last holding the
+In: entities in row order. Out: texts/label, texts/description and texts/types; the last has the
 labels of an entity's types ("country, island nation"), or a catalogue's own words for them.
 """
 
@@ -25,12 +25,12 @@ class Texts:
         self.types = open_strings(folder / "types")
 
     def described(self, rows: np.ndarray) -> pa.Array:
-        """Returns "label: description", or the label where there is no more."""
+        """Returns "label: description", or only the label if there is no description."""
         at = pa.array(np.asarray(rows, np.int64))
         return _joined(self.label.take(at), ": ", self.description.take(at))
 
     def in_full(self, rows: np.ndarray) -> pa.Array:
-        """Returns "label: description (types)" as far as there is any."""
+        """Returns "label: description (types)", without the parts that are missing."""
         types = self.types.take(pa.array(np.asarray(rows, np.int64)))
         before, after, nothing = (pa.scalar(text, pa.large_string()) for text in ("(", ")", ""))
         bracketed = pc.binary_join_element_wise(before, types, after, nothing)
@@ -47,9 +47,9 @@ def write_texts(folder: Path, entities: Iterable[pa.Table], ids: Ids) -> None:
     """Writes the texts of a knowledge base.
 
     Args:
-        folder: of the knowledge base; gets texts/.
-        entities: tables in row order with label, description and types; read twice.
-        ids: of the same entities.
+        folder: folder of the knowledge base, which gets texts/.
+        entities: tables in row order with label, description and types; read several times.
+        ids: ids of the same entities.
     """
     texts = folder / "texts"
     for name in ("label", "description"):
@@ -65,7 +65,7 @@ def _type_labels(types: pa.ChunkedArray, ids: Ids, labels: pa.LargeStringArray) 
     flat = lists.flatten()
     rows = ids.rows(flat)
     known = labels.take(pa.array(rows, mask=rows < 0))
-    # Ids without an entity say nothing; a catalogue's types are words.
+    # An id without an entity tells nothing; a catalogue's types are words.
     words = pc.if_else(pc.match_substring_regex(flat, r"^Q\d+$"), "", flat.cast(pa.large_string()))
     named = pc.coalesce(known, words)
     parents = pc.list_parent_indices(lists).to_numpy()

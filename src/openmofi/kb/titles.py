@@ -1,8 +1,8 @@
-"""Titles of Wikipedia's articles -> the names that they stand for."""
+"""Titles of Wikipedia articles -> the names that they stand for."""
 
 
 def plain_title(title: str) -> str:
-    """Returns a title without what tells it from its namesakes: one group at its very end.
+    """Returns a title without the final group in brackets that tells it from its namesakes.
 
     Example:
         >>> plain_title("Washington_(state)")

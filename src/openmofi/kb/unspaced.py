@@ -1,14 +1,15 @@
-"""Where words go on in scripts that write without spaces: no name begins or ends there.
+"""Where words continue in scripts without spaces: no name begins or ends there.
 
-In: two neighbouring characters of a run. Out: whether the place between them lies inside a word.
+In: two neighbouring characters of a run. Out: whether the place between them is inside a word.
 
-    kana          a run of katakana is one word, so that タイ is not in ネクタイ; one of hiragana is
-                  cut only around what mostly is a particle or an ending (いちごとりんご)
+    kana          a run of katakana is one word, so タイ is not found in ネクタイ; a run of hiragana
+                  is cut only around characters that are mostly particles or endings
+                  (いちごとりんご)
     Han           the mark 々 repeats the character before it
-    Thai, Lao     vowels written before or behind their consonant, and silenced consonants
+    Thai, Lao     vowels written before or after their consonant, and silenced consonants
     Khmer, Burmese  stacked consonants, and those that close a syllable
 
-Elsewhere only a dictionary could tell: 京都 is found in 東京都, unless 東京 is a name, too.
+Elsewhere only a dictionary could tell: 京都 is found in 東京都, unless 東京 is a name too.
 """
 
 import numpy as np
@@ -16,11 +17,11 @@ import numpy as np
 from openmofi.arrays.compiled import compiled
 
 _LONG, _REPEATED = 0x30FC, 0x3005  # ー and 々
-# Of hiragana: what never begins a word; what mostly begins, and what mostly ends, the word around.
+# Hiragana that never begin a word; that mostly come before a word; that mostly come after one.
 _ENDS_ONLY = "ぁぃぅぇぉっゃゅょゎんゝゞー"
 _BEFORE_A_WORD = "のはがをにへともやでいなたるお"
 _BEHIND_A_WORD = "のはがをにへともやでかまよだ"
-# Vowel signs that are characters of their own, before and behind the consonant they belong to.
+# Vowel signs that are characters of their own, before and after their consonant.
 _LEADING = "เแโใไເແໂໃໄ"
 _TRAILING = "ะาๅະາ"
 _SILENT = "\u0e4c\u0ecc\u103a"  # on a consonant that closes the syllable before it
@@ -39,13 +40,13 @@ _STACKING_CODES = _codes(_STACKING)
 
 @compiled
 def goes_on(before, sign, code, next_sign):
-    """Says whether a word goes on from one character to the next; compiled.
+    """Returns whether a word continues from one character to the next; compiled.
 
     Args:
-        before: code point of the first.
-        sign: of the last mark on it, or `before` again.
-        code: of the second.
-        next_sign: what follows that, perhaps a mark on it.
+        before: code point of the first character.
+        sign: code point of the last mark on it, or `before` again.
+        code: code point of the second character.
+        next_sign: code point after that, perhaps a mark on it.
     """
     if _is_katakana(code):
         return _is_katakana(before) or (code == _LONG and _is_hiragana(before))

@@ -1,4 +1,4 @@
-"""How rare the words of entity texts are: their document frequencies, counted at build time.
+"""Rarity of the words in entity texts: their document frequencies, counted at build time.
 
 In: labels and descriptions. Out: words/hashes.npy (sorted) and words/counts.npy.
 """
@@ -15,12 +15,12 @@ from openmofi.kb.text import Captions, tokenise
 from openmofi.kb.texts import Texts
 
 _SAMPLE = 200_000
-"""Entities whose words are counted; the most popular ones stand for all."""
+"""Number of entities whose words are counted: the most popular ones."""
 _BATCH = 8192
 
 
 class WordCounts:
-    """In how many of the sampled texts each word occurs."""
+    """The number of sampled texts in which each word occurs."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -30,7 +30,7 @@ class WordCounts:
         return open_array(self._folder / "hashes.npy"), open_array(self._folder / "counts.npy")
 
     def rarity(self, word: np.ndarray) -> np.ndarray:
-        """Returns log((1 + texts) / (1 + texts with the word)) of each word's hash."""
+        """Returns log((1 + texts) / (1 + texts with the word)) for each word's hash."""
         known, counts = self._arrays
         total, counts = counts[0], counts[1:]
         at = np.minimum(np.searchsorted(known, word), max(len(known) - 1, 0))

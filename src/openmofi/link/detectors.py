@@ -1,9 +1,9 @@
 """Captions -> spans that look like names, found by a model instead of by the names of a KB.
 
 In: an Arrow array of captions. Out: a table of `DETECTED`. The gazetteer (`link.mentions`) needs no
-detector; one helps where names are also common words, or where the KB lacks a name. spaCy and
-GLiNER are optional extras; a Hugging Face token classifier is `model.mentions`. Any object with a
-`detect` method will do.
+detector; one helps if names are also common words, or if the KB lacks a name. spaCy and GLiNER are
+optional extras; `model.mentions` is a Hugging Face token classifier. Any object with a `detect`
+method will do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DETECTED = pa.schema(
         ("start", pa.int32()),  # code points of the raw caption
         ("end", pa.int32()),
         ("label", pa.string()),  # the detector's own type, such as PERSON
-        ("score", pa.float32()),  # the detector's probability; 1 where it has none
+        ("score", pa.float32()),  # the detector's probability; 1 if it has none
     ]
 )
 
@@ -43,7 +43,7 @@ class MentionDetector(Protocol):
     """Finds names in captions."""
 
     def detect(self, captions: pa.StringArray, /) -> pa.Table:
-        """Returns a table of `DETECTED`; captions that are null have no mentions."""
+        """Returns a table of `DETECTED`; null captions have no mentions."""
         ...
 
 
@@ -71,15 +71,15 @@ def _load_spacy(model: str) -> Any:
         return spacy.load(model)
     except OSError:
         raise InputError(
-            f"spaCy has no pipeline {model!r}; pass a directory of one, or get it with: "
+            f"spaCy has no pipeline {model!r}; pass the directory of one, or get it with: "
             f"python -m spacy download {model}"
         ) from None
 
 
 class GlinerDetector:
-    """Spans of any types that words can name, by GLiNER (arXiv 2311.08526).
+    """Spans of any types that can be named in words, by GLiNER (arXiv 2311.08526).
 
-    Captions longer than the model can read are cut into overlapping windows.
+    Captions that are too long for the model are cut into overlapping windows.
     """
 
     def __init__(
@@ -124,20 +124,17 @@ def _load_gliner(model: str) -> Any:
 
 
 def _windows(text: str) -> Iterator[tuple[int, int]]:
-    """Yields (start, end) of overlapping pieces that a model can read as a whole."""
+    """Yields (start, end) of overlapping pieces that fit into the model."""
     # GLiNER counts words and single marks, as this pattern does.
     words = [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
-    for at in range(0, max(len(words) - _OVERLAP_WORDS, min(len(words), 1)), _step()):
+    step = _WINDOW_WORDS - _OVERLAP_WORDS
+    for at in range(0, max(len(words) - _OVERLAP_WORDS, min(len(words), 1)), step):
         piece = words[at : at + _WINDOW_WORDS]
         yield piece[0][0], piece[-1][1]
 
 
-def _step() -> int:
-    return _WINDOW_WORDS - _OVERLAP_WORDS
-
-
 def _without_overlaps(found: Iterable[Detection]) -> list[Detection]:
-    """Keeps the most probable of overlapping spans, which two windows may have seen."""
+    """Keeps the most probable of overlapping spans, which may come from two windows."""
     kept: dict[int, list[Detection]] = {}
     for span in sorted(found, key=lambda s: (-s[4], s[1] - s[2])):
         others = kept.setdefault(span[0], [])
@@ -154,10 +151,10 @@ def _missing(what: str, extra: str, error: ImportError) -> SettingsError:
 
 
 def texts_of(captions: pa.StringArray | pa.ChunkedArray) -> list[str]:
-    """Returns captions as Python strings, null ones as empty.
+    """Returns captions as Python strings, null captions as empty strings.
 
     Raises:
-        InputError: they are not an Arrow array of text.
+        InputError: the captions are not an Arrow array of text.
     """
     kind = getattr(captions, "type", None)
     if kind is not None and pa.types.is_null(kind):
@@ -180,15 +177,15 @@ def detected(found: Iterable[Detection]) -> pa.Table:
 def combine(
     gazetteer: pa.Table, found: pa.Table, *, how: Literal["intersect", "boost"]
 ) -> pa.Table:
-    """Brings the spans of names and those of a detector together.
+    """Combines the spans of names with those of a detector.
 
-    A span of the one is supported by a span of the other in the same caption when one contains the
-    other or their intersection over union is above 0.5: annotators disagree on titles and articles
-    ("President Obama"), so that containment must count.
+    A span of the gazetteer is supported by a span of the detector in the same caption if one
+    contains the other or their intersection over union is above 0.5. Containment counts because
+    annotators disagree on titles and articles ("President Obama").
 
     Args:
-        gazetteer: columns row, start, end, and any others.
-        found: what a detector returns for the same captions.
+        gazetteer: table with the columns row, start, end, and any others.
+        found: the detector's table for the same captions.
         how: intersect keeps the supported spans; boost keeps all and adds the float32 column
             `detected`, the highest score of a supporting span, or 0.
 
@@ -205,13 +202,13 @@ def combine(
 
 
 def _support(gazetteer: pa.Table, found: pa.Table) -> np.ndarray:
-    """Returns the best score among the spans that support each span; -1 where none does."""
+    """Returns the best score among the spans that support each span; -1 if there are none."""
     found = found.take(pc.sort_indices(found, sort_keys=[("row", "ascending")]))
     row, start, end = (gazetteer[name].to_numpy() for name in ("row", "start", "end"))
     other_row, other_start, other_end, score = (
         found[name].to_numpy() for name in ("row", "start", "end", "score")
     )
-    # All pairs within a caption; a caption has a handful of either.
+    # All pairs within a caption; a caption has a handful of each.
     first, last = (np.searchsorted(other_row, row, side) for side in ("left", "right"))
     counts = last - first
     one = np.repeat(np.arange(len(row)), counts)

@@ -6,11 +6,11 @@ with the terms
     prior        log p(entity | name), relative to the name's most probable entity
     context      cos(text(caption), text(label: description (types)))
     coherence    cos(text(entity), the expected text vector of the caption's other mentions)
-    type         log odds of the entity's types, from the data the weights were fitted on
+    type         log odds of the entity's types, from the data on which the weights were fitted
     linkability  log odds that the name is used as a name at all, from counted captions
     case         whether the mention is written as the entity's names are: turkey, Turkey
     detected     how sure a mention detector is of the span
-Linkability and detected are nearly the same for all candidates of a mention and decide about NIL.
+Linkability and detected are nearly equal for all candidates of a mention and decide about NIL.
 
 In: candidates, captions and any text encoder. Out: one array per term, and probabilities.
 """
@@ -30,8 +30,9 @@ from openmofi.link.weights import LinkWeights
 _ENCODE_BATCH = 256
 _MOST_REMEMBERED = 1 << 15
 HARDLY_EVER = -4
-"""Of a single word with a capital, written small by somebody who uses capitals. Of 2,425 such words
-that people linked, 3 were small, of 21,300 others a third: log odds of -5; in tweets, of -1.5."""
+"""The case term of a single word whose names have a capital, if it is written small by someone who
+uses capitals. Of 2,425 such words that people linked, 3 were small, of 21,300 others a third: log
+odds of -5; in tweets, of -1.5."""
 
 
 class TextEncoder(Protocol):
@@ -43,7 +44,7 @@ class TextEncoder(Protocol):
 
 
 class TextComparison:
-    """Compares captions and entities by their texts; remembers vectors of entities."""
+    """Compares captions and entities by their texts; keeps the vectors of entities."""
 
     def __init__(self, encoder: TextEncoder, entity_text: Callable[[np.ndarray], list[str]]):
         self._encoder, self._entity_text = encoder, entity_text
@@ -87,9 +88,9 @@ class TextComparison:
 
 
 def coherence(candidates: Candidates, mentions: Mentions, vectors: np.ndarray) -> np.ndarray:
-    """Returns each candidate's cosine with what the caption's other mentions are expected to mean.
+    """Returns each candidate's cosine with the expected meaning of the caption's other mentions.
 
-    The expectation is over their priors; 0 where a caption has no other mention.
+    The expectation is over their priors; it is 0 if the caption has no other mention.
     """
     return _coherence(candidates.item, candidates.prior, mentions.row, vectors)
 
@@ -123,13 +124,14 @@ def case_agreement(candidates: Candidates, mentions: Mentions) -> np.ndarray:
     """Returns how well each candidate's name fits the way its mention is written, int8.
 
     By the spellings of the candidate's names, for a mention written
-        small by somebody who uses capitals: 1 with a small one; without, -1, or -4 of one word;
-        small in a caption without capitals: 0; but -1 without a small one if another candidate's
-            names have one;
-        with a capital that its place does not ask for: -1 where all are small, 0 where some are,
-            otherwise 1; names in capitals only want capitals, and take them from others;
-    and 0 where the writing is not evidence: no case, first word of a sentence, all capitals. -4 is
-    about the log odds.
+        small by someone who uses capitals: 1 with a small spelling; without, -1, or -4 for a single
+            word, which is about the log odds;
+        small in a caption without capitals: 0; but -1 without a small spelling if another
+            candidate's names have one;
+        with a capital that its place does not require: -1 if all spellings are small, 0 if some
+            are, otherwise 1; but for names in capitals only: 1 if the mention is in capitals,
+            where other names get 0, otherwise -1;
+    and 0 if the writing is not evidence: no case, first word of a sentence, all capitals.
     """
     writing = mentions.written, mentions.is_small, mentions.capitals, mentions.num_tokens
     return _case_agreement(candidates.item, candidates.spelling, *writing)
@@ -174,41 +176,34 @@ def logits(evidence: dict[str, np.ndarray], weights: LinkWeights) -> np.ndarray:
 def evidence_of(
     rank: np.ndarray, prior: np.ndarray, terms: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Returns what is added up: the relative log prior and the other terms, for or against.
+    """Returns the summands of the score: the relative log prior and the other terms, scaled.
 
     Args:
         rank: 0 for the first candidate of every mention.
         prior: p(entity | name).
-        terms: as they stand in `schema.CANDIDATES`.
+        terms: the other terms as in `schema.CANDIDATES`.
     """
-    scaled = {name: _SCALES.get(name, _as_it_is)(term) for name, term in terms.items()}
-    return {"prior": _relative(np.log(prior), rank), **scaled}
-
-
-def _relative(log_prior: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Subtracts that of the mention's most probable entity: or ambiguity would speak for NIL."""
+    # Relative to the mention's most probable entity; otherwise ambiguity would count for NIL.
+    log_prior = np.log(prior)
     begin = np.flatnonzero(rank == 0)
     most = np.maximum.reduceat(log_prior, begin) if len(begin) else log_prior
-    return log_prior - repeat_runs(most, begin, len(rank))
+    relative = log_prior - repeat_runs(most, begin, len(rank))
+    scaled = {n: _SCALES[n](term) if n in _SCALES else term for n, term in terms.items()}
+    return {"prior": relative, **scaled}
 
 
-def _log_odds(probability: np.ndarray) -> np.ndarray:
-    return np.log(probability) - np.log1p(-probability)
-
-
-def _as_it_is(term: np.ndarray) -> np.ndarray:
-    return term
-
-
-# How a probability becomes evidence for or against; a detector's is not calibrated.
-_SCALES = {"linkability": _log_odds, "detected": lambda score: 2 * score - 1}
+# How a probability becomes evidence for or against: as log odds, if it is calibrated.
+_SCALES = {
+    "linkability": lambda probability: np.log(probability) - np.log1p(-probability),
+    "detected": lambda score: 2 * score - 1,
+}
 
 
 @compiled
 def probabilities(logit, rank, nil):
-    """Returns (p of every candidate among its mention's and NIL, best first: indices); compiled.
+    """Returns (p of every candidate within its mention and NIL, indices best first); compiled.
 
-    `logit` holds mention after mention, `rank` counts from 0 within each.
+    `logit` holds one mention after the other; `rank` counts from 0 within each.
     """
     probability, order = np.empty(len(logit), np.float64), np.empty(len(logit), np.int64)
     begin = 0
@@ -223,7 +218,7 @@ def probabilities(logit, rank, nil):
             total += probability[i]
         for i in range(begin, end):
             probability[i] /= total
-            # Insertion sort: 30 items at most, mostly in order. Equal ones keep their order.
+            # Insertion sort, which is stable: 30 items at most, mostly in order.
             k = i
             while k > begin and logit[order[k - 1]] < logit[i]:
                 order[k] = order[k - 1]

@@ -1,12 +1,12 @@
 """Fits the weights of the linker's score to texts whose mentions are linked by hand.
 
 In: groups of examples, each from its own texts and knowledge base. Out: `LinkWeights` under which
-the gold entities, or NIL where none of a mention's candidates is right, are most probable: a
+the gold entities, or NIL if none of a mention's candidates is right, are most probable: a
 conditional logistic regression (McFadden 1974) with weights of at least 0, so that every term keeps
 its meaning.
 
-Only texts all of whose mentions are annotated tell what means nothing. Where some are annotated,
-others may be names too: there the fit asks only which of its candidates a mention means, given that
+Only texts with all mentions annotated show which names mean nothing. If only some are annotated,
+others may be names too: then the fit asks only which of its candidates a mention means, given that
 it means one, and leaves out mentions without a right one.
 """
 
@@ -31,7 +31,7 @@ from openmofi.link.weights import TERMS, LinkWeights
 _FEWEST = 100
 _FEWEST_OF_TYPE = 20
 _REGULARISATION = 1e-3
-"""Per mention, on the squared distance from the weights at the start."""
+"""Penalty, per mention, on the squared distance from the initial weights."""
 
 GOLD = pa.schema(
     [
@@ -46,7 +46,7 @@ GOLD = pa.schema(
 
 @dataclass(frozen=True)
 class LinkExamples:
-    """Mentions of one knowledge base whose truth is known."""
+    """Mentions linked with one knowledge base whose truth is known."""
 
     candidates: pa.Table
     """`schema.CANDIDATES` with all candidates of every mention."""
@@ -55,7 +55,7 @@ class LinkExamples:
     types: pa.ListArray
     """Types of each candidate."""
     complete: bool
-    """All mentions of the texts are annotated."""
+    """Whether all mentions of the texts are annotated."""
 
     @property
     def begin(self) -> np.ndarray:
@@ -73,12 +73,13 @@ class LinkFit:
     weights: LinkWeights
     mentions: int
     nil: int
-    """Mentions for which no candidate is right."""
+    """Mentions without a right candidate."""
     nil_of_group: list[float]
-    """The weight of NIL in each group; `weights` has the mean of those with examples of it."""
+    """The weight of NIL in each group; `weights` has the mean over groups with examples of it."""
     before: float
-    """Mean log likelihood of the truth under the weights at the start."""
+    """Mean log likelihood of the truth under the initial weights."""
     after: float
+    """The same under the fitted weights."""
 
 
 def examples_of(linker: Linker, texts: Captions, gold: pa.Table, *, complete: bool) -> LinkExamples:
@@ -86,19 +87,23 @@ def examples_of(linker: Linker, texts: Captions, gold: pa.Table, *, complete: bo
 
     Args:
         linker: computes the terms of the score.
-        texts: what the gold spans are of.
-        gold: `GOLD`; spans without a name of the knowledge base give no example.
-        complete: all mentions of the texts are in `gold`. Then every other name that the linker
-            finds is one for NIL, unless it shares a character with a gold span.
+        texts: the texts with the gold spans.
+        gold: table of `GOLD`; spans that are not names of the knowledge base give no example.
+        complete: whether all mentions of the texts are in `gold`. Then every other name that the
+            linker finds is an example of NIL, unless it shares a character with a gold span.
     """
     required = gold.filter(np.logical_not(gold["optional"].to_numpy(zero_copy_only=False)))
     offered = linker.link_spans(texts, required, all_candidates=True)
     if complete:
         others = linker.link(texts, all_candidates=True)
         offered = pa.concat_tables([offered, others.filter(~_overlaps(others, gold))])
-    right = _is_right(offered, required)
-    if not complete:
-        answered = _of_mentions(np.logical_or, offered, right)
+    truth = dict(zip(_places(required), required["id"].to_pylist(), strict=True))
+    answers = zip(_places(offered), offered["id"].to_pylist(), strict=True)
+    right = np.array([truth.get(place) == answer for place, answer in answers], dtype=bool)
+    begin = np.flatnonzero(offered["rank"].to_numpy() == 0)
+    if not complete and len(begin):
+        # Leave out mentions without a right candidate.
+        answered = repeat_runs(np.logical_or.reduceat(right, begin), begin, len(right))
         offered, right = offered.filter(answered), right[answered]
     rows = np.array(linker.kb.rows_of(offered["id"].to_pylist()), np.int64)
     types = linker.kb.entities(["types"])["types"].combine_chunks().take(pa.array(rows))
@@ -110,7 +115,7 @@ def _places(table: pa.Table) -> list[tuple[int, int, int]]:
 
 
 def _overlaps(found: pa.Table, gold: pa.Table) -> np.ndarray:
-    """Says which found mentions share a character with a gold one."""
+    """Returns which found mentions share a character with a gold one."""
     spans: dict[int, list[tuple[int, int]]] = {}
     for row, start, end in _places(gold):
         spans.setdefault(row, []).append((start, end))
@@ -119,21 +124,6 @@ def _overlaps(found: pa.Table, gold: pa.Table) -> np.ndarray:
         for row, start, end in _places(found)
     ]
     return np.array(shared, dtype=bool)
-
-
-def _is_right(offered: pa.Table, gold: pa.Table) -> np.ndarray:
-    truth = dict(zip(_places(gold), gold["id"].to_pylist(), strict=True))
-    ids = offered["id"].to_pylist()
-    places = zip(_places(offered), ids, strict=True)
-    return np.array([truth.get(place) == identifier for place, identifier in places], dtype=bool)
-
-
-def _of_mentions(reduce: np.ufunc, offered: pa.Table, values: np.ndarray) -> np.ndarray:
-    """Returns the reduced values of each candidate's mention."""
-    begin = np.flatnonzero(offered["rank"].to_numpy() == 0)
-    if not len(begin):
-        return values
-    return repeat_runs(reduce.reduceat(values, begin), begin, len(values))
 
 
 def fit_link_weights(
@@ -145,17 +135,17 @@ def fit_link_weights(
 ) -> LinkFit:
     """Fits one set of weights to several groups of examples.
 
-    All groups count the same, however many mentions they have: the size of a file says nothing of
-    how often such texts will be linked. A term that a group's linker lacks is 0 there. How often a
-    name means nothing is a matter of the texts and the knowledge base, not of the evidence: so
-    every group has a weight of NIL of its own.
+    All groups count the same, however many mentions they have, because the size of a file does not
+    tell how often such texts will be linked. A term that a group's linker lacks is 0 there. How
+    often a name means nothing depends on the texts and the knowledge base, not on the evidence, so
+    every group has its own weight of NIL.
 
     Args:
-        groups: from `examples_of`.
-        start: where the search begins and what the weights are drawn to; those of terms that no
-            group has stay as they are.
-        data: name of the data, kept with the weights.
-        terms: what to fit besides NIL, if anything; other weights stay.
+        groups: results of `examples_of`.
+        start: initial weights, towards which the fit is regularised; weights of terms that no group
+            has do not change.
+        data: name of the data, stored with the weights.
+        terms: terms to fit in addition to NIL; other weights do not change.
 
     Raises:
         InputError: the groups have fewer than 100 mentions with a name of their knowledge base.
@@ -178,7 +168,7 @@ def fit_link_weights(
 
 
 def _type_odds(groups: Sequence[LinkExamples]) -> dict[str, float]:
-    """Returns by how much the log odds of being right are higher for each type than for all."""
+    """Returns for each type how much higher its log odds of being right are than those of all."""
     seen, hits, right, count = Counter(), Counter(), 0, 0
     for group in groups:
         names = group.types.flatten().to_numpy(zero_copy_only=False)
@@ -211,9 +201,9 @@ def _evidence(group: LinkExamples, types: dict[str, float]) -> dict[str, np.ndar
 
 
 class _Likelihood:
-    """The mean log likelihood of the truth of all groups, one group after the other.
+    """The mean log likelihood of the truth in all groups.
 
-    Its weights are those of the terms, then one of NIL for every group.
+    Its parameters are the weights of the terms, then one weight of NIL per group.
     """
 
     def __init__(
@@ -248,7 +238,7 @@ class _Likelihood:
         return len(self._is_nil)
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Returns the value and its gradient."""
+        """Returns the likelihood and its gradient."""
         of_terms, of_nil = np.split(weights, [self._matrix.shape[1]])
         logit = self._constant + self._matrix @ of_terms
         nil = np.where(self._complete, of_nil[self._group], -np.inf)
@@ -278,7 +268,7 @@ def _maximise(
         away = weights - first
         return _REGULARISATION * float(away @ away) - value, 2 * _REGULARISATION * away - slope
 
-    # Without examples of NIL, its weight would run away.
+    # Without examples of NIL, its weight would diverge.
     nil_bounds = [(None, None) if count else (start.nil, start.nil) for count in nil_of_group]
     bounds = [*[(0, None)] * len(names), *nil_bounds]
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds).x

@@ -1,7 +1,7 @@
 """Function words of many languages, by Wikidata's codes.
 
-Articles, prepositions, conjunctions, pronouns and the commonest verb forms, as they are written.
-Words that, folded, are better known as a name ("über", "como") are not here.
+Articles, prepositions, conjunctions, pronouns and the most common verb forms, as they are written.
+Words that are better known as a name when folded ("über", "como") are left out.
 """
 
 FUNCTION_WORDS_OF = {

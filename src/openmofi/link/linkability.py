@@ -1,14 +1,14 @@
 """Is this name used as a name? Counted in the user's own captions, without any labels.
 
 In: captions. Out: linkability/ in the knowledge base: how often each name occurs (`seen`), how
-often it is written with a capital where its place asks for none (`large`) and without one by
-somebody who uses them (`small`). "turkey" is mostly small, "Ankara" hardly ever.
+often it is written with a capital that its place does not require (`large`), and without a capital
+by someone who uses them (`small`). "turkey" is mostly small, "Ankara" hardly ever.
 
     linkability = (large + 1) / (large + small + 2)      (1/2 without evidence)
 
-A name that is small in the knowledge base, too ("apple juice" of a catalogue), is judged by the
+A name that is also small in the knowledge base ("apple juice" of a catalogue) is judged by the
 `case` term instead and keeps 1/2. Frequency alone decides nothing; `openmofi kb stats` lists the
-most frequent names, and an override file removes those that are noise.
+most frequent names, and an override file can remove those that are noise.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ from openmofi.config import LinkSettings
 from openmofi.files.folders import new_folder
 from openmofi.kb.store import LINKABILITY, KnowledgeBase
 from openmofi.kb.text import Captions, as_text, tokenise
-from openmofi.link.mentions import Mentions, find_mentions
+from openmofi.link.mentions import find_mentions
 from openmofi.link.words_or_names import WordsOrNames
 
 
 @dataclass(frozen=True)
 class NameCounts:
-    """What a count of names gave."""
+    """The result of counting names."""
 
     captions: int
     mentions: int
     names: int
-    """Different names that occur."""
+    """Number of different names that occur."""
     fingerprint: str = ""
 
 
@@ -55,12 +55,13 @@ class FrequentName:
 def count_names(
     kb: KnowledgeBase, captions: Iterable[Captions], *, settings: LinkSettings | None = None
 ) -> NameCounts:
-    """Counts how names are written in captions, and keeps the counts in the knowledge base.
+    """Counts how names are written in captions, and stores the counts in the knowledge base.
 
-    All names are counted, also those inside longer ones. Counts of an earlier call are replaced.
+    All names are counted, even those inside longer ones. Counts of an earlier call are replaced.
 
     Args:
-        kb: gets the folder linkability/; open it again to link with the counts.
+        kb: the knowledge base, which gets the folder linkability/; open it again to link with the
+            counts.
         captions: batches of texts.
         settings: limits of mentions, as for linking.
     """
@@ -77,24 +78,20 @@ def count_names(
             settings=settings or LinkSettings(),
             overlapping=True,
         )
-        _count(found.only(words.may_be_names(found)), counts)
+        mentions = found.only(words.may_be_names(found))
+        np.add.at(counts["seen"], mentions.key, 1)
+        np.add.at(counts["large"], mentions.key[mentions.written > 0], 1)
+        np.add.at(counts["small"], mentions.key[mentions.written < 0], 1)
         num_captions += len(batch)
     seen = counts["seen"]
     digest = hashlib.sha256(b"".join(array.tobytes() for array in counts.values())).hexdigest()
-    mentions, names = int(seen.sum(dtype=np.int64)), int(np.count_nonzero(seen))
-    summary = NameCounts(num_captions, mentions, names, digest[:16])
+    num_mentions, num_names = int(seen.sum(dtype=np.int64)), int(np.count_nonzero(seen))
+    summary = NameCounts(num_captions, num_mentions, num_names, digest[:16])
     with new_folder(kb.path / LINKABILITY) as folder:
         for name, array in counts.items():
             np.save(folder / f"{name}.npy", array)
         (folder / "card.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
     return summary
-
-
-def _count(mentions: Mentions, counts: dict[str, np.ndarray]) -> None:
-    written = {"large": mentions.written > 0, "small": mentions.written < 0}
-    np.add.at(counts["seen"], mentions.key, 1)
-    for name, chosen in written.items():
-        np.add.at(counts[name], mentions.key[chosen], 1)
 
 
 class Linkability:
@@ -106,12 +103,12 @@ class Linkability:
         )
 
     def of(self, keys: np.ndarray) -> np.ndarray:
-        """Returns the share of each name's uses as a name, smoothed: between 0 and 1."""
+        """Returns the smoothed share of each name's uses as a name, between 0 and 1."""
         large, small = self._large[keys].astype(np.float64), self._small[keys]
         return (large + 1) / (large + small + 2)
 
     def most_frequent(self, kb: KnowledgeBase, limit: int) -> list[FrequentName]:
-        """Returns the names that occur most often; reads all names once to tell their texts."""
+        """Returns the names that occur most often; reads all names once to find their texts."""
         seen = self.seen.astype(np.int64)
         keys = np.argsort(-seen, kind="stable")[:limit]
         keys = keys[seen[keys] > 0]
@@ -127,7 +124,7 @@ def read_linkability(kb: KnowledgeBase) -> Linkability | None:
 
 
 def mean_odds(types: pa.ListArray, odds: dict[str, float]) -> np.ndarray:
-    """Returns the mean log odds of the known types of each entity, 0 where none is known."""
+    """Returns the mean log odds of each entity's known types, 0 if none is known."""
     parents = types.value_parent_indices().to_numpy()
     flat = types.flatten()
     names = list(odds)
@@ -140,7 +137,7 @@ def mean_odds(types: pa.ListArray, odds: dict[str, float]) -> np.ndarray:
 
 
 class TypeOdds:
-    """The log odds of entities by their types, as weights give them."""
+    """The log odds of entities by their types, from the weights."""
 
     def __init__(self, kb: KnowledgeBase, odds: dict[str, float]):
         self._odds = mean_odds(kb.entities(["types"])["types"].combine_chunks(), odds)

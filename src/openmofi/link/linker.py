@@ -3,7 +3,7 @@
 In: captions and a knowledge base. Out: a table of `schema.CANDIDATES`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,9 +44,9 @@ class _Found:
     mentions: Mentions
     candidates: Candidates
     detected: np.ndarray | None = None
-    """What the detector says of each mention."""
+    """The detector's score of each mention."""
     are_given: bool = False
-    """Somebody else found the mentions: they mean something, however improbable."""
+    """Whether the caller gave the mentions, so that they mean something, however improbable."""
 
 
 class Linker:
@@ -65,18 +65,22 @@ class Linker:
         weights: LinkWeights | None = None,
         settings: LinkSettings | None = None,
     ):
-        """Prepares to link.
+        """Opens what linking needs of the knowledge base.
 
         Args:
             kb: the entities.
-            encoder: compares captions with entities; without one the names alone decide.
-            detector: says of every name how likely it is one in its caption.
-            weights: of the score's terms; the default is `settings.weights`, or the package's.
+            encoder: compares captions with entities; without it, only the names decide.
+            detector: finds names in captions, which support the names of the knowledge base.
+            weights: weights of the score's terms; by default `settings.weights`, or the package's.
             settings: limits.
         """
         self.kb, self.settings = kb, settings or LinkSettings()
         self.weights = weights or load_link_weights(self.settings.weights)
-        self._texts = TextComparison(encoder, _full_text(kb)) if encoder else None
+        self._texts = (
+            TextComparison(encoder, lambda rows: kb.texts.in_full(rows).to_pylist())
+            if encoder
+            else None
+        )
         self._detector = detector
         self._words = WordsOrNames(kb)
         self._linkability = read_linkability(kb)
@@ -86,10 +90,10 @@ class Linker:
         """Finds the entities that captions name.
 
         Args:
-            captions: texts, best an Arrow array; None and "" have no mentions.
-            all_candidates: return every candidate of every mention. Otherwise the best of each,
-                and no mention that more likely means nothing (NIL) than this, or that is written
-                as this hardly ever is.
+            captions: texts, ideally an Arrow array; None and "" have no mentions.
+            all_candidates: whether to return every candidate of every mention. Otherwise only the
+                best, and not for a mention that more likely means nothing (NIL), or that is
+                written as the best hardly ever is.
 
         Returns:
             `schema.CANDIDATES`, in order of caption, start and rank; terms that were not computed
@@ -111,15 +115,15 @@ class Linker:
 
         Args:
             captions: texts.
-            spans: columns row, start and end, in code points; those whose text is not a name of the
-                knowledge base give no row.
-            all_candidates: return every candidate of a span, not only the best.
+            spans: table with the columns row, start and end, in code points; spans whose text is
+                not a name of the knowledge base give no row.
+            all_candidates: whether to return every candidate of a span, not only the best.
 
         Returns:
-            As `link` does.
+            The same as `link`.
 
         Raises:
-            InputError: a caption is not text, or a span lies outside its caption.
+            InputError: a caption is not text, or a span is outside its caption.
         """
         rows, starts, ends = _checked(spans, len(captions))
         batches = []
@@ -152,7 +156,7 @@ class Linker:
         )
 
     def _without_words(self, found: _Found) -> _Found:
-        """Leaves out what is written as a word, and mentions that mean nothing else."""
+        """Drops candidates whose mention is written as a word, and mentions without others."""
         possible = self._words.possible(found.mentions, found.candidates)
         if possible.all():
             return found
@@ -201,7 +205,7 @@ class Linker:
         score, order = probabilities(
             logits(evidence, self.weights), candidates.rank, self.weights.nil
         )
-        # Mentions keep their places and numbers of candidates: `item` and `rank` stay as they are.
+        # Candidates are reordered only within their mention: `item` and `rank` do not change.
         kept = self._kept(found, score[order], terms["case"][order], all_candidates)
         chosen = order[kept]
         columns = {
@@ -216,7 +220,7 @@ class Linker:
     def _kept(
         self, found: _Found, score: np.ndarray, case: np.ndarray, all_candidates: bool
     ) -> np.ndarray:
-        """Returns which rows to return, of the candidates in their final order."""
+        """Returns the rows to keep of the candidates in their final order."""
         begin = np.flatnonzero(found.candidates.rank == 0)
         if not len(begin):
             return begin
@@ -232,11 +236,11 @@ class Linker:
     def _terms(
         self, captions: pa.LargeStringArray, mentions: Mentions, candidates: Candidates
     ) -> dict[str, np.ndarray]:
-        """Returns all terms but the prior that this linker can compute, by candidate."""
+        """Returns the terms, except the prior, that this linker can compute, by candidate."""
         terms = {"case": case_agreement(candidates, mentions)}
         if self._linkability is not None:
-            # What is no name with a capital in the knowledge base either is not judged by it, nor
-            # are capitals by the small letters of another word: US, us.
+            # Not for names that the knowledge base also writes small, nor for names and mentions in
+            # capitals: small letters belong to another word there (US, us).
             of_name = self._linkability.of(mentions.key)[candidates.item]
             in_capitals = candidates.is_upper & (mentions.capitals > 0)[candidates.item]
             terms["linkability"] = np.where(candidates.is_lower | in_capitals, 0.5, of_name)
@@ -278,15 +282,11 @@ class Linker:
         return pa.RecordBatch.from_arrays(typed, schema=CANDIDATES)
 
 
-def _full_text(kb: KnowledgeBase) -> Callable[[np.ndarray], list[str]]:
-    return lambda rows: kb.texts.in_full(rows).to_pylist()
-
-
 def _checked(spans: pa.Table, num_captions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns row, start and end of spans, in order.
+    """Returns row, start and end of spans, sorted.
 
     Raises:
-        InputError: a column is missing or is not of whole numbers, or a row is out of range.
+        InputError: a column is missing or does not hold whole numbers, or a row is out of range.
     """
     names = ("row", "start", "end")
     for name in names:
@@ -307,7 +307,7 @@ def _checked(spans: pa.Table, num_captions: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _pieces(captions: Captions) -> Iterator[tuple[int, pa.LargeStringArray]]:
-    """Yields batches of captions with the index of their first."""
+    """Yields batches of captions, each with the index of its first caption."""
     if isinstance(captions, str):
         raise InputError(f"Linker.link expects a list of captions; write link([{captions!r}]).")
     if not hasattr(captions, "__getitem__"):

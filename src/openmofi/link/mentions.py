@@ -1,7 +1,7 @@
 """Caption -> mentions: which spans of a caption are names in the knowledge base.
 
-In: tokens of a batch of captions. Out: spans, in order. For labelling they do not overlap, leftmost
-first and as long as possible: "New York City" hides "New York". For counting all names are found.
+In: tokens of a batch of captions. Out: spans, in order. For labelling, spans do not overlap; the
+leftmost and longest wins: "New York City" hides "New York". For counting, all names are found.
 """
 
 from collections.abc import Iterable
@@ -25,13 +25,13 @@ from openmofi.kb.index import (
 from openmofi.kb.scan import CASELESS, LOWERCASE, ONE_CAPITAL, UPPERCASE
 from openmofi.kb.text import Tokens
 
-# Scripts that make every character a token have about this many of them in a word.
+# In scripts of which every character is a token, a word has about so many of them.
 _CHARACTERS_PER_WORD = 3
 
 
 @dataclass(frozen=True)
 class Mentions:
-    """Spans of captions; arrays of one item per mention, in order of caption and start."""
+    """Spans of captions; arrays with one item per mention, in order of caption and start."""
 
     row: np.ndarray
     """Index of the caption in the batch."""
@@ -39,19 +39,19 @@ class Mentions:
     """Code points of the raw caption."""
     end: np.ndarray
     raw_start: np.ndarray
-    """Where in `raw` the mention's text lies."""
+    """Where the mention's text begins in `raw`."""
     raw_end: np.ndarray
     raw: np.ndarray
-    """Bytes of texts, not of one item per mention."""
+    """The bytes of the texts; not one item per mention."""
     key: np.ndarray
     """The name: a position in the index."""
     written: np.ndarray
-    """1: with a capital although its place asks for none; -1: without, by someone who uses them;
-    0: neither says anything."""
+    """1: with a capital that its place does not require; -1: without a capital, by someone who uses
+    them; 0: neither, so it tells nothing."""
     is_small: np.ndarray
-    """Without a capital, whoever wrote it."""
+    """Whether it has no capital, whoever wrote it."""
     capitals: np.ndarray
-    """2: in capitals, in a caption that has small letters, too; 1: in capitals; 0: otherwise."""
+    """2: in capitals, in a caption that also has small letters; 1: in capitals; 0: otherwise."""
     num_tokens: np.ndarray
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ def keys_of(words: Iterable[str], index: NameIndex, hasher: Hasher) -> np.ndarra
 
 
 def contains(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Says which of some keys are among others, which are sorted."""
+    """Returns which wanted keys are among others, which are sorted."""
     if not len(keys):
         return np.zeros(len(wanted), bool)
     return keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
@@ -89,14 +89,19 @@ def find_mentions(
     """Finds the names in a batch of captions.
 
     Args:
-        tokens: the captions.
-        raw: the bytes that `tokens.raw_start` counts.
+        tokens: tokens of the captions.
+        raw: the bytes to which `tokens.raw_start` refers.
         index: the names.
-        hasher: what hashed the names.
+        hasher: the hasher of the names.
         stopped: keys that are not mentions unless written in capitals, see `keys_of`.
         settings: limits on the length of a mention.
-        overlapping: find all names, not only the leftmost longest.
+        overlapping: whether to find all names, not only the leftmost longest.
     """
+    longest = 0  # canonical bytes of a caption
+    if len(tokens):
+        ends = np.append(tokens.end, 0)[tokens.row_start[1:] - 1]
+        starts = np.append(tokens.start, 0)[tokens.row_start[:-1]]
+        longest = int((ends - starts).max())
     row, first, last, key = _find_mentions(
         tokens.buffer,
         tokens.start,
@@ -108,7 +113,7 @@ def find_mentions(
         tokens.is_character,
         tokens.case,
         tokens.row_start,
-        hasher.powers(_longest_row(tokens)),
+        hasher.powers(longest),
         index.arrays,
         stopped,
         (settings.max_words, settings.min_chars, overlapping),
@@ -131,18 +136,18 @@ def given_mentions(
     texts: pa.LargeStringArray,
     keys: np.ndarray,
 ) -> Mentions:
-    """Returns spans that somebody else found as mentions.
+    """Returns given spans as mentions.
 
     Args:
         spans: caption, start and end of each, in code points; in order of caption and start.
-        tokens: of the captions.
-        texts: of the spans.
-        keys: of the texts, see `KnowledgeBase.keys`; all are names.
+        tokens: tokens of the captions.
+        texts: texts of the spans.
+        keys: keys of the texts, see `KnowledgeBase.keys`; all are names.
     """
     row, start, end = spans
     offsets, raw = string_buffers(texts)
     place = tokens.row.astype(np.int64) << 32
-    # The tokens that share a character with the span; a name has one at least.
+    # The tokens that share a character with the span; a name has at least one.
     first = np.searchsorted(place | tokens.char_end, (row << 32) | start, side="right")
     last = np.searchsorted(place | tokens.char_start, (row << 32) | end) - 1
     return Mentions(
@@ -168,15 +173,6 @@ def _writing(
         "capitals": capitals,
         "num_tokens": last - first + 1,
     }
-
-
-def _longest_row(tokens: Tokens) -> int:
-    """Returns the largest number of canonical bytes of a caption."""
-    if not len(tokens):
-        return 0
-    ends = np.append(tokens.end, 0)[tokens.row_start[1:] - 1]
-    starts = np.append(tokens.start, 0)[tokens.row_start[:-1]]
-    return int((ends - starts).max())
 
 
 @compiled
@@ -232,9 +228,9 @@ def _find_mentions(
 
 @compiled
 def _possible_lengths(low, high, start, end, sums, backward, arrays, lengths):
-    """Writes which lengths names may have that begin with each token of a caption.
+    """Writes the possible lengths of names that begin with each token of a caption.
 
-    In loops of their own, the loads do not wait for each other: most of them miss the caches.
+    Most loads miss the caches; in separate loops, they do not wait for each other.
     """
     origin = start[low]
     for token in range(low, high):
@@ -255,7 +251,7 @@ def _hash(begin, stop, origin, sums, backward):
 
 @compiled
 def _sum(buffer, begin, stop, forward, sums):
-    """Writes the prefix sums of hashing.py over one caption."""
+    """Writes the prefix sums of hashing.py for one caption."""
     total = np.uint64(0)
     sums[0] = total
     for k in range(stop - begin):
@@ -265,7 +261,7 @@ def _sum(buffer, begin, stop, forward, sums):
 
 @compiled
 def _room(token, high, longest, lengths):
-    """Returns how many tokens a name may have that begins here."""
+    """Returns the largest number of tokens of a name that begins here."""
     known = 0
     while lengths >> known:
         known += 1
@@ -276,7 +272,7 @@ def _room(token, high, longest, lengths):
 
 @compiled
 def _is_number(buffer, begin, stop):
-    """Says whether a token begins and ends with a digit; such are mostly dates."""
+    """Returns whether a token begins and ends with a digit, as dates mostly do."""
     return 48 <= buffer[begin] <= 57 and 48 <= buffer[stop - 1] <= 57
 
 
@@ -293,7 +289,7 @@ def _how_written(case, barrier, row_start, row, first, last):
     is_small = np.zeros(len(row), np.bool_)
     counted, small, large = -1, 0, 0
     for i in range(len(row)):
-        if row[i] != counted:  # how many other words of the caption are written small, large
+        if row[i] != counted:  # count the caption's words that are written small and large
             counted, small, large = row[i], 0, 0
             for k in range(row_start[counted], row_start[counted + 1]):
                 small += case[k] == LOWERCASE
@@ -318,7 +314,7 @@ def _how_written(case, barrier, row_start, row, first, last):
 
 @compiled
 def _has_small_letters(case, low, high):
-    """Says whether any token has one."""
+    """Returns whether any token has a small letter."""
     for k in range(low, high):
         if case[k] != CASELESS and case[k] != UPPERCASE and case[k] != ONE_CAPITAL:
             return True

@@ -1,8 +1,8 @@
-"""Words that are names of something, but in captions hardly ever stand for it.
+"""Words that are names of something but hardly ever mean it in captions.
 
-Someone named a band "The" and a film "If". Single words of these lists are not mentions; longer
-names may contain them: "The Who", "Amazon River". In capitals, in a caption that has small letters
-too, they may be a name that is written so: US, WHO, IT.
+There is a band called "The" and a film called "If". Single words of these lists are not mentions;
+longer names may contain them: "The Who", "Amazon River". In capitals, in a caption that also has
+small letters, they may be a name that is written in capitals: US, WHO, IT.
 
 In: the languages of a knowledge base. Out: words in canonical form.
 """
@@ -13,7 +13,7 @@ from functools import cache
 from openmofi.kb.text import canonical_batch
 from openmofi.link.function_words import FUNCTION_WORDS_OF
 
-# English function words and the commonest verb forms, as canonical tokens.
+# English function words and the most common verb forms, as canonical tokens.
 _FUNCTION_WORDS = """
 a about above across after again against ago all almost alone along already also although always
 am amid among an and another any anybody anyone anything anywhere are around as at away back be
@@ -43,21 +43,21 @@ screenshot shop shutterstock stock thumbnail twitter vector video wallpaper wall
 www
 """
 
-# Units, ordinals and abbreviations that captions write beside numbers and names.
+# Units, ordinals and abbreviations next to numbers and names in captions.
 _BESIDE_NUMBERS = """
 am ac bc bce ce cl cm cc dl fl ft gb ha hp hz ii iii in iv jr kb kg km kw lb lbs mb mg ml mm mph nd
 nr oz pc pcs pm pt px qt rd sq sr st tb th vi vs xi xl yd yr
 """
 
 STOP_WORDS = frozenset((_FUNCTION_WORDS + _ALT_TEXT_WORDS).split())
-"""English ones and boilerplate, in canonical form."""
+"""English stop words and boilerplate, in canonical form."""
 
 
 def stop_words(languages: Iterable[str]) -> frozenset[str]:
-    """Returns the words that are not mentions where names of these languages are linked.
+    """Returns the words that are not mentions when names of these languages are linked.
 
     Args:
-        languages: Wikidata's codes; English always counts, and unknown ones have no words.
+        languages: Wikidata's codes; English is always included, and unknown codes add no words.
     """
     codes = {code.partition("-")[0] for code in languages}
     listed = [FUNCTION_WORDS_OF[code] for code in sorted(codes & FUNCTION_WORDS_OF.keys())]
@@ -66,7 +66,7 @@ def stop_words(languages: Iterable[str]) -> frozenset[str]:
 
 @cache
 def words_anywhere() -> frozenset[str]:
-    """Returns what is a function word or an abbreviation in some language: et, il, cm."""
+    """Returns the function words and abbreviations of all languages: et, il, cm."""
     return _folded(" ".join([_FUNCTION_WORDS, _BESIDE_NUMBERS, *FUNCTION_WORDS_OF.values()]))
 
 

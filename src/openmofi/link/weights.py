@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from openmofi.errors import InputError
 
@@ -16,7 +15,7 @@ TERMS = ("prior", "context", "coherence", "type", "linkability", "case", "detect
 
 @dataclass(frozen=True)
 class LinkWeights:
-    """How much each term of the score counts."""
+    """The weight of each term of the score."""
 
     prior: float
     context: float
@@ -26,21 +25,26 @@ class LinkWeights:
     case: float
     detected: float
     nil: float
-    """Log odds of NIL, that is of no entity of the knowledge base, where no term says anything."""
+    """Log odds of NIL, that is of no entity of the knowledge base, if all terms are 0."""
     types: dict[str, float] = field(default_factory=dict)
     """Type -> log odds that an entity of this type is meant."""
     fitted_on: str = ""
 
 
 def load_link_weights(path: Path | str | None = None) -> LinkWeights:
-    """Returns the weights of a JSON file; without one, those that ship with the package.
+    """Returns the weights of a JSON file, by default those of the package.
 
     Raises:
-        InputError: the file is missing or is not such a file.
+        InputError: the file is missing or does not hold weights.
     """
     source = Path(path) if path else files("openmofi.link") / "weights.json"
     try:
-        return _parse(json.loads(source.read_text(encoding="utf-8")))
+        values = json.loads(source.read_text(encoding="utf-8"))
+        return LinkWeights(
+            **{name: float(values[name]) for name in (*TERMS, "nil")},
+            types={str(name): float(value) for name, value in values.get("types", {}).items()},
+            fitted_on=str(values.get("fitted_on", "")),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{str(path)!r} does not hold the linker's weights; expected JSON with "
@@ -48,14 +52,6 @@ def load_link_weights(path: Path | str | None = None) -> LinkWeights:
         ) from None
 
 
-def _parse(values: dict[str, Any]) -> LinkWeights:
-    return LinkWeights(
-        **{name: float(values[name]) for name in (*TERMS, "nil")},
-        types={str(name): float(value) for name, value in values.get("types", {}).items()},
-        fitted_on=str(values.get("fitted_on", "")),
-    )
-
-
 def save_link_weights(weights: LinkWeights, path: Path) -> None:
-    """Writes weights as JSON that a person can read and change."""
+    """Writes weights as JSON that people can read and change."""
     path.write_text(json.dumps(asdict(weights), indent=2, ensure_ascii=False) + "\n")

@@ -1,7 +1,8 @@
 """Context without a neural network: which entity's description shares words with the caption.
 
-Captions become hashed TF-IDF vectors (Weinberger et al. 2009, arXiv 0902.2206), rare words weighing
-more. It needs no weights, has seen no image, and so keeps the linker text-only.
+Captions become hashed TF-IDF vectors (Weinberger et al. 2009, arXiv 0902.2206), in which rare words
+have more weight. The encoder needs no weights and has seen no images, so the linker stays
+text-only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _DIM = 512
 
 
 class WordEncoder:
-    """Encodes texts by their words, weighted by how rare they are among a KB's descriptions."""
+    """Encodes texts by their words, weighted by their rarity in a KB's descriptions."""
 
     def __init__(self, kb: KnowledgeBase):
         self._kb = kb

@@ -3,12 +3,13 @@
 In: mentions and their candidates. Out: those that are not ruled out by how they are written.
 
     stop words      function words of English and of the knowledge base's own languages, and the
-                    boilerplate of alternative texts, mean only what is written in capitals alone
-    codes           what is written in capitals alone, and has two characters or is a word in some
-                    language, is never meant by small letters
+                    boilerplate of alternative texts, mean only entities whose names are written in
+                    capitals
+    codes           entities whose names are written in capitals, and have two characters or are a
+                    word in some language, are never meant by small letters
 
-Capitals say something where the caption has small letters, too; a code that is not a word anywhere
-(UK) needs no more than its capitals.
+Capitals of a word count only if the caption also has small letters; a code that is not a word in
+any language (UK) needs only its capitals.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _LENGTH_OF_CODE = 2
 
 
 class WordsOrNames:
-    """The names of a knowledge base that are words as well."""
+    """The names of a knowledge base that are also words."""
 
     def __init__(self, kb: KnowledgeBase):
         self.stopped = keys_of(stop_words(kb.languages), kb.index, kb.hasher)
@@ -32,11 +33,11 @@ class WordsOrNames:
         self._words = keys_of(words_anywhere(), kb.index, kb.hasher)
 
     def may_be_names(self, mentions: Mentions) -> np.ndarray:
-        """Says which mentions may mean anything: stop words only where their capitals tell."""
+        """Returns which mentions may mean something: stop words only with telling capitals."""
         return ~contains(self.stopped, mentions.key) | (mentions.capitals == 2)
 
     def possible(self, mentions: Mentions, candidates: Candidates) -> np.ndarray:
-        """Says which candidates their mentions may mean."""
+        """Returns which candidates their mentions may mean."""
         is_upper = candidates.is_upper
         if not (is_upper.any() or mentions.capitals.any()):  # stop words are found in capitals only
             return np.ones(len(candidates), bool)

@@ -1,9 +1,9 @@
-"""The entity rows that a training run leaves beside its model -> vectors and their ids.
+"""The entity rows that a training run stores with its model -> vectors and their ids.
 
-Small heads are one file, `rows.safetensors` with the tensor `rows`. Larger ones are several,
-`rows-00001-of-00003.safetensors` with the tensor `rows.00001` and so on, listed as Hugging Face
-lists the parts of a model: `rows.safetensors.index.json` names the file of each tensor. `ids.json`
-holds the entity of each row, `images.json` how many images each was learnt from.
+A small head is one file, `rows.safetensors` with the tensor `rows`. A larger one has several files,
+`rows-00001-of-00003.safetensors` with the tensor `rows.00001` and so on. They are listed as Hugging
+Face lists the parts of a model: `rows.safetensors.index.json` names the file of each tensor.
+`ids.json` holds the entity of each row, `images.json` the number of its training images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from openmofi.errors import InputError
 
 FOLDER = "entity_head"
-"""Where the rows lie in a model's directory."""
+"""Folder of the rows in a model's directory."""
 WHOLE, INDEX, IDS, IMAGES = (
     "rows.safetensors",
     "rows.safetensors.index.json",
@@ -45,7 +45,11 @@ def load_head_rows(folder: Path) -> tuple[Float[Tensor, "N D"], list[str]]:
             "train again."
         )
     ids = json.loads((folder / IDS).read_text())
-    rows_ND = torch.cat([_read(folder / files[name], name) for name in sorted(files)])
+    parts = []
+    for name in sorted(files):
+        with safe_open(folder / files[name], framework="pt") as tensors:
+            parts.append(F.normalize(tensors.get_tensor(name).float(), dim=-1))
+    rows_ND = torch.cat(parts)
     if len(rows_ND) != len(ids):
         raise InputError(
             f"The entity head {str(folder)!r} has {len(rows_ND)} rows and {len(ids)} ids; copy the "
@@ -55,14 +59,8 @@ def load_head_rows(folder: Path) -> tuple[Float[Tensor, "N D"], list[str]]:
 
 
 def load_image_counts(folder: Path) -> dict[str, int]:
-    """Returns entity id -> images that it was learnt from; empty for heads that do not say."""
+    """Returns {entity id: number of its training images}; empty if the head does not state it."""
     if not (folder / IMAGES).is_file():
         return {}
     ids, counts = (json.loads((folder / name).read_text()) for name in (IDS, IMAGES))
     return dict(zip(ids, counts, strict=True))
-
-
-def _read(path: Path, name: str) -> Tensor:
-    """Returns one file's rows, normalised."""
-    with safe_open(path, framework="pt") as tensors:
-        return F.normalize(tensors.get_tensor(name).float(), dim=-1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -29,7 +29,7 @@ class DualConfig(PretrainedConfig):
     """The two encoders, how their output is pooled, and the shapes of the maps behind them."""
 
     model_type = MODEL_TYPE
-    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
+    sub_configs: ClassVar[dict[str, Any]] = {"vision_config": AutoConfig, "text_config": AutoConfig}
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """Captions -> names, by a Hugging Face token classifier; a `link.detectors.MentionDetector`.
 
-Captions longer than the model can read are cut into overlapping windows; every word takes its label
-from the window in which it has the most context. A word's label is that of its first token, and
-labels in BIO, BILOU or IO form become spans.
+Captions that are too long for the model are cut into overlapping windows; every word takes its
+label from the window in which it has the most context. A word's label is that of its first token.
+Labels in BIO, BILOU or IO form become spans.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openmofi.errors import InputError
 from openmofi.link.detectors import Detection, detected, texts_of
 
 _BATCH = 32
-_LONGEST = 512  # tokens, where neither tokenizer nor model says less
+_LONGEST = 512  # tokens, unless the tokenizer or the model has a lower limit
 _OVERLAP = 0.25  # of a window
 # RoBERTa counts positions from its padding id + 1, which is 2.
 _SHIFTED_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")
@@ -33,7 +33,7 @@ class Word:
     label: str
     score: float
     context: int
-    """Tokens to the nearer end of its window."""
+    """Number of tokens to the nearer end of its window."""
 
 
 class TokenClassificationDetector:
@@ -47,7 +47,11 @@ class TokenClassificationDetector:
         self._network.to(self._device).eval()
         self._batch_size = batch_size
         self._labels = {int(i): label for i, label in self._network.config.id2label.items()}
-        self._window = _window(self._network.config, self._tokenizer)
+        config = self._network.config
+        positions = getattr(config, "max_position_embeddings", None) or _LONGEST
+        if config.model_type in _SHIFTED_POSITIONS:
+            positions -= 2
+        self._window = int(min(positions, self._tokenizer.model_max_length))
 
     def detect(self, captions: pa.StringArray, /) -> pa.Table:
         """Returns a table of `link.detectors.DETECTED`; scores are means over a span's words."""
@@ -59,7 +63,7 @@ class TokenClassificationDetector:
         return detected(found)
 
     def _words(self, texts: list[str]) -> list[list[Word]]:
-        """Returns the labelled words of each text in their order."""
+        """Returns the labelled words of each text, in order."""
         encoded = self._tokenizer(
             texts,
             truncation=True,
@@ -79,7 +83,11 @@ class TokenClassificationDetector:
             for number, word in seen.items():
                 known = best[row].get(number)
                 if known is None or known.context < word.context:
-                    best[row][number] = _trimmed(word, texts[row])
+                    # Byte-level tokenizers count the spaces around a word as part of it.
+                    inner = texts[row][word.start : word.end]
+                    start = word.start + len(inner) - len(inner.lstrip())
+                    end = max(start, word.start + len(inner.rstrip()))
+                    best[row][number] = replace(word, start=start, end=end)
         return [[word for _, word in sorted(words.items())] for words in best]
 
     def _classify(self, encoded: Any) -> list[list[tuple[str, float]]]:
@@ -120,18 +128,11 @@ def _words_of_window(
     return words
 
 
-def _trimmed(word: Word, text: str) -> Word:
-    """Leaves out the spaces that byte-level tokenizers count to a word."""
-    inner = text[word.start : word.end]
-    start = word.start + len(inner) - len(inner.lstrip())
-    return replace(word, start=start, end=max(start, word.start + len(inner.rstrip())))
-
-
 def spans_of(words: Sequence[Word]) -> list[tuple[int, int, str, float]]:
     """Joins labelled words into spans: (start, end, type, mean probability).
 
-    B, S and U begin a span, L, E, S and U end one; I, or a type without a prefix, goes on with a
-    span of its own type, else begins one.
+    B, S and U begin a span; L, E, S and U end one. I, or a type without a prefix, continues a span
+    of its own type, or else begins one.
     """
     spans: list[list[Word]] = []
     open_type = None
@@ -158,7 +159,7 @@ def spans_of(words: Sequence[Word]) -> list[tuple[int, int, str, float]]:
 
 
 def _split(label: str) -> tuple[str, str]:
-    """Returns prefix and type: B and PER of "B-PER", O of "O", I and PER of "PER"."""
+    """Returns prefix and type: B and PER for "B-PER", O for "O", I and PER for "PER"."""
     if label.upper() == "O":
         return "O", ""
     prefix, kind = label[:1].upper(), label[2:]
@@ -183,11 +184,3 @@ def _load(model: str) -> tuple[Any, Any]:
             f"{model!r} has a tokenizer without offsets; expected one with a tokenizer.json."
         )
     return network, tokenizer
-
-
-def _window(config: Any, tokenizer: Any) -> int:
-    """Returns how many tokens the model reads at once."""
-    positions = getattr(config, "max_position_embeddings", None) or _LONGEST
-    if config.model_type in _SHIFTED_POSITIONS:
-        positions -= 2
-    return int(min(positions, tokenizer.model_max_length))

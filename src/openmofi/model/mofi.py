@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 ENCODE_BATCH = 256
 _ALONE_BATCH = 64
 _ALONE_STEP = 16
-"""Tokens by which the lengths of texts that are encoded alone are rounded up."""
+"""Lengths of texts that are encoded alone are rounded up to a multiple of so many tokens."""
 
 
 _DEFAULT_CONTEXT = 512
 """Tokens read by text towers whose positions have no end, such as T5's."""
 _FULL_CONTEXT = ("siglip", "open_clip")
-"""Kinds of networks that were trained with every text filled up to the context."""
+"""Kinds of networks that were trained with every text padded to the context."""
 _CAUSAL = "clip"
-"""Text towers in which no token sees those behind it."""
+"""Kind of text towers in which no token sees those after it."""
 
 
 def pick_device(device: str) -> torch.device:
     """Returns the torch device for auto | cpu | cuda | cuda:N.
 
     Raises:
-        SettingsError: there is no such device here.
+        SettingsError: this machine has no such device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,7 +55,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def pooled(output: Any) -> Tensor:
-    """Returns the feature tensor; transformers 5 wraps it in an object, 4 returns it bare."""
+    """Returns the feature tensor, which transformers 5 wraps in an object and 4 does not."""
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
@@ -71,16 +71,22 @@ class MofiModel:
         precision: str = "fp32",
     ):
         self.device = pick_device(device)
-        self._dtype = _forward_dtype(precision, self.device)
+        if precision == "auto":
+            precision = "fp16" if self.device.type == "cuda" else "fp32"
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        self._dtype = dtypes[precision]
         # transformers types its methods loosely; Any keeps the type checker out of them.
         self.network: Any = cast("Any", network)
-        # Convolutions run 1.4 times faster on a CPU with the channels innermost.
+        # With the channels innermost, convolutions are 1.4 times faster on a CPU.
         self.network.to(self.device, memory_format=torch.channels_last)
         self.tokenizer: Any = tokenizer
         self.transform = transform
-        kinds = (str(network.config.model_type), _text_kind(network))
-        self._padding = "max_length" if any(k.startswith(_FULL_CONTEXT) for k in kinds) else True
-        self._masks = not _text_kind(network).startswith((_CAUSAL, *_FULL_CONTEXT))
+        kind = str(network.config.model_type)
+        text = getattr(network.config, "text_config", None)
+        text_kind = str(getattr(text, "model_type", "") or kind)  # clip_text_model, bert, ...
+        fills_up = kind.startswith(_FULL_CONTEXT) or text_kind.startswith(_FULL_CONTEXT)
+        self._padding = "max_length" if fills_up else True
+        self._masks = not text_kind.startswith((_CAUSAL, *_FULL_CONTEXT))
         self.text_inputs = TextInputs(tokenizer, self._padding, self._masks, self.context_length)
 
     @property
@@ -121,7 +127,7 @@ class MofiModel:
 
     @property
     def context_length(self) -> int:
-        """Tokens that the text tower reads."""
+        """Number of tokens that the text tower reads."""
         text = getattr(self.network.config, "text_config", None)
         places = int(getattr(text, "max_position_embeddings", None) or _DEFAULT_CONTEXT)
         if not self._masks or not self.reads_texts:
@@ -132,8 +138,8 @@ class MofiModel:
         """Returns token ids [n, length] on the model's device, truncated to the context.
 
         Args:
-            texts: to be tokenised.
-            length: tokens to which every text is filled up; the default is the longest one's.
+            texts: texts to tokenise.
+            length: number of tokens to which every text is padded; by default, that of the longest.
         """
         return self.text_inputs(texts, length)["input_ids"].to(self.device)
 
@@ -142,11 +148,11 @@ class MofiModel:
     ) -> Float[Tensor, "batch dim"]:
         """Returns unnormalised text features, with gradients.
 
-        A causal text tower gets no attention mask, as in MOFI: it reads the text off its end, and
-        no token sees the padding behind it. Others, such as BERT, get theirs.
+        A causal text tower gets no attention mask, as in MOFI: the text is read at its end, and no
+        token sees the padding after it. Other towers, such as BERT, get a mask.
 
         Args:
-            texts: to be encoded.
+            texts: texts to encode.
             length: see `tokenize`.
         """
         return self.token_features(
@@ -165,7 +171,7 @@ class MofiModel:
     ) -> Float[np.ndarray, "n dim"]:
         """Returns L2-normalised float32 vectors of images (paths, bytes, arrays or PIL).
 
-        A single image is a list of one.
+        A single image counts as a list of one.
         """
         self.network.eval()
         one = not isinstance(images, Sequence | np.ndarray) or isinstance(images, str | bytes)
@@ -182,7 +188,7 @@ class MofiModel:
     def encode_pixels(self, pixels: np.ndarray) -> Float[np.ndarray, "n dim"]:
         """Returns L2-normalised vectors of uint8 pixels [n, size, size, 3] (Transform.pixels).
 
-        All of them go through the network at once; the caller chooses how many.
+        They go through the network in one batch, whose size the caller chooses.
         """
         self.network.eval()
         if not len(pixels):
@@ -193,7 +199,7 @@ class MofiModel:
 
     @torch.inference_mode()
     def encode_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n dim"]:
-        """Returns L2-normalised float32 vectors of texts; a single text is a list of one."""
+        """Returns L2-normalised float32 vectors of texts; a single text counts as a list of one."""
         self.check_reads_texts()
         self.network.eval()
         texts = [texts] if isinstance(texts, str) else texts
@@ -205,10 +211,10 @@ class MofiModel:
 
     @torch.inference_mode()
     def encode_texts_alone(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n dim"]:
-        """Returns vectors of texts that do not depend on the other texts, to the last bit.
+        """Returns vectors that do not depend on the other texts, to the last bit.
 
-        A text's last bits change with the shape of its batch. So all batches have 64 rows, and a
-        length that follows from each text's own.
+        The last bits of a vector change with the shape of its batch. So all batches have 64 rows
+        and a length that depends only on the text.
         """
         self.check_reads_texts()
         self.network.eval()
@@ -224,7 +230,7 @@ class MofiModel:
         return vectors
 
     def _by_length(self, texts: Sequence[str]) -> dict[int, list[int]]:
-        """Returns the texts' rows by the length to which they are filled up."""
+        """Returns {length: rows of the texts that are padded to it}."""
         limit = self.context_length
         if self._padding == "max_length":
             return {limit: list(range(len(texts)))}
@@ -235,22 +241,9 @@ class MofiModel:
         return rows
 
     def _forward(self):
-        """Returns the context in which the network computes, with the precision asked for."""
+        """Returns the context in which the network computes with the chosen precision."""
         enabled = self._dtype is not torch.float32
         return torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled)
-
-
-def _text_kind(network: Any) -> str:
-    """Returns the model type of the text tower, such as clip_text_model or bert."""
-    text = getattr(network.config, "text_config", None)
-    return str(getattr(text, "model_type", "") or network.config.model_type)
-
-
-def _forward_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Returns the dtype for auto | fp32 | bf16 | fp16; auto is fp16 on a GPU."""
-    if precision == "auto":
-        precision = "fp16" if device.type == "cuda" else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def _unit(features: Tensor) -> np.ndarray:

@@ -1,7 +1,7 @@
 """open_clip checkpoints: a name or a directory -> (network, tokenizer, transform) for MofiModel.
 
-Three forms: `open_clip:ViT-B-32/laion2b_s34b_b79k` (model/pretrained, as its `list_pretrained`
-says), `open_clip:hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K`, and a directory with
+Three forms: `open_clip:ViT-B-32/laion2b_s34b_b79k` (model/pretrained, as listed by its
+`list_pretrained`), `open_clip:hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K`, and a directory with
 open_clip_config.json. Needs the extra `open_clip` (https://github.com/mlfoundations/open_clip).
 """
 
@@ -25,15 +25,15 @@ PREFIX = "open_clip:"
 CONFIG_FILE = "open_clip_config.json"
 _HUB = "hf-hub:"
 _FILTERS = {"bilinear": 2, "bicubic": 3, "random": 3}
-"""PIL's number of each; `random` is for augmentation and means bicubic here."""
+"""PIL's number of each filter; `random` is for augmentation and means bicubic here."""
 
 
 def is_open_clip(name: str) -> bool:
-    """Says whether open_clip is to load a model: by its prefix, or its directory's only config."""
+    """Returns whether open_clip loads a model: by its prefix, or its directory's only config."""
     folder = Path(name)
     if name.startswith(PREFIX):
         return True
-    # Many checkpoints are there in both formats; transformers needs no extra package.
+    # Many checkpoints have both formats; transformers needs no extra package.
     return (folder / CONFIG_FILE).is_file() and not (folder / "config.json").is_file()
 
 
@@ -59,18 +59,18 @@ def parse_name(name: str) -> tuple[str, str | None]:
 
 
 def load_open_clip(name: str) -> tuple[Any, Any, Transform]:
-    """Loads the two towers, the tokenizer, and how images are prepared.
+    """Loads the two towers, the tokenizer, and the transform of images.
 
     Args:
         name: see `parse_name`.
 
     Raises:
-        InputError: the package or the model is missing, or it wants images that are not square.
+        InputError: the package or the model is missing, or its images are not square.
     """
     model, pretrained = parse_name(name)
     open_clip = import_open_clip(name)
     try:
-        # openai's weights know another activation than the model of the same name.
+        # openai's weights need another activation than the model of the same name.
         tag = open_clip.get_pretrained_cfg(model, pretrained) if pretrained else {}
         network = open_clip.create_model(
             model,
@@ -88,7 +88,7 @@ def load_open_clip(name: str) -> tuple[Any, Any, Transform]:
 
 
 def import_open_clip(name: str) -> Any:
-    """Returns the package.
+    """Imports the package.
 
     Raises:
         InputError: it is not installed, or cannot be imported.
@@ -100,7 +100,7 @@ def import_open_clip(name: str) -> Any:
             f"The model {name!r} needs the package {error.name}; install it with: "
             "pip install 'openmofi[open_clip]'."
         ) from None
-    except (ImportError, RuntimeError) as error:  # torchvision beside a torch it was not made for
+    except (ImportError, RuntimeError) as error:  # a torchvision that does not fit the torch
         raise InputError(
             f"The model {name!r} needs the package open_clip, which cannot be imported "
             f"({_first_line(error)}); install the torchvision that belongs to your torch."
@@ -108,7 +108,7 @@ def import_open_clip(name: str) -> Any:
 
 
 def revision(name: str) -> str:
-    """Returns what tells the weights behind a name from others; a directory's is in its files.
+    """Returns an identifier of the weights behind a name, which must not be a directory.
 
     Raises:
         InputError: there is no such model, or the hub cannot be reached.
@@ -124,7 +124,7 @@ def revision(name: str) -> str:
         tag = open_clip.get_pretrained_cfg(model, pretrained)
     except (OSError, RuntimeError, ValueError) as error:
         _refuse(name, error)
-    # Its url holds a hash of the weights, or names their repository.
+    # Its URL holds a hash of the weights, or names their repository.
     return hashlib.sha256(json.dumps(tag, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -141,10 +141,10 @@ def transform_of(config: dict[str, Any]) -> Transform:
     """Returns the transform that a preprocess_cfg describes.
 
     Args:
-        config: size, mean, std, interpolation and resize_mode, as open_clip's `PreprocessCfg`.
+        config: size, mean, std, interpolation and resize_mode, as in open_clip's `PreprocessCfg`.
 
     Raises:
-        InputError: it pads images, or makes them another shape than a square.
+        InputError: it pads images, or does not make them square.
     """
     size, how = config.get("size", 224), config.get("resize_mode") or "shortest"
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
@@ -186,7 +186,7 @@ class OpenClipNetwork(torch.nn.Module):
         return self.model.encode_text(input_ids, normalize=False)  # CoCa's default is True
 
     def save_pretrained(self, folder: Any) -> NoReturn:
-        """Refuses: transformers could not load what is saved.
+        """Refuses to save, because transformers could not load the result.
 
         Raises:
             InputError: always.
@@ -198,7 +198,7 @@ class OpenClipNetwork(torch.nn.Module):
 
 
 class OpenClipTokenizer:
-    """An open_clip tokenizer that is called as transformers' are; always fills up the context."""
+    """An open_clip tokenizer with transformers' call signature; always fills up the context."""
 
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer

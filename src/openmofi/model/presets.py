@@ -1,7 +1,7 @@
 """Architectures by name, as Hugging Face configurations: preset name -> untrained network.
 
-nano: MobileNetV1 (depth 0.5) and one CLIP text layer, for a CPU. Batch-normalised convolutions
-learn there within minutes, where a ViT or ConvNeXt of the same cost barely starts.
+nano: MobileNetV1 (depth 0.5) and one CLIP text layer, for a CPU, on which batch-normalised
+convolutions learn within minutes; a ViT or ConvNeXt of the same cost barely starts to.
 b16, l14, h14: the shapes of the published MOFI checkpoints (arXiv 2306.07952).
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ViTShape:
-    """The numbers that tell one CLIP-shaped preset from another."""
+    """The numbers in which CLIP-shaped presets differ."""
 
     vision_width: int
     vision_layers: int
@@ -40,8 +40,8 @@ IMAGE_SIZES = {"nano": 64, "b16": 224, "l14": 224, "h14": 224}
 CONTEXT_LENGTHS = {"nano": 20, "b16": 77, "l14": 77, "h14": 77}
 NANO_DEPTH = 0.5
 NANO_DIM = 256
-"""Width of the vectors and of the text layer: hundreds of names must stay apart in it."""
-NANO_TEXT_HIDDEN = 256  # the usual 4 x width costs a CPU as much as the whole image tower
+"""Width of the vectors and of the text layer; large enough to tell hundreds of names apart."""
+NANO_TEXT_HIDDEN = 256  # the usual 4 x width takes a CPU as long as the whole image tower
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SpecialTokens:
     """Ids of the tokenizer's special tokens.
 
     `eos` must not be 2: transformers' CLIP text model takes an eos_token_id of 2 for OpenAI's
-    legacy configuration and then pools at the largest id, which is a wrong token elsewhere.
+    legacy configuration and then pools at the largest id, which may be the wrong token.
     """
 
     vocab_size: int
@@ -131,7 +131,7 @@ def _build_nano(tokens: SpecialTokens, image_size: int) -> PreTrainedModel:
     )
 
     # tf_padding computes paddings in Python for every call; plain padding is as good from scratch.
-    # Behind a batch norm hardly any number is above 6, and on a CPU relu is faster than relu6.
+    # After a batch norm hardly any number is above 6, and on a CPU relu is faster than relu6.
     vision = MobileNetV1Config(
         depth_multiplier=NANO_DEPTH, image_size=image_size, tf_padding=False, hidden_act="relu"
     )
@@ -145,7 +145,7 @@ def _build_nano(tokens: SpecialTokens, image_size: int) -> PreTrainedModel:
     )
     network: Any = VisionTextDualEncoderModel(config)
     # Words must outweigh their positions from the first step (CLIP starts both at std 0.02), and
-    # the end token, which the text is read from, must not outweigh the words.
+    # the end token, at which the text is read, must not outweigh the words.
     embeddings = network.text_model.embeddings
     torch.nn.init.normal_(embeddings.token_embedding.weight, std=0.1)
     torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.002)
@@ -156,8 +156,8 @@ def _build_nano(tokens: SpecialTokens, image_size: int) -> PreTrainedModel:
 def mend_batch_norm(network: torch.nn.Module) -> None:
     """Gives batch norms torch's momentum of 0.1.
 
-    transformers passes TensorFlow's 0.9997 to MobileNet where torch expects 1 - 0.9997, so that the
-    running statistics would be those of the last batch alone.
+    transformers passes TensorFlow's 0.9997 to MobileNet where torch expects 1 - 0.9997, so the
+    running statistics would be those of the last batch only.
     """
     import torch
 

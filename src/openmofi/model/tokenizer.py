@@ -1,7 +1,7 @@
 """A byte-pair tokenizer trained on the dataset's own texts: texts -> PreTrainedTokenizerFast.
 
-Lower-cased and byte-level, so no text is ever unknown. The special tokens come last and the end
-of text is the very last id, far from 2 (see SpecialTokens).
+It lower-cases and works on bytes, so it can encode any text. The special tokens come last, and the
+end of text has the very last id, far from 2 (see SpecialTokens).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEGACY_EOS = 2
 def train_tokenizer(
     texts: Iterable[str], *, vocab_size: int, context_length: int
 ) -> PreTrainedTokenizerFast:
-    """Returns a tokenizer that wraps every text in start and end tokens and pads on the right."""
+    """Trains a tokenizer that wraps every text in start and end tokens and pads on the right."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from tokenizers.trainers import BpeTrainer
     from transformers import PreTrainedTokenizerFast
@@ -59,7 +59,7 @@ def train_tokenizer(
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
-    """Returns the ids which the text tower's configuration needs."""
+    """Returns the ids that the text tower's configuration needs."""
     return SpecialTokens(
         vocab_size=len(tokenizer),
         bos=tokenizer.bos_token_id,
@@ -69,18 +69,18 @@ def special_tokens(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
 
 
 def with_end_of_text(tokenizer: Any, text_config: Any, name: str) -> Any:
-    """Returns a tokenizer whose texts end with the token that CLIP's text tower is read at.
+    """Returns a tokenizer whose texts end with the token at which CLIP's text tower is read.
 
-    The tower is read at the first token equal to its configuration's eos_token_id, and at the
-    first token of all if there is none, so that every text would get the same vector. MOFI's
-    vocabulary is OPT's, whose tokenizer begins a text with a token and ends it with none, where a
-    directory has vocab.json and merges.txt but no tokenizer.json.
+    The tower is read at the first token equal to its configuration's eos_token_id. Without such a
+    token it is read at the first token of all, so that every text gets the same vector. MOFI's
+    vocabulary is OPT's. If a directory has vocab.json and merges.txt but no tokenizer.json, OPT's
+    tokenizer writes a token at the beginning of a text but none at its end.
 
     Args:
-        tokenizer: as AutoTokenizer loads it.
-        text_config: of the text tower. An eos_token_id of 2 stands for OpenAI's legacy
+        tokenizer: the tokenizer as AutoTokenizer loads it.
+        text_config: configuration of the text tower. An eos_token_id of 2 means OpenAI's legacy
             configuration, in which the largest id ends a text.
-        name: of the model, for messages.
+        name: name of the model, for messages.
 
     Raises:
         InputError: the tokenizer has no such token, or cannot be made to write it.
@@ -105,7 +105,7 @@ def with_end_of_text(tokenizer: Any, text_config: Any, name: str) -> Any:
 
 
 def _ending_in_eos(tokenizer: Any, backend: Any, *, begins: bool) -> PreTrainedTokenizerFast:
-    """Returns the same tokenizer with a template, in the class that keeps it when saved."""
+    """Returns the same tokenizer with a template, in a class that saves the template."""
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
@@ -129,22 +129,22 @@ def _ending_in_eos(tokenizer: Any, backend: Any, *, begins: bool) -> PreTrainedT
 
 @dataclass(frozen=True)
 class TextInputs:
-    """Texts -> what a text tower takes, on the processor."""
+    """Texts -> input of a text tower, on the CPU."""
 
     tokenizer: Any
     padding: bool | str
-    """True: to the longest text; max_length: to the context."""
+    """True pads to the longest text, max_length to the context."""
     masks: bool
-    """Whether the tower is told where the padding is."""
+    """Whether the tower gets a mask of the padding."""
     context_length: int
-    """Tokens that the tower reads; longer texts are cut."""
+    """Number of tokens that the tower reads; longer texts are cut."""
 
     def __call__(self, texts: Sequence[str], length: int | None = None) -> dict[str, Tensor]:
         """Returns the ids [n, length] and, unless the tower is causal, their mask.
 
         Args:
-            texts: to be tokenised.
-            length: tokens to which every text is filled up; the default is the longest one's.
+            texts: texts to tokenise.
+            length: number of tokens to which every text is padded; by default, that of the longest.
         """
         encoded = self.tokenizer(
             list(texts),
@@ -157,5 +157,5 @@ class TextInputs:
         return {name: encoded[name] for name in names}
 
     def copy(self) -> TextInputs:
-        """Returns one for another thread: a tokenizer keeps settings between calls."""
+        """Returns a copy for another thread, because a tokenizer keeps state between calls."""
         return replace(self, tokenizer=deepcopy(self.tokenizer))

@@ -1,8 +1,8 @@
 """Images -> normalised float tensors, without torchvision.
 
-Reads any Hugging Face preprocessor_config.json. Two ways of resizing exist: `pillow` (what
-CLIPImageProcessor does) and `mofi` (what MOFI's evaluation does: bilinear on the float tensor
-without antialiasing, which PIL cannot reproduce).
+Reads any Hugging Face preprocessor_config.json. There are two ways of resizing: `pillow`, as
+CLIPImageProcessor does, and `mofi`, as MOFI's evaluation does: bilinear on the float tensor without
+antialiasing, which PIL cannot reproduce.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _LONGEST_ASPECT = {"pillow": 16, "mofi": 200}
-"""Beyond it, what lies far from the middle is cut off before resizing. `mofi` is kept to the last
-bit, and cutting moves its sampling points, so only for images that images/look.py refuses."""
+"""Longest aspect ratio; the ends of longer images are cut off before resizing. For `mofi` it is so
+high that only images which images/look.py refuses are cut: cutting moves the sampling points, and
+`mofi` must be exact to the last bit."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,14 @@ class Transform:
     resample: int = 3
     """PIL's number of the filter: 2 bilinear, 3 bicubic."""
     keep_aspect: bool = True
-    """Resize the shorter side and crop the centre; otherwise squeeze."""
+    """Whether to resize the shorter side and crop the centre, instead of squeezing the image."""
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
     resize_to: int | None = None
-    """Pixels to which a side is resized before the centre is cropped out; None: as many as are
-    kept."""
+    """Pixels to which a side is resized before the centre is cropped; None means `size`."""
     crop_to_nearest: bool = False
-    """Where the middle lies between two pixels, take the even one, as torchvision does; otherwise
-    the lower one, as transformers does."""
+    """How a margin of half pixels is rounded: to the even number, as in torchvision, or else down,
+    as in transformers."""
 
     def pixels(self, source: ImageSource) -> UInt8[np.ndarray, "size size 3"]:
         """Returns the image at the input's size, not yet normalised (uint8 RGB)."""
@@ -57,16 +57,16 @@ class Transform:
 
     @property
     def draft_size(self) -> int | None:
-        """Side that JPEG may be decoded for; None where every pixel counts."""
+        """Side for which a JPEG may be decoded at reduced size; None if every pixel counts."""
         return None if self.resize == "mofi" else self.resized_side
 
     @property
     def resized_side(self) -> int:
-        """Pixels to which the shorter side, or each, is resized."""
+        """Pixels to which the shorter side, or each side, is resized."""
         return self.resize_to or self.size
 
     def fit(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
-        """Returns an RGB image's pixels at the input's size; `mofi` is rounded to whole levels."""
+        """Returns an RGB image's pixels at the input's size; for `mofi`, rounded to integers."""
         image = self._without_needle_ends(image)
         if self.resize == "mofi":
             levels = (self._mofi_levels(image)[0].permute(1, 2, 0) * 255).round()
@@ -81,7 +81,7 @@ class Transform:
         return scaled.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
     def __call__(self, sources: Sequence[ImageSource]) -> Float[Tensor, "batch 3 size size"]:
-        """Returns network input for images of any size; `mofi` to the last bit."""
+        """Returns network input for images of any size; exact to the last bit for `mofi`."""
         if self.resize == "mofi":
             images = (self._without_needle_ends(read_image(source)) for source in sources)
             levels = torch.cat([self._mofi_levels(image) for image in images])
@@ -91,7 +91,7 @@ class Transform:
         return self.normalise(torch.from_numpy(pixels))
 
     def _without_needle_ends(self, image: Image.Image) -> Image.Image:
-        """Cuts the unused far ends off a needle, which would be huge when resized."""
+        """Cuts the unused ends off a very long image, which would be huge when resized."""
         width, height = image.size
         reach = _LONGEST_ASPECT[self.resize] * min(width, height)
         if max(width, height) <= reach:
@@ -112,7 +112,7 @@ class Transform:
         return image.crop((left, top, left + self.size, top + self.size))
 
     def _margin(self, length: int) -> int:
-        """Returns how many pixels lie before the crop."""
+        """Returns the number of pixels before the crop."""
         spare = length - self.size
         return round(spare / 2.0) if self.crop_to_nearest else spare // 2
 
@@ -128,7 +128,7 @@ class Transform:
 
 
 def _shorter_side(size: tuple[int, int], target: int) -> tuple[int, int]:
-    """Returns (width, height) whose shorter side is `target`, rounded down as torchvision does."""
+    """Returns (width, height) with a shorter side of `target`, rounded down as in torchvision."""
     width, height = size
     if width <= height:
         return target, max(int(target * height / width), target)
@@ -139,7 +139,7 @@ def from_processor_config(config: dict[str, Any]) -> Transform:
     """Returns the transform that a preprocessor_config.json describes.
 
     Raises:
-        InputError: it gives no square images, or scales their levels otherwise than to 0 to 1.
+        InputError: its images are not square, or their levels are not scaled to 0 to 1.
     """
     edges = config.get("size") or 224
     squeezes = "height" in edges if isinstance(edges, dict) else config.get("default_to_square")
@@ -154,7 +154,18 @@ def from_processor_config(config: dict[str, Any]) -> Transform:
             f"The model's image processor crops {size} pixels out of {side}; expected a crop_size "
             "that is at most the size, so fix its preprocessor_config.json."
         )
-    _check_levels(config)
+    factor = config.get("rescale_factor") or 1 / 255
+    scales = config.get("do_rescale", True) is not False and not config.get("rescale_offset")
+    if not scales or abs(factor * 255 - 1) > 1e-3:
+        raise InputError(
+            f"The model's image processor multiplies levels by {factor:.6g} or shifts them; "
+            "expected do_rescale with 1/255 and no rescale_offset, so pass another model."
+        )
+    if config.get("do_flip_channel_order"):
+        raise InputError(
+            "The model's image processor gives blue, green, red; expected red, green, blue "
+            "(do_flip_channel_order), so pass another model."
+        )
     normalises = config.get("do_normalize", True) is not False
     mean, std = config.get("image_mean") or OPENAI_MEAN, config.get("image_std") or OPENAI_STD
     if config.get("include_top") and "EfficientNet" in str(config.get("image_processor_type")):
@@ -170,23 +181,8 @@ def from_processor_config(config: dict[str, Any]) -> Transform:
     )
 
 
-def _check_levels(config: dict[str, Any]) -> None:
-    factor = config.get("rescale_factor") or 1 / 255
-    scales = config.get("do_rescale", True) is not False and not config.get("rescale_offset")
-    if not scales or abs(factor * 255 - 1) > 1e-3:
-        raise InputError(
-            f"The model's image processor multiplies levels by {factor:.6g} or shifts them; "
-            "expected do_rescale with 1/255 and no rescale_offset, so pass another model."
-        )
-    if config.get("do_flip_channel_order"):
-        raise InputError(
-            "The model's image processor gives blue, green, red; expected red, green, blue "
-            "(do_flip_channel_order), so pass another model."
-        )
-
-
 def _side(edges: dict[str, int] | int) -> int:
-    """Returns the one number in a processor's size."""
+    """Returns the side of the square that a processor's size describes."""
     if not isinstance(edges, dict):
         return int(edges)
     one = edges.get("shortest_edge") if "longest_edge" not in edges else None

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from openmofi.config import AugmentSettings
 
 CROPS_VERSION = 2
-"""Kept with a teacher's vectors; raise it whenever the same numbers begin to crop otherwise."""
+"""Stored with a teacher's vectors; increase it whenever the same numbers crop differently."""
 NUM_DRAWS = 8
 """Random numbers per image: area, aspect, place (2), mirror, brightness, contrast, saturation."""
 
@@ -36,14 +36,21 @@ def augment(
     if settings.crop < 1.0 or settings.flip:
         images = _crop(images, settings, draws)
     if settings.colour > 0:
-        images = _recolour(images, settings.colour, draws[:, 5:])
+        # Scale brightness, contrast and saturation by factors in [1 - colour, 1 + colour].
+        factors = (1 + settings.colour * (2 * draws[:, 5:] - 1)).T[:, :, None, None, None]
+        brightness, contrast, saturation = factors
+        images = images * brightness
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        images = mean + (images - mean) * contrast
+        grey = images.mean(dim=1, keepdim=True)
+        images = grey + (images - grey) * saturation
     return images.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def _crop(images: Tensor, settings: AugmentSettings, draws: Tensor) -> Tensor:
     """Samples one window per image: area in [crop, 1], aspect 3/4 to 4/3 as far as it fits."""
     area = settings.crop + (1 - settings.crop) * draws[:, 0]
-    # Cut off instead, a side that does not fit would take the area below what was drawn.
+    # Limit the aspect; cutting a side that does not fit would make the area too small.
     reach = (-area.log()).clamp(max=math.log(4 / 3))
     aspect = (2 * reach * (draws[:, 1] - 0.5)).exp()
     width = (area * aspect).sqrt().clamp(max=1.0)
@@ -58,14 +65,3 @@ def _crop(images: Tensor, settings: AugmentSettings, draws: Tensor) -> Tensor:
     window[:, 1, 1], window[:, 1, 2] = height, shift_y
     grid = F.affine_grid(window, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-
-def _recolour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
-    """Scales brightness, contrast and saturation by factors in [1 - s, 1 + s]."""
-    factors = (1 + strength * (2 * draws - 1)).T[:, :, None, None, None]
-    brightness, contrast, saturation = factors
-    images = images * brightness
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = mean + (images - mean) * contrast
-    grey = images.mean(dim=1, keepdim=True)
-    return grey + (images - grey) * saturation

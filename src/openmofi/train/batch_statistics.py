@@ -1,8 +1,8 @@
-"""Running statistics of batch norm: moved once a step, however many passes the step takes.
+"""Running statistics of batch norm: updated once per step, however many passes the step takes.
 
 Micro-batches pass the towers twice, and activations may be computed again for the gradient; each
-pass moves the statistics. Here those of the first passes are pooled into what the whole batch would
-have given, had each layer seen the same inputs.
+pass updates the statistics. Here the statistics of the first passes are pooled into those that the
+whole batch would have given, if each layer had seen the same inputs.
 
 Legend: B images of a step, b of one pass, n numbers per channel that a layer sees in a pass.
 """
@@ -18,7 +18,7 @@ from openmofi.train.distributed import SharedBatchNorm2d
 
 
 class BatchStatistics:
-    """The batch norms of some towers through the passes of a step: begin, after_pass ..., end."""
+    """The batch norms of towers in the passes of a step: begin, before_pass, after_pass, end."""
 
     def __init__(self, towers: torch.nn.Module):
         modules = [module for module in towers.modules() if isinstance(module, _BatchNorm)]
@@ -30,11 +30,11 @@ class BatchStatistics:
         self._hooks: list[RemovableHandle] = []
 
     def begin(self) -> None:
-        """Notes how the statistics are."""
+        """Records the statistics before the step."""
         self._before, self._passes = self._now(), []
 
     def before_pass(self) -> None:
-        """Has the layers say what they see, once: it is the same in every step."""
+        """Records the size of the layers' inputs in the first step; it never changes."""
         if not self._sizes:
             self._hooks = [norm.register_forward_pre_hook(self._note) for norm in self._norms]
 
@@ -45,27 +45,27 @@ class BatchStatistics:
 
     @torch.no_grad()
     def after_pass(self, count: int, *, more: bool) -> None:
-        """Notes what a pass over `count` images made of them, and takes it back if more follow."""
+        """Records the statistics after a pass over `count` images, and undoes it if more follow."""
         if self._hooks:
             self._sizes = {norm: n / count for norm, n in self._sizes.items()}
         while self._hooks:
             self._hooks.pop().remove()
         self._passes.append((count, self._now()))
-        if more:  # where a gradient is wanted, nothing may be written between the passes
+        if more:  # with a graph, nothing may be written between the passes
             self._put(self._before)
 
     @torch.no_grad()
     def end(self, undone: Tensor) -> None:
-        """Moves the statistics once.
+        """Updates the statistics once.
 
         Args:
-            undone: 0-d; true leaves them as they were, without asking the device.
+            undone: 0-d; true restores those before the step, without waiting for the device.
         """
         after = self._passes[0][1] if len(self._passes) == 1 else self._pooled()
         self._put([torch.where(undone, *pair) for pair in zip(self._before, after, strict=True)])
 
     def _pooled(self) -> list[Tensor]:
-        """Returns what one pass over all images would have made of the statistics."""
+        """Returns the statistics that one pass over all images would have given."""
         pooled: list[Tensor] = []
         for number, norm in enumerate(self._norms):
             place = slice(3 * number, 3 * number + 3)
@@ -78,8 +78,8 @@ class BatchStatistics:
     ) -> list[Tensor]:
         """Returns the pooled mean, variance and number of steps of a layer.
 
-        A pass moves a statistic by the momentum's share of its distance from the batch's own. The
-        unbiased variance of all is sum((n - 1) var + n (mean - mean of all)^2) / (sum(n) - 1).
+        A pass moves a statistic towards the batch's own by a share of their distance, the momentum.
+        The unbiased variance of all is sum((n - 1) var + n (mean - mean of all)^2) / (sum(n) - 1).
         """
         number = passes[0][1][2]
         images = sum(count for count, _ in passes)

@@ -13,7 +13,20 @@ from openmofi.train.data import TrainData
 def model_card(
     settings: TrainSettings, data: TrainData, model: MofiModel, scores: dict[str, float]
 ) -> str:
-    """Returns README.md: what the model is, how it came about, how to load it."""
+    """Returns README.md: what the model is, how it was trained, how to load it."""
+    if settings.loss.contrastive > 0:
+        what = f"A dual encoder (images and texts into one space of {model.dim} dimensions)"
+    elif settings.model.init:
+        what = (
+            f"An encoder of images into a space of {model.dim} dimensions (the texts, which stayed "
+            "as they were, may fit them less than before)"
+        )
+    else:
+        what = (
+            f"An encoder of images into a space of {model.dim} dimensions, which recognises "
+            "entities by its class rows; its text tower is untrained, so it is no zero-shot "
+            "classifier"
+        )
     recipe = yaml.safe_dump(as_dict(settings), sort_keys=False)
     measured = "".join(f"- {name}: {value:.4f}\n" for name, value in scores.items())
     return f"""---
@@ -22,10 +35,11 @@ library_name: transformers
 ---
 # {settings.model.init or settings.model.preset}, trained with OpenMOFI {openmofi.__version__}
 
-{_what(settings, model.dim)}, trained for
+{what}, trained for
 {settings.steps} steps of {settings.batch_size} on {len(data)} images of
 {len(data.entity_ids)} entities. Load it with `openmofi.model.load_model(path)`, or with
-`transformers.AutoModel` and `AutoTokenizer`; `preprocessor_config.json` says how images enter.
+`transformers.AutoModel` and `AutoTokenizer`; `preprocessor_config.json` states how to prepare
+images.
 
 {"On images held out of the training data:" if measured else ""}
 {measured}
@@ -35,20 +49,6 @@ library_name: transformers
 
 
 def card_tags(*, zero_shot: bool) -> str:
-    """Returns the hub's tags; only who compared images with texts classifies by words."""
+    """Returns the hub's tags; only models trained on texts can classify by words."""
     more = ", zero-shot-image-classification" if zero_shot else ""
     return f"tags: [openmofi, image-feature-extraction{more}]"
-
-
-def _what(settings: TrainSettings, dim: int) -> str:
-    if settings.loss.contrastive > 0:
-        return f"A dual encoder (images and texts into one space of {dim} dimensions)"
-    if settings.model.init:
-        return (
-            f"An encoder of images into a space of {dim} dimensions (the texts, which stayed as "
-            "they were, may fit them less than before)"
-        )
-    return (
-        f"An encoder of images into a space of {dim} dimensions, which tells entities by its class "
-        "rows; its text tower is untrained, so it is no zero-shot classifier"
-    )

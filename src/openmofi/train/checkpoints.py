@@ -1,7 +1,7 @@
 """Step checkpoints in PyTorch's distributed format -> checkpoints/step-N, `latest`.
 
-They are written beside the steps that follow, appear whole or not at all, and can be read by
-another number of processes than wrote them. `run.json` inside says which step and which data.
+They are written during the steps that follow, appear complete or not at all, and can be read by
+any number of processes. `run.json` inside states the step and the data.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Checkpoints:
         self._writing: tuple[int, Future[Any]] | None = None
         self._step = 0
         self._failed: BaseException | None = None
-        """Why the newest one could not be written."""
+        """Why the newest checkpoint could not be written."""
         if world.is_first:
             for partial in folder.glob(".step-*.tmp"):
                 shutil.rmtree(partial)  # of a run that was killed
         world.barrier()
 
     def save(self, step: int, state: dict[str, Any], card: dict[str, Any]) -> None:
-        """Copies the state and begins to write it; an earlier one is finished first."""
+        """Copies the state and begins to write it, after finishing the previous checkpoint."""
         self.finish()
         self._step = step
         partial, error = self._partial(step), None
@@ -49,7 +49,7 @@ class Checkpoints:
                 (partial / _CARD).write_text(json.dumps({"step": step, **card}))
             except OSError as found:
                 error = found
-        if self.world.any(error is not None):  # then nobody writes, or the others would wait
+        if self.world.any(error is not None):  # no process may write, or the others would wait
             self._failed = error or OSError("the first process could not begin it")
             self._complain(step, self._failed)
             return
@@ -61,7 +61,7 @@ class Checkpoints:
         self._writing, self._failed = (step, writing), None
 
     def poll(self) -> None:
-        """Publishes the checkpoint that is being written, if it is whole by now."""
+        """Publishes the checkpoint that is being written, if it is complete."""
         if self._writing is not None and self._writing[1].done():
             self.finish()
 
@@ -69,10 +69,10 @@ class Checkpoints:
         """Waits for the checkpoint that is being written.
 
         Args:
-            must: a failure ends the run; otherwise it is said, and the run goes on.
+            must: whether a failure ends the run, instead of printing a warning.
 
         Raises:
-            OpenMOFIError: it must, and cannot.
+            OpenMOFIError: `must` is true and the newest checkpoint could not be written.
         """
         if self._writing is not None:
             (self._step, writing), self._writing = self._writing, None
@@ -96,7 +96,7 @@ class Checkpoints:
             pointer.write_text(final.name + "\n")
         steps = self._steps()
         place = steps.index(final)
-        # Those beyond are of a run that was taken up again before them.
+        # Later steps are left from before the run was resumed at an earlier checkpoint.
         for old in (*steps[: max(place + 1 - self.keep, 0)], *steps[place + 1 :]):
             shutil.rmtree(old)
 
@@ -117,14 +117,14 @@ class Checkpoints:
         last = pointer.read_text().strip() if pointer.is_file() else "none"
         return (
             f"The checkpoint of step {step} could not be written to {str(self.folder)!r} "
-            f"({_reason(error)}); the last good one is {last}, make room and --resume goes on."
+            f"({_reason(error)}); the last good one is {last}; make room and --resume goes on."
         )
 
     def latest(self) -> tuple[Path, dict[str, Any]] | None:
         """Returns (newest checkpoint, its run.json), or None if there is none yet.
 
         Raises:
-            InputError: `latest` names none that can be read.
+            InputError: `latest` does not name a readable checkpoint.
         """
         pointer = self.folder / "latest"
         if not pointer.is_file():
@@ -140,6 +140,7 @@ class Checkpoints:
 
         Raises:
             InputError: it is damaged.
+            MismatchError: it is of another network.
         """
         try:
             dcp.load(
@@ -165,7 +166,7 @@ class Checkpoints:
 
 
 def _reason(error: BaseException) -> str:
-    """Returns the innermost message of an error, in one line."""
+    """Returns the innermost message of an error, on one line."""
     if isinstance(error, CheckpointException) and error.failures:
         inner = next(iter(error.failures.values()))
         error = inner[0] if isinstance(inner, tuple) else inner

@@ -1,4 +1,4 @@
-"""The few exchanges between ranks that the class head needs; without a group each does nothing.
+"""The few exchanges between ranks that the class head needs; without a group they do nothing.
 
 Legend: B images of this rank, A images of all ranks (rank by rank).
 """
@@ -16,7 +16,7 @@ _ROWS_SENT_AT_ONCE = 65_536
 
 
 def num_ranks(group: dist.ProcessGroup | None) -> int:
-    """Returns how many ranks share the work."""
+    """Returns the number of ranks that share the work."""
     return 1 if group is None else dist.get_world_size(group)
 
 
@@ -26,7 +26,7 @@ def rank_of(group: dist.ProcessGroup | None) -> int:
 
 
 def gather(local: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """Returns the ranks' tensors, which have one shape, one after the other."""
+    """Returns the concatenated tensors of all ranks, which have the same shape."""
     if group is None or num_ranks(group) == 1:
         return local
     everyone = local.new_empty(num_ranks(group) * len(local), *local.shape[1:])
@@ -35,11 +35,11 @@ def gather(local: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 
 
 def sum_and_scatter(everyone_AD: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """Returns this rank's part of the sum over ranks: the way back of `gather`."""
+    """Returns this rank's part of the sum over ranks: the backward pass of `gather`."""
     if group is None or num_ranks(group) == 1:
         return everyone_AD
     size = len(everyone_AD) // num_ranks(group)
-    if dist.get_backend(group) == "gloo":  # which cannot reduce_scatter
+    if dist.get_backend(group) == "gloo":  # has no reduce_scatter
         dist.all_reduce(everyone_AD, group=group)
         return everyone_AD[rank_of(group) * size :][:size]
     mine_BD = everyone_AD.new_empty(size, *everyone_AD.shape[1:])
@@ -62,7 +62,7 @@ def reduce_sum(values: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 
 
 def row_ranges(num_classes: int, world_size: int) -> list[tuple[int, int]]:
-    """Returns the (first, last) class of every rank: torch.chunk's split, the last ones smaller."""
+    """Returns (first class, end) of every rank, split as by torch.chunk: the last have fewer."""
     size = -(-num_classes // world_size)
     edges = [min(rank * size, num_classes) for rank in range(world_size + 1)]
     return list(itertools.pairwise(edges))
@@ -73,12 +73,12 @@ def row_blocks(
 ) -> Iterator[Tensor]:
     """Yields, on rank 0 and in main memory, the rows [first, last) of each of the bounds.
 
-    The other ranks send their parts and yield nothing; all must run through it. No more than one
-    block is ever in one place, beside the rows a rank holds anyway.
+    The other ranks send their parts and yield nothing; all ranks must exhaust the iterator. In
+    addition to its own rows, no rank ever holds more than one block.
 
     Args:
-        local_ND: the rows that this rank holds, in `row_ranges`' split.
-        bounds: of the blocks, over all ranks.
+        local_ND: the rows of this rank, split as by `row_ranges`.
+        bounds: bounds of the blocks, over all ranks.
         total: number of rows, over all ranks.
         group: the ranks.
     """
@@ -88,24 +88,16 @@ def row_blocks(
         for rank, (start, end) in enumerate(ranges):
             for low in range(max(first, start), min(last, end), _ROWS_SENT_AT_ONCE):
                 high = min(low + _ROWS_SENT_AT_ONCE, last, end)
-                part_CD = local_ND[low - start : high - start] if rank == me else None
-                if me == 0:
-                    received_CD = _received(part_CD, rank, high - low, local_ND, group)
-                    block_CD[low - first : high - first] = received_CD
-                elif part_CD is not None:
+                if rank == me == 0:
+                    block_CD[low - first : high - first] = local_ND[low - start : high - start]
+                elif me == 0:
                     assert group is not None
-                    dist.send(part_CD.contiguous(), dist.get_global_rank(group, 0), group=group)
+                    part_CD = local_ND.new_empty(high - low, local_ND.shape[1])
+                    dist.recv(part_CD, dist.get_global_rank(group, rank), group=group)
+                    block_CD[low - first : high - first] = part_CD
+                elif rank == me:
+                    assert group is not None
+                    part_CD = local_ND[low - start : high - start].contiguous()
+                    dist.send(part_CD, dist.get_global_rank(group, 0), group=group)
         if me == 0:
             yield block_CD
-
-
-def _received(
-    own_CD: Tensor | None, rank: int, size: int, like: Tensor, group: dist.ProcessGroup | None
-) -> Tensor:
-    """Returns rank 0's own part, or that of another rank."""
-    if own_CD is not None:
-        return own_CD
-    assert group is not None
-    part_CD = like.new_empty(size, like.shape[1])
-    dist.recv(part_CD, dist.get_global_rank(group, rank), group=group)
-    return part_CD

@@ -1,6 +1,6 @@
-"""What a run learns from: a selected dataset, or raw pairs -> TrainData.
+"""The training data of a run: a selected dataset, or raw pairs -> TrainData.
 
-Images stay in the original shards; a row says where (shard, offset, size).
+Images stay in the original shards; a row states their place (shard, offset, size).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class ClassLists:
 
     @classmethod
     def of(cls, lists: Sequence[Sequence[int]]) -> ClassLists:
-        """Returns them from one list per image."""
+        """Builds them from one list per image."""
         starts = np.cumsum([0, *map(len, lists)], dtype=np.int64)
         return cls(starts, np.array([c for row in lists for c in row], dtype=np.int64))
 
     @classmethod
     def of_column(cls, column: pa.ChunkedArray) -> ClassLists:
-        """Returns them from a list column."""
+        """Builds them from a list column."""
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         return cls(starts, pc.list_flatten(column).to_numpy().astype(np.int64))
@@ -56,11 +56,11 @@ class ClassLists:
 
     @cached_property
     def longest(self) -> int:
-        """Most classes of an image, at least 1."""
+        """Largest number of classes of an image, at least 1."""
         return max(int(np.diff(self.starts).max(initial=0)), 1)
 
     def padded(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n K"]:
-        """Returns the lists of some images, filled up with -1 to the longest of all images."""
+        """Returns the lists of some images, padded with -1 to the longest of all images."""
         lists = self.take(rows)
         lengths = np.diff(lists.starts)
         padded = np.full((len(rows), self.longest), -1, dtype=np.int64)
@@ -70,7 +70,7 @@ class ClassLists:
 
 @dataclass(frozen=True)
 class TrainData:
-    """The images of a training run and what is known of them."""
+    """The images of a training run and what is known about them."""
 
     table: pa.Table
     """Columns shard, offset, size, path, caption; one row per image."""
@@ -79,7 +79,7 @@ class TrainData:
     vocabulary: pa.Table | None
     """schema.VOCABULARY; None for raw pairs."""
     root: Root
-    """Where the shards lie."""
+    """Folder of the shards."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -91,23 +91,23 @@ class TrainData:
 
     @property
     def class_counts(self) -> Int[np.ndarray, " classes"]:
-        """Images of each class; none for raw pairs."""
+        """Number of images of each class; empty for raw pairs."""
         values = np.zeros(0, dtype=np.int64) if self.classes is None else self.classes.values
         return np.bincount(values, minlength=len(self.entity_ids))
 
     def targets(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n K"]:
-        """Returns the class indices of some images, best first, -1 where there are fewer."""
+        """Returns the class indices of some images, best first, padded with -1."""
         if self.classes is None:
             return np.full((len(rows), 1), -1, dtype=np.int64)
         return self.classes.padded(rows)
 
     def take(self, rows: Int[np.ndarray, " n"]) -> TrainData:
-        """Returns some of the images."""
+        """Returns the images of some rows."""
         classes = None if self.classes is None else self.classes.take(rows)
         return replace(self, table=self.table.take(pa.array(rows)), classes=classes)
 
     def split(self, share: float, *, seed: int) -> tuple[TrainData, TrainData]:
-        """Returns (images to learn from, images held out), drawn evenly by the seed."""
+        """Returns (training images, held-out images), drawn uniformly by the seed."""
         key = random_key(seed, Purpose.HELD_OUT)
         order = permute(np.arange(len(self)), total=len(self), key=key)
         held_out = order < round(share * len(self))
@@ -117,27 +117,23 @@ class TrainData:
         """Returns a hash of the images' places, captions and classes, and of the vocabulary."""
         digest = hashlib.sha256()
         for name in ("shard", "offset", "path", "caption"):
-            digest.update(_bytes_of(self.table.select([name])))
+            # Arrow's stream format of a single chunk does not depend on how it was in memory.
+            column = self.table.select([name]).replace_schema_metadata(None).combine_chunks()
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, column.schema) as writer:
+                writer.write_table(column, max_chunksize=1 << 16)
+            digest.update(memoryview(sink.getvalue()))
         if self.classes is not None:
             digest.update(self.classes.starts.tobytes() + self.classes.values.tobytes())
         digest.update("\0".join(self.entity_ids).encode())
         return digest.hexdigest()
 
     def texts(self) -> Iterator[str]:
-        """Yields every text a tokenizer should know."""
+        """Yields every text that a tokenizer should know."""
         yield from self.table["caption"].to_pylist()
         if self.vocabulary is not None:
             yield from self.vocabulary["label"].to_pylist()
             yield from self.vocabulary["description"].to_pylist()
-
-
-def _bytes_of(table: pa.Table) -> memoryview:
-    """Returns a table in Arrow's stream format, the same however it lay in memory."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
-        whole = table.replace_schema_metadata(None).combine_chunks()
-        writer.write_table(whole, max_chunksize=1 << 16)
-    return memoryview(sink.getvalue())
 
 
 def open_train_data(path: Path | str) -> TrainData:
@@ -147,7 +143,16 @@ def open_train_data(path: Path | str) -> TrainData:
         InputError: neither is there, or it is empty.
     """
     path = Path(path)
-    data = _open_selected(path) if (path / "keep.parquet").is_file() else _open_raw(path)
+    if (path / "keep.parquet").is_file():
+        data = _open_selected(path)
+    else:
+        source = find_shards(path)
+        tables = []
+        for shard in source.shards:
+            table = read_shard(source.root, shard).table
+            tables.append(table.filter(pc.equal(table["status"], "ok")))
+        pairs = pa.concat_tables(tables).select(_COLUMNS)
+        data = TrainData(pairs, classes=None, vocabulary=None, root=source.root)
     if not len(data):
         raise InputError(f"{str(path)!r} holds no usable image; expected at least one to train on.")
     return data
@@ -171,12 +176,3 @@ def _open_selected(path: Path) -> TrainData:
             "writes; run it again."
         )
     return TrainData(keep.select(_COLUMNS), classes, vocabulary, open_root(card["input"]))
-
-
-def _open_raw(path: Path) -> TrainData:
-    source = find_shards(path)
-    tables = []
-    for shard in source.shards:
-        table = read_shard(source.root, shard).table
-        tables.append(table.filter(pc.equal(table["status"], "ok")))
-    return TrainData(pa.concat_tables(tables).select(_COLUMNS), None, None, source.root)

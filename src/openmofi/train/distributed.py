@@ -1,8 +1,8 @@
-"""The processes of a run: this one alone, or all that torchrun started.
+"""The processes of a run: this one only, or all those that torchrun started.
 
-Every loss here is the mean over a process's own images; the objective is the mean over processes.
-So what arrives at a process's features is the gradient of the SUM of the processes' losses, and
-whoever holds the weights (DDP, FSDP, the entity head) divides by their number.
+Every loss is the mean over a process's own images; the objective is the mean over processes. So a
+process's features get the gradient of the SUM of the processes' losses, and the owner of the
+weights (DDP, FSDP, the entity head) divides by the number of processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from openmofi.train import collectives
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together, seen from one of them."""
+    """The processes that train together, from the view of one of them."""
 
     rank: int
     size: int
@@ -34,7 +34,7 @@ class World:
     group: Any = None
     """Their process group; None for one process."""
     checkpoint_group: Any = None
-    """The same once more, for checkpoints alone, which are written beside the steps."""
+    """A second group of the same processes, for checkpoints, which are written during the steps."""
 
     @property
     def is_first(self) -> bool:
@@ -42,10 +42,10 @@ class World:
         return self.rank == 0
 
     def share(self, batch_size: int) -> slice:
-        """Returns which of a batch's images are this process's.
+        """Returns this process's part of a batch.
 
         Raises:
-            SettingsError: they cannot be shared out evenly.
+            SettingsError: the batch cannot be divided evenly.
         """
         if batch_size % self.size:
             raise SettingsError(
@@ -56,11 +56,11 @@ class World:
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def barrier(self) -> None:
-        """Waits until all processes are here."""
+        """Waits until all processes have arrived here."""
         self.any(False)
 
     def any(self, here: bool) -> bool:
-        """Returns whether something holds in any process; all must ask."""
+        """Returns whether something is true in any process; all processes must call it."""
         if self.size == 1:
             return here
         flag = torch.tensor(int(here))
@@ -69,11 +69,11 @@ class World:
 
     @property
     def here(self) -> int:
-        """Processes on this machine, which share its memory."""
+        """Number of processes on this machine, which share its memory."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.size > 1 else 1
 
     def sum(self, here: int) -> int:
-        """Returns the sum of a number over the processes; all must ask."""
+        """Returns the sum of a number over the processes; all processes must call it."""
         if self.size == 1:
             return here
         total = torch.tensor(here)
@@ -81,7 +81,7 @@ class World:
         return int(total)
 
     def all_gather(self, rows: Tensor) -> Tensor:
-        """Returns the processes' rows, one after another, without gradient."""
+        """Returns the concatenated rows of all processes, without gradient."""
         if self.size == 1:
             return rows
         return collectives.gather(rows, self.group)
@@ -89,15 +89,15 @@ class World:
 
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
-    """Yields the processes that torchrun started, or this one.
+    """Yields the processes that torchrun started, or only this one.
 
     Args:
-        device: auto, cpu, cuda or cuda:N; of several processes, each takes the GPU of its number.
+        device: auto, cpu, cuda or cuda:N; each of several processes takes the GPU of its number.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         with warnings.catch_warnings():
-            # Checkpoints say so at each saving, from their own thread.
+            # Each checkpoint warns about this, from its own thread.
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             yield World(0, 1, pick_device(device))
         return
@@ -129,7 +129,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(rows_BD: Float[Tensor, "b D"], world: World | None) -> Float[Tensor, "B D"]:
-    """Returns all processes' rows; gradients flow back to the process that each row is from."""
+    """Returns the rows of all processes; gradients flow back to the process of each row."""
     if world is None or world.size == 1:
         return rows_BD
     result = _Gather.apply(rows_BD, world)
@@ -140,7 +140,7 @@ def gather(rows_BD: Float[Tensor, "b D"], world: World | None) -> Float[Tensor, 
 class SharedBatchNorm2d(torch.nn.BatchNorm2d):
     """Batch norm over the images of all processes, on any device.
 
-    torch.nn.SyncBatchNorm does it on GPUs alone.
+    torch.nn.SyncBatchNorm works only on GPUs.
     """
 
     world: Any

@@ -1,14 +1,15 @@
 """The class head: image vectors + class indices -> margin softmax loss, with row-wise updates.
 
-Class rows live outside autograd, each rank of a group holding a range of them. A step gathers only
-the rows it needs and `step` writes their updates back, so neither a gradient nor an optimiser pass
-of the size of the vocabulary exists. Up to `num_sampled` classes, or with the sampler `full`, the
-softmax is exact. Rows, draws and losses are the same for any number of ranks.
+Class rows live outside autograd; each rank of a group holds a range of them. A step gathers only
+the rows that it needs, and `step` writes their updates back, so no gradient or optimiser pass has
+the size of the vocabulary. Up to `num_sampled` classes, or with the sampler `full`, the softmax is
+exact. Rows, draws and losses are the same for any number of ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 import torch.distributed as dist
@@ -28,7 +29,7 @@ from openmofi.train.sharded_softmax import MOST_AT_ONCE, Comparison, cross_entro
 
 __all__ = ["EntityHead"]
 
-_DRAWN_AT_ONCE = 16_384  # initial rows; part of what a seed means
+_DRAWN_AT_ONCE = 16_384  # initial rows; changing it changes the rows of every seed
 
 
 class EntityHead:
@@ -38,13 +39,13 @@ class EntityHead:
         num_classes: size of the vocabulary, over all ranks.
         dim: width of the image vectors.
         settings: loss, sampler and optimiser.
-        seed: of the initial rows and of the draws.
-        device: where the rows are.
+        seed: seed of the initial rows and of the draws.
+        device: device of the rows.
         group: the ranks that share the rows; all of them call every method together.
-        class_counts: images of every class, for the sampler `popularity`.
+        class_counts: number of images of every class, for the sampler `popularity`.
 
     Raises:
-        SettingsError: sampler `popularity` without counts.
+        SettingsError: the sampler is `popularity`, but there are no counts.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class EntityHead:
         ranges = row_ranges(num_classes, num_ranks(group))
         self.row_range = ranges[rank_of(group)]
         self.trim = device.type == "cpu"
-        """Cut padding off; on a GPU that would mean to wait for it, so shapes are fixed there."""
-        num_rows = self.row_range[1] - self.row_range[0] + 1  # and one that padding points to
+        """Whether to cut padding off; on a GPU that means waiting, so shapes are fixed there."""
+        num_rows = self.row_range[1] - self.row_range[0] + 1  # one more, for padding
         self._rows_ND = torch.zeros(num_rows, dim, device=device)
         _draw_rows(self.rows_ND, self.row_range, num_classes, seed)
         self._state = row_optim.make_state(settings.optimizer, num_rows, dim, device)
@@ -74,7 +75,12 @@ class EntityHead:
                 num_classes, settings, seed=seed, device=device, class_counts=class_counts
             )
             self._most_drawn = self._sampler.most_present(*self.row_range)
-        self._kernels = _kernels_for(device)
+        self._kernels = None
+        if device.type == "cuda":
+            with suppress(ImportError):  # without Triton, the torch code does the same
+                from openmofi.train import row_kernels
+
+                self._kernels = row_kernels
         self._mesh: DeviceMesh | None = None
         if group is not None and num_ranks(group) > 1:
             self._mesh = DeviceMesh.from_group(group, device.type)
@@ -96,12 +102,12 @@ class EntityHead:
         """Returns (loss, accuracy without margin) of this rank's images.
 
         Args:
-            images_BD: unit vectors, as many on every rank.
-            targets_BK: true classes, first one the target, -1 where there are fewer than K.
-            step: keys the draw of classes, so that any step can be repeated.
+            images_BD: unit vectors, the same number on every rank.
+            targets_BK: true classes, the target first, padded with -1.
+            step: keys the draw of classes, so any step can be repeated.
 
         Raises:
-            InputError: a target is not among the classes; on a GPU, torch's own error, later.
+            InputError: a target is not one of the classes; on a GPU, torch raises later instead.
         """
         assert len(images_BD) == len(targets_BK) >= 1, "every rank needs an image"
         targets_AK = gather(targets_BK.to(self._rows_ND.device), self.group)
@@ -114,11 +120,11 @@ class EntityHead:
         return cross_entropy(images_BD, comparison)
 
     def _refuse_strangers(self, targets_AK: Tensor) -> None:
-        """Refuses, in every rank alike, targets outside the vocabulary."""
+        """Refuses targets outside the vocabulary, in the same way on every rank."""
         least_K = torch.full_like(targets_AK[0], -1)
-        least_K[0] = 0  # an image has a target, if it has no other class
+        least_K[0] = 0  # every image has a target, even without other classes
         wrong_AK = (targets_AK < least_K) | (targets_AK >= self.num_classes)
-        if not self.trim:  # the processor waits for nothing
+        if not self.trim:  # without waiting for the GPU
             torch._assert_async(~wrong_AK.any(), "a target is not among the entity head's classes")
         elif wrong_AK.any():
             raise InputError(
@@ -128,10 +134,10 @@ class EntityHead:
             )
 
     def row_gradients(self) -> Iterator[tuple[row_optim.Rows, Tensor]]:
-        """Yields (row numbers within the shard, gradient of these rows normalised), in blocks.
+        """Yields (row numbers within the shard, gradient of these normalised rows), in blocks.
 
-        The gradient is that of the mean over ranks of the loss that last went backward. Row number
-        `len(rows_ND)` is padding.
+        It is the gradient of the mean over ranks of the last loss that was differentiated. Row
+        number `len(rows_ND)` is padding.
         """
         assert self._comparison is not None, "no loss yet"
         for first, last, gradient_SD in row_gradients(self._comparison):
@@ -144,7 +150,7 @@ class EntityHead:
 
         Args:
             learning_rate: step size of the rows.
-            skip: 0-d; nonzero leaves everything as it is, without asking the device.
+            skip: 0-d; nonzero leaves everything unchanged, without waiting for the device.
         """
         update = self._kernels.update_rows if self._kernels else row_optim.update_rows
         for index, gradient_SD in self.row_gradients():
@@ -160,15 +166,15 @@ class EntityHead:
         self._comparison = None
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns everything that resuming needs: the storage itself, DTensors under a group."""
+        """Returns everything that resuming needs: views of the storage, DTensors with a group."""
         tensors = {"rows": self._rows_ND} | self._state
         return {name: self._shared(values[:-1]) for name, values in tensors.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Copies a state, in `state_dict`'s form, into the storage.
+        """Copies a state, in the form of `state_dict`, into the storage.
 
         Raises:
-            MismatchError: it has another number of classes, another width or optimiser.
+            MismatchError: it is of another number of classes, width or optimiser.
         """
         own = self.state_dict()
         shapes = {name: tuple(values.shape) for name, values in own.items()}
@@ -187,7 +193,7 @@ class EntityHead:
             values.copy_(state[name])
 
     def _compare(self, targets_AK: Tensor, step: int) -> Comparison:
-        """Returns what this step compares the images with, and remembers the rows' numbers."""
+        """Returns this step's comparison, and stores the row numbers."""
         first, last = self.row_range
         if self._sampler is None:
             self._index = slice(0, last - first)
@@ -231,7 +237,7 @@ class EntityHead:
         return F.normalize(self._rows_ND.index_select(0, index_S), dim=-1)
 
     def _shared(self, local: Tensor) -> Tensor:
-        """Returns this rank's part as a view of the whole, if there are several ranks."""
+        """Returns this rank's part, as a DTensor of the whole if there are several ranks."""
         if self._mesh is None:
             return local
         shape = torch.Size((self.num_classes, *local.shape[1:]))
@@ -242,7 +248,7 @@ class EntityHead:
 
 
 def _draw_rows(rows_ND: Tensor, row_range: tuple[int, int], num_classes: int, seed: int) -> None:
-    """Fills a shard with random directions: each block of classes has its own, however sharded."""
+    """Fills a shard with random directions, drawn by block of classes, however they are sharded."""
     first, last = row_range
     for start in range(first - first % _DRAWN_AT_ONCE, last, _DRAWN_AT_ONCE):
         end = min(start + _DRAWN_AT_ONCE, num_classes)
@@ -256,21 +262,10 @@ def _draw_rows(rows_ND: Tensor, row_range: tuple[int, int], num_classes: int, se
 
 
 def _columns(rows_AK: Tensor, index: row_optim.Rows) -> Tensor:
-    """Returns the place of each row number in the (ascending) index, -1 where it is not there."""
+    """Returns the place of each row number in the (ascending) index, -1 if it is not in it."""
     if isinstance(index, slice):
         return torch.where((rows_AK >= 0) & (rows_AK < index.stop), rows_AK, -1)
     if not len(index):
         return torch.full_like(rows_AK, -1)
     places_AK = torch.searchsorted(index, rows_AK).clamp(max=len(index) - 1)
     return torch.where((rows_AK >= 0) & (index[places_AK] == rows_AK), places_AK, -1)
-
-
-def _kernels_for(device: torch.device):
-    """Returns the fused GPU kernels, where there is a GPU that Triton compiles for."""
-    if device.type != "cuda":
-        return None
-    try:
-        from openmofi.train import row_kernels
-    except ImportError:
-        return None
-    return row_kernels

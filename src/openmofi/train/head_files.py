@@ -1,4 +1,4 @@
-"""A trained class head -> files; `model/class_rows.py` says which, and reads them."""
+"""A trained class head -> the files that `model/class_rows.py` describes and reads."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from openmofi.train.entity_head import EntityHead
 
 _MOST_BYTES = 2_000_000_000
-"""Of one file, and of what rank 0 ever collects."""
+"""Largest size of a file, and of the rows that rank 0 collects at once."""
 
 
 def save_head(
     head: EntityHead, ids: list[str], out: Path, *, images: Sequence[int] | None = None
 ) -> None:
-    """Writes the rows, the entity id of each row, and how many images it was learnt from.
+    """Writes the rows, the entity id of each row, and the number of its training images.
 
-    All ranks of the head's group call it; rank 0 writes, one file's rows in its memory at a time.
+    All ranks of the head's group call it. Rank 0 writes, with the rows of one file in memory at a
+    time.
     """
     dim = head.rows_ND.shape[1]
     size = max(1, _MOST_BYTES // (4 * dim))

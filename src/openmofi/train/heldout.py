@@ -1,7 +1,8 @@
-"""What a model knows of images that its run never learns from -> named scores.
+"""Scores of a model on images from which its run never learns.
 
 With entities: retrieval mAP, top-1 and kNN among the held-out images, and zero-shot accuracy by
-the texts of their entities. Of raw pairs: how often an image finds its own caption, and back.
+the texts of their entities. For raw pairs: how often an image finds its own caption, and a caption
+its image.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class HeldOut:
         """Returns the scores of a model; all processes share the work.
 
         Args:
-            model: its weights must be whole in every process.
+            model: the model, with unsharded weights in every process.
             world: the processes.
         """
         vectors, rows = self._encode(model, world)
@@ -83,12 +84,12 @@ class HeldOut:
 def recall_at_1(
     images: np.ndarray, texts: np.ndarray, captions: Sequence[str]
 ) -> Iterator[tuple[str, float]]:
-    """Yields recall@1 in both directions; another pair with the same caption is as good.
+    """Yields recall@1 in both directions; another pair with the same caption also counts.
 
     Args:
         images: unit vectors, one per pair.
         texts: unit vectors, one per pair.
-        captions: what the texts read.
+        captions: the texts.
     """
     _, codes = np.unique(np.array(captions, dtype=object), return_inverse=True)
     similarity, right = images @ texts.T, codes[:, None] == codes

@@ -28,14 +28,14 @@ from openmofi.config import AdaptSettings, HeadSettings
 from openmofi.train.entity_head import EntityHead
 
 _NUM_SAMPLED = 2048
-"""Classes compared with in a step, beside the batch's own; most of a step's time goes into them."""
+"""Drawn classes of a step, in addition to the batch's own; they take most of a step's time."""
 _CHUNK = 16384
 _MINUS_INFINITY = -1e9  # finite: a fully masked row must not give NaN
 
 
 @dataclass(frozen=True)
 class EntityTexts:
-    """Encoded texts of the entities: its name, and its name with description."""
+    """Encoded texts of the entities: the name, and the name with description."""
 
     vectors_TND: Float16[np.ndarray, "T N D"]
     """Unit vectors, zero for an entity without texts."""
@@ -52,16 +52,16 @@ class Examples:
     vectors: np.ndarray
     """[all images, D], float16 or float32, of any length but zero."""
     rows: Int[np.ndarray, " M"]
-    """Which of the vectors are learnt from."""
+    """Rows of the vectors to learn from."""
     targets_MK: Int[np.ndarray, "M K"]
-    """Classes, the first one the target, -1 where there are fewer than K."""
+    """Classes, the target first, padded with -1."""
     num_classes: int
     texts: EntityTexts | None = None
 
 
 @dataclass
 class Maps:
-    """What is trained, beside the class rows."""
+    """The parameters that are trained, in addition to the class rows."""
 
     image_DD: Float[Tensor, "D D"]
     text_DD: Float[Tensor, "D D"]
@@ -126,7 +126,8 @@ def masked_info_nce(
     Args:
         images_BD: unit vectors; row i belongs to row i of the texts.
         texts_BD: unit vectors.
-        masked_BB: text j is right for image i, too, and so no negative; false on the diagonal.
+        masked_BB: whether text j is also right for image i and so not a negative; false on the
+            diagonal.
         logit_scale: inverse temperature.
     """
     logits_BB = (logit_scale * images_BD @ texts_BD.T).masked_fill(masked_BB, _MINUS_INFINITY)
@@ -137,7 +138,7 @@ def masked_info_nce(
 def also_right(
     targets_BK: Int[np.ndarray, "B K"], groups_B: Int[np.ndarray, " B"]
 ) -> Bool[np.ndarray, "B B"]:
-    """Returns which text j is right for image i != j: its entity is shown, or it reads the same."""
+    """Returns whether text j is right for image i != j: i shows its entity, or the texts agree."""
     right_BB = groups_B[:, None] == groups_B[None, :]
     for column_B in targets_BK.T:
         right_BB |= column_B[:, None] == targets_BK[None, :, 0]
@@ -206,7 +207,7 @@ class Fit:
         return terms
 
     def _batches(self) -> Iterator[np.ndarray]:
-        """Yields places in examples.rows, every one once before any comes again."""
+        """Yields places in examples.rows, each once before any is repeated."""
         random = np.random.default_rng(random_key(self.settings.seed, Purpose.ADAPT_ORDER))
         count = len(self.examples.rows)
         size, places = min(self.settings.batch_size, count), np.zeros(0, np.int64)
@@ -231,8 +232,8 @@ class Fit:
         """Returns the weighted terms of the loss, and the accuracy among the classes in use.
 
         Args:
-            places: in examples.rows.
-            step: keys the draw of classes and of texts.
+            places: places in examples.rows.
+            step: keys the draws of classes and texts.
         """
         settings, examples = self.settings, self.examples
         targets_BK = examples.targets_MK[places]

@@ -1,7 +1,7 @@
 """The batches of a run: a step's number -> decoded images, their entities, their tokens.
 
-A batch is a function of its step's number, so threads or processes may make any of them in any
-order, and the shares of several training processes join to the batch of one.
+A batch depends only on its step's number, so threads or processes may make batches in any order,
+and the shares of several training processes together are the batch of a single process.
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ CACHE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Batch:
-    """What one process learns from in one step."""
+    """The training data of one process in one step."""
 
     step: int
     rows: Int[Tensor, " b"]
     """Rows of TrainData.table."""
     epochs: Int[Tensor, " b"]
-    """Which pass over the data each image belongs to."""
+    """The pass over the data to which each image belongs."""
     draws: Float[Tensor, "b draws"]
     """Random numbers for augment.augment."""
     pixels: UInt8[Tensor, "b size size 3"]
-    """Decoded to the network's size."""
+    """Images at the network's size."""
     targets: Int[Tensor, "b K"]
-    """Classes, the one meant in this step first, -1 where there are fewer."""
+    """Classes, the chosen one of this step first, padded with -1."""
     tokens: dict[str, Int[Tensor, "b length"]]
-    """What the text tower takes; empty without an image-text loss."""
+    """Input of the text tower; empty without an image-text loss."""
     keys: Int[Tensor, "b 2"]
-    """texts.meaning_keys."""
+    """The pairs' texts.meaning_keys."""
     teachers: tuple[tuple[Float[Tensor, "b E"], Float[Tensor, "b E"]], ...]
-    """What each teacher makes of the images and of the texts."""
+    """Each teacher's vectors of the images and of the texts."""
     num_unreadable: int
-    """Images that could not be decoded; other images of the data stand in for them."""
+    """Number of images that could not be decoded; other images of the data replace them."""
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on a device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """Returns the batch where a GPU fetches it without waiting."""
+        """Returns the batch in pinned memory, which a GPU reads without waiting."""
         return self._each(Tensor.pin_memory)
 
     def part(self, piece: slice) -> Batch:
@@ -96,20 +96,20 @@ class BatchMaker(Dataset):
         draw_entity: bool = False,
         cache_bytes: int = CACHE_BYTES,
     ):
-        """Notes where the images lie.
+        """Looks up where the images are, without reading them.
 
         Args:
             data: the images.
-            transform: brings an image to the network's size.
-            order: which rows come when.
-            batch_size: images per step, of all processes.
-            share: those that are this process's; None: all.
+            transform: resizes an image to the network's size.
+            order: the order of the rows.
+            batch_size: images per step, over all processes.
+            share: this process's part of a batch; None means all of it.
             texts: draws the texts.
-            tokenize: texts -> what the text tower takes; None: nobody reads them.
-            teachers: whose vectors come along; they say which augmentations there are.
-            draw_entity: mean any of an image's entities, not always the best.
-            cache_bytes: decoded images of data that fits into it are kept, since a small encoder
-                would otherwise wait for JPEG in every epoch.
+            tokenize: texts -> input of the text tower; None if there is no image-text loss.
+            teachers: teachers whose vectors are loaded; they determine the augmentations.
+            draw_entity: whether to choose any of an image's entities, instead of always the best.
+            cache_bytes: decoded images are kept if all of them fit into so many bytes, because a
+                small encoder would otherwise wait for JPEG in every epoch.
         """
         self.data, self.transform, self.order = data, transform, order
         self.batch_size, self.share = batch_size, share or slice(0, batch_size)
@@ -122,7 +122,7 @@ class BatchMaker(Dataset):
         self._cache: dict[int, np.ndarray] | None = {} if cacheable else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Lets another process make batches: it opens the shards itself."""
+        """Lets another process make batches; it opens the shards itself."""
         return {**self.__dict__, "_reader": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class BatchMaker(Dataset):
         """Returns this process's part of the batch of step `index`.
 
         Raises:
-            InputError: of one place in the order, dozens of images cannot be read.
+            InputError: neither an image nor dozens of its replacements can be read.
         """
         positions = np.arange(index * self.batch_size, (index + 1) * self.batch_size)[self.share]
         rows = self.order.rows(positions)
@@ -182,7 +182,7 @@ class BatchMaker(Dataset):
         )
 
     def _targets(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Returns the images' classes, the one meant in this step first."""
+        """Returns the images' classes, the chosen one of this step first."""
         targets = self.data.targets(rows)
         if self.draw_entity:
             column = (draws * (targets >= 0).sum(1)).astype(np.int64)
@@ -192,10 +192,9 @@ class BatchMaker(Dataset):
         return targets
 
     def _stand_in(self, position: int) -> tuple[int, np.ndarray]:
-        """Returns (row, pixels) of the image that takes an unreadable one's place.
+        """Returns (row, pixels) of the image that replaces an unreadable one.
 
-        Which one follows from the position alone, so that it is the same for any number of
-        processes.
+        It depends only on the position, so it is the same for any number of processes.
         """
         for attempt in range(1, _MOST_STAND_INS + 1):
             row = int(self.order.rows(np.array([position + attempt * 7_919]))[0])
@@ -224,13 +223,13 @@ class Loader:
     """Makes the batches of steps first, first + 1, ... ahead of their use."""
 
     def __init__(self, maker: BatchMaker, *, threads: int, workers: int = 0, pin: bool = False):
-        """Starts nothing yet.
+        """Stores the settings, without starting anything.
 
         Args:
-            maker: makes them.
-            threads: that make batches in this process, if no other does.
-            workers: processes that make batches.
-            pin: put them where a GPU fetches them without waiting.
+            maker: makes the batches.
+            threads: number of threads that make batches in this process, without workers.
+            workers: number of processes that make batches.
+            pin: whether to put batches into pinned memory, for a GPU.
         """
         self.maker, self.threads, self.workers, self.pin = maker, threads, workers, pin
 
@@ -249,7 +248,7 @@ class Loader:
                     raise batch
                 yield batch
         finally:
-            # At once, for they ignore the signals that would end them with this process.
+            # Immediately, because they ignore the signals that would end them with this process.
             batches._shutdown_workers()  # pyrefly: ignore[missing-attribute]
 
     def _data_loader(self, steps: range) -> DataLoader:
@@ -283,7 +282,7 @@ class Loader:
 
 
 class _Answers(Dataset):
-    """Batches, or the user's mistakes as they are, without the trace of another process."""
+    """Batches, or the user's mistakes as errors without another process's traceback."""
 
     def __init__(self, maker: BatchMaker):
         self.maker = maker
@@ -296,7 +295,7 @@ class _Answers(Dataset):
 
 
 def _leave_signals(_worker: int) -> None:
-    """Lets the process that trains decide when to stop: Ctrl-C and Slurm tell all processes."""
+    """Leaves it to the training process when to stop; Ctrl-C and Slurm signal all processes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

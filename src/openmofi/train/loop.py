@@ -1,8 +1,8 @@
 """The training run: a recipe and a dataset -> run/{config.yaml, metrics.jsonl, model/}.
 
-Three recipes share this loop. `supervised` learns which entity an image shows (CosFace over
-entities), `contrastive` matches images and texts (InfoNCE), `multitask` sums both. One process
-runs it, or all that `torchrun` starts.
+Three recipes share this loop: `supervised` learns which entity an image shows (CosFace over
+entities), `contrastive` matches images and texts (InfoNCE), `multitask` sums both. It runs in one
+process, or in all those that `torchrun` starts.
 """
 
 from __future__ import annotations
@@ -60,23 +60,23 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What a run did."""
+    """The result of a run."""
 
     out: Path
     steps: int
     images: int
-    """Images it learnt from."""
+    """Number of training images."""
     classes: int
     loss: float
     unreadable: int
-    """Images that could not be read, each time one was wanted."""
+    """How often an image could not be read."""
     skipped: int
-    """Steps whose gradient was not finite."""
+    """Number of steps without a finite gradient."""
     scores: dict[str, float]
     """Last scores on the held-out images, if there are any."""
     seconds: float
     finished: bool
-    """False if the run was asked to stop; the same command with --resume goes on."""
+    """False if the run was asked to stop; the same command with --resume continues it."""
 
 
 def train(
@@ -87,13 +87,14 @@ def train(
     resume: bool = False,
     changes: dict | None = None,
 ) -> TrainSummary:
-    """Trains a model as a recipe says; under torchrun, with all processes that it started.
+    """Trains a model by a recipe; under torchrun, with all the processes that it started.
 
     Args:
         recipe: a YAML file, or settings.
-        data: output of `openmofi select`, or raw pairs for a recipe that uses captions alone.
+        data: output of `openmofi select`, or raw pairs for a recipe that uses only captions.
         out: the run's directory.
-        resume: go on from the newest checkpoint in `out`, written by any number of processes.
+        resume: whether to continue from the newest checkpoint in `out`, which any number of
+            processes may have written.
         changes: settings that override the recipe's, as nested dicts.
 
     Raises:
@@ -105,7 +106,7 @@ def train(
     with ExitStack() as closing_run:
         world = closing_run.enter_context(join_world(settings.device))
 
-        # ---- data, settings and place: what a user may have got wrong is said here ---------------
+        # ---- data, settings and place: the user's mistakes are reported here ---------------------
         everything = open_train_data(data)
         images, held_out_images = everything.split(settings.evaluation.holdout, seed=settings.seed)
         settings = with_steps(settings, images=len(images))
@@ -152,7 +153,7 @@ def train(
             asked = time.monotonic()
             for batch in batches:
                 recent.waited += time.monotonic() - asked
-                if log is None:  # all that a user may have got wrong is known to be right
+                if log is None:  # only now are all of the user's inputs known to be right
                     log = closing.enter_context(_open_log(out, settings, run, data))
                 recent.measured.append(run.train_step(batch))
                 unreadable += batch.num_unreadable
@@ -173,19 +174,19 @@ def train(
                     scores = _measure(run, held_out, settings)
                     log.write(run.step, scores)
                 saves = run.step % settings.checkpoint_every == 0 or last
-                if saves and run.is_sound():  # else the weights may be spoilt
+                if saves and run.is_sound():  # otherwise the weights may be spoilt
                     skipped = {"skipped": int(run.skipped[0])}
                     checkpoints.save(run.step, run.state_dict(), {**card, **skipped})
                 checkpoints.poll()
                 asked = time.monotonic()
-                recent.since += asked - paused  # what is beside the steps says nothing of them
+                recent.since += asked - paused  # measuring and saving do not count as step time
                 if stopping:
                     break
             checkpoints.finish(must=True)
         if went_on:
             unreadable = world.sum(unreadable)
 
-        # ---- model/, once all steps are done -----------------------------------------------------
+        # ---- model/, after the last step ---------------------------------------------------------
         has_model = (out / "model/config.json").is_file()
         if run.step >= settings.steps and (went_on or not has_model):
             _save_model(run, settings, images, out, scores)
@@ -205,7 +206,7 @@ def train(
 
 @dataclass
 class _Recent:
-    """What happened since the last line of metrics.jsonl."""
+    """Measurements since the last line of metrics.jsonl."""
 
     batch_size: int
     measured: list[dict[str, Tensor]] = field(default_factory=list)
@@ -227,10 +228,10 @@ class _Recent:
 
 
 def _go_on(run: Run, checkpoints: Checkpoints, card: dict[str, Any], out: Path) -> None:
-    """Starts from the newest checkpoint, if there is one.
+    """Continues from the newest checkpoint, if there is one.
 
     Raises:
-        MismatchError: it is of other data, or of a version that drew other random numbers.
+        MismatchError: it is of other data, or of a version that draws other random numbers.
     """
     found = checkpoints.latest()
     if found is None:
@@ -255,7 +256,7 @@ def _go_on(run: Run, checkpoints: Checkpoints, card: dict[str, Any], out: Path) 
 
 @contextmanager
 def _open_log(out: Path, settings: TrainSettings, run: Run, data: Path) -> Iterator[MetricsLog]:
-    """Yields the metrics of a run; config.yaml says from now on that it is one."""
+    """Yields the log of a run, and marks its directory as one by config.yaml."""
     out.mkdir(parents=True, exist_ok=True)
     log = MetricsLog(out, settings, writes=run.world.is_first)
     if run.world.is_first:
@@ -271,7 +272,7 @@ def _open_log(out: Path, settings: TrainSettings, run: Run, data: Path) -> Itera
 def _measure(run: Run, held_out: HeldOut, settings: TrainSettings) -> dict[str, float]:
     """Measures the model on the held-out images."""
     sharded = settings.parallel == "fsdp" and run.world.size > 1
-    # Sharded weights are only whole while all processes do the same.
+    # Sharded weights are complete only while all processes do the same.
     world = World(0, 1, run.world.device) if sharded else run.world
     with run.averaged(), holding.whole(run.towers):
         return held_out.measure(run.model, world)
@@ -288,7 +289,7 @@ def _save_model(
     if not run.is_sound():
         raise InputError(
             "The gradient of the last step is not finite, so there is no model to save; lower "
-            "optim.learning_rate and go on from the last checkpoint with --resume."
+            "optim.learning_rate and continue from the last checkpoint with --resume."
         )
     with run.averaged():
         weights = holding.full_weights(run.towers)
@@ -305,7 +306,7 @@ def _save_model(
 
 
 class _StopRequest:
-    """Notes SIGTERM and Ctrl-C, so that the running step ends and is saved."""
+    """Records SIGTERM and Ctrl-C, so that the current step can end and be saved."""
 
     def __init__(self):
         self.requested = False
@@ -313,7 +314,7 @@ class _StopRequest:
     def __enter__(self) -> _StopRequest:
         try:
             self._previous = {n: signal.signal(n, self._note) for n in _STOP_SIGNALS}
-        except ValueError:  # not the main thread: somebody else handles signals
+        except ValueError:  # not in the main thread: something else handles signals
             self._previous = {}
         return self
 
@@ -330,7 +331,7 @@ class _StopRequest:
 
 
 def make_model(settings: TrainSettings, data: TrainData, *, device: str) -> MofiModel:
-    """Returns the model to begin with: a new one, or the one that the recipe names."""
+    """Returns the initial model: a new one, or the one that the recipe names."""
     if settings.model.init is not None:
         if is_open_clip(settings.model.init):
             raise InputError(
@@ -366,7 +367,7 @@ def _make_loader(
         order = balanced_order(
             targets, images.class_counts, balance=settings.balance, seed=settings.seed
         )
-    # Compiled towers want texts of one length.
+    # Compiled towers need texts of one length.
     length = model.context_length if settings.compile else None
     tokenize = partial(model.text_inputs.copy(), length=length)
     maker = BatchMaker(

@@ -1,8 +1,9 @@
 """The losses between images and texts; dense maths, kept plain.
 
-Legend: b this process's batch, B the batch of all processes, D embedding width, M keys of a pair.
-Each is the mean over this process's pairs; the features of the other processes are their negatives
-(see distributed.py for what that means for gradients). The entity head has its own loss.
+Legend: b this process's batch, B the batch of all processes, D embedding width, M keys of a pair, K
+other classes of an image.
+Each loss is the mean over this process's pairs; the features of the other processes are negatives
+(see distributed.py for the consequences for gradients). The entity head has its own loss.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """Returns the mean of the image-to-text and text-to-image cross entropies (CLIP).
 
-    Each process compares its own images with everybody's texts and its own texts with everybody's
-    images, so that no process holds more than two b x B blocks (arXiv 2103.00020; the "local
-    loss" of open_clip).
+    Each process compares its own images with the texts of all, and its own texts with the images of
+    all, so no process holds more than two b x B blocks (arXiv 2103.00020; the "local loss" of
+    open_clip).
 
     Args:
         images_bD: unit vectors; row i belongs to row i of the texts.
@@ -46,8 +47,8 @@ def info_nce(
         logit_scale: log of the inverse temperature, capped at log 100 as in CLIP.
         keys_bM: pairs that share a key (the same entity, the same text) are not each other's
             negatives; negative numbers are not keys.
-        shown_bK: what else each image shows: a text whose first key is among it is not a negative
-            of that image; negative numbers are nothing.
+        shown_bK: the other classes that each image shows, padded with negative numbers; a text
+            whose first key is one of them is not a negative of that image.
         world: the processes that train together.
     """
     scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
@@ -78,8 +79,8 @@ def siglip(
 ) -> Float[Tensor, ""]:
     """Returns the sigmoid loss of all pairs, summed over texts, mean over images (SigLIP).
 
-    Texts are taken in chunks and their logits computed again for the gradient, so memory grows with
-    b x chunk and not with b x B (arXiv 2303.15343, section 3.3).
+    Texts are processed in chunks and their logits computed again for the gradient, so memory grows
+    with b x chunk and not with b x B (arXiv 2303.15343, section 3.3).
 
     Args:
         images_bD: unit vectors; row i belongs to row i of the texts.
@@ -89,7 +90,7 @@ def siglip(
         keys_bM: as in `info_nce`.
         shown_bK: as in `info_nce`.
         world: the processes that train together.
-        chunk: texts at a time.
+        chunk: number of texts at a time.
     """
     texts_BD = gather(texts_bD, world)
     keys_BM = None if keys_bM is None else _all(keys_bM, world)
@@ -117,16 +118,16 @@ def siglip(
 
 @dataclass(frozen=True)
 class ImageTextLoss:
-    """A loss between images and texts, and what becomes of its scale and bias."""
+    """A loss between images and texts, and the settings of its scale and bias."""
 
     loss: Callable[..., Float[Tensor, ""]]
-    """Of images_bD, texts_bD, logit_scale and, if there is a bias, logit_bias."""
+    """Takes images_bD, texts_bD, logit_scale and, if there is a bias, logit_bias."""
     logit_scale: float
-    """Where the log of the inverse temperature begins in a new network."""
+    """Initial log of the inverse temperature in a new network."""
     max_logit_scale: float | None = None
-    """It is put back to this after a step; None: it grows as it likes."""
+    """Value to which it is clamped after a step; None does not clamp it."""
     logit_bias: float | None = None
-    """Where the bias begins, unless the network brings one; None: none is learnt."""
+    """Initial bias, unless the network has one; None learns no bias."""
 
 
 IMAGE_TEXT = {
@@ -153,7 +154,7 @@ def distillation(
         images_bD: unit vectors of the student.
         texts_bD: unit vectors of the student.
         logit_scale: log of the student's inverse temperature.
-        teachers: each one's unit vectors of the same images and texts, of its own width.
+        teachers: each teacher's unit vectors of the same images and texts; widths may differ.
         world: the processes that train together.
     """
     scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
@@ -178,15 +179,15 @@ def no_negatives(
     shown_bK: Int[Tensor, "b K"] | None = None,
     shown_BK: Int[Tensor, "B K"] | None = None,
 ) -> Bool[Tensor, "b B"]:
-    """Returns where two pairs belong together by their keys; a pair does not mask itself.
+    """Returns which pairs belong together by their keys; a pair does not mask itself.
 
     Args:
-        keys_bM: keys of this process's pairs; pairs belong together that share one of a kind.
-            Negative numbers are not keys.
+        keys_bM: keys of this process's pairs; two pairs belong together if they share a key of the
+            same kind. Negative numbers are not keys.
         keys_BM: keys of the others.
-        own_b: column of each of this process's pairs; may lie outside.
-        shown_bK: what this process's images show, too: belongs to the others' first key.
-        shown_BK: what the others' images show, too: belongs to this process's first key.
+        own_b: column of each of this process's pairs; may be out of range.
+        shown_bK: other classes of this process's images, compared with the others' first key.
+        shown_BK: other classes of the others' images, compared with this process's first key.
     """
     compared = list(zip(keys_bM.unbind(1), keys_BM.unbind(1), strict=True))
     if shown_bK is not None:

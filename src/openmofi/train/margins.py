@@ -1,7 +1,7 @@
-"""Margins: the true class is lowered before the softmax, so that training must exceed it.
+"""Margins: the true class's logit is lowered before the softmax, so that training must exceed it.
 
 CosFace (arXiv 1801.09414) subtracts m from the cosine, ArcFace (arXiv 1801.07698) adds m to the
-angle. Only an image's true class passes through here, so both work on one number per image.
+angle. Both apply only to an image's true class, so they work on one number per image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_LEAST_SQUARED_SINE = 1e-6  # keeps ArcFace's slope finite where image and row coincide
+_LEAST_SQUARED_SINE = 1e-6  # keeps ArcFace's slope finite if image and row coincide
 
 
 def apply_margin(
@@ -33,10 +33,10 @@ def apply_margin(
 
 
 def _arcface(cosines_B: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """cos(t + m) = cos t cos m - sin t sin m, and a straight line where t + m would pass pi.
+    """cos(t + m) = cos t cos m - sin t sin m, replaced by a straight line where t + m exceeds pi.
 
-    Beyond pi the cosine would rise again and reward being wrong; the line is that of the authors'
-    implementation (github.com/deepinsight/insightface): cos t - m sin m.
+    Beyond pi the cosine would rise again and reward being wrong; the line, cos t - m sin m, is that
+    of the authors' implementation (github.com/deepinsight/insightface).
     """
     sines_B = (1 - cosines_B.square()).clamp(min=_LEAST_SQUARED_SINE).sqrt()
     inside_B = cosines_B > math.cos(math.pi - margin)

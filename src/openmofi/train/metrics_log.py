@@ -1,4 +1,4 @@
-"""What a run measures, line by line: metrics.jsonl, and TensorBoard, W&B or Trackio beside it."""
+"""The measurements of a run by line: metrics.jsonl, and optionally TensorBoard, W&B or Trackio."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Logger = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]
 
 
 class MetricsLog:
-    """Writes one line per call; the loggers get the same."""
+    """Writes one line per call, and passes the same to the loggers."""
 
     def __init__(self, out: Path, settings: TrainSettings, *, writes: bool = True):
         """Starts the loggers.
 
         Args:
             out: the run's directory.
-            settings: they name the loggers.
-            writes: false in all processes but the first, which stay silent.
+            settings: settings with the names of the loggers.
+            writes: whether this process writes; only the first one does.
 
         Raises:
-            SettingsError: the package of one is not installed.
+            SettingsError: the package of a logger is not installed.
         """
         self.path = out / "metrics.jsonl"
         self._writes, self._complained = writes, False
@@ -37,7 +37,7 @@ class MetricsLog:
         self._loggers = [_OPEN[name](out, settings) for name in names]
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds a line; a full disk is said once, and does not end the run."""
+        """Adds a line; a full disk is reported once and does not end the run."""
         if not self._writes:
             return
         rounded = {n: round(v, 5) if math.isfinite(v) else None for n, v in metrics.items()}
@@ -64,21 +64,20 @@ def last_loss(path: Path) -> float:
 
 
 def last_scores(path: Path) -> dict[str, float]:
-    """Returns the last line of scores on held-out images, or nothing."""
-    names = ("step",)
+    """Returns the last scores on held-out images, or an empty dictionary."""
     lines = [line for line in _lines(path) if any(name.startswith("heldout_") for name in line)]
-    return {n: v for n, v in lines[-1].items() if n not in names} if lines else {}
+    return {name: v for name, v in lines[-1].items() if name != "step"} if lines else {}
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Removes what was logged beyond the checkpoint that the run resumes from."""
+    """Removes the lines after the checkpoint from which the run resumes."""
     if path.is_file():
         kept = [json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= step]
         path.write_text("".join(kept))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Returns the whole lines; a kill may have cut the last."""
+    """Returns the complete lines; a kill may have cut the last."""
     lines = []
     for text in path.read_text().splitlines() if path.is_file() else ():
         try:
@@ -107,7 +106,7 @@ def _open_wandb(out: Path, settings: TrainSettings) -> Logger:
         import wandb  # pyrefly: ignore[missing-import]
     except ImportError:
         raise _missing("wandb") from None
-    # Of the place and not of its name, so that two runs called `run` stay two.
+    # From the full path, so that two runs called `run` stay apart.
     place = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
     return _open_like_wandb(wandb, out, settings, dir=str(out), id=place, resume="allow")
 

@@ -1,7 +1,7 @@
-"""Which images a step sees: (seed, step) -> rows, with no state and no table of the order.
+"""Which images a step sees: (seed, step) -> rows, without a state or a table of the order.
 
-The order is a keyed permutation, so the rows of any step follow from the seed and its number alone:
-resuming is one integer, for any number of processes.
+The order is a keyed permutation, so the rows of a step follow from the seed and the step's number:
+resuming takes one integer, for any number of processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.arrays.splitmix64 import GOLDEN, finalise
 
 _FEW = 1024
-"""Up to so many places a permutation is drawn as a table; the network mixes a handful unevenly."""
+"""Up to so many places, a permutation is drawn as a table; the network mixes a few unevenly."""
 
 
 def permute(
@@ -23,9 +23,10 @@ def permute(
 ) -> Int[np.ndarray, " n"]:
     """Returns where a keyed permutation of range(total) sends each index.
 
-    A Feistel network over the next even number of bits; values that fall outside the range walk on
-    until they fall inside (Black and Rogaway 2002, "cycle walking"). Constant memory for any total.
-    Up to 1,024 places, all permutations are as likely: it is the order of random numbers.
+    A Feistel network over the next even number of bits; values outside the range are permuted again
+    until they are inside (Black and Rogaway 2002, "cycle walking"). Memory is constant for any
+    total. Up to 1,024 places, all permutations are equally likely: there the permutation is the
+    order of random numbers.
     """
     if total <= _FEW:
         return uniform(np.arange(total), columns=1, key=key)[:, 0].argsort()[index]
@@ -50,7 +51,7 @@ def _mix(values: np.ndarray, key: int) -> np.ndarray:
 
 
 def uniform(index: Int[np.ndarray, " n"], *, columns: int, key: int) -> Float[np.ndarray, "n c"]:
-    """Returns numbers in [0, 1) that follow from each index and the key alone."""
+    """Returns numbers in [0, 1) that depend only on each index and the key."""
     cells = np.asarray(index, dtype=np.uint64)[:, None] * np.uint64(columns)
     mixed = _mix(cells + np.arange(columns, dtype=np.uint64), key)
     return (mixed >> np.uint64(11)).astype(np.float64) / 2**53
@@ -61,10 +62,10 @@ class Order:
     """The endless sequence of rows that a run sees."""
 
     total: int
-    """Rows of the data, and places of an epoch."""
+    """Number of rows of the data, and of places in an epoch."""
     seed: int
     ends: Float[np.ndarray, " total"] | None = None
-    """Sums of the rows' shares of an epoch; None: every row comes once per epoch."""
+    """Cumulative shares of the rows in an epoch; None if every row comes once per epoch."""
 
     def rows(self, positions: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Returns the rows at some positions of the sequence."""
@@ -79,8 +80,8 @@ class Order:
     def _at(self, places: Int[np.ndarray, " n"], key: int) -> Int[np.ndarray, " n"]:
         """Returns the row at each place of an epoch.
 
-        Systematic sampling: one comb of `total` teeth, moved by a random part of a tooth, over the
-        rows' shares, so that a row with share s comes floor(s) or ceil(s) times.
+        Systematic sampling: `total` evenly spaced points, shifted together by a random part of
+        their distance, over the rows' shares; a row with share s comes floor(s) or ceil(s) times.
         """
         if self.ends is None:
             return places
@@ -98,13 +99,13 @@ def balanced_order(
 ) -> Order:
     """Returns an order in which rare classes come more often than their share.
 
-    An image counts n^-balance, n being the images of its rarest class. So a class is seen in
-    proportion to n^(1 - balance), where images have one class.
+    An image has the weight n^-balance, where n is the number of images of its rarest class. If
+    images have one class, a class is seen in proportion to n^(1 - balance).
 
     Args:
         classes_NK: class indices of each image, padded with -1.
-        class_counts: images of each class.
-        balance: 0 takes the images evenly, 1 the classes.
+        class_counts: number of images of each class.
+        balance: 0 samples the images evenly, 1 the classes.
         seed: keys the order.
     """
     total = len(classes_NK)

@@ -1,4 +1,4 @@
-"""Recipes: a YAML file -> TrainSettings, and which of them may change when a run goes on."""
+"""Recipes: a YAML file -> TrainSettings, and which settings may change when a run is resumed."""
 
 from __future__ import annotations
 
@@ -26,40 +26,35 @@ _FREE_TO_CHANGE = frozenset(
         "optim.learning_rate", "head.learning_rate", "data",
     }
 )  # fmt: skip
-"""Settings that may differ when a run goes on; the data itself is compared by its contents."""
+"""Settings that may differ when a run is resumed; the data is compared by its content."""
 
 
 def built_in_recipes() -> dict[str, Path]:
-    """Returns the recipes that come with the package, by name."""
+    """Returns the recipes of the package, by name."""
     package = Path(openmofi.__file__).parent
     folders = (package / "recipes", package.parents[1] / "recipes")  # in a wheel, in a checkout
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
-
-
-def _find_recipe(recipe: Path | str) -> Path:
-    path = Path(recipe)
-    if path.is_file():
-        return path
-    known = built_in_recipes()
-    if str(recipe) in known:
-        return known[str(recipe)]
-    raise InputError(
-        f"There is no recipe {str(recipe)!r}; expected a YAML file or one of {', '.join(known)}, "
-        "as in `openmofi train finetune`."
-    )
 
 
 def read_recipe(recipe: Path | str) -> TrainSettings:
     """Returns the settings of a recipe.
 
     Args:
-        recipe: a YAML file, or the name of a recipe that comes with the package.
+        recipe: a YAML file, or the name of a recipe of the package.
 
     Raises:
         InputError: there is no such recipe, or it is not YAML.
         SettingsError: it names a setting that does not exist.
     """
-    path = _find_recipe(recipe)
+    path = Path(recipe)
+    if not path.is_file():
+        known = built_in_recipes()
+        if str(recipe) not in known:
+            raise InputError(
+                f"There is no recipe {str(recipe)!r}; expected a YAML file or one of "
+                f"{', '.join(known)}, as in `openmofi train finetune`."
+            )
+        path = known[str(recipe)]
     try:
         changes = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -71,7 +66,7 @@ def read_recipe(recipe: Path | str) -> TrainSettings:
 
 
 def with_steps(settings: TrainSettings, *, images: int) -> TrainSettings:
-    """Returns settings in which epochs or examples have become steps.
+    """Returns settings with epochs or examples converted to steps.
 
     Raises:
         SettingsError: both are given.
@@ -87,11 +82,11 @@ def with_steps(settings: TrainSettings, *, images: int) -> TrainSettings:
 
 
 def check(settings: TrainSettings, data: TrainData) -> None:
-    """Refuses what cannot be trained.
+    """Checks that the settings can be trained on the data.
 
     Raises:
-        SettingsError: the settings do not fit together.
-        InputError: they do not fit the data.
+        SettingsError: the settings contradict each other.
+        InputError: the settings do not fit the data.
     """
     if settings.loss.supervised <= 0 and settings.loss.contrastive <= 0:
         raise SettingsError("loss.supervised and loss.contrastive are both 0; give one a weight.")
@@ -116,17 +111,18 @@ def check(settings: TrainSettings, data: TrainData) -> None:
 
 
 def check_place(out: Path, settings: TrainSettings, *, resume: bool) -> None:
-    """Refuses a directory that belongs to another run.
+    """Checks that a directory is new, or belongs to the run to resume.
 
     Raises:
-        MismatchError: it does, or it holds a run and nobody asked to go on.
+        MismatchError: it holds another run, or it holds a run and `resume` is false.
+        InputError: its config.yaml holds no settings.
     """
     config = out / "config.yaml"
     if not config.is_file():
         return
     if not resume:
         raise MismatchError(
-            f"{str(out)!r} already holds a run; add --resume to go on, or choose another --out."
+            f"{str(out)!r} already holds a run; add --resume to continue, or choose another --out."
         )
     if not isinstance(yaml.safe_load(config.read_text()), dict):
         raise InputError(f"{str(config)!r} holds no settings; delete it, or choose another --out.")
@@ -144,7 +140,7 @@ def check_place(out: Path, settings: TrainSettings, *, resume: bool) -> None:
 
 
 def write_config(out: Path, settings: TrainSettings, data: Path) -> None:
-    """Writes what a run was asked for, all defaults filled in."""
+    """Writes the settings of a run, including all defaults."""
     resolved = {**as_dict(settings), "data": str(data)}
     with replace_file(out / "config.yaml") as partial:
         partial.write_text(yaml.safe_dump(resolved, sort_keys=False))
@@ -153,21 +149,16 @@ def write_config(out: Path, settings: TrainSettings, data: Path) -> None:
 _locks: set[IO[bytes]] = set()
 
 
-def _let_go_of_locks() -> None:
-    for lock in _locks:
-        lock.close()
-
-
-# Processes that decode would hold the lock for seconds after a kill of the one that trains.
-os.register_at_fork(after_in_child=_let_go_of_locks)
+# After the training process is killed, decoding processes would hold its lock for seconds.
+os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 
 @contextmanager
 def alone_in(out: Path) -> Iterator[None]:
-    """Keeps a second run out of a directory while this one is in it.
+    """Keeps other runs out of a directory while this one uses it.
 
     Raises:
-        InputError: there is one.
+        InputError: another run is using the directory.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("ab") as lock:

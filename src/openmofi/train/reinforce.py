@@ -1,15 +1,15 @@
-"""What a teacher makes of a dataset, stored once: a model and a dataset -> the files of teacher.py.
+"""Stores a teacher's vectors of a dataset: a model and a dataset -> the files of teacher.py.
 
 MobileCLIP's dataset reinforcement (arXiv 2311.17049, section 3): every image is augmented K times
-and encoded by a teacher, its texts are encoded as well, and students then learn from the vectors
-for the price of reading them.
+and encoded by a teacher, and so are its texts; students then learn from the vectors at the cost of
+reading them.
 
-The teacher sees an image at its own size: as its own transform decodes it, then changed by the
-same random numbers as the student's copy. They are shares of an image's sides and levels, so that
-both see the same crop and the same colours, each in its own resolution.
+The teacher sees an image in its own resolution: as its own transform decodes it, then changed by
+the same random numbers as the student's copy. These are shares of an image's sides and levels, so
+both see the same crop and the same colours.
 
-The files are filled chunk by chunk, and progress.json says after each how far they are; the same
-command goes on there. card.json comes last: without it nothing is read.
+The files are filled chunk by chunk; after each chunk, progress.json states how far they are, and
+the same command continues there. card.json is written last: without it, nothing is read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jaxtyping import Float, UInt8
 
 import openmofi
 from openmofi.arrays.random_keys import Purpose, random_key
-from openmofi.config import AugmentSettings, TrainSettings, override
+from openmofi.config import TrainSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
 from openmofi.files.folders import local_path, replace_file
 from openmofi.images.look import decode
@@ -46,22 +46,22 @@ from openmofi.train.teacher import IMAGES, TEXTS, teacher_draws, what_was_seen
 from openmofi.train.texts import TextMix
 
 _CHUNK = ENCODE_BATCH
-"""Rows between two notes in progress.json; fixed, for vectors depend on their batch in the last
-bits, and a resumed run is to give the same files."""
+"""Rows between two updates of progress.json. It is fixed because the last bits of vectors depend on
+their batch, and a resumed run must write the same files."""
 
 
 @dataclass(frozen=True)
 class ReinforceSummary:
-    """What a teacher left."""
+    """What was stored of a teacher."""
 
     out: Path
     images: int
     augmentations: int
-    """Of each image."""
+    """Number of augmentations of each image."""
     texts: int
     dim: int
     unreadable: dict[str, int]
-    """Images that could not be read, by reason; a student never sees them."""
+    """Number of images that could not be read, by reason; a student never sees them."""
     seconds: float
 
 
@@ -75,15 +75,15 @@ def reinforce(
     changes: dict | None = None,
     device: str = "auto",
 ) -> ReinforceSummary:
-    """Stores a teacher's vectors of what `train` with this recipe and data learns from.
+    """Stores a teacher's vectors of the images and texts that `train` uses with a recipe and data.
 
     Args:
-        teacher: directory or hub id of a dual encoder, also one of open_clip's.
-        data: what the student is trained on.
-        recipe: the student's; its evaluation.holdout, seed and augment say what the student sees,
-            its precision is the teacher's arithmetic, its threads decode images.
-        out: directory to write; the same call goes on where an earlier one was stopped.
-        augmentations: of each image (K); a student draws one of them in each epoch.
+        teacher: directory or hub id of a dual encoder, which may be one of open_clip's.
+        data: the student's training data.
+        recipe: the student's recipe; its evaluation.holdout, seed and augment determine what the
+            student sees, its precision is that of the teacher, its threads decode images.
+        out: directory to write; the same call continues where an earlier one was stopped.
+        augmentations: number of augmentations of each image (K); a student draws one per epoch.
         changes: settings that override the recipe's, as nested dicts.
         device: auto, cpu, cuda or cuda:N.
 
@@ -126,13 +126,13 @@ def reinforce(
 
 
 class _Done:
-    """How far the files in a folder are."""
+    """The progress of the files in a folder."""
 
     def __init__(self, out: Path, what: dict[str, Any]):
-        """Takes up a folder, or begins a new one.
+        """Continues a folder, or begins a new one.
 
         Raises:
-            MismatchError: the folder was begun with something else.
+            MismatchError: the folder was begun with another teacher, data or settings.
             InputError: it holds other files.
         """
         self.out, self.what = out, what
@@ -156,7 +156,7 @@ class _Done:
         self.rows = begun.get("rows", {})
 
     def open(self, name: str, shape: tuple[int, ...]) -> np.memmap:
-        """Returns a file's array, to be filled from row `rows[name]` on."""
+        """Returns a file's array, which is to be filled from row `rows[name]` on."""
         path = self.out / f"{name}.npy"
         if not self.rows.get(name):
             self.out.mkdir(parents=True, exist_ok=True)
@@ -171,13 +171,13 @@ class _Done:
             ) from None
 
     def note(self, name: str, rows: int) -> None:
-        """Writes down that a file's first `rows` rows are on disk."""
+        """Records that a file's first `rows` rows are on disk."""
         self.rows[name] = rows
         now = {**self.what, "rows": self.rows, "unreadable": dict(self.unreadable)}
         _write(self.out / "progress.json", now)
 
     def finish(self, card: dict[str, Any]) -> None:
-        """Writes the card, from which on the folder can be read."""
+        """Writes the card, which makes the folder readable."""
         self.card = card | {"unreadable": dict(self.unreadable)}
         _write(self.out / "card.json", self.card)
         (self.out / "progress.json").unlink()
@@ -188,7 +188,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file that is there whole or not at all."""
+    """Writes a JSON file atomically."""
     with replace_file(path) as partial:
         partial.write_text(json.dumps(content, indent=2))
 
@@ -208,7 +208,7 @@ def _fill(
     shape: tuple[int, ...],
     encode: Callable[[int, int], Float[np.ndarray, "n ..."]],
 ) -> None:
-    """Fills the rest of a file chunk by chunk; `encode` gets the first row and the one behind."""
+    """Fills the rest of a file chunk by chunk; `encode` gets the first row and the end."""
     array = done.open(name, shape)
     with progress(name, total=len(array)) as bar:
         bar.advance(done.rows[name])
@@ -233,8 +233,9 @@ def _encode_images(
     card: dict[str, Any],
     done: _Done,
 ) -> None:
-    """Fills the images' file; an image that cannot be read gets zeros."""
-    shape = (len(images), card["augmentations"], model.dim)
+    """Fills the file of the images; an image that cannot be read gets zeros."""
+    augmentations, seed = card["augmentations"], card["seed"]
+    shape = (len(images), augmentations, model.dim)
     with ThreadPoolExecutor(settings.threads) as pool:
         chunks = _decoded(images, model, pool, first=done.rows.get(IMAGES, 0))
 
@@ -245,8 +246,16 @@ def _encode_images(
             done.unreadable.update(p.reason for p in decoded if isinstance(p, Refused))
             if len(good):
                 pixels = np.stack([p for p in decoded if not isinstance(p, Refused)])
-                seen = _each_augmentation(model, pixels, start + good, card, settings.augment)
-                for number, augmented in enumerate(seen):
+                batch = torch.from_numpy(pixels).to(model.device)
+                for number in range(augmentations):
+                    draws = teacher_draws(
+                        start + good,
+                        np.full_like(good, number),
+                        augmentations=augmentations,
+                        seed=seed,
+                    )
+                    on_device = torch.from_numpy(draws.astype(np.float32)).to(model.device)
+                    augmented = augment(batch, settings.augment, on_device).cpu().numpy()
                     vectors[good, number] = model.encode_pixels(augmented)
             return vectors
 
@@ -256,7 +265,7 @@ def _encode_images(
 def _decoded(
     images: TrainData, model: MofiModel, pool: ThreadPoolExecutor, *, first: int
 ) -> Iterator[list[UInt8[np.ndarray, "size size 3"] | Refused]]:
-    """Yields images, or why not, chunk by chunk and one chunk ahead."""
+    """Yields chunks of decoded images or refusals, decoding one chunk ahead."""
     reader = ImageReader(images.root)
     places = images.table.select(["shard", "path", "offset", "size"])
 
@@ -271,23 +280,3 @@ def _decoded(
         if before:
             yield [future.result() for future in before]
     yield [future.result() for future in ahead]
-
-
-def _each_augmentation(
-    model: MofiModel,
-    pixels: UInt8[np.ndarray, "n size size 3"],
-    rows: np.ndarray,
-    card: dict[str, Any],
-    changes: AugmentSettings,
-) -> Iterator[UInt8[np.ndarray, "n size size 3"]]:
-    """Yields the images as each of their augmentations shows them."""
-    batch = torch.from_numpy(pixels).to(model.device)
-    for number in range(card["augmentations"]):
-        draws = teacher_draws(
-            rows,
-            np.full_like(rows, number),
-            augmentations=card["augmentations"],
-            seed=card["seed"],
-        )
-        on_device = torch.from_numpy(draws.astype(np.float32)).to(model.device)
-        yield augment(batch, changes, on_device).cpu().numpy()

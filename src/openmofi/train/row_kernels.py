@@ -1,7 +1,7 @@
-"""The row passes of the class head as Triton kernels, one program per row: a GPU's `row_optim`.
+"""The row passes of the class head as Triton kernels, one program per row: `row_optim` on a GPU.
 
 `gather_unit_rows` reads and normalises in one pass; `update_rows` reads each row, its state and its
-gradient once, and writes row and state once, where the torch code makes some fifteen passes.
+gradient once, and writes row and state once, while the torch code makes about fifteen passes.
 Both equal the torch code up to rounding, which the tests check in Triton's interpreter; they have
 not been measured on a GPU.
 """
@@ -41,7 +41,7 @@ def update_rows(
     learning_rate: float,
     skip: Tensor | None = None,
 ) -> None:
-    """Moves the rows in place, as `row_optim.update_rows`, whose arguments it takes."""
+    """Updates the rows in place; the arguments are those of `row_optim.update_rows`."""
     if isinstance(index, slice):
         index = torch.arange(index.start, index.stop, device=rows_ND.device)
     if not len(index):

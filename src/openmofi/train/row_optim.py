@@ -1,9 +1,10 @@
-"""Optimisers of class rows: gradients of the rows in use -> those rows and their state, moved.
+"""Optimisers of class rows: gradients of the rows in use -> updates of these rows and their state.
 
-Each keeps its moments per row and touches them only when the row is in use, so a step costs what
-the rows in use cost, not the vocabulary. Rows stay unit vectors: only their direction matters.
+Each optimiser keeps its moments per row and touches them only if the row is in use, so the cost of
+a step depends on the rows in use, not on the vocabulary. Rows stay unit vectors: only their
+direction matters.
 
-Legend: N rows of the shard (and one of padding behind them), S rows in use, D embedding width.
+Legend: N rows of the shard (followed by one of padding), S rows in use, D embedding width.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8
 
 State = dict[str, Tensor]
 Rows = Tensor | slice
-"""Which rows: their numbers, or a range of them."""
+"""Row numbers, or a range of them."""
 
 
 def make_state(kind: str, num_rows: int, dim: int, device: torch.device) -> State:
     """Returns the zeroed state of an optimiser.
 
-    row-adam's first moment is bf16 and rounded to nearest: a step changes it by a tenth of its
-    distance from the gradient, which rounding loses only where the two agree within 2 %.
+    row-adam's first moment is bf16, rounded to nearest: a step changes it by a tenth of its
+    distance from the gradient, which rounding loses only if the two agree within 2 %.
     """
 
     def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -54,16 +55,16 @@ def update_rows(
     learning_rate: float,
     skip: Tensor | None = None,
 ) -> None:
-    """Moves the rows in place.
+    """Updates the rows in place.
 
     Args:
         kind: lazy-adam, row-adam, row-adagrad or sgd.
         rows_ND: unit rows.
-        state: from `make_state`.
+        state: result of `make_state`.
         index: the rows in use, each once (padding may repeat).
-        gradient_SD: of the loss with respect to the normalised rows.
+        gradient_SD: gradient of the loss with respect to the normalised rows.
         learning_rate: step size.
-        skip: 0-d; nonzero leaves rows and state as they are, without asking the device.
+        skip: 0-d; nonzero leaves rows and state unchanged, without waiting for the device.
     """
     before = {"rows": _taken(rows_ND, index)}
     before |= {name: _taken(values, index) for name, values in state.items()}
@@ -75,7 +76,10 @@ def update_rows(
         values = values.to(target.dtype)
         if skip is not None:
             values = torch.where(skip.bool(), before[name], values)
-        _put(target, index, values)
+        if isinstance(index, slice):
+            target[index] = values
+        else:
+            target.index_copy_(0, index, values)
 
 
 def through_normalise(rows_SD: Tensor, gradient_SD: Tensor) -> Tensor:
@@ -89,15 +93,8 @@ def _taken(values: Tensor, index: Rows) -> Tensor:
     return values[index] if isinstance(index, slice) else values.index_select(0, index)
 
 
-def _put(target: Tensor, index: Rows, values: Tensor) -> None:
-    if isinstance(index, slice):
-        target[index] = values
-    else:
-        target.index_copy_(0, index, values)
-
-
 def _lazy_adam(before: State, gradient_SD: Tensor, learning_rate: float) -> tuple[Tensor, State]:
-    """Adam (arXiv 1412.6980) whose bias correction counts each row's own updates."""
+    """Adam (arXiv 1412.6980) with a bias correction by each row's own number of updates."""
     updates_S = before["updates"] + 1
     first_SD = torch.lerp(gradient_SD, before["first"], BETA1)
     second_SD = torch.lerp(gradient_SD.square(), before["second"], BETA2)
@@ -121,19 +118,15 @@ def _row_adam(before: State, gradient_SD: Tensor, learning_rate: float) -> tuple
 
 
 def _row_adagrad(before: State, gradient_SD: Tensor, learning_rate: float) -> tuple[Tensor, State]:
-    """Adagrad with one sum of mean squares per row, as FBGEMM's EXACT_ROWWISE_ADAGRAD."""
+    """Adagrad with one sum of mean squares per row, like FBGEMM's EXACT_ROWWISE_ADAGRAD."""
     second_S = before["second"] + gradient_SD.square().mean(1)
     scale_S = learning_rate / (second_S.sqrt() + EPSILON)
     return before["rows"] - scale_S[:, None] * gradient_SD, {"second": second_S}
-
-
-def _sgd(before: State, gradient_SD: Tensor, learning_rate: float) -> tuple[Tensor, State]:
-    return before["rows"] - learning_rate * gradient_SD, {}
 
 
 _FORMULAS: dict[str, Callable[[State, Tensor, float], tuple[Tensor, State]]] = {
     "lazy-adam": _lazy_adam,
     "row-adam": _row_adam,
     "row-adagrad": _row_adagrad,
-    "sgd": _sgd,
+    "sgd": lambda before, gradient_SD, rate: (before["rows"] - rate * gradient_SD, {}),
 }

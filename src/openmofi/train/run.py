@@ -58,13 +58,13 @@ class Run:
         if settings.ema > 0:
             self.averages = {name: p.detach().clone() for name, p in self._weights()}
         self.skipped = torch.zeros(2, dtype=torch.int64, device=world.device)
-        """Steps skipped: in all, and one after another until now."""
+        """Number of skipped steps: in total, and in a row up to now."""
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Learns from one batch and returns what was measured, on the device.
+        """Learns from one batch and returns the measurements, on the device.
 
-        With micro-batches it is GradCache (arXiv 2101.06983): the features of all of them first,
-        without graphs; the losses over the whole batch; then each micro-batch again, from the
+        With micro-batches this is GradCache (arXiv 2101.06983): first the features of all of them,
+        without graphs; then the losses over the whole batch; then each micro-batch again, with the
         gradient of its features.
         """
         self.towers.train()
@@ -103,7 +103,7 @@ class Run:
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
     def _forward(self, batch: Batch, number: int, piece: slice) -> Features:
-        """Returns the features of a micro-batch; the same again with the same random numbers."""
+        """Returns the features of a micro-batch; the random numbers are the same in every call."""
         place = (batch.step, self.world.rank, number)
         torch.manual_seed(random_key(self.settings.seed, Purpose.DROPOUT, *place))
         part = batch.part(piece)
@@ -158,7 +158,7 @@ class Run:
         )
 
     def _update(self, step: int) -> None:
-        """Moves the weights, unless a gradient is not finite; the processor waits for nothing."""
+        """Updates the weights, unless a gradient is not finite, without waiting for the device."""
         settings = self.settings
         factor = learning_rate_factor(step, steps=settings.steps, settings=settings.optim)
         for group in self.optimizer.param_groups:
@@ -192,7 +192,7 @@ class Run:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Puts the moving averages, if there are any, in the weights' place for a while."""
+        """Replaces the weights by their moving averages, if there are any, within the context."""
         if not self.averages:
             yield
             return
@@ -209,22 +209,22 @@ class Run:
                 parameter.copy_(values[name])
 
     def is_sound(self) -> bool:
-        """Returns whether the last step counted; waits for it.
+        """Returns whether the last step was not skipped; waits for it.
 
         Raises:
-            OpenMOFIError: too many steps, one after another, did not.
+            OpenMOFIError: too many steps in a row were skipped.
         """
         in_a_row = int(self.skipped[1])
         if in_a_row > self.settings.max_skipped:
             raise OpenMOFIError(
                 f"The gradient is not finite since step {self.step - in_a_row}; lower "
-                "optim.learning_rate and go on from the last checkpoint, as in --resume --set "
+                "optim.learning_rate and continue from the last checkpoint, as in --resume --set "
                 f"optim.learning_rate={self.settings.optim.learning_rate / 3:.2g}."
             )
         return in_a_row == 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything that resuming needs, under names that do not tell of processes."""
+        """Returns everything that resuming needs; names do not depend on the processes."""
         towers = holding.bare(self.towers)
         return {
             "towers": dcp_state.get_model_state_dict(towers),
@@ -234,20 +234,20 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any], *, step: int) -> None:
-        """Takes up a state; the head and the averages were read into place."""
+        """Restores a state; the averages have been read in place."""
         towers = holding.bare(self.towers)
         dcp_state.set_model_state_dict(towers, state["towers"])
         peaks = [group["peak"] for group in self.optimizer.param_groups]
         dcp_state.set_optimizer_state_dict(towers, self.optimizer, state["optimizer"])
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
-            group["peak"] = peak  # the settings', which may have changed
+            group["peak"] = peak  # from the settings, which may have changed
         if self.head is not None:
             self.head.load_state_dict(state["head"])
         self.step = step
 
 
 def _leaves(outputs: list[Features]) -> Features:
-    """Returns the micro-batches' features as one, cut off from the towers."""
+    """Returns the features of all micro-batches, detached from the towers."""
 
     def leaf(tensor: Tensor) -> Tensor:
         return tensor.detach().requires_grad_()
@@ -262,7 +262,7 @@ def _leaves(outputs: list[Features]) -> Features:
 
 
 def _backward(output: Features, features: Features, piece: slice, *, with_scalars: bool) -> None:
-    """Carries the gradients of some features into the towers."""
+    """Propagates the gradients of a micro-batch's features into the towers."""
     pairs = [(output.images, features.images, piece)]
     if output.texts is not None and features.texts is not None:
         pairs.append((output.texts, features.texts, piece))
@@ -279,7 +279,7 @@ def _backward(output: Features, features: Features, piece: slice, *, with_scalar
 
 
 def _make_optimizer(towers: torch.nn.Module, optim: OptimSettings) -> torch.optim.AdamW:
-    """Returns AdamW; decay on matrices only, other steps for the text side and tokens."""
+    """Returns AdamW with weight decay on matrices only, and own step sizes for text and tokens."""
     groups: dict[tuple[float, float], list] = {}
     for name, parameter in holding.bare(towers).network.named_parameters():
         if not parameter.requires_grad:

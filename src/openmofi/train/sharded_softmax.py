@@ -1,9 +1,10 @@
 """Softmax cross entropy over class rows that are spread over ranks and too many for one matrix.
 
 In: the images of every rank and this rank's classes. Out: each rank's mean loss over its own
-images, and the gradients. Only the log of the softmax's denominator outlives the forward pass:
-backward computes the logits again, a block of classes at a time, so the largest matrix is A x one
-block. Ranks exchange images, two numbers per image and, on the way back, the images' gradients.
+images, and the gradients. Only the log of the softmax's denominator is kept from the forward pass:
+the backward pass computes the logits again, a block of classes at a time, so the largest matrix is
+A x one block. Ranks exchange images, two numbers per image and, in the backward pass, the images'
+gradients.
 
 Legend: B images of this rank, A images of all ranks, K true classes per image (the first is the
 target), S classes of this rank in this step, C classes of one block, D embedding width.
@@ -32,17 +33,17 @@ from openmofi.train.collectives import (
 from openmofi.train.margins import apply_margin
 
 MOST_AT_ONCE = 16_384
-"""Up to so many classes the logits are kept for backward; beyond, blocks of a quarter of that."""
+"""Up to so many classes, logits are kept for backward; above that, blocks have a quarter of it."""
 
-_HIDDEN = -1e8  # as cosine: no part in any softmax, and finite
+_HIDDEN = -1e8  # as cosine: leaves no share of any softmax, and is finite
 
 
 @dataclass
 class Comparison:
-    """One step: what is compared, and what later passes need of the first."""
+    """One step: what is compared, and what later passes need from the first."""
 
     columns_AK: Tensor
-    """Column of each true class among this rank's; -1 where it is elsewhere, or padding."""
+    """Column of each true class among this rank's; -1 for padding and classes of other ranks."""
     num_columns: int
     unit_rows: Callable[[int, int], Tensor]
     """The normalised rows of columns [first, last)."""
@@ -51,11 +52,11 @@ class Comparison:
     log_q_S: Tensor | None = None
     padding_S: Tensor | None = None
     keep_row_gradient: bool = True
-    """Compute the rows' gradient with the images'; else `row_gradients` does so later."""
+    """Whether to compute the rows' gradient with the images', instead of in `row_gradients`."""
     dtype: torch.dtype = torch.float32
-    """Of logits, sums and gradients."""
+    """Type of logits, sums and gradients."""
     product_dtype: torch.dtype | None = None
-    """What the matrices are rounded to before a product, if not the above."""
+    """Type to which matrices are rounded before a product; None means `dtype`."""
     images_AD: Tensor = field(init=False)
     log_sum_A: Tensor = field(init=False)
     weight_A: Tensor | None = None
@@ -64,7 +65,7 @@ class Comparison:
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
-        """The ranges of columns that are worked on at once."""
+        """The ranges of columns that are processed at once."""
         if self.num_columns <= MOST_AT_ONCE:
             return [(0, self.num_columns)] if self.num_columns else []
         size = MOST_AT_ONCE // 4
@@ -78,12 +79,12 @@ class Comparison:
 
 
 class _Block(NamedTuple):
-    """Logits of one block of columns, and what is known of the targets in it."""
+    """Logits of one block of columns, and what is known about the targets in it."""
 
     logits_AC: Tensor
     columns_A1: Tensor
     here_A1: Tensor
-    """Whether the target is in this block; its column is 0 where it is not."""
+    """Whether the target is in this block; its column is 0 if it is not."""
     target_logits_A1: Tensor
     slope_A1: Tensor
     """Derivative of the margin at the target's cosine."""
@@ -95,11 +96,11 @@ class _Block(NamedTuple):
 def cross_entropy(images_BD: Tensor, comparison: Comparison) -> tuple[Tensor, Tensor]:
     """Returns (mean loss, accuracy without margin) of this rank's images.
 
-    The loss is differentiable once. Its backward gives the images the gradient of the sum over
-    ranks of their losses (which DistributedDataParallel then divides by the number of ranks), and
-    leaves the rows' gradient with the comparison, also if only the images' was asked for.
+    The loss can be differentiated once. Its backward pass gives the images the gradient of the sum
+    over ranks of their losses (which DistributedDataParallel then divides by the number of ranks),
+    and stores the rows' gradient in the comparison, even if only the images' is used.
     """
-    # The loss must have a backward even if the images need none, for the rows' sake.
+    # Because of the rows, the loss needs a backward pass even if the images do not.
     anchor = torch.zeros((), device=images_BD.device, requires_grad=True)
     return _CrossEntropy.apply(images_BD, anchor, comparison)
 
@@ -107,8 +108,8 @@ def cross_entropy(images_BD: Tensor, comparison: Comparison) -> tuple[Tensor, Te
 def row_gradients(comparison: Comparison) -> Iterator[tuple[int, int, Tensor]]:
     """Yields (first column, last column, gradient of their normalised rows), block by block.
 
-    It is the gradient of the mean over ranks of the loss that went backward. Rows of a block that
-    was yielded may be changed before the next one is asked for.
+    It is the gradient of the mean over ranks of the loss that was differentiated. The rows of a
+    yielded block may be changed before the next one is requested.
     """
     assert comparison.weight_A is not None, "no backward yet"
     share = 1 / num_ranks(comparison.group)
@@ -123,7 +124,7 @@ def row_gradients(comparison: Comparison) -> Iterator[tuple[int, int, Tensor]]:
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Ties the images to their loss; the rows' side is in the comparison."""
+    """Connects the images with their loss; the rows' side is in the comparison."""
 
     @staticmethod
     def forward(
@@ -151,8 +152,10 @@ def _forward(c: Comparison) -> tuple[Tensor, Tensor]:
     found_A2 = c.images_AD.new_zeros(len(c.images_AD), 2)  # the target's logit and cosine
     for first, last in c.blocks:
         block = _block(c, first, last)
-        if c.is_plain:
-            return _plain_forward(c, block)
+        if c.is_plain:  # the common case, with the kernel that is made for it
+            c.kept = block._replace(logits_AC=F.log_softmax(block.logits_AC, 1))
+            correct_A = block.target_cosines_A1[:, 0] > block.best_other_A
+            return F.nll_loss(c.kept.logits_AC, block.columns_A1[:, 0]), correct_A.float().mean()
         log_sum_A = torch.logaddexp(log_sum_A, block.logits_AC.logsumexp(1))
         best_A = torch.maximum(best_A, block.best_other_A)
         target_A2 = torch.cat([block.target_logits_A1, block.target_cosines_A1], 1)
@@ -166,13 +169,6 @@ def _forward(c: Comparison) -> tuple[Tensor, Tensor]:
     mine = slice(rank * size, (rank + 1) * size)
     correct_A = cosine_A > largest_2A[1]
     return (c.log_sum_A - target_A)[mine].mean(), correct_A[mine].float().mean()
-
-
-def _plain_forward(c: Comparison, block: _Block) -> tuple[Tensor, Tensor]:
-    """The common case, by the kernel that is made for it."""
-    c.kept = block._replace(logits_AC=F.log_softmax(block.logits_AC, 1))
-    correct_A = block.target_cosines_A1[:, 0] > block.best_other_A
-    return F.nll_loss(c.kept.logits_AC, block.columns_A1[:, 0]), correct_A.float().mean()
 
 
 def _block(c: Comparison, first: int, last: int) -> _Block:
@@ -200,20 +196,20 @@ def _block(c: Comparison, first: int, last: int) -> _Block:
 
 
 def _within(columns_A1: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """Returns (column within the block, or 0, and whether it is there)."""
+    """Returns (column within the block or 0, whether it is in the block)."""
     here_A1 = (columns_A1 >= first) & (columns_A1 < last)
     return torch.where(here_A1, columns_A1 - first, 0), here_A1
 
 
 def _put(matrix_AC: Tensor, columns_A1: Tensor, here_A1: Tensor, value: Tensor | float) -> None:
-    """Sets one number per row where `here`; a fixed shape asks nothing of the device."""
+    """Sets one number per row where `here`; with fixed shapes, without waiting for the device."""
     old_A1 = matrix_AC.gather(1, columns_A1)
     matrix_AC.scatter_(1, columns_A1, torch.where(here_A1, value, old_A1))
 
 
 def _backward(c: Comparison, gradient: Tensor) -> Tensor:
-    """Returns the gradient of this rank's images and keeps what the rows' needs."""
-    assert c.weight_A is None, "the class head's loss goes backward once"
+    """Returns the gradient of this rank's images and stores what the rows' gradient needs."""
+    assert c.weight_A is None, "the class head's loss is differentiated only once"
     size = len(c.images_AD) // num_ranks(c.group)
     c.weight_A = (gather(gradient.reshape(1), c.group) / size).repeat_interleave(
         size, output_size=len(c.images_AD)
@@ -234,7 +230,7 @@ def _backward(c: Comparison, gradient: Tensor) -> Tensor:
 
 
 def _logit_gradient(c: Comparison, block: _Block) -> Tensor:
-    """Returns s w (softmax - [target] slope), the gradient of the cosines; takes the logits over.
+    """Returns s w (softmax - [target] slope), the gradient of the cosines; overwrites the logits.
 
     w is the weight of an image in the sum of all ranks' losses.
     """
@@ -254,10 +250,10 @@ def _logit_gradient(c: Comparison, block: _Block) -> Tensor:
 
 
 def _product(c: Comparison, left: Tensor, right: Tensor) -> Tensor:
-    """Returns the product of two matrices, in full even if its factors are rounded."""
+    """Returns the product of two matrices in full precision, even if its factors are rounded."""
     if c.product_dtype is None:
         return left @ right
     left, right = left.to(c.product_dtype), right.to(c.product_dtype)
-    if left.is_cuda:  # no other device has a product of short factors with a long result
+    if left.is_cuda:  # only CUDA multiplies short factors into a long result
         return torch.mm(left, right, out_dtype=c.dtype)
     return (left @ right).to(c.dtype)

@@ -1,8 +1,9 @@
-"""What a teacher made of a dataset, stored once: a folder of `openmofi reinforce` -> vectors.
+"""A teacher's stored vectors of a dataset: a folder written by `openmofi reinforce` -> vectors.
 
 MobileCLIP's dataset reinforcement (arXiv 2311.17049): each image has K augmentations, and the
-student is shown exactly those that the teacher saw. Nothing but their number and a seed has to be
-stored, for the random numbers of an augmentation follow from the row and its number.
+student is shown exactly those that the teacher saw. Only their number and a seed are stored,
+because the random numbers of an augmentation follow from the image's row and the augmentation's
+number.
 
     card.json          augmentations, seed, settings of the augmentation, fingerprints of the data
     images.npy         fp16 [images, augmentations, dim]
@@ -42,7 +43,7 @@ def teacher_draws(
 
 
 def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
-    """Returns what a card says of the data and of how images were changed."""
+    """Returns what a card states about the data and the augmentation."""
     names = hashlib.sha256()
     if data.vocabulary is not None:
         for column in ("label", "description"):
@@ -57,11 +58,11 @@ def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
 
 
 def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: AugmentSettings) -> None:
-    """Refuses teachers that did not see what the student is going to see.
+    """Checks that the teachers saw what the student is going to see.
 
     Raises:
-        MismatchError: they are of other data, of other augmentations, or of unlike ones; or the
-            student is shown images as they are, which no teacher saw.
+        MismatchError: they saw other data or other augmentations, or not the same ones; or the
+            student is shown images without augmentation, which no teacher saw.
     """
     if teachers and augment.when != "always":
         raise MismatchError(
@@ -88,7 +89,7 @@ class Teacher:
         """Maps the files into memory.
 
         Raises:
-            InputError: they are not there.
+            InputError: the folder is not a finished output of `openmofi reinforce`.
         """
         folder = Path(folder)
         if not (folder / "card.json").is_file():
@@ -103,16 +104,16 @@ class Teacher:
         self._texts = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in TEXTS]
 
     def check(self, data: TrainData, augment: AugmentSettings) -> None:
-        """Refuses vectors of other data or of other augmentations.
+        """Checks that the vectors are of this data and augmentation.
 
         Raises:
-            MismatchError: they are.
+            MismatchError: they are not.
         """
         ours = what_was_seen(data, augment)
         if any(self.card[name] != ours[name] for name in ("data", "names")):
             raise MismatchError(
                 f"The teacher's vectors in {str(self.folder)!r} are of other data; run `openmofi "
-                "reinforce` on what you train on, with the same evaluation.holdout and seed."
+                "reinforce` on the training data, with the same evaluation.holdout and seed."
             )
         if augment.crop < 1 and self.card.get("crops") != ours["crops"]:
             raise MismatchError(
@@ -127,14 +128,14 @@ class Teacher:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Lets another process map the files itself, rather than be sent all of them."""
+        """Lets another process map the files itself, instead of receiving their content."""
         return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["folder"])
 
     def choose(self, draws: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Returns the number of the augmentation that a draw from [0, 1) means."""
+        """Returns the number of the augmentation that a draw from [0, 1) selects."""
         return (draws * self.augmentations).astype(np.int64)
 
     def draws(

@@ -1,4 +1,4 @@
-"""Which text an image is paired with in a step: its caption, entity name, or description."""
+"""The text with which an image is paired in a step: its caption, entity name, or description."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("caption", "name", "description")
 
 
 class TextMix:
-    """Draws one text per image and step from the kinds a recipe names."""
+    """Draws one text per image and step from the kinds that a recipe lists."""
 
     def __init__(self, data: TrainData, kinds: tuple[str, ...]):
         if set(kinds) - set(KINDS) or not kinds:
@@ -46,7 +46,7 @@ class TextMix:
         return np.array([KINDS.index(kind) for kind in self._kinds])[choice]
 
     def texts(self, kinds: np.ndarray, rows: np.ndarray, targets: np.ndarray) -> list[str]:
-        """Returns one text per row; `targets` are the classes meant in this step."""
+        """Returns one text per row; `targets` are the chosen classes of this step."""
         return [
             self._text(KINDS[kind], int(row), int(target))
             for kind, row, target in zip(kinds, rows, targets, strict=True)
@@ -59,11 +59,12 @@ class TextMix:
 
 
 def meaning_keys(targets: np.ndarray, texts: Sequence[str]) -> Int[np.ndarray, "batch 2"]:
-    """Returns (entity, hash of the text) of each pair; -1 stands for no entity.
+    """Returns (entity, hash of the text) of each pair; -1 means no entity.
 
-    Two pairs that share one of them are not each other's negatives: neither two images of one
-    entity, nor two entities of one name, the country Georgia and the state, paired with that name.
-    The entity is the one meant; what else an image shows, `losses.no_negatives` is told besides.
+    Two pairs that share one of these are not each other's negatives: neither two images of one
+    entity, nor two entities paired with the same name, such as the country and the state Georgia.
+    The entity is the chosen one; `losses.no_negatives` gets the other entities of an image
+    separately.
     """
     hashes = [
         int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1

@@ -1,4 +1,4 @@
-"""Both encoders as one module, and how several processes hold it."""
+"""Both encoders as one module, and its distribution over several processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEXT_SIDE = ("text_model.", "text_projection.", "text_embeds", "logit_scale", "
 
 
 class Features(NamedTuple):
-    """What the towers make of a batch."""
+    """The output of the towers for a batch."""
 
     images: Float[Tensor, "b D"]
     """Not normalised."""
@@ -36,7 +36,7 @@ class Features(NamedTuple):
 
 
 class Towers(torch.nn.Module):
-    """Pixels and tokens -> features; what DDP, FSDP and torch.compile see."""
+    """Pixels and tokens -> features; the module for DDP, FSDP and torch.compile."""
 
     def __init__(self, model: MofiModel, settings: TrainSettings):
         super().__init__()
@@ -47,13 +47,16 @@ class Towers(torch.nn.Module):
         self.precision = forward_precision(settings, model.device)
         bias = IMAGE_TEXT[settings.loss.image_text].logit_bias
         if not isinstance(getattr(model.network, "logit_bias", None), torch.nn.Parameter):
-            # CLIP's networks have none, and nobody who searches needs one.
+            # CLIP's networks have no bias, and search does not need one.
             start = torch.tensor(bias or 0.0, device=model.device)
             self.logit_bias = torch.nn.Parameter(start)
         self.bias.requires_grad_(self.reads_texts and bias is not None)
         if not self.reads_texts:
             freeze_text_side(model.network)
-        _activate_in_place(model.network)
+        # Activations after batch norms may overwrite their inputs, which nothing reads again.
+        for module in model.network.modules():
+            if isinstance(module, torch.nn.ReLU | torch.nn.ReLU6):
+                module.inplace = True
 
     def forward(self, inputs: Float[Tensor, "b 3 h w"], tokens: dict[str, Tensor]) -> Features:
         """Returns the features of normalised pixels and of tokenised texts."""
@@ -61,7 +64,7 @@ class Towers(torch.nn.Module):
         with self.precision:
             images = model.image_features(inputs)
             texts = self._text_features(tokens) if self.reads_texts else None
-        # Not the parameters themselves: their gradients must come with the others'.
+        # Not the parameters themselves, because their gradients must come with the others'.
         return Features(
             images.float(),
             None if texts is None else texts.float(),
@@ -70,10 +73,10 @@ class Towers(torch.nn.Module):
         )
 
     def _text_features(self, tokens: dict[str, Tensor]) -> Float[Tensor, "b D"]:
-        """Returns the features of texts, each different one computed once where that is cheap."""
+        """Returns the features of texts; on a CPU, those of equal texts are computed only once."""
         model = self._model[0]
         settings = self._settings
-        # A GPU would wait for the number of texts, and shards want as many calls in each process.
+        # A GPU would wait for the number of texts; FSDP needs equally many calls in each process.
         if model.device.type != "cpu" or settings.compile or settings.parallel == "fsdp":
             return model.token_features(tokens)
         fills_up = model.text_inputs.padding == "max_length"  # such a tower is read at its end
@@ -83,7 +86,7 @@ class Towers(torch.nn.Module):
 
     @property
     def bias(self) -> torch.nn.Parameter:
-        """Added to every logit where a loss has a bias: the network's own, or the training's."""
+        """The bias of every logit, if the loss has one: the network's own, or the training's."""
         own = getattr(self.network, "logit_bias", None)
         return own if isinstance(own, torch.nn.Parameter) else self.logit_bias
 
@@ -91,15 +94,15 @@ class Towers(torch.nn.Module):
 def distinct_texts(
     tokens: dict[str, Int[Tensor, "b length"]], *, pad: int | None, num_groups: int = 3
 ) -> tuple[list[dict[str, Int[Tensor, "n short"]]], Int[Tensor, " b"]]:
-    """Returns the different texts of a batch in groups of like length, and where each text went.
+    """Returns the different texts of a batch in groups of similar length, and each text's place.
 
-    A batch holds the text of a frequent entity many times, and is as long as its longest text;
-    what is computed for repetitions and padding is lost.
+    A batch holds the text of a frequent entity many times and is as long as its longest text;
+    computing repeats and padding is a waste.
 
     Args:
         tokens: input_ids and, for towers that are not causal, attention_mask.
-        pad: the id that fills texts up on the right; None: they stay as long as they are.
-        num_groups: how many lengths there may be.
+        pad: the id of the padding on the right; None keeps all texts at full length.
+        num_groups: largest number of groups.
     """
     ids, first, place = np.unique(
         tokens["input_ids"].numpy(), axis=0, return_index=True, return_inverse=True
@@ -107,7 +110,7 @@ def distinct_texts(
     lengths = np.full(len(ids), ids.shape[1])
     if pad is not None:
         columns = np.arange(1, ids.shape[1] + 1)
-        # One more than up to the last other token: the end of a text may have the padding's id.
+        # One token more than seems needed: the end of a text may have the same id as the padding.
         lengths = np.minimum(((ids != pad) * columns).max(1) + 1, ids.shape[1])
     order = np.argsort(lengths, kind="stable")
     parts = np.array_split(order, min(num_groups, len(order)))
@@ -121,13 +124,6 @@ def distinct_texts(
     return groups, torch.from_numpy(np.argsort(order)[place.reshape(-1)])
 
 
-def _activate_in_place(network: torch.nn.Module) -> None:
-    """Lets activations behind batch norms overwrite what nobody reads again."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.ReLU | torch.nn.ReLU6):
-            module.inplace = True
-
-
 def forward_precision(settings: TrainSettings, device: torch.device) -> torch.autocast:
     """Returns the context in which products are computed."""
     enabled = settings.precision == "bf16"
@@ -135,9 +131,9 @@ def forward_precision(settings: TrainSettings, device: torch.device) -> torch.au
 
 
 def freeze_unreached(towers: Towers) -> None:
-    """Leaves alone what no loss can reach, such as a pooling layer that nobody reads.
+    """Freezes parameters that no loss reaches, such as a pooling layer whose output is not used.
 
-    One pass of two grey images and texts finds it out; DDP and resuming want to know.
+    One pass of two grey images and texts finds them; DDP and resuming need to know.
     """
     model = towers._model[0]
     size = model.transform.size
@@ -153,7 +149,7 @@ def freeze_unreached(towers: Towers) -> None:
 
 
 def freeze_text_side(network: torch.nn.Module) -> None:
-    """Leaves alone what a loss without texts never reaches."""
+    """Freezes the parameters that a loss without texts never reaches."""
     for name, parameter in network.named_parameters():
         if name.startswith(_TEXT_SIDE):
             parameter.requires_grad_(False)
@@ -162,8 +158,15 @@ def freeze_text_side(network: torch.nn.Module) -> None:
 def spread(towers: Towers, settings: TrainSettings, world: World) -> torch.nn.Module:
     """Returns the towers as the processes hold them: compiled, copied or sharded."""
     share_batch_norm(towers.network, world)
-    if settings.grad_checkpointing:
-        _checkpoint_layers(towers.network)
+    if settings.grad_checkpointing:  # compute activations again instead of keeping them
+        network: Any = towers.network
+        if not network.supports_gradient_checkpointing:
+            raise SettingsError(
+                f"A {type(network).__name__} such as this cannot compute activations twice; leave "
+                "out grad_checkpointing, and lower micro_batch_size to save memory."
+            )
+        enable = getattr(network, "activation_checkpointing_enable", None)  # transformers 5.23
+        (enable or network.gradient_checkpointing_enable)({"use_reentrant": False})
     if settings.compile:
         towers.compile()
     if world.size == 1:
@@ -176,27 +179,16 @@ def spread(towers: Towers, settings: TrainSettings, world: World) -> torch.nn.Mo
     )
 
 
-def _checkpoint_layers(network: Any) -> None:
-    """Lets a network compute its layers' activations again instead of keeping them."""
-    if not network.supports_gradient_checkpointing:
-        raise SettingsError(
-            f"A {type(network).__name__} such as this cannot compute activations twice; leave out "
-            "grad_checkpointing, and lower micro_batch_size to save memory."
-        )
-    enable = getattr(network, "activation_checkpointing_enable", None)  # transformers 5.23
-    (enable or network.gradient_checkpointing_enable)({"use_reentrant": False})
-
-
 def scalars(towers: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Returns the parameters of one number, which FSDP cannot shard."""
+    """Returns the 0-d parameters, which FSDP cannot shard."""
     return [parameter for parameter in towers.parameters() if parameter.ndim == 0]
 
 
 def _shard(towers: Towers, world: World) -> torch.nn.Module:
-    """Shards every layer by itself, and what is left as one more."""
+    """Shards every layer separately, and the rest together."""
     mesh = dist.init_device_mesh(world.device.type, (world.size,))
     for parameter in towers.parameters():
-        parameter.data = parameter.data.contiguous()  # FSDP takes no channels_last
+        parameter.data = parameter.data.contiguous()  # FSDP does not accept channels_last
     for module in list(towers.modules()):
         if isinstance(module, torch.nn.ModuleList):
             for layer in module:
@@ -208,7 +200,7 @@ def _shard(towers: Towers, world: World) -> torch.nn.Module:
 
 @contextmanager
 def gradients_shared(towers: torch.nn.Module, *, now: bool) -> Iterator[None]:
-    """Averages the gradients over the processes at the end of the backward pass inside, or not."""
+    """Averages the gradients of the backward pass inside over the processes, but only if `now`."""
     if isinstance(towers, DistributedDataParallel) and not now:
         with towers.no_sync():
             yield
@@ -219,7 +211,7 @@ def gradients_shared(towers: torch.nn.Module, *, now: bool) -> Iterator[None]:
 
 
 def average_scalars(towers: torch.nn.Module, world: World) -> None:
-    """Averages over the processes the gradients that FSDP leaves alone."""
+    """Averages over the processes the gradients that FSDP does not handle."""
     if not isinstance(towers, FSDPModule):
         return
     for parameter in scalars(towers):
@@ -230,7 +222,7 @@ def average_scalars(towers: torch.nn.Module, world: World) -> None:
 
 @contextmanager
 def whole(towers: torch.nn.Module) -> Iterator[None]:
-    """Lets sharded towers be used outside their own forward pass; all processes must."""
+    """Makes sharded towers usable outside their forward pass; all processes must enter."""
     if not isinstance(towers, FSDPModule):
         yield
         return
@@ -242,14 +234,14 @@ def whole(towers: torch.nn.Module) -> Iterator[None]:
 
 
 def bare(towers: torch.nn.Module) -> Towers:
-    """Returns the towers without what spreads them."""
+    """Returns the towers without the wrapper of DDP."""
     inner: Any = towers.module if isinstance(towers, DistributedDataParallel) else towers
     assert isinstance(inner, Towers)
     return inner
 
 
 def full_weights(towers: torch.nn.Module) -> dict[str, Tensor]:
-    """Returns the network's weights, whole and on the processor, in the first process."""
+    """Returns the network's complete weights, on the CPU, in the first process."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(bare(towers), options=options)
     prefix = "network."

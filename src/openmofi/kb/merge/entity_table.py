@@ -1,8 +1,8 @@
 """Writes entities.parquet: stage 3 of the merge.
 
-In: entities from the part files, their rows, their numbers of aliases. Out: one row per entity; of
-one that several sources describe, the first source's label, and each other field from the first
-source that has it.
+In: entities from the part files, their rows, their numbers of aliases. Out: one row per entity. An
+entity of several sources gets the label of the first and every other field from the first source
+that has it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ def _is_positive(column: pa.ChunkedArray) -> np.ndarray:
     return pc.greater(column, 0).to_numpy()
 
 
-# How to see that a source says nothing; the id and the label every source has.
+# Tells whether a source has a value; every source has an id and a label.
 _HAS_VALUE: dict[str, Callable[[pa.ChunkedArray], np.ndarray]] = {
     "description": _has_text,
     "types": _has_items,
@@ -65,13 +65,13 @@ def write_entities(
     """Writes entities.parquet.
 
     Args:
-        path: of entities.parquet.
-        parts: what was read, source by source.
+        path: path of entities.parquet.
+        parts: the part files, one per source.
         ranking: rows and priors.
-        num_aliases: by row.
-        database: sorts.
+        num_aliases: number of aliases by row.
+        database: sorts the entities.
         sources: names of the sources.
-        refuse: called with source number, line and id of every record whose id was given before.
+        refuse: called with source number, line and id of every repeat of an id within one source.
     """
     ordered = database.sorted(_with_rows(parts, ranking, refuse), _SORTED, "row, record")
     done = 0
@@ -90,13 +90,15 @@ def write_entities(
 def _with_rows(
     parts: Sequence[PartFiles], ranking: Ranking, refuse: Callable[[int, int, str], None]
 ) -> Iterator[pa.RecordBatch]:
+    """Yields the entities as batches of _SORTED, without repeats of an id within one source."""
     number = 0
     for source, files in enumerate(parts):
         for batch in files.entities():
             row = ranking.row_of_record[number : number + len(batch)]
             record = np.arange(number, number + len(batch), dtype=np.int32)
             number += len(batch)
-            _refuse_repeated(batch, row, source, refuse)
+            for i in np.flatnonzero(row < 0).tolist():
+                refuse(source, batch["line"][i].as_py(), batch["id"][i].as_py())
             columns = {
                 "row": pa.array(row),
                 "record": pa.array(record),
@@ -105,13 +107,6 @@ def _with_rows(
             rest = {name: batch[name] for name in _SORTED.names if name not in columns}
             ranked = pa.RecordBatch.from_pydict({**columns, **rest}, schema=_SORTED)
             yield ranked.filter(pa.array(row >= 0))
-
-
-def _refuse_repeated(
-    batch: pa.RecordBatch, row: np.ndarray, source: int, refuse: Callable[[int, int, str], None]
-) -> None:
-    for i in np.flatnonzero(row < 0).tolist():
-        refuse(source, batch["line"][i].as_py(), batch["id"][i].as_py())
 
 
 def _merged(table: pa.Table, starts: np.ndarray) -> dict[str, pa.ChunkedArray]:

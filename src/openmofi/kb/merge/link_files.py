@@ -1,9 +1,9 @@
 """Reads the user's files about names, line by line.
 
 In: --redirects (from<TAB>to), --anchors (text<TAB>article title or id<TAB>count) and --overrides
-(name<TAB>id<TAB>p), plain or compressed. Out: batches of the first two, which are made by machines
-and long, so that bad lines are counted; Decisions of the last, which people make, so that the first
-wrong line is explained.
+(name<TAB>id<TAB>p), plain or compressed. Out: batches of the first two, which machines write and
+which are long, so bad lines are only counted; Decisions of the last, which people write, so the
+first wrong line is explained.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from openmofi.files.lines import TruncatedFile, read_lines
 from openmofi.kb.text import canonical, canonical_batch
 
 REMOVE = "-"
-"""In place of an id: the name means nothing."""
+"""Instead of an id: the name means nothing."""
 _BATCH_LINES = 1 << 15
 _MAX_COUNT = 1 << 50
 REDIRECTS = pa.schema([("old", pa.string()), ("new", pa.string()), ("line", pa.int64())])
@@ -49,19 +49,19 @@ class Decision:
 
 @dataclass
 class LinkCounts:
-    """What became of the lines of a file."""
+    """Counts of the lines of a file."""
 
     lines: int = 0
     resolved: int = 0
     unresolved: int = 0
     """Lines that lead to no entity of the knowledge base."""
     still_entities: int = 0
-    """Redirects that are not followed, because the sources still have the old id."""
+    """Redirects that are ignored because the sources still have the old id."""
     refused: dict[str, int] = field(default_factory=dict)
-    """Lines that are not of the expected form, by reason."""
+    """Number of invalid lines, by reason."""
 
     def refuse(self, reason: str, count: int = 1) -> None:
-        """Counts lines of a wrong form."""
+        """Counts invalid lines."""
         if count:
             self.refused[reason] = self.refused.get(reason, 0) + count
 
@@ -70,8 +70,8 @@ def read_decisions(path: Path) -> list[Decision]:
     """Reads a file of lines name<TAB>id<TAB>p; the id - removes the name and needs no p.
 
     Raises:
-        InputError: a line is of another form, is repeated, contradicts one before, or asks for
-            more than p = 1.
+        InputError: a line is invalid, repeats or contradicts an earlier one, or the p of a name
+            sum to more than 1.
     """
     decisions: list[Decision] = []
     seen: defaultdict[str, set[str]] = defaultdict(set)
@@ -105,8 +105,7 @@ def _decision(path: Path, number: int, line: bytes) -> Decision:
     try:
         name, identifier, *rest = line.decode().split("\t")
         p = float(rest[0]) if identifier != REMOVE else 0.0
-        # Written so that NaN is refused as well.
-        if not (0 <= p <= 1 and len(rest) <= 1):
+        if not (0 <= p <= 1 and len(rest) <= 1):  # also true for NaN
             raise ValueError
     except (ValueError, IndexError):
         shown = line.decode(errors="replace")
@@ -124,7 +123,7 @@ def _wrong(path: Path, number: int, what: str) -> InputError:
 
 
 def _fields(path: Path, num_fields: int, counts: LinkCounts) -> Iterator[tuple[int, list[str]]]:
-    """Yields line numbers and the fields of lines that have the wanted number of them."""
+    """Yields (line number, fields) of the lines with the expected number of fields."""
     try:
         for number, line in read_lines(path):
             counts.lines += 1
@@ -142,7 +141,7 @@ def _fields(path: Path, num_fields: int, counts: LinkCounts) -> Iterator[tuple[i
 
 
 def redirect_batches(path: Path, counts: LinkCounts) -> Iterator[pa.RecordBatch]:
-    """Yields old and new ids, of REDIRECTS."""
+    """Yields old and new ids as batches of REDIRECTS."""
     lines = _fields(path, 2, counts)
     while some := list(islice(lines, _BATCH_LINES)):
         columns = [[fields[i].strip() for _, fields in some] for i in range(2)]
@@ -152,12 +151,15 @@ def redirect_batches(path: Path, counts: LinkCounts) -> Iterator[pa.RecordBatch]
 
 
 def anchor_batches(path: Path, counts: LinkCounts) -> Iterator[pa.RecordBatch]:
-    """Yields counted links with their canonical names, of ANCHORS."""
+    """Yields counted links with their canonical names as batches of ANCHORS."""
     lines = _fields(path, 3, counts)
     while some := list(islice(lines, _BATCH_LINES)):
-        counted = [(number, *fields[:2], _positive(fields[2])) for number, fields in some]
-        good = [row for row in counted if row[3]]
-        counts.refuse("bad_count", len(counted) - len(good))
+        good = []
+        for number, (raw, target, text) in some:
+            text = text.strip()
+            if text.isascii() and text.isdigit() and int(text) > 0:
+                good.append((number, raw, target, min(int(text), _MAX_COUNT)))
+        counts.refuse("bad_count", len(some) - len(good))
         number, raw, target, count = zip(*good, strict=True) if good else ((), (), (), ())
         keys = canonical_batch(raw)
         batch = pa.RecordBatch.from_pydict(
@@ -167,9 +169,3 @@ def anchor_batches(path: Path, counts: LinkCounts) -> Iterator[pa.RecordBatch]:
         named = batch.filter(pc.greater(pc.binary_length(keys), 0))
         counts.refuse("no_name", len(batch) - len(named))
         yield named
-
-
-def _positive(text: str) -> int:
-    """Returns a positive count, or 0."""
-    text = text.strip()
-    return min(int(text), _MAX_COUNT) if text.isascii() and text.isdigit() else 0

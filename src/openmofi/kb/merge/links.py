@@ -1,7 +1,8 @@
-"""What a user knows about names beside the sources: merged ids, counted links, decisions.
+"""What the user's files add about names: merged ids, counted links, decisions.
 
-In: the lines of `link_files.py`, the rows of entities. Out: the rows those lines mean, joined by
-DuckDB, since neither the ids of all entities nor all links of a Wikipedia fit into memory.
+In: the lines of `link_files.py`, the rows of entities. Out: the rows that these lines refer to,
+joined by DuckDB, because neither the ids of all entities nor all links of a Wikipedia fit into
+memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ class LinkSources:
         """By kind of file."""
 
     def resolve(self, parts: Sequence[PartFiles], ranking: Ranking, database: Database) -> None:
-        """Makes tables of all ids and article titles, and of the redirects, with their rows."""
+        """Creates tables of all ids, article titles and redirects, with their rows."""
         if not (self._redirects or self._anchors or self._decisions):
             return
         _create_known(database, parts, ranking, "id", "ids")
@@ -64,7 +65,20 @@ class LinkSources:
         counts = LinkCounts()
         lines = redirect_batches(self._redirects, counts) if self._redirects else iter(())
         database.create("raw_redirects", lines, REDIRECTS)
-        _create_redirects(database)
+        # A table (old, row) of redirects that lead to a known entity, directly or by others.
+        database.execute(
+            """CREATE TABLE redirects AS
+            SELECT old, min(row) AS row FROM raw_redirects JOIN ids ON ids.name = new
+            WHERE old NOT IN (SELECT name FROM ids) GROUP BY old"""
+        )
+        for _ in range(_MAX_HOPS):
+            database.execute(
+                """INSERT INTO redirects
+                SELECT further.old, min(row) FROM raw_redirects AS further
+                JOIN redirects ON redirects.old = further.new
+                WHERE further.old NOT IN (SELECT old FROM redirects)
+                AND further.old NOT IN (SELECT name FROM ids) GROUP BY further.old"""
+            )
         if self._redirects:
             self.counts["redirects"] = counts
             counts.resolved = _count(database, "SELECT count(*) FROM redirects")
@@ -73,7 +87,7 @@ class LinkSources:
             counts.unresolved = _count(database, old) - counts.resolved - counts.still_entities
 
     def redirects(self, database: Database) -> tuple[pa.Array, np.ndarray] | None:
-        """Returns old ids and the row of each, in the order of their bytes."""
+        """Returns old ids and the row of each, in byte order."""
         if not self._redirects:
             return None
         batches = list(database.query("SELECT old, row FROM redirects ORDER BY old"))
@@ -81,16 +95,16 @@ class LinkSources:
         return one_chunk(table["old"].cast(pa.string())), table["row"].to_numpy().astype(np.int64)
 
     def rows(self, database: Database, folder: Path) -> Iterator[pa.RecordBatch]:
-        """Returns rows for the table of names, of `name_table.SORTED_NAMES`.
+        """Returns rows of `name_table.SORTED_NAMES` for the table of names.
 
         Args:
-            database: in which `resolve` has made its tables.
-            folder: for a temporary file.
+            database: the database in which `resolve` has created its tables.
+            folder: folder for a temporary file.
 
         Raises:
             InputError: a decision names an unknown id.
         """
-        # All questions are asked here: DuckDB takes none while it reads a stream.
+        # All queries are made here, because DuckDB accepts none while it reads a stream.
         decided = [self._decided(database)] if self._decisions else []
         path = folder / "anchors.arrow"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SORTED_NAMES) as writer:
@@ -101,7 +115,7 @@ class LinkSources:
     def _linked(self, database: Database, path: Path) -> Iterator[pa.RecordBatch]:
         counts = self.counts["anchors"] = LinkCounts()
         database.create("anchors", anchor_batches(path, counts), ANCHORS)
-        # An id is taken for an id even where an article bears it as its title.
+        # An id counts as an id even if an article has it as its title.
         query = """
             SELECT key, raw, count, line, coalesce(ids.row, redirects.row, titles.row) AS row
             FROM anchors
@@ -112,7 +126,23 @@ class LinkSources:
         for batch in database.query(query):
             counts.unresolved += batch["row"].null_count
             counts.resolved += len(batch) - batch["row"].null_count
-            yield _link_rows(batch.filter(batch["row"].is_valid()))
+            found = batch.filter(batch["row"].is_valid())
+            size = len(found)
+            yield pa.RecordBatch.from_pydict(
+                {
+                    "key": found["key"],
+                    "entity": found["row"].cast(pa.int32()),
+                    "weight": np.zeros(size),
+                    "kind": np.full(size, KINDS.index("anchor"), np.int8),
+                    "count": found["count"],
+                    "record": found["line"],
+                    "position": np.zeros(size, np.int32),
+                    "raw": found["raw"],
+                    "language": pa.array([_LANGUAGE]).take(pa.array(np.zeros(size, np.int32))),
+                    "p": np.full(size, -1.0),
+                },
+                schema=SORTED_NAMES,
+            )
 
     def _decided(self, database: Database) -> pa.RecordBatch:
         decisions = self._decisions
@@ -167,7 +197,7 @@ def _existing(path: str | None, flag: str, form: str) -> Path | None:
 def _create_known(
     database: Database, parts: Sequence[PartFiles], ranking: Ranking, column: str, table: str
 ) -> None:
-    """Makes a table (name, row) of the ids or article titles of all entities."""
+    """Creates a table (name, row) of the ids or article titles of all entities."""
     database.create("all_names", _named_rows(parts, ranking, column), _KNOWN)
     database.execute(
         f"CREATE TABLE {table} AS SELECT name, min(row) AS row FROM all_names GROUP BY name"
@@ -188,41 +218,5 @@ def _named_rows(
             yield named.filter(pa.array(wanted))
 
 
-def _create_redirects(database: Database) -> None:
-    """Makes a table (old, row) of redirects that lead to a known entity, at once or by others."""
-    database.execute(
-        """CREATE TABLE redirects AS
-        SELECT old, min(row) AS row FROM raw_redirects JOIN ids ON ids.name = new
-        WHERE old NOT IN (SELECT name FROM ids) GROUP BY old"""
-    )
-    for _ in range(_MAX_HOPS):
-        database.execute(
-            """INSERT INTO redirects
-            SELECT further.old, min(row) FROM raw_redirects AS further
-            JOIN redirects ON redirects.old = further.new
-            WHERE further.old NOT IN (SELECT old FROM redirects)
-            AND further.old NOT IN (SELECT name FROM ids) GROUP BY further.old"""
-        )
-
-
 def _count(database: Database, query: str) -> int:
     return next(database.query(query)).column(0)[0].as_py()
-
-
-def _link_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
-    size = len(batch)
-    return pa.RecordBatch.from_pydict(
-        {
-            "key": batch["key"],
-            "entity": batch["row"].cast(pa.int32()),
-            "weight": np.zeros(size),
-            "kind": np.full(size, KINDS.index("anchor"), np.int8),
-            "count": batch["count"],
-            "record": batch["line"],
-            "position": np.zeros(size, np.int32),
-            "raw": batch["raw"],
-            "language": pa.array([_LANGUAGE]).take(pa.array(np.zeros(size, np.int32))),
-            "p": np.full(size, -1.0),
-        },
-        schema=SORTED_NAMES,
-    )

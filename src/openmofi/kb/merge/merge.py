@@ -1,8 +1,9 @@
 """Merges the parts of all sources into the tables and arrays of a knowledge base, in flat memory.
 
 In: part files. Out: entities.parquet, names.parquet, index/, ids/, texts/, words/ in a folder.
-DuckDB sorts, NumPy decides, and everything else streams: memory is DuckDB's limit, a few batches,
-and 16 bytes an entity (while ids or texts are written: where each ends, twice for a moment).
+DuckDB sorts, NumPy computes, and everything else is streamed: memory is DuckDB's limit, a few
+batches, and 16 bytes an entity (the offsets of ids or texts while they are written, for a moment in
+two copies).
 """
 
 import hashlib
@@ -35,14 +36,14 @@ from openmofi.kb.words import write_word_counts
 from openmofi.progress import progress
 
 Advance = Callable[[int], object]
-# Seeds to try; two of 100 million names collide with probability 3e-4 per seed.
+# Seeds to try; under one seed, any two of 100 million names collide with probability 3e-4.
 _MAX_SEEDS = 8
 _ENTITIES, _NAMES = "entities.parquet", "names.parquet"
 
 
 @dataclass
 class Merged:
-    """What a merge wrote."""
+    """The result of a merge."""
 
     num_entities: int
     num_names: int
@@ -50,11 +51,11 @@ class Merged:
     index: IndexSummary
     fingerprint: str
     seconds: dict[str, float] = field(default_factory=dict)
-    """By stage."""
+    """Duration by stage."""
 
 
 class TableBatches:
-    """The columns of a Parquet file, row group by row group, as often as asked for."""
+    """Columns of a Parquet file by row group; can be iterated several times."""
 
     def __init__(self, path: Path, columns: list[str], advance: Advance):
         self._path, self._columns, self._advance = path, columns, advance
@@ -80,23 +81,23 @@ def merge(
     """Writes the tables and arrays.
 
     Args:
-        parts: what was read, source by source.
+        parts: the part files, one per source.
         links: the user's files.
         sources: names of the sources.
-        folder: to be filled.
-        work: for temporary files.
+        folder: the folder to fill.
+        work: folder for temporary files.
         settings: weights.
-        refuse: called with source number, line and id of every record whose id was given before.
+        refuse: called with source number, line and id of every repeat of an id within one source.
 
     Raises:
         InputError: a decision names an unknown id, or names collide under every seed, which
-            honest data cannot do.
+            ordinary data never do.
     """
     clock = _Clock()
     num_records = sum(files.done.num_entities for files in parts)
     num_names = sum(files.done.num_names for files in parts)
     with Database(work) as database:
-        # What is sorted goes in and comes out; entities also do when they are ranked.
+        # A sort counts rows twice, as they enter and leave; ranking sorts entities twice.
         with clock.stage("ranking entities", 4 * num_records) as database.advance:
             ranking = rank(parts, database, work, settings.prior_gamma)
         with clock.stage("resolving links") as database.advance:
@@ -118,14 +119,14 @@ def merge(
 def _write_lookups(
     folder: Path, redirects: tuple[pa.Array, np.ndarray] | None, clock: "_Clock"
 ) -> Merged:
-    """Writes what is made from the two tables: index, ids, texts and words."""
+    """Writes everything that is derived from the two tables: index, ids, texts and words."""
     names_path, entities_path = folder / _NAMES, folder / _ENTITIES
     num_names, num_entities = (
         pq.read_metadata(path).num_rows for path in (names_path, entities_path)
     )
     with clock.stage("indexing names", num_names) as advance:
         hasher, index = _write_index(folder / "index", names_path, num_names, advance)
-    # Read once for ids, labels, descriptions and types each.
+    # The entities are read for ids, labels, descriptions and types, once each.
     with clock.stage("storing ids and texts", 4 * num_entities) as advance:
         ids = TableBatches(entities_path, ["id"], advance)
         write_ids(folder / "ids", (one_chunk(table["id"]) for table in ids), redirects)
@@ -145,14 +146,14 @@ def _write_lookups(
 
 
 class _Clock:
-    """Names the stages on the terminal and measures them."""
+    """Shows the stages on the terminal and measures them."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
-        """Yields what counts rows; `total` is how many there will be, about."""
+        """Yields a function that counts rows, of which about `total` are expected."""
         start = time.monotonic()
         with progress(title, total=total, unit="rows") as bar:
             yield bar.advance
@@ -178,7 +179,7 @@ def _write_index(
 
 
 def _fingerprint(names: Path, entities: Path, advance: Advance) -> str:
-    """Returns a hash of all that a linker or labeller can see; equal inputs give equal ones."""
+    """Returns a hash of everything that a linker or labeller uses, the same for equal content."""
     digest = hashlib.sha256()
     for path, columns in (
         (entities, ["id", "label", "description", "types", "image"]),
@@ -191,7 +192,7 @@ def _fingerprint(names: Path, entities: Path, advance: Advance) -> str:
 
 
 def _digest(values: pa.Array, digest: "hashlib._Hash") -> None:
-    """Adds numbers, texts with their lengths, or lists with theirs."""
+    """Adds numbers, or texts or lists with their lengths."""
     if pa.types.is_list(values.type):
         digest.update(pc.list_value_length(values).to_numpy())
         _digest(values.flatten(), digest)

@@ -1,14 +1,14 @@
 """Writes names.parquet: stage 2 of the merge.
 
 In: names from the part files, links and decisions of the user (`links.py`), the rows of entities.
-Out: one row per canonical name and entity, sorted by name, then falling p(entity | name). Names
-that hold a barrier have a second row, under the form with its sign ("oak chair -45 cm").
+Out: one row per canonical name and entity, sorted by name, then by falling p(entity | name). A name
+with a barrier has a second row, under the form with its sign ("oak chair -45 cm").
 
-p0(entity | name) = kind_weight * language_weight * prior. With links counted on the web or in
-Wikipedia, c(m, e) of text m leading to entity e, their share is smoothed towards the prior:
-p(e | m) = (c(m, e) + mu * p0(e | m)) / (c(m) + mu), p0 summing to 1 over a name's entities: a
-Dirichlet prior of strength mu (Zhai and Lafferty 2004, doi:10.1145/984321.984322). A decision
-replaces p; the other entities of its name share what remains in their proportions.
+p0(entity | name) = kind_weight * language_weight * prior. If c(m, e) links with text m lead to
+entity e, counted on the web or in Wikipedia, their share is smoothed towards the prior:
+p(e | m) = (c(m, e) + mu * p0(e | m)) / (c(m) + mu), where p0 sums to 1 over a name's entities. This
+is a Dirichlet prior of strength mu (Zhai and Lafferty 2004, doi:10.1145/984321.984322). A decision
+replaces p; the other entities of the name share the rest in proportion.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,15 +39,15 @@ SORTED_NAMES = pa.schema(
         ("position", pa.int32()),
         ("raw", pa.string()),
         ("language", pa.string()),
-        ("p", pa.float64()),  # a decision; -1: none
+        ("p", pa.float64()),  # of a decision; -1 without one
     ]
 )
-# Rows of one name and entity become one, which looks like the first. It ends in the order of
-# reading, so that the result depends neither on threads nor on chunks.
+# The rows of one name and entity become one row, with the fields of the first. The last keys are
+# the order of reading, so the result depends neither on threads nor on chunks.
 _ORDER = "key, entity, weight DESC, kind, count DESC, record, position"
 _ROWS_PER_GROUP = 1 << 16
 _ANCHOR = KINDS.index("anchor")
-# What any name with a barrier has; only such names are read a second time.
+# Matches any name with a barrier; only these names are tokenised a second time.
 _PERHAPS_BARRIER = (
     r"[|¦•—―。｡｜…&\r\n\v\f\x{1c}-\x{1e}\x{85}\x{2028}\x{2029}]"
     r"|[.．․][^\pL\pN]|[^\pL\pN][\-‐‑‒–−－][^\pL\pN]"
@@ -67,11 +67,11 @@ def write_names(
     """Writes names.parquet and returns the number of aliases of each row of entities.
 
     Args:
-        path: of names.parquet.
-        parts: what was read, source by source.
+        path: path of names.parquet.
+        parts: the part files, one per source.
         links: rows of SORTED_NAMES from anchors and decisions.
         ranking: rows and priors.
-        database: sorts.
+        database: sorts the names.
         settings: weights.
     """
     num_aliases = np.zeros(len(ranking), np.int32)
@@ -81,7 +81,8 @@ def write_names(
     with TableWriter(path, NAMES, rows_per_group=_ROWS_PER_GROUP) as writer:
         for table, starts in whole_groups(ordered, "key"):
             names = combine(table, starts)
-            aliases = names.filter((pc.field("kind") == "alias") & ~_is_signed(pc.field("key")))
+            is_signed = pc.match_substring_regex(pc.field("key"), r" [^\pL\pN\pM']")
+            aliases = names.filter((pc.field("kind") == "alias") & ~is_signed)
             np.add.at(num_aliases, aliases["entity"].to_numpy(), 1)
             writer.write(names)
     return num_aliases
@@ -120,7 +121,7 @@ def _weighted(
 
 
 def _with_signed_forms(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yields the rows, and those of names that hold a barrier once more under its sign."""
+    """Yields the rows, and those of names with a barrier again under the form with its sign."""
     for batch in batches:
         yield batch
         perhaps = batch.filter(pc.match_substring_regex(batch["raw"], _PERHAPS_BARRIER))
@@ -130,10 +131,6 @@ def _with_signed_forms(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordB
             yield held.set_column(
                 SORTED_NAMES.get_field_index("key"), SORTED_NAMES.field("key"), key
             )
-
-
-def _is_signed(key: pc.Expression) -> pc.Expression:
-    return pc.match_substring_regex(key, r" [^\pL\pN\pM']")
 
 
 class _Combiner:
@@ -158,14 +155,19 @@ class _Combiner:
         at, count, p = starts[kept], count[kept], p[kept]
         name, weight = name[at], table["weight"].to_numpy()[at]
         weight = self._combined(name, weight, count, p, len(name_starts)).astype(np.float32)
-        # What a decision gives nothing is no candidate any more.
+        # An entity to which a decision leaves no probability is no longer a candidate.
         order = np.lexsort((entity[at], -weight, name))
         order = order[weight[order] > 0]
+        # How the names of each entity are written; links count if there is nothing else.
+        each = spellings(table["raw"])
+        own = np.where(table["kind"].to_numpy() < _ANCHOR, each, 0).astype(np.int8)
+        united = np.bitwise_or.reduceat(own, starts)
+        spelling = np.where(united > 0, united, each[starts]).astype(np.int8)
         rows = table.take(pa.array(at[order]))
         columns = {
             "key": rows["key"],
             "raw": rows["raw"],
-            "spelling": pa.array(_spelling(table, starts)[kept][order]),
+            "spelling": pa.array(spelling[kept][order]),
             "language": rows["language"],
             "kind": pa.array(KINDS).take(rows["kind"]),
             "entity": rows["entity"],
@@ -185,25 +187,17 @@ class _Combiner:
         return weight
 
 
-def _spelling(table: pa.Table, starts: np.ndarray) -> np.ndarray:
-    """Returns how the names of each entity are written; links count where there is nothing else."""
-    each = spellings(table["raw"])
-    own = np.where(table["kind"].to_numpy() < _ANCHOR, each, 0).astype(np.int8)
-    united = np.bitwise_or.reduceat(own, starts)
-    return np.where(united > 0, united, each[starts]).astype(np.int8)
-
-
 def smoothed(
     name: np.ndarray, p0: np.ndarray, count: np.ndarray, mu: float, num_names: int
 ) -> np.ndarray:
     """Returns p(e | m) = (c(m, e) + mu * p0(e | m)) / (c(m) + mu) of pairs (m, e).
 
     Args:
-        name: the number of m.
-        p0: prior of e under m, of any sum.
+        name: the number of m, from 0.
+        p0: prior of e under m, not normalised.
         count: c(m, e).
-        mu: links that the prior counts as.
-        num_names: how many numbers there are.
+        mu: the number of links for which the prior counts.
+        num_names: the number of different m.
     """
     total_p0 = np.bincount(name, p0, num_names)[name]
     total_count = np.bincount(name, count, num_names)[name]
@@ -212,15 +206,15 @@ def smoothed(
 
 
 def decided(name: np.ndarray, weight: np.ndarray, p: np.ndarray, num_names: int) -> np.ndarray:
-    """Returns weights in which pairs with p >= 0 have that share of their name's total weight.
+    """Returns weights in which a pair with p >= 0 has that share of its name's total weight.
 
-    The other pairs of a name share 1 - sum(p) in their proportions.
+    The other pairs of the name share 1 - sum(p) in proportion to their weights.
     """
     is_decided = p >= 0
     decided_sum = np.bincount(name, np.where(is_decided, p, 0), num_names)
     others_sum = np.bincount(name, np.where(is_decided, 0, weight), num_names)
     total = np.bincount(name, weight, num_names)
-    total[total == 0] = 1  # a name that only decisions make
+    total[total == 0] = 1  # a name that occurs only in decisions
     has_decision = np.bincount(name, is_decided, num_names) > 0
     scale = np.ones(num_names)
     left = np.maximum(1 - decided_sum, 0) * total

@@ -1,12 +1,13 @@
-"""Finds out which records are one entity, and how entities rank: stage 1 of the merge.
+"""Finds out which records are one entity, and ranks the entities: stage 1 of the merge.
 
-In: the part files of all sources. Out: for every record, in the order in which it was read, the
-row of its entity; and the priors in order of rows. Records with equal ids in different sources are
-one entity; of one source only the first counts.
+In: the part files of all sources. Out: for every record, in the order of reading, the row of its
+entity; and the priors by row. Records with equal ids in different sources are one entity; within
+one source, only the first counts.
 
-The prior of an entity is (1 + popularity)^gamma, popularity being its sitelinks or the weight its
-catalogue gives; rows fall by it, then follow the order of reading. Where the highest exceeds 1e30,
-all are divided, so that float32 can hold them and their sums. Memory: 8 bytes a record.
+The prior of an entity is (1 + popularity)^gamma, where popularity is its sitelinks or its weight in
+the catalogue. Rows are sorted by falling prior, then by the order of reading. If the highest prior
+exceeds 1e30, all are scaled down, so that float32 can hold them and their sums. Memory: 8 bytes a
+record.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ class Ranking:
     """Records -> rows."""
 
     row_of_record: np.ndarray
-    """int32; -1 for records whose id their own source had already given."""
+    """int32; -1 for repeats of an id within one source."""
     prior: np.ndarray
     """float32 by row, falling."""
 
@@ -45,9 +46,9 @@ def rank(parts: Sequence[PartFiles], database: Database, folder: Path, gamma: fl
     """Ranks the entities of all sources.
 
     Args:
-        parts: what was read, source by source.
-        database: sorts.
-        folder: for a temporary file.
+        parts: the part files, one per source.
+        database: sorts the entities.
+        folder: folder for a temporary file.
         gamma: exponent of the prior.
     """
     num_records = sum(files.done.num_entities for files in parts)
@@ -100,7 +101,7 @@ def _leaders(
     kept = first.copy()
     kept[1:] |= source[1:] != source[:-1]
 
-    # Of a merged entity, the first source that knows a popularity gives it.
+    # A merged entity gets its popularity from the first source that knows it.
     known = np.where(kept & ~np.isnan(popularity), np.arange(len(table)), len(table))
     at = np.minimum.reduceat(known, starts)
     value = np.append(popularity, 0)[at]

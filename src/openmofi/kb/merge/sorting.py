@@ -1,7 +1,7 @@
 """Sorts streams of any length in little memory: DuckDB sorts and spills to disk, Arrow streams.
 
 In: record batches from a generator. Out: the same rows in order, as record batches. Strings are
-compared byte by byte (DuckDB's default collation), as everywhere in a knowledge base.
+ordered by their bytes (DuckDB's default collation), as everywhere in a knowledge base.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from openmofi.arrays.mapped import one_chunk
 
 MEMORY = "400MB"
-"""What DuckDB may take; it exceeds this somewhat."""
+"""Memory limit of DuckDB, which exceeds it somewhat."""
 _THREADS = 2
 BATCH_ROWS = 1 << 16
 
@@ -31,11 +31,11 @@ class Database:
             "memory_limit": MEMORY,
             "threads": _THREADS,
             "temp_directory": str(folder / "spilled"),
-            "preserve_insertion_order": False,  # every query below says its order
+            "preserve_insertion_order": False,  # every query below states its order
         }
         self._connection = duckdb.connect(config=config)
         self.advance: Callable[[int], object] = int
-        """Called with the number of rows of every batch that goes in or comes out."""
+        """Called with the number of rows of every batch that enters or leaves."""
 
     def __enter__(self) -> "Database":
         return self
@@ -44,7 +44,7 @@ class Database:
         self._connection.close()
 
     def create(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
-        """Makes a table of a stream."""
+        """Creates a table from a stream."""
         self._register("incoming", batches, schema)
         self._connection.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")
         self._connection.unregister("incoming")
@@ -78,9 +78,9 @@ class Database:
 def whole_groups(
     batches: Iterable[pa.RecordBatch], column: str
 ) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """Yields tables that never end inside a group of rows with equal values in a sorted column.
+    """Yields (table, where its groups start); a group has equal values in a sorted column.
 
-    With each comes an array of where its groups start.
+    No group is split between two tables.
     """
     carried: list[pa.RecordBatch] = []
     for batch in batches:
@@ -98,7 +98,7 @@ def whole_groups(
 
 
 def group_starts(values: pa.ChunkedArray) -> np.ndarray:
-    """Returns the positions of values that differ from the one before."""
+    """Returns the positions of values that differ from the one before them."""
     array = one_chunk(values)
     new = np.ones(len(array), bool)
     new[1:] = pc.not_equal(array[1:], array[:-1]).to_numpy(zero_copy_only=False)

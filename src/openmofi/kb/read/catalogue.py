@@ -1,6 +1,6 @@
-"""Reads a user's own catalogue, with one entity a row: CSV, TSV, JSON lines or Parquet.
+"""Reads a user's own catalogue with one entity a row: CSV, TSV, JSON lines or Parquet.
 
-In: a column of ids and `name`; optional `aliases` (a list, or text with | between them),
+In: a column of ids and `name`; optional `aliases` (a list, or text separated by |),
 `description`, `weight`, `image` and a column of types (`type`, `types`, `coarse` or `category`).
 Out: an EntityRecord per usable row, a Refused for the others.
 """
@@ -25,7 +25,7 @@ _BATCH_ROWS = 1 << 13
 _TYPE_COLUMNS = ("type", "types", "coarse", "category")
 _LANGUAGE = "und"  # ISO 639-2: undetermined
 MAX_WEIGHT = 1e30
-"""Its powers, of which priors are made, must stay finite."""
+"""Priors are powers of weights and must stay finite."""
 
 
 def read_catalogue(path: Path, settings: KBSettings) -> Records:
@@ -35,7 +35,7 @@ def read_catalogue(path: Path, settings: KBSettings) -> Records:
     no_id, no_name, bad_weight (not a number, negative or huge), truncated_file.
 
     Raises:
-        InputError: the id or the name column is missing, or the file is empty or of another kind.
+        InputError: the id or name column is missing, or the file is empty or of another kind.
     """
     id_column = find_id_column(path, column_names(path), settings.id_column)
     rows = _parquet_rows(path) if path.suffix == ".parquet" else read_rows(path)
@@ -47,13 +47,19 @@ def read_catalogue(path: Path, settings: KBSettings) -> Records:
 
 
 def column_names(path: Path) -> list[str]:
-    """Returns the columns of a catalogue; of JSON lines, those of its first object.
+    """Returns the columns of a catalogue; for JSON lines, those of the first object.
 
     Raises:
         InputError: there is no column of names, or the file is damaged, empty or of another kind.
     """
     if path.suffix == ".parquet":
-        columns = _parquet_columns(path)
+        try:
+            columns = pq.read_schema(path).names
+        except pa.ArrowException as error:
+            reason = str(error).strip().rstrip(".")
+            raise InputError(
+                f"{path} is not a Parquet file ({reason}); expected a complete one."
+            ) from None
     elif content_suffix(path) == JSON_LINES:
         columns = _json_columns(path)
     else:
@@ -82,16 +88,6 @@ def _json_columns(path: Path) -> list[str]:
     )
 
 
-def _parquet_columns(path: Path) -> list[str]:
-    try:
-        return pq.read_schema(path).names
-    except pa.ArrowException as error:
-        reason = str(error).strip().rstrip(".")
-        raise InputError(
-            f"{path} is not a Parquet file ({reason}); expected a complete one."
-        ) from None
-
-
 def _parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     try:
@@ -109,7 +105,7 @@ def find_id_column(path: Path, columns: list[str], wanted: str) -> str:
     """Returns the column of ids: the wanted one, or the only one that ends in _id.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such column.
     """
     if wanted in columns:
         return wanted
@@ -127,7 +123,7 @@ def _missing(wanted: str, columns: list[str], path: Path, advice: str) -> InputE
 
 
 def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityRecord | Refused:
-    """Returns the entity that a row describes, or why it describes none.
+    """Returns the entity that a row describes, or a Refused.
 
     Args:
         fields: values by column: text, numbers, lists of text or None.
@@ -143,7 +139,18 @@ def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityR
     else:
         try:
             weight = _weight(fields.get("weight"))
-            return _record(fields, number, identifier, name, weight)
+            aliases = [a for a in dict.fromkeys(_items(fields.get("aliases"))) if a != name]
+            types = next((fields[column] for column in _TYPE_COLUMNS if fields.get(column)), None)
+            return EntityRecord(
+                id=identifier,
+                label=name,
+                names=[(name, _LANGUAGE, "label"), *((a, _LANGUAGE, "alias") for a in aliases)],
+                line=number,
+                description=_text(fields.get("description")),
+                types=_items(types),
+                image=_text(fields.get("image")),
+                popularity=weight,
+            )
         except ValueError:
             reason = "bad_weight"
         except TypeError:
@@ -152,32 +159,15 @@ def record_of(fields: Mapping[str, Any], number: int, id_column: str) -> EntityR
     return Refused(reason, number, text[:SHOWN_CHARS] or "(empty)")
 
 
-def _record(
-    fields: Mapping[str, Any], number: int, identifier: str, name: str, weight: float | None
-) -> EntityRecord:
-    aliases = [alias for alias in dict.fromkeys(_items(fields.get("aliases"))) if alias != name]
-    types = next((fields[column] for column in _TYPE_COLUMNS if fields.get(column)), None)
-    return EntityRecord(
-        id=identifier,
-        label=name,
-        names=[(name, _LANGUAGE, "label"), *((alias, _LANGUAGE, "alias") for alias in aliases)],
-        line=number,
-        description=_text(fields.get("description")),
-        types=_items(types),
-        image=_text(fields.get("image")),
-        popularity=weight,
-    )
-
-
 def _text(value: Any) -> str:
-    """Returns text and numbers as text; other things have none."""
+    """Returns text and numbers as text, other values as an empty text."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     return str(value).replace("\r\n", "\n").strip()
 
 
 def _items(value: Any) -> list[str]:
-    """Returns the parts of a list, or of text with | between them.
+    """Returns the parts of a list, or of text separated by |.
 
     Raises:
         TypeError: it is neither.
@@ -191,10 +181,15 @@ def _items(value: Any) -> list[str]:
 
 
 def _weight(value: Any) -> float | None:
+    """Returns a weight, or None for a blank one.
+
+    Raises:
+        ValueError: it is not a number from 0 to MAX_WEIGHT.
+        TypeError: it is neither text nor a number.
+    """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     weight = float(value)
-    # Written so that NaN is refused as well.
-    if not 0 <= weight <= MAX_WEIGHT:
+    if not 0 <= weight <= MAX_WEIGHT:  # also true for NaN
         raise ValueError(value)
     return weight

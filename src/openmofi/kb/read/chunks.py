@@ -1,7 +1,7 @@
 """Cuts the content of a dump into chunks of whole lines, which processes decode independently.
 
 In: the blocks of a decompressed file. Out: Chunks in order, each with the number of its first line
-and the place where it ends, from which a killed build goes on.
+and the place where it ends, from which a killed build continues.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from openmofi.files.lines import Blocks, Damage, TruncatedFile
 
 CHUNK_BYTES = 16 << 20
-# A line longer than this is cut, so that a file without line ends cannot fill the memory. The
-# largest entities of Wikidata are below 10 MB.
+# A longer line is cut, so that a file without line ends cannot fill the memory. The largest
+# entities of Wikidata have less than 10 MB.
 _MAX_LINE_BYTES = 1 << 28
 
 
@@ -25,11 +25,11 @@ class Chunk:
     next_line: int
     """Number of the line after its last one."""
     end: int
-    """Bytes of content up to its end."""
+    """Number of bytes of content up to its end."""
     position: int
-    """Bytes of the file on disk that were read when it was complete."""
+    """Number of bytes of the file on disk that were read by then."""
     damage: Damage | None = None
-    """Why the file breaks off here, perhaps in the middle of a line; None: it does not."""
+    """Why the file breaks off here, perhaps within a line; None if it does not."""
 
 
 def read_chunks(blocks: Blocks, *, start: int = 0, first_line: int = 1) -> Iterator[Chunk]:
@@ -37,7 +37,7 @@ def read_chunks(blocks: Blocks, *, start: int = 0, first_line: int = 1) -> Itera
 
     Args:
         blocks: the file's content.
-        start: bytes of content to leave out, the `end` of an earlier chunk.
+        start: bytes of content to skip: the `end` of an earlier chunk.
         first_line: number of the line that begins there.
     """
     cutter = _Cutter(blocks, start, first_line)
@@ -45,7 +45,7 @@ def read_chunks(blocks: Blocks, *, start: int = 0, first_line: int = 1) -> Itera
 
 
 class _Cutter:
-    """Collects blocks until they are a chunk."""
+    """Collects blocks until they fill a chunk."""
 
     def __init__(self, blocks: Blocks, start: int, first_line: int):
         self._blocks, self._end, self._line = blocks, start, first_line

@@ -1,10 +1,10 @@
-"""Turns lines of a Wikidata dump into EntityRecords, or says why they give none.
+"""Turns lines of a Wikidata dump into EntityRecords, or states why a line gives none.
 
 In: one entity's JSON as bytes. Out: an EntityRecord or a Refused. Only the needed fields are
 decoded: msgspec skips the rest without making objects, at about 1 GB/s.
 
-Traps met in real dumps: an empty map is written []; old dumps give P31 without "id"; statements may
-be deprecated or without a value; `mul` holds labels common to all languages; lines end in a comma.
+Traps in real dumps: an empty map is written []; old dumps have P31 without "id"; statements may be
+deprecated or have no value; `mul` holds labels common to all languages; lines end in a comma.
 Format: https://doc.wikimedia.org/Wikibase/master/php/docs_topics_json.html
 """
 
@@ -67,7 +67,7 @@ class _Site(msgspec.Struct, gc=False):
 _BRACE = ord("{")
 _SHOWN_BYTES = 4096
 SEVERAL = "several_entities"
-"""Why a line is refused that holds more than one."""
+"""The reason for refusing a line with more than one entity."""
 _ITEM_STATEMENT = msgspec.json.Decoder(_ItemStatement).decode
 _TEXT_STATEMENT = msgspec.json.Decoder(_TextStatement).decode
 _SITE = msgspec.json.Decoder(_Site).decode
@@ -75,7 +75,7 @@ _SITE = msgspec.json.Decoder(_Site).decode
 
 @cache
 def _terms_type(languages: tuple[str, ...], content: Any) -> Any:
-    """Returns a struct with one field per wanted language; the others are skipped unread."""
+    """Returns a struct with one field per wanted language; others are skipped without decoding."""
     names = [f"language_{i}" for i in range(len(languages))]
     return msgspec.defstruct(
         "Terms",
@@ -112,23 +112,23 @@ class LineDecoder:
         self._preset = settings.preset
         self._sites = wikipedias(settings.languages)
         self._decode = _decoder(settings.languages).decode
-        # The first field twice: of a single name, attrgetter would give no tuple.
+        # The first field twice: for a single name, attrgetter would not return a tuple.
         names = [f"language_{i}" for i in range(len(settings.languages))]
         self._values = attrgetter(*names, names[0])
 
     def lines(
         self, data: bytes, first_line: int, damage: Damage | None = None
     ) -> Iterator[EntityRecord | Refused]:
-        """Yields what every line gives; brackets and blank lines give nothing.
+        """Yields the record or refusal of every line; skips brackets and blank lines.
 
         Args:
             data: whole lines.
-            first_line: number of the first.
-            damage: why the file ends with these lines, the last of which may then be incomplete.
+            first_line: number of the first line.
+            damage: why the file breaks off after these lines; the last may then be incomplete.
         """
         view, start, number = memoryview(data), 0, first_line
         while (end := data.find(b"\n", start)) >= 0:
-            # Nearly every line is {...}, and is decoded where it lies; others are looked at.
+            # Nearly every line is {...}, which is decoded in place; other lines are copied.
             if data[start] == _BRACE and data[end - 2 : end] == b"},":
                 yield self.item(view[start : end - 1], number)
             elif content := _content(data[start:end]):
@@ -143,7 +143,7 @@ class LineDecoder:
             yield Refused(damage.reason, number, damage.message)
 
     def item(self, content: bytes | memoryview, number: int) -> EntityRecord | Refused:
-        """Returns what the JSON of one entity, in line `number`, gives."""
+        """Returns the record or refusal of one entity's JSON, in line `number`."""
         item = self._decoded(content)
         if isinstance(item, Refused) or not item.id:
             reason = item.reason if isinstance(item, Refused) else "no_id"
@@ -162,6 +162,7 @@ class LineDecoder:
         enwiki = _title(sites.get("enwiki"))
         if not (names := self._names(item, enwiki)):
             return Refused("no_name", number)
+        images = _values(claims.get("P18"), _TEXT_STATEMENT)
         return EntityRecord(
             id=item.id,
             label=next(iter(names)),
@@ -170,7 +171,7 @@ class LineDecoder:
             description=self._description(item),
             types=types,
             subclass_of=_items(claims.get("P279")),
-            image=_image(claims.get("P18")),
+            image=images[0] if images else "",
             enwiki=enwiki,
             sitelinks=len(sites),
             statements=sum(map(len, claims.values())),
@@ -178,13 +179,17 @@ class LineDecoder:
         )
 
     def _decoded(self, content: bytes | memoryview) -> Any:
-        """Returns the decoded item, or why there is none."""
+        """Returns the decoded item, or a Refused."""
         try:
             return self._decode(content)
         except msgspec.ValidationError:
             return self._decoded_leniently(content)
         except (msgspec.DecodeError, RecursionError) as error:
-            return Refused(SEVERAL if _goes_on(content, str(error)) else "bad_json")
+            # Does another object follow the one that was decoded?
+            found = re.search(r"trailing characters \(byte (\d+)\)", str(error))
+            at = int(found[1]) if found else len(content)
+            is_object = re.match(rb"\s*,?\s*\{", bytes(content[at : at + _SHOWN_BYTES]))
+            return Refused(SEVERAL if is_object else "bad_json")
         except UnicodeDecodeError:
             return Refused("not_utf8")
 
@@ -207,7 +212,7 @@ class LineDecoder:
         title = plain_title(enwiki)
         if title and "en" in self._languages:
             label = next((term.value for language, term in labels if language == "en"), "")
-            # Wikipedia writes every title with a capital; the label tells whether the name has one.
+            # Wikipedia writes every title with a capital; the label shows whether the name has one.
             title = title[0].lower() + title[1:] if label[:1].islower() else title
             names.setdefault(title, ("en", "title"))
         for language, aliases in self._by_language(item.aliases):
@@ -227,22 +232,13 @@ class LineDecoder:
 
 
 def _content(line: bytes) -> bytes:
-    """Returns a line without its comma, and without the brackets around the whole dump."""
+    """Returns a line without its comma and without the brackets around the whole dump."""
     content = line.strip(b", \t\r\n")
     if content[:1] == b"[":
         content = content.lstrip(b"[").strip()
     if content[-1:] == b"]":
         content = content.rstrip(b"], \t")
     return content
-
-
-def _goes_on(content: bytes | memoryview, error: str) -> bool:
-    """Says whether another object follows the one that was decoded."""
-    found = re.search(r"trailing characters \(byte (\d+)\)", error)
-    if not found:
-        return False
-    at = int(found[1])
-    return bool(re.match(rb"\s*,?\s*\{", bytes(content[at : at + _SHOWN_BYTES])))
 
 
 def _title(site: msgspec.Raw | None) -> str:
@@ -253,7 +249,7 @@ def _title(site: msgspec.Raw | None) -> str:
 
 
 def _values(raw: list[msgspec.Raw] | None, decode: Callable[[msgspec.Raw], Any]) -> list[Any]:
-    """Returns the values of the preferred statements, or of the normal ones if none is."""
+    """Returns the values of the preferred statements or, if there are none, of the normal ones."""
     if not raw:
         return []
     normal, preferred = [], []
@@ -261,7 +257,7 @@ def _values(raw: list[msgspec.Raw] | None, decode: Callable[[msgspec.Raw], Any])
         try:
             statement = decode(one)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            continue  # of an unexpected form: the entity's other facts stand
+            continue  # of an unexpected form; the entity's other facts are kept
         if statement.rank == "deprecated":
             continue
         snak = statement.mainsnak
@@ -275,8 +271,3 @@ def _items(raw: list[msgspec.Raw] | None) -> list[str]:
         return []
     ids = [value.id or f"Q{value.numeric_id}" for value in _values(raw, _ITEM_STATEMENT)]
     return list(dict.fromkeys(ids))
-
-
-def _image(raw: list[msgspec.Raw] | None) -> str:
-    images = _values(raw, _TEXT_STATEMENT)
-    return images[0] if images else ""

@@ -1,9 +1,9 @@
-"""What was read of the sources, as files that a build can be continued from and merged from.
+"""The records that were read from the sources, in files for the merge and for resumed builds.
 
-In: EntityRecords, some thousands at a time. Out: per source two files of Arrow streams back to
-back, one of entities and one of their names with canonical keys, and a small `done.json` that says
-how many bytes of them count. That file is replaced in one step, so a kill at any time leaves files
-whose counted part is whole; what lies behind it is cut off by the next run.
+In: EntityRecords, some thousands at a time. Out: for each source two files of consecutive Arrow
+streams, one of entities and one of their names with canonical keys, and a small `done.json` that
+states how many bytes of them count. That file is replaced atomically, so after a kill at any time
+the counted part is complete; the next run cuts off the rest.
 """
 
 import gc
@@ -25,7 +25,7 @@ from openmofi.kb.text import canonical_batch
 from openmofi.refused import Refused
 
 PARTS_VERSION = 2
-"""Raise it when the readers or the files change: work of older versions is then not continued."""
+"""Increase it when the readers or the files change: builds of older versions are not resumed."""
 
 KINDS = ("label", "title", "alias", "anchor", "override")
 
@@ -70,20 +70,14 @@ class Part:
     num_nameless: int
     """Names without a single letter or digit, such as emoji."""
     refused: Counter[str]
-    """Lines that gave no entity, by reason."""
+    """Number of lines that gave no entity, by reason."""
     rejects: list[Refused]
-    """Those of them that are written down."""
-
-
-def make_part(records: Records, limit: int | None = None) -> Part:
-    """Collects records; stops after `limit` entities."""
-    with _without_cycle_search():
-        return _make_part(records, limit)
+    """Those of these lines that are written down."""
 
 
 @contextmanager
 def _without_cycle_search() -> Iterator[None]:
-    """Spares Python the search for cycles among records, which have none: a third of the time."""
+    """Turns off the search for cycles, which takes a third of the time; records have none."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -93,7 +87,9 @@ def _without_cycle_search() -> Iterator[None]:
             gc.enable()
 
 
-def _make_part(records: Records, limit: int | None) -> Part:
+@_without_cycle_search()
+def make_part(records: Records, limit: int | None = None) -> Part:
+    """Collects records; stops after `limit` entities."""
     entities: list[EntityRecord] = []
     refused: Counter[str] = Counter()
     rejects = []
@@ -107,8 +103,12 @@ def _make_part(records: Records, limit: int | None) -> Part:
             if record.text:
                 rejects.append(record)
     names, num_nameless = _names_batch(entities)
+    columns = [
+        pa.array([getattr(entity, field.name) for entity in entities], field.type)
+        for field in ENTITY_PARTS
+    ]
     return Part(
-        entities=_stream(_entities_batch(entities)),
+        entities=_stream(pa.RecordBatch.from_arrays(columns, schema=ENTITY_PARTS)),
         names=_stream(names, num_entities=len(entities)),
         num_entities=len(entities),
         num_names=len(names),
@@ -118,15 +118,8 @@ def _make_part(records: Records, limit: int | None) -> Part:
     )
 
 
-def _entities_batch(entities: list[EntityRecord]) -> pa.RecordBatch:
-    columns = [[getattr(entity, column) for entity in entities] for column in ENTITY_PARTS.names]
-    return pa.RecordBatch.from_arrays(
-        [pa.array(c, f.type) for c, f in zip(columns, ENTITY_PARTS, strict=True)],
-        schema=ENTITY_PARTS,
-    )
-
-
 def _names_batch(entities: list[EntityRecord]) -> tuple[pa.RecordBatch, int]:
+    """Returns the names of NAME_PARTS, and the number of those without a letter or digit."""
     names = [(i, *name) for i, entity in enumerate(entities) for name in entity.names]
     owner, raw, language, kind = zip(*names, strict=True) if names else ((), (), (), ())
     pieces = [
@@ -157,11 +150,11 @@ def _stream(batch: pa.RecordBatch, **metadata: int) -> bytes:
 
 @dataclass
 class Done:
-    """How far the reading of a source has come."""
+    """How far a source has been read."""
 
     finished: bool = False
     content_end: int = 0
-    """Bytes of the source's content that are done."""
+    """Bytes of the source's content that have been read."""
     next_line: int = 1
     num_parts: int = 0
     num_entities: int = 0
@@ -169,14 +162,14 @@ class Done:
     num_nameless: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    """Bytes that count of each file."""
+    """Number of bytes that count, by file."""
 
 
 _FILES = ("entities", "names", "rejects")
 
 
 class PartFiles:
-    """The files of one source; used as a context while it is being read."""
+    """The files of one source; a context manager while the source is read."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -194,7 +187,7 @@ class PartFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:
             file = (self.folder / name).open("ab")
-            # What an interrupted run wrote behind its last commit.
+            # Cut off what an interrupted run wrote after its last commit.
             file.truncate(self.done.sizes.get(name, 0))
             self._files[name] = file
         return self
@@ -204,7 +197,7 @@ class PartFiles:
             file.close()
 
     def append(self, part: Part) -> None:
-        """Writes a part; it counts from the next commit on."""
+        """Writes a part, which counts from the next commit on."""
         self._files["entities"].write(part.entities)
         self._files["names"].write(part.names)
         for reject in part.rejects:
@@ -219,7 +212,7 @@ class PartFiles:
         done.refused = dict(Counter(done.refused) + part.refused)
 
     def commit(self, *, content_end: int = 0, next_line: int = 0, finished: bool = False) -> None:
-        """Makes all that was appended count, even after a power cut."""
+        """Makes everything appended so far count, even after a power cut."""
         for name, file in self._files.items():
             file.flush()
             os.fsync(file.fileno())
@@ -230,7 +223,7 @@ class PartFiles:
             partial.write_text(json.dumps(asdict(self.done)), encoding="utf-8")
 
     def is_whole(self) -> bool:
-        """Says whether the files hold what was committed, neither less nor anything else."""
+        """Returns whether the files hold exactly what was committed."""
         done = self.done
         if not done.num_parts:
             return True
@@ -247,7 +240,7 @@ class PartFiles:
             return False
 
     def _num_rows(self, name: str) -> tuple[int, int]:
-        """Counts the parts and rows of a file; of the columns only the first is decompressed."""
+        """Counts the parts and rows of a file; only the first column is decompressed."""
         rows = [
             sum(len(batch) for batch in reader)
             for reader in self._streams(name, pa.ipc.IpcReadOptions(included_fields=[0]))
@@ -255,7 +248,7 @@ class PartFiles:
         return len(rows), sum(rows)
 
     def entities(self) -> Iterator[pa.RecordBatch]:
-        """Yields the entities, part after part."""
+        """Yields the entities, part by part."""
         for reader in self._streams("entities"):
             yield from reader
 

@@ -1,9 +1,9 @@
-"""Decodes chunks of a dump in several processes, and hands the results over in order.
+"""Decodes chunks of a dump in several processes and returns the results in order.
 
-In: Chunks. Out: for each its Part, in the order of the dump. At most a few chunks are under way, so
-memory stays flat. A chunk goes to its process through a file that is used again for later chunks:
-copying through the page cache costs less than a pipe, and, unlike shared memory, needs no setting
-up in containers.
+In: Chunks. Out: the Part of each, in the order of the dump. Only a few chunks are in progress at a
+time, so memory stays flat. A chunk goes to its process through a file that later chunks use again:
+copying through the page cache costs less than a pipe and, unlike shared memory, needs no setup in
+containers.
 """
 
 import multiprocessing
@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -24,14 +25,14 @@ from openmofi.kb.read.chunks import Chunk
 from openmofi.kb.read.decode import LineDecoder
 from openmofi.kb.read.parts import Part, make_part
 
-# Chunks that wait beside those being decoded, so that no process ever waits for the next.
+# Chunks that wait in addition to those being decoded, so that no process has to wait for the next.
 _WAITING = 2
-# So many chunks are decoded without starting processes, which takes longer than a small dump.
+# The first chunks are decoded in this process: starting others takes longer than a small dump.
 _FREE_CHUNKS = 2
 
 
 def num_workers(settings: KBSettings) -> int:
-    """Returns the number of processes that decode: what was asked for, or one per core."""
+    """Returns the number of decoding processes: the setting, or one per core."""
     if settings.workers is not None:
         return settings.workers
     # Containers and batch systems often give a process fewer cores than the machine has.
@@ -41,39 +42,33 @@ def num_workers(settings: KBSettings) -> int:
 
 @dataclass
 class DecodedChunk:
-    """A chunk (without its data) and what it gave."""
+    """A chunk and its records."""
 
     chunk: Chunk
     part: Part
     again: Callable[[int], Part]
-    """Decodes it once more, up to some number of entities."""
+    """Decodes it again, up to a number of entities."""
 
 
 def decode_chunks(
     chunks: Iterator[Chunk], settings: KBSettings, *, workers: int, folder: Path
 ) -> Generator[DecodedChunk, None, None]:
-    """Yields the chunks decoded, in their order.
+    """Yields the decoded chunks in order.
 
     Args:
         chunks: whole lines of a dump.
         settings: what to keep.
-        workers: processes; with one, all happens in this one.
-        folder: for the files through which the chunks go.
+        workers: number of processes; with one, everything happens in this process.
+        folder: folder for the files through which the chunks go.
 
     Raises:
-        InputError: a process died, for example for want of memory.
+        InputError: a process died, for example because memory ran out.
     """
     for number, chunk in enumerate(chunks, 1):
-        yield _decode_here(chunk, settings)
+        again = partial(_decode, chunk, settings)
+        yield DecodedChunk(chunk, again(), again)
         if workers > 1 and number == _FREE_CHUNKS:
             yield from _decode_elsewhere(chunks, settings, workers, folder)
-
-
-def _decode_here(chunk: Chunk, settings: KBSettings) -> DecodedChunk:
-    def again(limit: int | None = None) -> Part:
-        return _decode(chunk, settings, limit)
-
-    return DecodedChunk(chunk, again(), again)
 
 
 def _decode(chunk: Chunk, settings: KBSettings, limit: int | None = None) -> Part:
@@ -103,8 +98,8 @@ def _decode_elsewhere(
             yield _result(under_way.popleft(), settings)
     except BrokenProcessPool:
         raise InputError(
-            "A process that decodes the dump was ended from outside or could not start; give the "
-            "same command again, which goes on where this one stopped, perhaps with --workers 1, "
+            "A process that decodes the dump was ended from outside or could not start; run the "
+            "same command again, which continues where this one stopped, perhaps with --workers 1, "
             "and in a script call build_kb only under if __name__ == '__main__'."
         ) from None
     finally:
@@ -122,7 +117,7 @@ def _result(item: tuple[Chunk, Path, Future[Part]], settings: KBSettings) -> Dec
 
 
 def _write_slot(slot: Path, data: bytes) -> None:
-    # Overwritten in place: the pages of the earlier chunk are used again.
+    # Overwritten in place, so that the pages of the earlier chunk are used again.
     with slot.open("r+b" if slot.exists() else "w+b", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -137,7 +132,7 @@ def _decode_slot(slot: Path, size: int, chunk: Chunk, settings: KBSettings) -> P
 
 
 def _start_worker() -> None:
-    """Lets the main process answer Ctrl-C, and ends this one if that is killed."""
+    """Leaves Ctrl-C to the main process, and ends this one when the main process dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -1,12 +1,12 @@
 """Which items of a dump are kept: the presets image, wikipedia and full, by class and sitelinks.
 
-In: an item's sitelinks and its classes (P31). Out: the reason why it is left out, or None. Each id
-below is an item at https://www.wikidata.org.
+In: an item's sitelinks and its classes (P31). Out: the reason for leaving it out, or None. The ids
+below are items of https://www.wikidata.org.
 """
 
 from collections.abc import Collection
 
-# Pages that serve Wikimedia's wikis and name no thing; their labels would shadow real entities.
+# Internal pages of Wikimedia's wikis, which name no thing; their labels would hide real entities.
 WIKIMEDIA_PAGES = frozenset(
     {
         "Q4167410",  # disambiguation page
@@ -31,7 +31,7 @@ WIKIMEDIA_PAGES = frozenset(
     }
 )
 
-# A third of Wikidata. Their titles are whole sentences, or everyday words, and show nothing.
+# A third of Wikidata. Their titles are whole sentences or everyday words, and no image shows them.
 SCHOLARLY_ARTICLES = frozenset(
     {
         "Q13442814",  # scholarly article
@@ -51,7 +51,7 @@ SCHOLARLY_ARTICLES = frozenset(
     }
 )
 
-# The name Oscar is no more to be seen than the word; the people and prizes of that name are.
+# No image shows the name Oscar; it may show people or prizes of that name.
 NAME_ITEMS = frozenset(
     {
         "Q202444",  # given name
@@ -67,7 +67,7 @@ NAME_ITEMS = frozenset(
 
 
 def refusal_by_sites(sites: Collection[str], preset: str, wanted_sites: frozenset) -> str | None:
-    """Returns why an item with these sitelinks is left out, or None; cheaper than its classes."""
+    """Returns why an item with these sitelinks is left out, or None; cheaper than by classes."""
     if preset == "image" and not sites:
         return "no_sitelink"
     if preset == "wikipedia" and wanted_sites.isdisjoint(sites):
@@ -84,7 +84,7 @@ def refusal_by_types(types: Collection[str], preset: str) -> str | None:
     if preset == "image":
         if not SCHOLARLY_ARTICLES.isdisjoint(types):
             return "scholarly_article"
-        # Some names of people are also places or things: those are kept.
+        # Some names of people are also places or things, which are kept.
         if NAME_ITEMS.issuperset(types):
             return "name_item"
     return None

@@ -1,4 +1,4 @@
-"""What the readers of dumps and catalogues hand to the builder: an entity, or a refusal."""
+"""What the readers of dumps and catalogues pass to the builder: an entity, or a refusal."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ class EntityRecord(msgspec.Struct, frozen=True, gc=False):
     id: str
     label: str
     names: list[tuple[str, str, str]]
-    """(raw name, language, kind), kind being label, alias or title."""
+    """(raw name, language, kind); the kind is label, alias or title."""
     line: int
     """Line of the source, from 1."""
     description: str = ""
@@ -24,7 +24,7 @@ class EntityRecord(msgspec.Struct, frozen=True, gc=False):
     sitelinks: int = 0
     statements: int = 0
     popularity: float | None = None
-    """Sitelinks, or the catalogue's weight; None: the source does not say."""
+    """Sitelinks, or the catalogue's weight; None if the source does not give it."""
 
 
 Records = Iterator[EntityRecord | Refused]

@@ -1,4 +1,4 @@
-"""Reads files that hold one entity on many lines, as Special:EntityData gives them.
+"""Reads files with one entity on many lines, as Special:EntityData returns them.
 
 In: the chunks of a pretty-printed entity, or of {"entities": {id: entity}}. Out: an EntityRecord or
 a Refused for each. The lines of a dump go through `decode.py`.
@@ -14,13 +14,13 @@ from openmofi.kb.read.decode import LineDecoder
 from openmofi.kb.read.records import Records
 from openmofi.refused import Refused
 
-# The largest entities are below 10 MB.
+# The largest entities have less than 10 MB.
 _MAX_WHOLE_FILE_BYTES = 1 << 28
 _PEEK_BYTES = 4096
 
 
 def is_whole_file(chunk: Chunk) -> bool:
-    """Says whether a file that begins so is one entity on many lines, and no list of lines."""
+    """Returns whether a file that begins with a chunk is one entity, not one entity a line."""
     if chunk.first_line != 1:
         return False
     first = chunk.data[:_PEEK_BYTES].lstrip(b"[ \t\r\n").partition(b"\n")[0].strip()
@@ -28,7 +28,7 @@ def is_whole_file(chunk: Chunk) -> bool:
 
 
 def read_whole(first: Chunk, rest: Iterable[Chunk], decoder: LineDecoder) -> Records:
-    """Yields what one pretty-printed entity, or {"entities": {id: entity}}, gives."""
+    """Yields the records of one pretty-printed entity, or of {"entities": {id: entity}}."""
     raw = bytearray(first.data)
     for chunk in rest:
         raw += chunk.data

@@ -1,13 +1,12 @@
-"""Reads the sources of a knowledge base into part files, and goes on where a killed run stopped.
+"""Reads the sources of a knowledge base into part files; continues where a killed run stopped.
 
-In: a dump or a catalogue. Out: its PartFiles, finished. A dump is decompressed and cut in this
-process and decoded in others; the parts arrive in the order of the dump, so what is committed is
-always a beginning of it, and any number of workers writes the same.
+In: a dump or a catalogue. Out: its finished PartFiles. A dump is decompressed and cut in this
+process and decoded in others. The parts arrive in the order of the dump, so the committed parts are
+always its beginning, and the result does not depend on the number of workers.
 """
 
 import sys
 import time
-from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
@@ -27,29 +26,24 @@ _MEGABYTE = 1e6
 
 
 def read_dump_parts(path: Path, files: PartFiles, settings: KBSettings) -> None:
-    """Reads what is not yet read of a dump."""
+    """Reads the part of a dump that no earlier run has read."""
     if files.done.finished:
         print(f"{path.name} was read by an earlier run", file=sys.stderr)
         return
     if str(path) == STDIN:
         print("standard input: if interrupted, this build starts again", file=sys.stderr)
     with files, Blocks(path) as blocks:
-        _say_continued(path, files)
+        if done := files.done.content_end:
+            again = "; the file must be decompressed again up to there"
+            print(
+                f"{path.name}: continuing after {files.done.num_entities:,} entities in "
+                f"{done / _MEGABYTE:,.0f} MB that an earlier run read"
+                f"{'' if path.suffix == '.json' else again}",
+                file=sys.stderr,
+            )
         total = int(blocks.size / _MEGABYTE) if blocks.size else None
         with progress(f"reading {path.name}", total=total, unit="MB") as bar:
             _read_chunks(blocks, files, settings, _Meter(bar, by_content=blocks.size is None))
-
-
-def _say_continued(path: Path, files: PartFiles) -> None:
-    done = files.done
-    if not done.content_end:
-        return
-    again = "" if path.suffix == ".json" else "; the file must be decompressed again up to there"
-    print(
-        f"{path.name}: going on after {done.num_entities:,} entities in "
-        f"{done.content_end / _MEGABYTE:,.0f} MB that an earlier run read{again}",
-        file=sys.stderr,
-    )
 
 
 def _read_chunks(blocks: Blocks, files: PartFiles, settings: KBSettings, meter: "_Meter") -> None:
@@ -90,8 +84,8 @@ class _Meter:
         self._first_entities = 0
 
     def show(self, chunk: cutting.Chunk, num_entities: int) -> None:
-        """Moves the bar to where a chunk ends."""
-        if self._first_end is None:  # after a resume, the rates are those of this run
+        """Moves the bar to the end of a chunk."""
+        if self._first_end is None:  # the rates are those of this run, also after a resume
             self._first_end, self._first_entities = chunk.end, num_entities
         seconds = max(time.monotonic() - self._start, 1e-9)
         content = (chunk.end - self._first_end) / _MEGABYTE / seconds
@@ -102,17 +96,12 @@ class _Meter:
 
 
 def read_catalogue_parts(path: Path, records: Records, files: PartFiles) -> None:
-    """Reads a catalogue, whose rows `records` gives; unfinished ones are read from the start."""
+    """Writes the `records` of a catalogue; an unfinished one is read from the start."""
     if files.done.finished:
         return
     with files, progress(f"reading {path.name}", unit="entities") as bar:
-        for batch in _batches(records):
-            part = make_part(batch)
+        for first in records:
+            part = make_part(chain([first], islice(records, _CATALOGUE_ROWS - 1)))
             files.append(part)
             bar.advance(part.num_entities)
         files.commit(finished=True)
-
-
-def _batches(records: Records) -> Iterator[Records]:
-    for first in records:
-        yield chain([first], islice(records, _CATALOGUE_ROWS - 1))
