@@ -424,6 +424,30 @@ class AdaptSettings(_Settings):
 
 
 @dataclass(frozen=True)
+class PairSettings(_Settings):
+    """Linear maps that bring an image and a text encoder together."""
+
+    dim: Annotated[int, Meta(ge=2)] | None = None
+    """Length of the vectors; by default that of the narrower encoder, at most 512."""
+    supervised: LossWeight = 1.0
+    """Weight of the entity classification loss, where the data names entities."""
+    learning_rate: Annotated[float, Meta(ge=0, le=1e3)] = 0.03
+    """Step size of the maps, in units of the size of their entries."""
+    batch_size: Annotated[int, Meta(ge=2)] = 1024
+    """Pairs per step."""
+    steps: Annotated[int, Meta(ge=0)] = 400
+    """Maximum number of steps after the closed form; 0 keeps it."""
+    evaluate_every: Count = 20
+    """Steps between evaluations on the held-out part."""
+    patience: Count = 4
+    """Number of evaluations without a better held-out score after which training stops."""
+    holdout: Annotated[float, Meta(ge=0.01, le=0.5)] = 0.1
+    """Share of the captions that is held out, at most 2,000."""
+    seed: int = 0
+    """Seeds the held-out part, the order and the choice of texts."""
+
+
+@dataclass(frozen=True)
 class IndexSettings(_Settings):
     """A vector index."""
 

@@ -38,6 +38,9 @@ class Purpose(IntEnum):
     """Which images of something else a mention is compared with."""
     CAP = 15
     """Which images are kept of an entity that has too many."""
+    PAIR_ORDER = 16
+    PAIR_TEXTS = 17
+    PAIR_HELD_OUT = 18
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

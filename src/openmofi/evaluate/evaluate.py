@@ -64,6 +64,10 @@ def evaluate(
         for part, dataset in parts.items():
             check_possible(part, dataset, wanted, reads_texts=embeddings is None)
     source = _open_source(model, embeddings, cache, device)
+    if embeddings is None and not source.reads_texts:
+        for parts in opened.values():
+            for part, dataset in parts.items():
+                check_possible(part, dataset, wanted, reads_texts=False, model=source.name)
     scores: list[Scores] = []
     sections: list[Measured] = []
     for name, parts in opened.items():

@@ -61,8 +61,17 @@ def measure(source: Vectors, name: str, dataset: Dataset, wanted: Wanted) -> Mea
     return Measured(scores, dataset, encoded, subject.predicted, names, subject.queries)
 
 
-def check_possible(name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: bool) -> None:
+def check_possible(
+    name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: bool, model: str = ""
+) -> None:
     """Checks, before anything is encoded, that the chosen benchmarks can be run.
+
+    Args:
+        name: of the dataset.
+        dataset: what is to be measured on.
+        wanted: the chosen benchmarks.
+        reads_texts: whether the source of vectors has texts, too.
+        model: name of a model that is the source; "" for a file of vectors.
 
     Raises:
         InputError: a probe has no training images, or a file of vectors would have to encode texts.
@@ -70,9 +79,9 @@ def check_possible(name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: 
     if not isinstance(dataset, LabelledImages):
         fitting = [b for b in BENCHMARKS if dataset.layout in b.layouts]
         if not all(b.is_possible(dataset, reads_texts=reads_texts) for b in fitting):
+            who, remedy = _without_texts(model)
             raise InputError(
-                f"{name!r} compares images with texts, which a file of vectors does not have; pass "
-                "the model instead of --embeddings."
+                f"{name!r} compares images with texts, which {who} does not have; {remedy}."
             )
         if isinstance(dataset, AttackedImages) and (wanted.kb or wanted.class_names):
             print(f"{name}: --kb and --class-names do not count for attacks", file=sys.stderr)
@@ -83,13 +92,19 @@ def check_possible(name: str, dataset: Dataset, wanted: Wanted, *, reads_texts: 
     lacking = [b for b in chosen if not b.is_possible(dataset, reads_texts=reads_texts)]
     texts = sorted(b.name for b in lacking if b.needs == "model")
     if texts:
-        raise InputError(
-            f"A file of vectors has no texts and no class head, which {texts[0]} needs; pass the "
-            "model instead of --embeddings."
-        )
+        who, remedy = _without_texts(model)
+        who = who[0].upper() + who[1:]
+        raise InputError(f"{who} has no texts and no class head, which {texts[0]} needs; {remedy}.")
     if lacking:
         raise InputError(
             f"A {lacking[0].name} learns from training images, which {name!r} does not have; "
             "expected train/ and test/ with class folders, or leave "
             f"{lacking[0].name} out of --benchmarks."
         )
+
+
+def _without_texts(model: str) -> tuple[str, str]:
+    """Returns (what has no texts, what to do about it)."""
+    if model:
+        return f"{model!r}, an image encoder,", "give it a text encoder with `openmofi pair`"
+    return "a file of vectors", "pass the model instead of --embeddings"

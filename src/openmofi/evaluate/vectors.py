@@ -47,10 +47,15 @@ class Encoded:
 class ModelVectors:
     """A dual encoder, with a cache of the images that it has encoded."""
 
-    reads_texts = True
-
-    def __init__(self, model: str | Path | MofiModel, *, device: str, cache: Path | None):
-        self._cache: VectorCache | None = None
+    def __init__(
+        self,
+        model: str | Path | MofiModel,
+        *,
+        device: str,
+        cache: Path | None,
+        vectors: VectorCache | None = None,
+    ):
+        self._cache = vectors
         self._fresh: list[tuple[bytes, np.ndarray]] = []
         self.folder: Path | None = None
         if not isinstance(model, (str, Path)):
@@ -60,6 +65,11 @@ class ModelVectors:
         self.folder = Path(model) if Path(model).is_dir() else None
         if cache is not None:
             self._cache = VectorCache(model_folder(cache, str(model), self.model), self.model.dim)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether `texts` may be called."""
+        return getattr(self.model, "reads_texts", True)  # an encoder of a user's own may not say
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n dim"]:
         """Returns unit vectors of texts."""

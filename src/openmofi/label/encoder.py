@@ -85,13 +85,23 @@ def model_digest(model: str | None) -> str:
     if model is None:
         return ""
     folder = Path(model)
+    if folder.is_file():
+        with folder.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     if not folder.is_dir():
         from openmofi.model.checkpoint import hub_revision
 
         return hub_revision(model) or hashlib.sha256(model.encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".pt"):
+        if path.is_file() and path.suffix in (
+            ".json",
+            ".safetensors",
+            ".bin",
+            ".txt",
+            ".pt",
+            ".onnx",
+        ):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

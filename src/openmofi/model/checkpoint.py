@@ -25,6 +25,7 @@ from openmofi.model.sides import (
     EncoderSide,
     image_encoder,
     join,
+    no_load_report,
     onnx_side,
     open_onnx,
     refuse_model,
@@ -68,9 +69,10 @@ def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
     transformers.utils.logging.disable_progress_bar()  # their bars for one file say nothing
     try:
         _check_kind(name, transformers.AutoConfig.from_pretrained(name).model_type)
-        network, info = transformers.AutoModel.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
-        )
+        with no_load_report():
+            network, info = transformers.AutoModel.from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True
+            )
         if isinstance(network, DualModel):
             open_onnx(network, Path(name))
         elif not hasattr(network, "get_image_features"):

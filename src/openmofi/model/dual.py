@@ -1,4 +1,4 @@
-"""A dual encoder made of any image encoder and any text encoder, or of an image encoder alone.
+"""A dual encoder made of any image encoder and any text encoder, or of one of the two alone.
 
     image -> encoder -> pooled features -> unit length -> linear map -> ... -> vector
     text  -> encoder -> pooled features -> unit length -> linear map -> ... -> vector
@@ -29,7 +29,10 @@ class DualConfig(PretrainedConfig):
     """The two encoders, how their output is pooled, and the shapes of the maps behind them."""
 
     model_type = MODEL_TYPE
-    sub_configs: ClassVar[dict[str, Any]] = {"vision_config": AutoConfig, "text_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, Any]] = {  # pyrefly: ignore[bad-override]
+        "vision_config": AutoConfig,
+        "text_config": AutoConfig,
+    }
 
     def __init__(
         self,
@@ -74,9 +77,10 @@ class DualModel(PreTrainedModel):
             part._attn_implementation = (
                 own  # each encoder's own choice, which this class has none of
             )
-        self.vision_model = vision_model or build_encoder(config.vision_config)
-        _drop_pooler(self.vision_model, config.vision_pooling)
-        self.visual_projection = _maps(config.visual_maps)
+        if config.vision_config is not None:
+            self.vision_model = vision_model or build_encoder(config.vision_config)
+            _drop_pooler(self.vision_model, config.vision_pooling)
+            self.visual_projection = _maps(config.visual_maps)
         if config.text_config is not None:
             self.text_model = text_model or build_encoder(config.text_config)
             _drop_pooler(self.text_model, config.text_pooling)

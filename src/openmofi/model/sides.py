@@ -51,29 +51,30 @@ class EncoderSide:
         return [(m.in_features, m.out_features, m.bias is not None) for m in self.maps]
 
 
-def join(image: EncoderSide, text: EncoderSide | None, *, dim: int) -> DualModel:
-    """Returns the network of two sides, or of an image side alone.
+def join(image: EncoderSide | None, text: EncoderSide | None, *, dim: int) -> DualModel:
+    """Returns the network of two sides, or of one alone.
 
     Args:
         image: side whose output has `dim` numbers.
         text: side whose output has as many.
         dim: length of the vectors.
     """
-    config = DualConfig(
-        vision_config=image.encoder.config,
-        text_config=text.encoder.config if text else None,
-        vision_pooling=image.pooling,
-        text_pooling=text.pooling if text else "mean",
-        visual_maps=image.shapes(),
-        text_maps=text.shapes() if text else (),
-        projection_dim=dim,
-    )
-    network = DualModel(config, image.encoder, text.encoder if text else None)
-    chains = [(network.visual_projection, image.maps)]
+    settings: dict[str, Any] = {"projection_dim": dim}
+    if image is not None:
+        settings |= {"vision_config": image.encoder.config, "vision_pooling": image.pooling}
+        settings["visual_maps"] = image.shapes()
     if text is not None:
-        chains.append((network.text_projection, text.maps))
-    for chain, maps in chains:
-        for own, given in zip(chain, maps, strict=True):
+        settings |= {"text_config": text.encoder.config, "text_pooling": text.pooling}
+        settings["text_maps"] = text.shapes()
+    network = DualModel(
+        DualConfig(**settings),
+        image.encoder if image is not None else None,
+        text.encoder if text is not None else None,
+    )
+    for name, side in (("visual", image), ("text", text)):
+        for own, given in zip(
+            getattr(network, f"{name}_projection", ()), side.maps if side else (), strict=True
+        ):
             own.load_state_dict(given.state_dict())
     return network
 
@@ -182,21 +183,21 @@ def load_text_side(name: str) -> EncoderSide:
     """
     import transformers
 
-    with _one_sentence(name):
+    with _one_sentence(name), no_load_report():
         modules = _json(name, "modules.json")
         steps = {module["type"].rpartition(".")[2]: module["path"] for module in modules or ()}
         folder = steps.get("Transformer", "")
         config = transformers.AutoConfig.from_pretrained(name, subfolder=folder)
         kind: Any = type(build_empty(config))
+        if kind.main_input_name != "input_ids" or config.is_encoder_decoder:
+            raise InputError(
+                f"{name!r} holds a {kind.__name__}; expected a text encoder, such as "
+                "sentence-transformers/all-MiniLM-L6-v2."
+            )
         encoder, info = kind.from_pretrained(
             name, dtype=torch.float32, subfolder=folder, output_loading_info=True
         )
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, subfolder=folder)
-    if encoder.main_input_name != "input_ids" or config.is_encoder_decoder:
-        raise InputError(
-            f"{name!r} holds a {type(encoder).__name__}; expected a text encoder, such as "
-            "sentence-transformers/all-MiniLM-L6-v2."
-        )
     lacks = [key for key in info["missing_keys"] if not key.startswith("pooler")]
     if lacks:
         raise InputError(
@@ -254,6 +255,19 @@ def _json(name: str, file: str) -> Any:
         _raise_exceptions_for_connection_errors=False,
     )
     return None if path is None else json.loads(Path(path).read_text())
+
+
+@contextmanager
+def no_load_report() -> Iterator[None]:
+    """Keeps transformers from printing which weights a checkpoint lacks, which we say ourselves."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @contextmanager

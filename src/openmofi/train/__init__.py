@@ -3,6 +3,7 @@
 from openmofi.train.adapt import adapt
 from openmofi.train.entity_head import EntityHead
 from openmofi.train.loop import train
+from openmofi.train.pair import pair
 from openmofi.train.reinforce import reinforce
 
-__all__ = ["EntityHead", "adapt", "reinforce", "train"]
+__all__ = ["EntityHead", "adapt", "pair", "reinforce", "train"]

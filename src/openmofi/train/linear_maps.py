@@ -119,7 +119,7 @@ def masked_info_nce(
     texts_BD: Float[Tensor, "B D"],
     masked_BB: Bool[Tensor, "B B"],
     *,
-    logit_scale: float,
+    logit_scale: float | Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """Returns the mean of the image-to-text and text-to-image cross entropies.
 

@@ -338,7 +338,10 @@ def make_model(settings: TrainSettings, data: TrainData, *, device: str) -> Mofi
                 f"{settings.model.init!r} is a checkpoint of open_clip, which can label but not be "
                 "trained here; pass a Hugging Face one, such as openai/clip-vit-base-patch32."
             )
-        return load_model(settings.model.init, device=device)
+        model = load_model(settings.model.init, device=device)
+        if settings.loss.contrastive:
+            model.check_reads_texts()
+        return model
     preset = settings.model.preset
     tokenizer = train_tokenizer(
         data.texts(),
