@@ -25,8 +25,7 @@ def pair(
 ) -> None:
     """Make one dual encoder of an image encoder and a text encoder, in minutes on a CPU.
 
-    Example: openmofi pair facebook/dinov2-base sentence-transformers/all-MiniLM-L6-v2 --data photos
-    --out run
+    Example: openmofi pair facebook/dinov2-base intfloat/e5-small-v2 --data photos --out run
 
     Args:
         image_encoder: Hub id or directory of an image encoder (DINOv2, ViT, ConvNeXt, SigLIP, ...),
