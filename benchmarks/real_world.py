@@ -7,9 +7,10 @@
 
 Photos of Caltech-101 get captions that name their class by an ambiguous word (crab, bass, crane),
 alone or in a sentence; one in seven names another class. The knowledge base is WordNet's nouns that
-may be seen. EfficientNet-Lite0 and all-MiniLM-L6-v2 are paired on the photos of a third of the
-classes; the photos of another third are labelled, and the last third is never learnt from. So no
-encoder has seen a caption of what it judges. Every step is a verb of OpenMOFI.
+may be seen. A third of the classes is never learnt from. EfficientNet-Lite0 and all-MiniLM-L6-v2
+are paired on the captions of another third and on a third of the photos of the rest; a third of
+these is labelled, and the last third tested on. So no encoder has seen the photos that it judges.
+Every step is a verb of OpenMOFI.
 
 Prints JSON and writes OUT/caltech101.json: labels (precision, recall and true false-label rate by
 order and asked rate), and retrieval mAP on held-out photos of the labelled classes and on the
@@ -67,8 +68,8 @@ SENSES = {
     "trilobite": "n01768244", "umbrella": "n04507155", "watch": "n04555897",
     "wheelchair": "n04576002", "windsor_chair": "n04590933", "wrench": "n04606574",
 }  # fmt: skip
-"""Folder of Caltech-101 -> what it shows, by WordNet 3.0's noun offset; chosen by eye. Classes whose
-name WordNet lacks (airplanes, yin_yang) or that show a part of another class are left out."""
+"""Folder of Caltech-101 -> what it shows, by WordNet 3.0's noun offset; chosen by eye. Classes
+whose name WordNet lacks (airplanes, yin_yang) or that show a part of another are left out."""
 NAMES = {"car_side": "car", "cougar_body": "cougar", "rhino": "rhino", "sea_horse": "sea horse"}
 TEMPLATES = (
     "{}", "{}", "{}", "a photo of a {}", "{} - stock photo", "the {}, picture 3", "my {}",
@@ -153,8 +154,8 @@ def divide(photos: Path, seed: int) -> dict[str, list[dict[str, str]]]:
                 word = NAMES.get(named, named.replace("_", " "))
                 caption = draw.choice(TEMPLATES).format(word)
                 row = {"file": str(file.resolve()), "caption": caption, "class": shown}
-                held = name == "labelled" and number % 2
-                parts["held_out" if held else name].append({**row, "named": named})
+                place = ("paired", "labelled", "held_out")[number % 3]
+                parts[place if name == "labelled" else name].append({**row, "named": named})
     return parts
 
 
