@@ -17,8 +17,8 @@ from openmofi.cli import app, main
 
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
-    select | inspect | export | train | reinforce | pair | adapt | embed | evaluate | evaluate linking |
-    evaluate attack | evaluate oven |
+    select | inspect | export | train | reinforce | pair | adapt | embed | evaluate |
+    evaluate linking | evaluate attack | evaluate oven |
     index | index add | index delete | index compact | index map | index export |
     search | tag | tag calibrate | serve | demo | info
 """
