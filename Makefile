@@ -4,6 +4,7 @@
 #   make test    every test
 #   make quick   the tests that take no more than a moment, for daily work
 #   make browser chromium from Debian's packages, for the tests of the page (as root)
+#   make real    real weights and WordNet, for the tests on them and the notebook (as root)
 #   make docs    the site of docs/ with the reference, strict about links; open site/index.html
 #   make check   formatting, lint, types, import contracts
 PYTHON ?= python3
@@ -18,7 +19,7 @@ TEST_THREADS := OMP_NUM_THREADS=1
 # A file's tests in one process, for they share what is slow to make; in the order of conftest.py.
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo story test quick browser docs check format clean clean-cache
+.PHONY: demo story test quick browser real docs check format clean clean-cache
 
 demo: $(RUN_STAMP)
 	$(BIN)/openmofi demo --out demo
@@ -35,6 +36,11 @@ quick: $(STAMP)
 browser:
 	command -v chromium || command -v chromium-browser || command -v google-chrome \
 	  || { apt-get update --quiet=2 && apt-get install --quiet=2 --yes chromium; }
+
+real: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,real]'
+	test -d /usr/share/wordnet \
+	  || { apt-get update --quiet=2 && apt-get install --quiet=2 --yes wordnet-base; }
 
 # Not --quiet, under which a strict build passes over what it would refuse.
 docs: $(DOCS_STAMP)

@@ -29,29 +29,18 @@ def adapt(
 
     Example: openmofi adapt --embeddings photos.parquet --labels labels.csv --out run
 
-    Parameters
-    ----------
-    embeddings
-        Output of `openmofi embed`, or an .npy of vectors.
-    labels
-        CSV or Parquet: id or path of an image, and label; for an .npy, a label per line. Not
-        needed where the vectors' file names entities.
-    out
-        Directory to write.
-    model
-        Encoder of the vectors; by default the one that their file names.
-    texts
-        CSV with id, name and description of the entities, to learn from as well.
-    kb
-        Knowledge base with the same.
-    write_embeddings
-        Write the adapted vectors of the whole file, too.
-    device
-        Where the encoder computes: auto, cpu, cuda or cuda:N.
-    set_
-        Override a setting, as in --set pull=3; repeatable.
-    as_json
-        Print the summary as JSON.
+    Args:
+        embeddings: Output of `openmofi embed`, or an .npy of vectors.
+        labels: CSV or Parquet with the id or path of an image and its label; for an .npy, a label
+            per line. Not needed if the file of vectors names entities.
+        out: Directory to write.
+        model: Encoder of the vectors; by default the one that their file names.
+        texts: CSV with id, name and description of the entities, to learn from as well.
+        kb: Knowledge base with the same.
+        write_embeddings: Also write the adapted vectors of the whole file.
+        device: auto, cpu, cuda or cuda:N, for the encoder.
+        set_: Override a setting, as in --set pull=3; repeatable.
+        as_json: Print the summary as JSON.
     """
     from openmofi.config import parse_assignments
     from openmofi.train.adapt import adapt as run_adapt
