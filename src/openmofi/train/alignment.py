@@ -27,7 +27,13 @@ from torch.nn import functional as F
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import HeadSettings, PairSettings
 from openmofi.train.entity_head import EntityHead
-from openmofi.train.linear_maps import apply_map, logit_scale_for, masked_info_nce, unit_floats
+from openmofi.train.linear_maps import (
+    apply_map,
+    logit_scale_for,
+    masked_info_nce,
+    shuffled_batches,
+    unit_floats,
+)
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 POWERS = (0.5, 1.0)
@@ -148,7 +154,9 @@ class Refinement:
         self._sizes = [float(m.detach().square().mean().sqrt()) for m in self._maps]
         groups = [{"params": [parameter]} for parameter in (*self._maps, self._log_scale)]
         self._adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
-        self._order = self._batches()
+        size = min(settings.batch_size, len(pairs.rows_M))
+        key = random_key(settings.seed, Purpose.PAIR_ORDER)
+        self._order = shuffled_batches(len(pairs.rows_M), size, key)
         self.head: EntityHead | None = None
         if settings.supervised and pairs.num_classes > 1:
             self.head = class_rows(pairs, start, seed=settings.seed)
@@ -208,17 +216,6 @@ class Refinement:
             loss, _ = self.head.loss(images_BD, targets_BK, step=step)
             terms["supervised"] = self.settings.supervised * loss
         return terms
-
-    def _batches(self) -> Iterator[np.ndarray]:
-        """Yields places among the pairs, every one once before any comes again."""
-        random = np.random.default_rng(random_key(self.settings.seed, Purpose.PAIR_ORDER))
-        count = len(self.pairs.rows_M)
-        size, places = min(self.settings.batch_size, count), np.zeros(0, np.int64)
-        while True:
-            if len(places) < size:
-                places = np.concatenate([places, random.permutation(count)])
-            yield places[:size]
-            places = places[size:]
 
 
 def right_for_others(

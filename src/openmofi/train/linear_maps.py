@@ -162,6 +162,22 @@ def class_means(examples: Examples, maps: Maps) -> Float[Tensor, "N D"]:
     return F.normalize(sums_ND, dim=-1)
 
 
+def shuffled_batches(count: int, size: int, key: int) -> Iterator[Int[np.ndarray, " size"]]:
+    """Yields batches of places without end, each place once before any comes again.
+
+    Args:
+        count: places there are.
+        size: of a batch; at most `count`.
+        key: of the order.
+    """
+    random, places = np.random.default_rng(key), np.zeros(0, np.int64)
+    while True:
+        if len(places) < size:
+            places = np.concatenate([places, random.permutation(count)])
+        yield places[:size]
+        places = places[size:]
+
+
 class Fit:
     """Maps and class rows in training."""
 
@@ -175,7 +191,9 @@ class Fit:
         self.maps = self.start.copy()
         self.steps = 0
         """Steps taken."""
-        self._order = self._batches()
+        size = min(settings.batch_size, len(examples.rows))
+        key = random_key(settings.seed, Purpose.ADAPT_ORDER)
+        self._order = shuffled_batches(len(examples.rows), size, key)
         self._trained = [self.maps.image_DD.requires_grad_()]
         if examples.texts is not None:
             self._trained.append(self.maps.text_DD.requires_grad_())
@@ -205,17 +223,6 @@ class Fit:
             self.steps += 1
             terms = self._step(next(self._order), self.steps)
         return terms
-
-    def _batches(self) -> Iterator[np.ndarray]:
-        """Yields places in examples.rows, each once before any is repeated."""
-        random = np.random.default_rng(random_key(self.settings.seed, Purpose.ADAPT_ORDER))
-        count = len(self.examples.rows)
-        size, places = min(self.settings.batch_size, count), np.zeros(0, np.int64)
-        while True:
-            if len(places) < size:
-                places = np.concatenate([places, random.permutation(count)])
-            yield places[:size]
-            places = places[size:]
 
     def _step(self, places: np.ndarray, step: int) -> dict[str, float]:
         factor = (1 + math.cos(math.pi * (step - 1) / self.settings.steps)) / 2
