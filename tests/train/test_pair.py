@@ -11,7 +11,10 @@ from PIL import Image
 
 from model.test_dual import write_text_encoder
 from openmofi.cli import main
+from openmofi.config import LabelSettings
 from openmofi.errors import InputError
+from openmofi.kb import build_kb
+from openmofi.label import label
 from openmofi.model import MofiModel, load_model
 from openmofi.train.pair import pair
 
@@ -96,6 +99,29 @@ def test_the_model_compares_images_with_texts_and_is_what_the_maps_make_of_the_e
     mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
     np.testing.assert_allclose(model.encode_pixels(pixels), mapped, atol=1e-5)
     assert model.encode_texts(["red flag"]).shape == (1, summary.dim)
+
+
+def test_pairs_that_were_learnt_from_are_found_more_often(paired):
+    _, summary = paired
+    assert summary.learnt.keys() == summary.after.keys()
+    assert np.mean(list(summary.learnt.values())) >= np.mean(list(summary.after.values()))
+
+
+def test_labelling_the_captions_that_were_paired_is_warned_of(paired, photos, tmp_path, capsys):
+    out, _ = paired
+    (tmp_path / "c.csv").write_text("id,name\n1,red\n2,flag\n")
+    build_kb(tmp_path / "c.csv", out=tmp_path / "kb")
+    for name in ("same", "other"):
+        source = photos / "captions.csv"
+        if name == "other":
+            source = photos / "some.csv"
+            lines = (photos / "captions.csv").read_text().splitlines()[:41]
+            source.write_text("\n".join(lines) + "\n")
+        settings = LabelSettings(workers=1, background=16)
+        label(
+            source, kb=tmp_path / "kb", model=out / "model", out=tmp_path / name, settings=settings
+        )
+        assert ("paired on these very captions" in capsys.readouterr().err) == (name == "same")
 
 
 def test_the_card_names_both_encoders_and_what_was_measured(paired):

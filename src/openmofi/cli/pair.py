@@ -48,6 +48,9 @@ def pair(
         print_json(summary)
         return
     for name, value in summary.after.items():
-        print(f"held-out {name}: {summary.closed_form[name]:.3f} closed form, {value:.3f} chosen")
+        print(
+            f"held-out {name}: {summary.closed_form[name]:.3f} closed form, {value:.3f} chosen, "
+            f"{summary.learnt[name]:.3f} among pairs learnt from"
+        )
     say_wrote(out, summary.images, summary.refused, "images")
     say_next(f"openmofi embed {quoted(out / 'model')} {quoted(data)} --out photos.parquet")

@@ -6,7 +6,9 @@ what to keep.
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -77,6 +79,7 @@ def label(
             raise SettingsError(f"{flag} needs an encoder; add --model, or leave {flag} out.")
     found = find_shards(source)
     _check_place(out, str(source), found)
+    _warn_of_known_captions(name, source)
     knowledge = KnowledgeBase.open(kb)
     run = _run_description(found, knowledge, kb, name, settings)
     freeze_plan(out, found.shards, run)
@@ -99,6 +102,19 @@ def label(
             world_size=rank.size,
             retry=settings.retry,
             fail_if_error_rate=settings.fail_if_error_rate,
+        )
+
+
+def _warn_of_known_captions(model: str | None, source: Path | str) -> None:
+    """Says so if `openmofi pair` made the encoder out of these very captions."""
+    card = Path(model or "").parent / "pair.json"
+    if model is None or not card.is_file():
+        return
+    if json.loads(card.read_text()).get("data") == str(Path(source).resolve()):
+        print(
+            f"{model} was paired on these very captions, so wrong ones look right to it; pair on "
+            "one half of the data and label the other.",
+            file=sys.stderr,
         )
 
 
