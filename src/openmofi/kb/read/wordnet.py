@@ -111,7 +111,7 @@ def read_wordnet(data: Path, preset: str) -> Records:
     yield from refused
     for synset in synsets.values():
         above = _ancestors(synset.offset, synsets)
-        if preset == "image" and not _is_visible([synset.offset, *above], synsets):
+        if preset == "image" and not _is_visible(synset, above, synsets):
             yield Refused("not_visible", synset.line)
             continue
         tagged = [counts[key] for key in synset.keys]
@@ -182,12 +182,12 @@ def _ancestors(offset: str, synsets: dict[str, _Synset]) -> list[str]:
     return list(found)
 
 
-def _is_visible(offsets: list[str], synsets: dict[str, _Synset]) -> bool:
-    """Says whether a photo may show a synset, given its offset and then those of its hypernyms."""
-    if offsets[0] in synsets and synsets[offsets[0]].file in VISIBLE_FILES:
-        return True
-    there = (synsets[offset] for offset in offsets if offset in synsets)
-    return any(not VISIBLE_KINDS.isdisjoint(synset.keys) for synset in there)
+def _is_visible(synset: _Synset, above: list[str], synsets: dict[str, _Synset]) -> bool:
+    """Says whether a photo may show a synset with these hypernyms."""
+    kinds = [synset, *(synsets[offset] for offset in above if offset in synsets)]
+    return synset.file in VISIBLE_FILES or any(
+        not VISIBLE_KINDS.isdisjoint(kind.keys) for kind in kinds
+    )
 
 
 def _sense_ranks(file: Path) -> dict[tuple[str, str], int]:
