@@ -85,7 +85,8 @@ class KBSettings(_Settings):
     preset: Literal["image", "wikipedia", "full"] = "image"
     """Which items of a dump are kept. image: what images may show, that is items with a sitelink
     that are neither scholarly articles nor names; wikipedia: items with an article in one of the
-    languages; full: all. Wikimedia's own pages and items without a name are never kept."""
+    languages; full: all. Wikimedia's own pages and items without a name are never kept. Of
+    WordNet, image keeps what a photo may show, and the other two everything."""
     max_entities: Count | None = None
     """Stop after this many entities of a dump."""
     id_column: str = "id"

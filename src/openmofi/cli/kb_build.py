@@ -21,16 +21,17 @@ def kb_build(
     settings: Annotated[KBSettings, Flags] = KBSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Build a knowledge base from Wikidata dumps and catalogues.
+    """Build a knowledge base from Wikidata dumps, WordNet and catalogues.
 
     Repeating the command continues a build that was killed.
 
     Example: openmofi kb build latest-all.json.gz products.csv --out kb
 
     Args:
-        sources: Dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and
-            catalogues (.csv, .tsv, .jsonl, .parquet), in any combination. The fastest format of a
-            dump is .json.gz.
+        sources: Dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input),
+            catalogues (.csv, .tsv, .jsonl, .parquet) and the folder of WordNet 3's database
+            (/usr/share/wordnet on Debian), in any combination. The fastest format of a dump is
+            .json.gz.
         out: Directory to write; an existing knowledge base is replaced at the end.
         settings: One option per field.
         as_json: Print the counts as JSON.

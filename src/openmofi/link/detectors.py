@@ -34,6 +34,12 @@ GLINER_LABELS = ("person", "organization", "place", "product", "work of art", "e
 _WINDOW_WORDS = 256
 _OVERLAP_WORDS = 32
 _MIN_IOU = 0.5
+# Labels of OntoNotes, on which spaCy's English pipelines were trained, that are no names.
+_NUMBERS = frozenset({"CARDINAL", "DATE", "MONEY", "ORDINAL", "PERCENT", "QUANTITY", "TIME"})
+_TRAINED = frozenset({"tok2vec", "transformer", "ner"})
+_SYNTAX = frozenset(
+    {"tagger", "morphologizer", "parser", "senter", "attribute_ruler", "lemmatizer"}
+)
 
 Detection = tuple[int, int, int, str, float]
 """Row, start, end, label, score."""
@@ -48,17 +54,24 @@ class MentionDetector(Protocol):
 
 
 class SpacyDetector:
-    """Named entities of a spaCy pipeline (https://spacy.io/api/entityrecognizer)."""
+    """Named entities of a spaCy pipeline (https://spacy.io/api/entityrecognizer).
+
+    Numbers, dates and times, which OntoNotes counts among the entities, are left out. A pipeline
+    that is loaded by its name does not parse: its names need no syntax.
+    """
 
     def __init__(self, model: str = "en_core_web_sm", *, nlp: Any = None):
         self._nlp = _load_spacy(model) if nlp is None else nlp
 
     def detect(self, captions: pa.StringArray, /) -> pa.Table:
-        """Returns the entities that the pipeline sets; their score is 1."""
-        found = []
+        """Returns the names that the pipeline sets; their score is 1."""
+        found: list[Detection] = []
         for row, document in enumerate(self._nlp.pipe(texts_of(captions))):
-            for entity in document.ents:
-                found.append((row, entity.start_char, entity.end_char, entity.label_, 1.0))
+            found += [
+                (row, entity.start_char, entity.end_char, entity.label_, 1.0)
+                for entity in document.ents
+                if entity.label_ not in _NUMBERS
+            ]
         return detected(found)
 
 
@@ -68,12 +81,16 @@ def _load_spacy(model: str) -> Any:
     except ImportError as error:
         raise _missing("spaCy", "spacy", error) from None
     try:
-        return spacy.load(model)
+        nlp = spacy.load(model)
     except OSError:
         raise InputError(
             f"spaCy has no pipeline {model!r}; pass the directory of one, or get it with: "
             f"python -m spacy download {model}"
         ) from None
+    # A rule or a component of somebody's own may look at the syntax; then it stays.
+    if set(nlp.pipe_names) <= _TRAINED | _SYNTAX:
+        nlp.select_pipes(disable=[name for name in nlp.pipe_names if name in _SYNTAX])
+    return nlp
 
 
 class GlinerDetector:

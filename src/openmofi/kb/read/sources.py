@@ -18,7 +18,7 @@ from openmofi.kb.read.catalogue import (
     read_catalogue,
 )
 from openmofi.kb.read.parts import PartFiles
-from openmofi.kb.read.wordnet import DATA, is_wordnet, read_wordnet
+from openmofi.kb.read.wordnet import COUNTS, find_nouns, read_wordnet
 from openmofi.kb.read.write_parts import read_catalogue_parts, read_dump_parts
 
 
@@ -76,13 +76,14 @@ def open_source(path: Path, settings: KBSettings) -> Source:
                 "zcat dump.json.gz | openmofi kb build - --out kb"
             )
         return Source(path, "dump")
-    if is_wordnet(path):
-        return Source(path / DATA, "wordnet", "the nouns of WordNet")
+    if nouns := find_nouns(path):
+        lacking = "" if nouns.with_name(COUNTS).is_file() else f"; without counts: no {COUNTS}"
+        return Source(nouns, "wordnet", f"the nouns of WordNet{lacking}")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(
             f"{path} {what}; expected a Wikidata dump (.json.gz), a catalogue (.csv) or "
-            "the folder of WordNet's database files."
+            "the folder of WordNet's database files (with data.noun)."
         )
     suffix = content_suffix(path)
     if suffix == ".json":
