@@ -112,10 +112,13 @@ class DualModel(PreTrainedModel):
 
 def build_encoder(config: Any) -> torch.nn.Module:
     """Returns an encoder with random weights."""
+    from transformers import SiglipTextModel
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
-    # T5 without its decoder, and others.
+    # T5 without its decoder, and others; SigLIP's is in none of transformers' tables.
     alone: Any = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    if config.model_type == "siglip_text_model":
+        alone = SiglipTextModel
     return AutoModel.from_config(config) if alone is None else alone(config)
 
 
