@@ -125,7 +125,8 @@ def num_folds(targets: Int[np.ndarray, " n"], *, share: float) -> int:
 
 
 def _num_unseen(several: int, share: float) -> int:
-    return max(round(share * several), min(_FEW, several // 4), 1)
+    # Where there are enough, two: one alone has no other unseen entity to be confused with.
+    return max(round(share * several), min(_FEW, several // 4), min(2, several // 2), 1)
 
 
 def at_most(

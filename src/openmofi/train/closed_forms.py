@@ -86,10 +86,10 @@ def closed_forms(
     dim = len(found.mean_D)
     yield _form("identity", np.eye(dim), None, None, plain=True)
     yield _form("centred", np.eye(dim), found.mean_D, text_mean_D, plain=True)
+    values, within_axes = np.linalg.eigh(found.within_DD)  # the ridge leaves the axes as they are
     for shrinkage in SHRINKAGES:
         level = shrinkage * np.trace(found.within_DD) / dim
-        values, axes = np.linalg.eigh(found.within_DD + level * np.eye(dim))
-        whitening = (axes / np.sqrt(np.maximum(values, 1e-12))) @ axes.T
+        whitening = (within_axes / np.sqrt(np.maximum(values + level, 1e-12))) @ within_axes.T
         name = f"whitened, shrinkage {shrinkage:g}"
         yield _form(name, whitening, found.mean_D, text_mean_D, plain=True)
         ratios, axes = np.linalg.eigh(whitening @ found.between_DD @ whitening)
