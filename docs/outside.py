@@ -21,6 +21,7 @@ OUTSIDE = {
     "runs/tiny.sh": "runs/tiny.sh",
     "runs/one_node.sh": "runs/one_node.sh",
     "runs/paper.sh": "runs/paper.sh",
+    "examples/your_photos.ipynb": "examples/your_photos.ipynb",
 }
 _SOURCES = {there: here for here, there in OUTSIDE.items()}
 _LINK = re.compile(r"(?<=\]\()[^)#\s:]+(?=[)#])")
