@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from indexed import make_index, unit
+from indexed import make_index, unit, write_embeddings
 from labelled import candidate, pair
 from openmofi.config import SelectSettings
 from openmofi.search import Index
@@ -219,6 +219,27 @@ def test_an_index_alone_serves_what_it_can(orchard, tmp_path):
             code_of(client.get("/api/data")),
         ]
         assert codes == ["no_encoder", "no_encoder", "no_data"]
+
+
+def test_an_index_of_an_image_encoder_is_searched_by_images_alone(tmp_path, rng):
+    import json
+
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    Dinov2Model(config).save_pretrained(tmp_path / "model")
+    size = {"size": {"height": 32, "width": 32}, "do_center_crop": False}
+    (tmp_path / "model/preprocessor_config.json").write_text(json.dumps(size))
+    vectors = unit(rng.standard_normal((5, 24)))
+    write_embeddings(tmp_path / "e.parquet", vectors, model=str(tmp_path / "model"))
+    with client_of(Index.build(tmp_path / "e.parquet", tmp_path / "index")) as client:
+        has = client.get("/api/info").json()["has"]
+        assert (has["text"], has["upload"]) == (False, True)
+        answer = client.post("/api/search", json={"terms": [{"text": "apple"}]})
+        assert answer.status_code == 400
+        assert "reads images alone" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("deleted", [[], [0, 1, 2]])

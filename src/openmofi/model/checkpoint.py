@@ -105,7 +105,9 @@ def _image_alone(name: str, network: Any, missing: list[str]) -> DualModel:
     encoder, pooling = image_encoder(network, missing, name)
     transform = _transform(name, network.config)
     side = EncoderSide(encoder, pooling, (), transform)
-    return join(side, None, dim=width_of(encoder, pooling, transform))
+    joined = join(side, None, dim=width_of(encoder, pooling, transform))
+    joined.name_or_path = name  # for messages
+    return joined
 
 
 def _load_onnx(file: Path) -> tuple[Any, None, Transform]:

@@ -65,6 +65,16 @@ class Searcher:
             return model is not None
         return not Path(model).is_absolute() or Path(model).is_dir()
 
+    @property
+    def reads_texts(self) -> bool:
+        """Returns whether texts can be searched by, as far as shows without loading a model."""
+        model = self._model
+        if not self.has_encoder or not isinstance(model, (str, Path)):
+            return self.has_encoder and getattr(model, "reads_texts", True)
+        folder = Path(model)
+        names = ("*token*", "vocab*", "*.model", "open_clip*")
+        return not folder.is_dir() or any(next(folder.glob(name), None) for name in names)
+
     @cached_property
     def encoder(self) -> MofiModel:
         """The encoder of texts and images.

@@ -43,7 +43,7 @@ def info(served: Now) -> Info:
         kb=str(library.kb.path) if library.kb else "",
         selection=meta["selection"],
         has=Abilities(
-            text=encodes,
+            text=library.searcher.reads_texts,
             upload=encodes,
             entities=library.kb is not None,
             provenance=served.has_data,
