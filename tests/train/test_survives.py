@@ -265,6 +265,6 @@ def test_torchrun_trains_with_two_processes_and_sigterm_saves(data, tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert out.count("--resume goes on") == 1, err
+    assert out.count("with --resume to continue") == 1, err
     step = json.loads(next((run / "checkpoints").glob("step-*/run.json")).read_text())["step"]
     assert train(tiny(steps=step + 1), data=data, out=run, resume=True).steps == step + 1

@@ -149,7 +149,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(pairs, tmp_path, number, wo
     while not (run / "metrics.jsonl").is_file() and process.poll() is None:
         time.sleep(0.1)
     os.killpg(process.pid, number)  # as a terminal or Slurm does: with all that it started
-    assert "--resume goes on" in process.communicate(timeout=60)[0]
+    assert "with --resume to continue" in process.communicate(timeout=60)[0]
     assert process.returncode == 0
     step = json.loads((run / "checkpoints" / _latest(run) / "run.json").read_text())["step"]
     assert 1 <= step < 5000
