@@ -117,7 +117,8 @@ class Checkpoints:
         last = pointer.read_text().strip() if pointer.is_file() else "none"
         return (
             f"The checkpoint of step {step} could not be written to {str(self.folder)!r} "
-            f"({_reason(error)}); the last good one is {last}; make room and continue with --resume."
+            f"({_reason(error)}); the last good one is {last}; make room and continue with "
+            "--resume."
         )
 
     def latest(self) -> tuple[Path, dict[str, Any]] | None:
