@@ -47,15 +47,8 @@ class Encoded:
 class ModelVectors:
     """A dual encoder, with a cache of the images that it has encoded."""
 
-    def __init__(
-        self,
-        model: str | Path | MofiModel,
-        *,
-        device: str,
-        cache: Path | None,
-        vectors: VectorCache | None = None,
-    ):
-        self._cache = vectors
+    def __init__(self, model: str | Path | MofiModel, *, device: str, cache: Path | None):
+        self._cache: VectorCache | None = None
         self._fresh: list[tuple[bytes, np.ndarray]] = []
         self.folder: Path | None = None
         if not isinstance(model, (str, Path)):

@@ -74,9 +74,7 @@ class DualModel(PreTrainedModel):
         attention = [part._attn_implementation for part in parts]
         super().__init__(config)
         for part, own in zip(parts, attention, strict=True):
-            part._attn_implementation = (
-                own  # each encoder's own choice, which this class has none of
-            )
+            part._attn_implementation = own  # the class before resets each encoder's choice
         if config.vision_config is not None:
             self.vision_model = vision_model or build_encoder(config.vision_config)
             _drop_pooler(self.vision_model, config.vision_pooling)

@@ -8,14 +8,15 @@ text:  a sentence-transformers directory, a Hugging Face text encoder, or a dual
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from openmofi.errors import InputError
 from openmofi.model.dual import DualConfig, DualModel, build_encoder, pool
@@ -49,6 +50,15 @@ class EncoderSide:
     def shapes(self) -> list[tuple[int, int, bool]]:
         """Returns the shapes of its maps."""
         return [(m.in_features, m.out_features, m.bias is not None) for m in self.maps]
+
+    def then(self, map_ED: Float[Tensor, "E D"], mean_D: Float[Tensor, " D"]) -> EncoderSide:
+        """Returns the side with x -> M (x - mean) behind it, without a bias if the mean is zero."""
+        centres = bool(mean_D.any())
+        layer = nn.Linear(map_ED.shape[1], len(map_ED), bias=centres)
+        layer.weight.data.copy_(map_ED.detach())
+        if centres:
+            layer.bias.data.copy_(-(map_ED.detach().double() @ mean_D.double()))
+        return replace(self, maps=(*self.maps, layer))
 
 
 def join(image: EncoderSide | None, text: EncoderSide | None, *, dim: int) -> DualModel:
@@ -127,14 +137,19 @@ def image_encoder(network: Any, missing: Sequence[str], name: str) -> tuple[Any,
     Raises:
         InputError: the checkpoint lacks more than a pooler.
     """
-    lacks = [parameter for parameter in missing if not parameter.startswith("pooler")]
+    _check_complete(name, network, missing)
+    kind = network.config.model_type
+    return network, "cls" if missing or kind in _FIRST_TOKEN else "pooler"
+
+
+def _check_complete(name: str, network: Any, missing: Iterable[str]) -> None:
+    """Refuses a checkpoint that lacks more than a pooler, which may stay unused."""
+    lacks = sorted(parameter for parameter in missing if not parameter.startswith("pooler"))
     if lacks:
         raise InputError(
             f"{name!r} lacks weights of its {type(network).__name__}, such as {lacks[0]}; pass a "
             "complete checkpoint."
         )
-    kind = network.config.model_type
-    return network, "cls" if missing or kind in _FIRST_TOKEN else "pooler"
 
 
 def onnx_side(file: Path, transform: Transform) -> EncoderSide:
@@ -188,7 +203,8 @@ def load_text_side(name: str) -> EncoderSide:
         steps = {module["type"].rpartition(".")[2]: module["path"] for module in modules or ()}
         folder = steps.get("Transformer", "")
         config = transformers.AutoConfig.from_pretrained(name, subfolder=folder)
-        kind: Any = type(build_empty(config))
+        with torch.device("meta"):  # no memory for weights: only the class is wanted
+            kind: Any = type(build_encoder(config))
         if kind.main_input_name != "input_ids" or config.is_encoder_decoder:
             raise InputError(
                 f"{name!r} holds a {kind.__name__}; expected a text encoder, such as "
@@ -198,35 +214,20 @@ def load_text_side(name: str) -> EncoderSide:
             name, dtype=torch.float32, subfolder=folder, output_loading_info=True
         )
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, subfolder=folder)
-    lacks = [key for key in info["missing_keys"] if not key.startswith("pooler")]
-    if lacks:
-        raise InputError(
-            f"{name!r} lacks weights of its {type(encoder).__name__}, such as {lacks[0]}; pass a "
-            "complete checkpoint."
-        )
+    _check_complete(name, encoder, info["missing_keys"])
     if steps:
-        _check_steps(name, steps)
+        unknown = sorted(set(steps) - {"Transformer", "Pooling", "Normalize"})
+        if unknown or "Pooling" not in steps:
+            raise InputError(
+                f"{name!r} passes texts through {', '.join(steps)}; expected Transformer, Pooling "
+                "and perhaps Normalize."
+            )
         pooling = _pooling(name, _json(name, f"{steps['Pooling']}/config.json") or {})
         limit = (_json(name, "sentence_bert_config.json") or {}).get("max_seq_length")
         tokenizer.model_max_length = min(tokenizer.model_max_length, limit or 10**9)
     else:
         pooling = "pooler" if config.model_type in _TEXT_POOLERS else "mean"
     return EncoderSide(encoder, pooling, (), tokenizer)
-
-
-def build_empty(config: Any) -> nn.Module:
-    """Returns an encoder without memory for its weights, which tells its class."""
-    with torch.device("meta"):
-        return build_encoder(config)
-
-
-def _check_steps(name: str, steps: dict[str, str]) -> None:
-    unknown = sorted(set(steps) - {"Transformer", "Pooling", "Normalize"})
-    if unknown or "Pooling" not in steps:
-        raise InputError(
-            f"{name!r} passes texts through {', '.join(steps)}; expected Transformer, Pooling and "
-            "perhaps Normalize."
-        )
 
 
 def _pooling(name: str, config: dict[str, Any]) -> str:

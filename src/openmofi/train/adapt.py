@@ -42,6 +42,7 @@ from openmofi.train.adapt_score import (
     is_better,
     joined,
     num_folds,
+    rounded,
     score,
     split,
 )
@@ -168,7 +169,7 @@ def adapt(
         vectors=len(labelled.rows),
         entities=len(ids),
         dropped=dropped,
-        start=choice.start if choice.adapted else "identity",
+        start=choice.start,
         pull=choice.pull,
         steps=choice.steps,
         before=_named(choice.before),
@@ -334,23 +335,16 @@ def _try(
 ) -> None:
     """Trains with one pull on every fold; stops when the held-out score no longer rises."""
     settings, best, waited = fits[0].settings, -math.inf, 0
-    for step in _evaluated_steps(settings):
-        terms = [fit.advance(step - fit.steps) for fit in fits]
+    while fits[0].steps < settings.steps and waited < settings.patience:
+        ahead = min(settings.evaluate_every, settings.steps - fits[0].steps)
+        terms = [fit.advance(ahead) for fit in fits]
+        step = fits[0].steps
         found = joined([fold.score(fit.maps) for fold, fit in zip(folds, fits, strict=True)])
         line = {"step": step, "start": start, "pull": fits[0].pull}
-        log.append({**line, **_rounded(terms[0]), **_named(found)})
+        log.append({**line, **rounded(terms[0]), **_named(found)})
         choice.consider(found, start, fits[0].pull, step)
         value = found.value(settings.favour)
         best, waited = max(best, value), 0 if value > best else waited + 1
-        if waited >= settings.patience:
-            return
-
-
-def _evaluated_steps(settings: AdaptSettings) -> list[int]:
-    return sorted(
-        {*range(settings.evaluate_every, settings.steps, settings.evaluate_every)}
-        | {settings.steps}
-    )
 
 
 def _closed_forms(examples: Examples) -> Iterator[ClosedForm]:
@@ -383,8 +377,4 @@ def _train_on_all(
 
 def _named(found: HeldOutScore) -> dict[str, float]:
     named = {"known": found.known, "unseen": found.unseen, "mean": found.mean}
-    return _rounded({name: value for name, value in named.items() if not math.isnan(value)})
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 5) for name, value in values.items()}
+    return rounded({name: value for name, value in named.items() if not math.isnan(value)})

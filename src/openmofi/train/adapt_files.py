@@ -37,9 +37,9 @@ class AdaptSummary:
     dropped: dict[str, int]
     """Vectors and labels that were not learnt from, by reason."""
     start: str
-    """The closed form from which the maps began."""
+    """The closed form from which the best maps began, whether or not they were kept."""
     pull: float | None
-    """Weight of the pull towards it that did best; None where no step was better than the start."""
+    """Weight of the pull towards it; None where no step was better than the closed form."""
     steps: int
     before: dict[str, float]
     """Retrieval mAP of the held-out vectors as they are: known, unseen, mean."""

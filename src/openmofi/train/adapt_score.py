@@ -8,7 +8,7 @@ help with new images of known things?). Both are the retrieval mAP among all hel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -194,3 +194,8 @@ def is_better(new: HeldOutScore, old: HeldOutScore, favour: Favour = "both") -> 
 def _variance(gains: Float[np.ndarray, " n"]) -> float:
     """Returns the variance of the mean of gains."""
     return float(gains.var(ddof=1)) / len(gains) if len(gains) > 1 else 0.0
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Returns scores with as many digits as a log needs."""
+    return {name: round(value, 5) for name, value in values.items()}

@@ -55,25 +55,13 @@ def folded(model: MofiModel, maps: Maps) -> MofiModel:
 def _behind(side: EncoderSide, map_DD: torch.Tensor, mean_D: torch.Tensor) -> EncoderSide:
     """Returns a side with one more map, as a part of its last one where no step lies between."""
     if mean_D.any() or not side.maps:
-        return EncoderSide(
-            side.encoder, side.pooling, (*side.maps, _linear(map_DD, mean_D)), side.reads
-        )
+        return side.then(map_DD, mean_D)
     last = side.maps[-1]
     product = map_DD.double() @ last.weight.detach().double().to(map_DD.device)
-    joined = _linear(product.float(), torch.zeros(product.shape[1]))
+    joined = replace(side, maps=side.maps[:-1]).then(product, torch.zeros(product.shape[1]))
     if last.bias is not None:
-        joined.bias = nn.Parameter(map_DD @ last.bias.detach().to(map_DD.device))
-    return replace(side, maps=(*side.maps[:-1], joined))
-
-
-def _linear(map_DD: torch.Tensor, mean_D: torch.Tensor) -> nn.Linear:
-    """Returns M (x - mean) as a layer; without a bias where the mean is zero."""
-    centres = bool(mean_D.any())
-    layer = nn.Linear(map_DD.shape[1], len(map_DD), bias=centres)
-    layer.weight.data.copy_(map_DD)
-    if centres:
-        layer.bias.data.copy_(-(map_DD.double() @ mean_D.double()))
-    return layer
+        joined.maps[-1].bias = nn.Parameter(map_DD @ last.bias.detach().to(map_DD.device))
+    return joined
 
 
 def largest_difference(model: MofiModel, adapted: MofiModel, maps: Maps) -> float:

@@ -4,8 +4,8 @@
 
 Both encoders run once; their vectors are kept, so a second run, or one after a kill, goes on from
 them. Two linear maps then bring them together (alignment.py). Captions are held out: there the best
-closed form is found, and there every step of training must be better than it. At last all pairs
-are learnt from in the way that was chosen.
+closed form is found, and there every step of training must be better than it. Then all pairs are
+learnt from in the way that was chosen.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
-from torch import nn
 
 import openmofi
 from openmofi.arrays.random_keys import Purpose, random_key
@@ -31,11 +29,11 @@ from openmofi.evaluate.recall import recall
 from openmofi.evaluate.vectors import ModelVectors
 from openmofi.files.folders import check_replaceable, local_path, new_folder, replace_file
 from openmofi.label.encoder import model_digest
-from openmofi.model import MofiModel, load_model, save_model
+from openmofi.model import MofiModel, save_model
 from openmofi.model.sides import EncoderSide, image_side, join, load_text_side
 from openmofi.model.transform import Transform
 from openmofi.progress import progress
-from openmofi.train.adapt_score import hashed
+from openmofi.train.adapt_score import hashed, rounded
 from openmofi.train.alignment import (
     Alignment,
     PairVectors,
@@ -114,10 +112,18 @@ def pair(
     check_replaceable(out, _is_ours, "the output of `openmofi pair`")
     chosen: PairSettings = override(settings or PairSettings(), dict(changes or {}))
     places = find_places(data)
-    image = load_model(image_encoder, device=device)
+    source = ModelVectors(str(image_encoder), device=device, cache=out)
+    image = image_side(source.model.network, source.model.transform)
+    if image is None:
+        raise InputError(
+            f"{str(image_encoder)!r} cannot be taken apart; pass an image encoder, or a dual "
+            "encoder of CLIP's or SigLIP's kind."
+        )
     text = load_text_side(str(text_encoder))
-    pairs, ids, counts, refused = _encode(image, text, str(image_encoder), places, out, device)
-    train, held_out = _split(pairs, counts.captions, chosen)
+    digests = {str(name): model_digest(str(name)) for name in (image_encoder, text_encoder)}
+    texts = out / _VECTORS / f"texts-{digests[str(text_encoder)]}"
+    pairs, ids, captions, refused = _encode(source, text, places, texts)
+    train, held_out = _split(pairs, captions, chosen)
     dim = chosen.dim or min(pairs.images.shape[1], pairs.texts.shape[1], _WIDEST)
     dim = min(dim, pairs.images.shape[1], pairs.texts.shape[1])
     log: list[dict[str, Any]] = []
@@ -126,7 +132,7 @@ def pair(
     summary = PairSummary(
         out=out,
         images=len(pairs.rows_M),
-        captions=len(counts.captions),
+        captions=len(captions),
         entities=len(ids),
         dim=dim,
         held_out=len(held_out),
@@ -139,16 +145,21 @@ def pair(
         learnt=choice.learnt,
         refused=refused,
     )
-    model = _joined(image, text, alignment, choice.scale)
-    parts = [(str(image_encoder), image), (str(text_encoder), text)]
+    network = join(
+        image.then(alignment.image_DI, alignment.image_mean_I),
+        text.then(alignment.text_DJ, alignment.text_mean_J),
+        dim=dim,
+    )
+    network.logit_scale.data.fill_(float(np.log(choice.scale)))
+    model = MofiModel(network, text.reads, source.model.transform, str(source.model.device))
     with new_folder(out / "model") as folder:
-        save_model(model, folder, card=_model_card(summary, parts))
+        save_model(model, folder, card=_model_card(summary, digests))
         if head is not None:
             save_head(head, ids, folder / "entity_head")
     _write(out / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log))
     card = {
         "openmofi": openmofi.__version__,
-        "encoders": {name: model_digest(name) for name, _ in parts},
+        "encoders": digests,
         "data": str(Path(data).resolve()),
         "settings": as_dict(chosen),
         **{n: getattr(summary, n) for n in PairSummary.__dataclass_fields__ if n != "out"},
@@ -158,7 +169,7 @@ def pair(
 
 
 def _is_ours(folder: Path) -> bool:
-    return (folder / _CARD).is_file() or (folder / _VECTORS).is_dir()
+    return (folder / _CARD).is_file() or any((folder / _VECTORS).glob("*/*.keys.npy"))
 
 
 def _write(path: Path, text: str) -> None:
@@ -169,49 +180,46 @@ def _write(path: Path, text: str) -> None:
 # ---- the vectors ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """Every different text, captions first."""
-
-    captions: list[str]
-    others: list[str]
-
-
 def _encode(
-    image: MofiModel, text: EncoderSide, name: str, places: Places, out: Path, device: str
-) -> tuple[PairVectors, list[str], _Texts, dict[str, int]]:
-    """Returns (vectors, ids of the entities, texts, images that were refused by reason)."""
+    source: ModelVectors, text: EncoderSide, places: Places, cache: Path
+) -> tuple[PairVectors, list[str], list[str], dict[str, int]]:
+    """Returns (vectors, ids of the entities, captions, images that were refused by reason).
+
+    Args:
+        source: of the images' vectors.
+        text: the text encoder.
+        places: of the images, with their captions and entities.
+        cache: folder of the texts' vectors.
+    """
     captions = [caption or "" for caption in places.table["caption"].to_pylist()]
-    named = _entity_texts(places)
-    ids = sorted({e for found in places.table["entities"].to_pylist() for e in found[:1]})
-    number = {entity: n for n, entity in enumerate(ids)}
-    classes = np.array(
-        [number[e[0]] if e else -1 for e in places.table["entities"].to_pylist()], np.int64
-    )
-    texts = _Texts(sorted(set(captions) - {""}), sorted({t for n in named.values() for t in n}))
-    if len(texts.captions) < _FEWEST:
+    different = sorted(set(captions) - {""})
+    if len(different) < _FEWEST:
         raise InputError(
-            f"The data has {len(texts.captions)} different captions; expected at least {_FEWEST}, "
-            "some to learn from and some to measure with."
+            f"The data has {len(different)} different captions; expected at least {_FEWEST}, some "
+            "to learn from and some to measure with."
         )
-    row = {t: n for n, t in enumerate(dict.fromkeys([*texts.captions, *texts.others]))}
-    kept = VectorCache(out / _VECTORS / f"images-{model_digest(name)}", image.dim)
-    source = ModelVectors(image, device=device, cache=None, vectors=kept)
-    encoded = source.images(places, "images")
-    text_vectors = _text_vectors(text, list(row), out, str(image.device))
-    kinds = 3 if named else 1
-    table = np.full((len(captions), kinds), -1, np.int64)
+    named = _entity_texts(places)
+    shown = [found[0] if found else "" for found in places.table["entities"].to_pylist()]
+    ids = sorted(set(shown) - {""})
+    number = {entity: n for n, entity in enumerate(ids)}
+    classes = np.array([number.get(entity, -1) for entity in shown], np.int64)
+    # Every different text once, captions first.
+    others = sorted({words for pair_of_texts in named.values() for words in pair_of_texts})
+    row = {words: n for n, words in enumerate(dict.fromkeys([*different, *others]))}
+    table = np.full((len(captions), 3 if named else 1), -1, np.int64)
     table[:, 0] = [row.get(caption, -1) for caption in captions]
-    for image_row, found in enumerate(places.table["entities"].to_pylist()):
-        for kind, words in enumerate(named.get(found[0], ()) if found else (), 1):
+    for image_row, entity in enumerate(shown):
+        for kind, words in enumerate(named.get(entity, ()), 1):
             table[image_row, kind] = row[words]
+    encoded = source.images(places, "images")
+    text_vectors = _text_vectors(text, list(row), cache, str(source.model.device))
     rows = np.flatnonzero((table[encoded.rows] >= 0).any(1))
     refused = dict(encoded.refused)
     if len(rows) < len(encoded.rows):
         refused["no_caption"] = len(encoded.rows) - len(rows)
     at = encoded.rows[rows]
     pairs = PairVectors(encoded.vectors, text_vectors, rows, table[at], classes[at], len(ids))
-    return pairs, ids, texts, refused
+    return pairs, ids, different, refused
 
 
 def _entity_texts(places: Places) -> dict[str, tuple[str, str]]:
@@ -229,12 +237,11 @@ def _entity_texts(places: Places) -> dict[str, tuple[str, str]]:
     }
 
 
-def _text_vectors(text: EncoderSide, texts: list[str], out: Path, device: str) -> np.ndarray:
+def _text_vectors(text: EncoderSide, texts: list[str], folder: Path, device: str) -> np.ndarray:
     """Returns the vectors of texts; what an earlier run encoded is not encoded again."""
     network = join(None, text, dim=text.encoder.config.hidden_size)
     model = MofiModel(network, text.reads, Transform(1), device)  # no image will come
-    name = model_digest(str(text.encoder.name_or_path))
-    cache = VectorCache(out / _VECTORS / f"texts-{name}", model.dim)
+    cache = VectorCache(folder, model.dim)
     keys = [content_key(words.encode()) for words in texts]
     vectors = np.zeros((len(texts), model.dim), np.float32)
     missing = []
@@ -304,7 +311,7 @@ def _choose(
     learnt, best, start = pairs.take(train), None, None
     for form, alignment in canonical_alignments(learnt, dim):
         scores, scale = measure(alignment, held_out)
-        log.append({"step": 0, "ridge": form[0], "power": form[1], **_rounded(scores)})
+        log.append({"step": 0, "ridge": form[0], "power": form[1], **rounded(scores)})
         if best is None or _value(scores) > _value(best.after):
             best = _Choice(form, scores, scores, measure(alignment, again)[0], scale)
             start = alignment
@@ -319,7 +326,7 @@ def _choose(
             terms = fit.advance(ahead)
             bar.advance(ahead)
             scores, scale = measure(fit.alignment, held_out)
-            log.append({"step": fit.steps, **_rounded(terms), **_rounded(scores)})
+            log.append({"step": fit.steps, **rounded(terms), **rounded(scores)})
             if _value(scores) > _value(best.after):
                 best.after, best.scale, best.steps = scores, scale, fit.steps
                 best.learnt = measure(fit.alignment, again)[0]
@@ -351,40 +358,11 @@ def _value(scores: Mapping[str, float]) -> float:
     return float(np.mean(list(scores.values())))
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 5) for name, value in values.items()}
-
-
 # ---- what is written -----------------------------------------------------------------------
 
 
-def _joined(image: MofiModel, text: EncoderSide, alignment: Alignment, scale: float) -> MofiModel:
-    """Returns the two encoders with the maps behind them."""
-    side = image_side(image.network, image.transform)
-    if side is None:
-        raise InputError(
-            f"{image.network.name_or_path!r} cannot be taken apart; pass an image encoder, or a "
-            "dual encoder of CLIP's or SigLIP's kind."
-        )
-    last = _affine(alignment.image_DI, alignment.image_mean_I)
-    side = EncoderSide(side.encoder, side.pooling, (*side.maps, last), side.reads)
-    last = _affine(alignment.text_DJ, alignment.text_mean_J)
-    words = EncoderSide(text.encoder, text.pooling, (*text.maps, last), text.reads)
-    network = join(side, words, dim=len(alignment.image_DI))
-    network.logit_scale.data.fill_(float(np.log(scale)))
-    return MofiModel(network, text.reads, image.transform, str(image.device))
-
-
-def _affine(map_DI: torch.Tensor, mean_I: torch.Tensor) -> nn.Linear:
-    """Returns M (x - mean) as a layer."""
-    layer = nn.Linear(map_DI.shape[1], map_DI.shape[0])
-    layer.weight.data.copy_(map_DI.detach())
-    layer.bias.data.copy_(-(map_DI.detach().double() @ mean_I.double()))
-    return layer
-
-
-def _model_card(summary: PairSummary, parts: Sequence[tuple[str, Any]]) -> str:
-    encoders = "".join(f"| {name} | `{model_digest(name)}` |\n" for name, _ in parts)
+def _model_card(summary: PairSummary, digests: Mapping[str, str]) -> str:
+    encoders = "".join(f"| {name} | `{digest}` |\n" for name, digest in digests.items())
     rows = "".join(
         f"| {name} | {summary.closed_form[name]:.4f} | {value:.4f} | {summary.learnt[name]:.4f} |\n"
         for name, value in summary.after.items()
@@ -392,7 +370,7 @@ def _model_card(summary: PairSummary, parts: Sequence[tuple[str, Any]]) -> str:
     return f"""---
 {card_tags(zero_shot=True)}
 ---
-# {" and ".join(Path(name).name for name, _ in parts)}, paired by OpenMOFI {openmofi.__version__}
+# {" and ".join(Path(name).name for name in digests)}, paired by OpenMOFI {openmofi.__version__}
 
 Two encoders that stayed as they were, with a linear map behind each, learnt from
 {summary.images:,} images with {summary.captions:,} captions. Load it with
