@@ -18,8 +18,8 @@ from openmofi.model import load_model, save_model
 from openmofi.model.dual import DualModel
 from openmofi.train import closed_forms as forms_module
 from openmofi.train.adapt import Choice, adapt
-from openmofi.train.adapt_score import HeldOutScore, num_folds, split
-from openmofi.train.closed_forms import FLOORS, SHRINKAGES, closed_forms, moments
+from openmofi.train.adapt_score import FEW, HeldOutScore, num_folds, split
+from openmofi.train.closed_forms import FLOORS, SHRINKAGES, ClosedForm, closed_forms, moments
 from openmofi.train.folding import TOLERANCE, can_fold, folded
 from openmofi.train.linear_maps import EntityTexts, Maps
 
@@ -190,7 +190,7 @@ def test_few_entities_are_split_more_than_once_and_each_time_others_are_held_out
 
 
 def _score(known, unseen):
-    return HeldOutScore.of(np.full(4, known), np.full(4, unseen))
+    return HeldOutScore.of(np.full(4, known), np.full(FEW, unseen))
 
 
 @pytest.mark.parametrize(
@@ -200,10 +200,61 @@ def _score(known, unseen):
 def test_what_is_favoured_is_what_is_chosen(favour, start, adapted):
     before = _score(0.5, 0.5)
     choice = Choice(before, before, favour)
-    choice.consider(_score(0.9, 0.4), "known alone")  # the best mean but one, and it harms
-    choice.consider(_score(0.4, 0.95), "unseen alone")
-    choice.consider(_score(0.6, 0.6), "even")
+    choice.consider(_score(0.9, 0.4), _form("known alone"))  # the best mean but one, and it harms
+    choice.consider(_score(0.4, 0.95), _form("unseen alone"))
+    choice.consider(_score(0.6, 0.6), _form("even"))
+    choice.settle()
     assert (choice.start, choice.adapted) == (start, adapted)
+
+
+def _form(name, *, plain=False):
+    return ClosedForm(name, Maps.identity(2), plain)
+
+
+@pytest.mark.parametrize(
+    ("favour", "number", "form", "steps", "taken"),
+    [
+        ("both", FEW, _form("raised"), 10, True),
+        ("both", FEW - 1, _form("raised"), 10, False),
+        ("both", FEW - 1, _form("raised"), 0, False),
+        ("unseen", FEW - 1, _form("whitened", plain=True), 10, False),
+        ("unseen", FEW - 1, _form("whitened", plain=True), 0, True),
+        ("known", 2, _form("raised"), 10, True),
+    ],
+)
+def test_with_few_entities_held_out_no_direction_is_raised(favour, number, form, steps, taken):
+    scores = [HeldOutScore.of(np.full(4, s), np.full(number, s)) for s in (0.5, 0.6)]
+    choice = Choice(scores[0], scores[0], favour)
+    choice.consider(scores[1], form, None, steps)
+    choice.settle()
+    assert choice.adapted == taken
+
+
+@pytest.mark.parametrize(
+    ("favour", "unseen", "start"),
+    [
+        ("unseen", [0.6, 0.6], "raised"),  # each gains alike: more than chance
+        ("unseen", [0.9, 0.4], "centred"),  # one gains much: chance may have done it
+        ("both", [0.9, 0.4], "centred"),
+        ("known", [0.6, 0.6], "centred"),  # nothing gained where it counts
+    ],
+)
+def test_what_chance_may_have_done_is_not_taken_but_the_mean_is(favour, unseen, start):
+    known = np.full(4, 0.5)
+    scores = [HeldOutScore.of(known, np.array(u)) for u in ([0.5, 0.5], unseen)]
+    choice = Choice(scores[0], scores[0], favour)
+    choice.consider(HeldOutScore.of(known + 0.01, np.full(2, 0.51)), _form("centred", plain=True))
+    choice.consider(scores[1], _form("raised", plain=True))
+    choice.settle()
+    assert (choice.start, choice.adapted) == (start, True)
+
+
+def test_a_mean_that_gains_nothing_leaves_the_identity():
+    scores = [HeldOutScore.of(np.full(4, s), np.full(2, s)) for s in (0.5, 0.4)]
+    choice = Choice(scores[0], scores[0], "both")
+    choice.consider(scores[1], _form("centred", plain=True))
+    choice.settle()
+    assert (choice.start, choice.adapted) == ("identity", False)
 
 
 def _noisy(*, entities=40, each=8, dim=16, seed=0):

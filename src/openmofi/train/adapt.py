@@ -24,7 +24,7 @@ from openmofi.errors import InputError, MismatchError, OpenMOFIError
 from openmofi.files.folders import check_replaceable, local_path, new_folder
 from openmofi.model import MofiModel, load_model
 from openmofi.progress import progress
-from openmofi.train.adapt_data import Cached, read_cached, read_labels, read_texts
+from openmofi.train.adapt_data import Cached, read_cached, read_labels
 from openmofi.train.adapt_files import (
     AdaptSummary,
     is_ours,
@@ -34,6 +34,7 @@ from openmofi.train.adapt_files import (
     write_model,
 )
 from openmofi.train.adapt_score import (
+    FEW,
     MOST_SCORED,
     Favour,
     HeldOutScore,
@@ -46,8 +47,9 @@ from openmofi.train.adapt_score import (
     score,
     split,
 )
-from openmofi.train.closed_forms import ClosedForm, closed_forms, moments
+from openmofi.train.closed_forms import CENTRED, ClosedForm, closed_forms, moments
 from openmofi.train.folding import can_fold
+from openmofi.train.labels import read_texts
 from openmofi.train.linear_maps import EntityTexts, Examples, Fit, Maps, unit_floats
 
 PULLS = (10.0, 3.0, 1.0)
@@ -97,20 +99,41 @@ class Choice:
     """The closed form that the maps begin from."""
     pull: float | None = None
     steps: int = 0
+    centred: HeldOutScore | None = None
+    """Of the mean alone, where that gains something and harms nothing."""
 
     def consider(
-        self, found: HeldOutScore, start: str, pull: float | None = None, steps: int = 0
+        self, found: HeldOutScore, form: ClosedForm, pull: float | None = None, steps: int = 0
     ) -> None:
         """Takes a way to maps if it is better than the best so far, and harms nothing."""
         if found.value(self.favour) <= self.after.value(self.favour):
             return
-        if self.favour != "both" or not harms(found, self.before):
-            self.after, self.start, self.pull, self.steps = found, start, pull, steps
+        if self.favour == "both" and harms(found, self.before):
+            return
+        if not self.only_plain or (form.plain and not steps):
+            self.after, self.start, self.pull, self.steps = found, form.name, pull, steps
+        if form.name == CENTRED and not steps:
+            self.centred = found
+
+    @property
+    def only_plain(self) -> bool:
+        """Whether too few entities are held out to tell what raising directions does to others."""
+        return self.favour != "known" and len(self.before.per_entity[1]) < FEW
+
+    def settle(self) -> None:
+        """Goes back to the mean alone, or to the identity, unless the gain is more than chance.
+
+        The mean needs no such proof, since no label can mislead it.
+        """
+        if not is_better(self.after, self.before, self.favour):
+            found = self.centred or self.before
+            self.after, self.start = found, CENTRED if self.centred else "identity"
+            self.pull, self.steps = None, 0
 
     @property
     def adapted(self) -> bool:
-        """Whether it beats the identity by more than chance."""
-        return is_better(self.after, self.before, self.favour)
+        """Whether the maps are not the identity."""
+        return self.start != "identity"
 
 
 def adapt(
@@ -130,7 +153,7 @@ def adapt(
 
     Args:
         embeddings: output of `embed`, or an .npy [n, dim].
-        labels: a CSV or Parquet file, see `adapt_data.read_labels`; may be left out where the
+        labels: a CSV or Parquet file, see `labels.join_labels`; may be left out where the
             vectors' file names entities.
         out: folder to write.
         model: encoder of the vectors; the default is the one that the vectors' file names.
@@ -154,6 +177,7 @@ def adapt(
     labelled = _labelled(cached, given, encoder, texts=texts, kb=kb)
     log: list[dict[str, Any]] = []
     choice = _choose(labelled, chosen, log)
+    choice.settle()
     fit, ids = _train_on_all(labelled, chosen, choice)
     if encoder is not None and not can_fold(encoder):
         note = (
@@ -312,39 +336,50 @@ def _choose(labelled: Labelled, settings: AdaptSettings, log: list[dict[str, Any
     for forms in zip(*(_closed_forms(fold.examples) for fold in folds), strict=True):
         found = joined([fold.score(f.maps) for fold, f in zip(folds, forms, strict=True)])
         log.append({"step": 0, "start": forms[0].name, **_named(found)})
-        choice.consider(found, forms[0].name)
+        choice.consider(found, forms[0])
         value = found.value(settings.favour)
         if forms[0].plain not in starts or value > starts[forms[0].plain][0]:
             starts[forms[0].plain] = (value, forms)
+    if choice.only_plain:
+        return choice
     pulls = PULLS if settings.pull is None else (settings.pull,)
     total = settings.steps * len(pulls) * len(starts)
     with progress("adapt", total=total, unit="steps") as bar:
-        for _, forms in starts.values():
-            for pull in pulls:
+        for value, forms in starts.values():
+            reached = value
+            for number, pull in enumerate(pulls):
                 fits = [
                     Fit(fold.examples, settings, pull=pull, start=form.maps)
                     for fold, form in zip(folds, forms, strict=True)
                 ]
-                _try(fits, folds, forms[0].name, choice, log)
+                best = _try(fits, folds, forms[0], choice, log)
                 bar.advance(settings.steps)
+                if best <= reached:  # a weaker pull leads farther in the same direction
+                    bar.advance(settings.steps * (len(pulls) - number - 1))
+                    break
+                reached = best
     return choice
 
 
 def _try(
-    fits: list[Fit], folds: list[Fold], start: str, choice: Choice, log: list[dict[str, Any]]
-) -> None:
-    """Trains with one pull on every fold; stops when the held-out score no longer rises."""
+    fits: list[Fit], folds: list[Fold], form: ClosedForm, choice: Choice, log: list[dict[str, Any]]
+) -> float:
+    """Trains with one pull on every fold; stops when the held-out score no longer rises.
+
+    Returns the highest value of what is favoured.
+    """
     settings, best, waited = fits[0].settings, -math.inf, 0
     while fits[0].steps < settings.steps and waited < settings.patience:
         ahead = min(settings.evaluate_every, settings.steps - fits[0].steps)
         terms = [fit.advance(ahead) for fit in fits]
         step = fits[0].steps
         found = joined([fold.score(fit.maps) for fold, fit in zip(folds, fits, strict=True)])
-        line = {"step": step, "start": start, "pull": fits[0].pull}
+        line = {"step": step, "start": form.name, "pull": fits[0].pull}
         log.append({**line, **rounded(terms[0]), **_named(found)})
-        choice.consider(found, start, fits[0].pull, step)
+        choice.consider(found, form, fits[0].pull, step)
         value = found.value(settings.favour)
         best, waited = max(best, value), 0 if value > best else waited + 1
+    return best
 
 
 def _closed_forms(examples: Examples) -> Iterator[ClosedForm]:

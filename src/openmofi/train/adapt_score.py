@@ -24,7 +24,7 @@ from openmofi.evaluate.metrics import average_precisions
 Favour = Literal["both", "known", "unseen"]
 MOST_SCORED = 5000
 """Held-out vectors that are scored at most."""
-_FEW = 20
+FEW = 20
 """Entities held out at least, or a quarter where that is less: with fewer, chance decides."""
 _MOST_FOLDS = 5
 _FEWEST = 4
@@ -121,12 +121,12 @@ def num_folds(targets: Int[np.ndarray, " n"], *, share: float) -> int:
     """Returns how often to split: with few entities more than once, or chance would decide."""
     several = int((np.bincount(targets) >= 2).sum())
     number = _num_unseen(several, share)
-    return max(1, min(_MOST_FOLDS, several // number, -(-_FEW // number)))
+    return max(1, min(_MOST_FOLDS, several // number, -(-FEW // number)))
 
 
 def _num_unseen(several: int, share: float) -> int:
     # Where there are enough, two: one alone has no other unseen entity to be confused with.
-    return max(round(share * several), min(_FEW, several // 4), min(2, several // 2), 1)
+    return max(round(share * several), min(FEW, several // 4), min(2, several // 2), 1)
 
 
 def at_most(

@@ -6,9 +6,9 @@ With the within-class covariance W and the between-class covariance B of centred
     M = (floor + g / (g + 0.1))^1/2 P, along the eigenvectors of P B P, whose values are g
 
 Whitening shrinks the directions in which images of one class differ. The second form also raises
-those in which classes differ from each other, the more the lower the floor: as in linear
-discriminant analysis (Fisher 1936), but no direction is lost, so classes that were not learnt from
-stay apart. Sums are float64, over chunks; nothing of the size of the data is made.
+those in which classes differ from each other, the more the lower the floor. With a floor of 0 that
+is a linear discriminant analysis (Fisher 1936); above it no direction is lost, so classes that were
+not learnt from stay apart. Sums are float64, over chunks; nothing of the size of the data is made.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from jaxtyping import Float, Int
 
 from openmofi.train.linear_maps import Maps, unit_floats
 
-SHRINKAGES = (0.3, 1.0, 3.0, 10.0)
-FLOORS = (1.0, 0.3, 0.1, 0.02)
+SHRINKAGES = (0.1, 0.3, 1.0, 3.0, 10.0)
+FLOORS = (1.0, 0.3, 0.1, 0.02, 0.0)
+CENTRED = "centred"
+"""Name of the form that takes the mean off, whatever the labels."""
 _HALF = 0.1
 """Ratio of between- to within-class variance at which a direction has half of its weight."""
 _CHUNK = 16_384
@@ -84,36 +86,43 @@ def closed_forms(
             own mean; None leaves texts as they are.
     """
     dim = len(found.mean_D)
-    yield _form("identity", np.eye(dim), None, None, plain=True)
-    yield _form("centred", np.eye(dim), found.mean_D, text_mean_D, plain=True)
+    eye, means = np.eye(dim), (found.mean_D, text_mean_D)
+    yield ClosedForm("identity", Maps.identity(dim), plain=True)
+    yield ClosedForm(CENTRED, _maps(eye, *means), plain=True)
     values, within_axes = np.linalg.eigh(found.within_DD)  # the ridge leaves the axes as they are
+    roots_KD = _roots(found.between_DD)
     for shrinkage in SHRINKAGES:
         level = shrinkage * np.trace(found.within_DD) / dim
         whitening = (within_axes / np.sqrt(np.maximum(values + level, 1e-12))) @ within_axes.T
         name = f"whitened, shrinkage {shrinkage:g}"
-        yield _form(name, whitening, found.mean_D, text_mean_D, plain=True)
-        ratios, axes = np.linalg.eigh(whitening @ found.between_DD @ whitening)
-        ratios = np.maximum(ratios, 0)
+        yield ClosedForm(name, _maps(whitening, *means), plain=True)
+        # The eigenvectors of P B P with a value above 0, at most one per class.
+        ratios_K, turns_KK = np.linalg.eigh(roots_KD @ whitening @ (roots_KD @ whitening).T)
+        ratios_K = np.maximum(ratios_K, 1e-12)
+        axes_KD = (turns_KK / np.sqrt(ratios_K)).T @ roots_KD @ whitening
         for floor in FLOORS:
-            raised = axes * np.sqrt(floor + ratios / (ratios + _HALF))
-            raised = raised @ axes.T @ whitening
-            yield _form(f"{name}, floor {floor:g}", raised, found.mean_D, text_mean_D, plain=False)
+            gains_K = np.sqrt(floor + ratios_K / (ratios_K + _HALF)) - floor**0.5
+            raised = (floor**0.5 * eye + (axes_KD.T * gains_K) @ axes_KD) @ whitening
+            named = f"{name}, floor {floor:g}"
+            yield ClosedForm(named, _maps(raised, *means), plain=False)
 
 
-def _form(
-    name: str,
-    map_DD: np.ndarray,
-    mean_D: np.ndarray | None,
-    text_mean_D: np.ndarray | None,
-    *,
-    plain: bool,
-) -> ClosedForm:
-    """Returns a form whose map changes lengths as little as the identity does, by its trace."""
+def _roots(matrix_DD: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "K D"]:
+    """Returns R with R^T R = the positive semidefinite matrix, a row per eigenvalue above 0."""
+    values, axes = np.linalg.eigh(matrix_DD)
+    kept = values > 1e-10 * max(values[-1], 1e-300)
+    return (axes[:, kept] * np.sqrt(values[kept])).T
+
+
+def _maps(
+    map_DD: Float[np.ndarray, "D D"],
+    mean_D: Float[np.ndarray, " D"],
+    text_mean_D: Float[np.ndarray, " D"] | None,
+) -> Maps:
+    """Returns maps that change lengths as little as the identity does, by their trace."""
     dim = len(map_DD)
     image = torch.from_numpy(map_DD * (dim**0.5 / np.linalg.norm(map_DD))).float()
-    zero = torch.zeros(dim)
-    image_mean = zero if mean_D is None else torch.from_numpy(mean_D).float()
+    mean = torch.from_numpy(mean_D).float()
     if text_mean_D is None:
-        return ClosedForm(name, Maps(image, torch.eye(dim), image_mean, zero), plain)
-    text_mean = torch.from_numpy(text_mean_D).float()
-    return ClosedForm(name, Maps(image, image.clone(), image_mean, text_mean), plain)
+        return Maps(image, torch.eye(dim), mean, torch.zeros(dim))
+    return Maps(image, image.clone(), mean, torch.from_numpy(text_mean_D).float())
