@@ -64,6 +64,13 @@ def test_a_listing_labels_by_its_column(tmp_path, column, delimiter):
     assert (found.labels, found.classes) == (("red", "lime"), ["lime", "red"])
 
 
+def test_a_listing_may_have_domains_beside_its_labels(tmp_path):
+    text = "file,label,domain\n1.jpg,a,x\n2.jpg,b,\n"
+    assert open_labelled(_listing(tmp_path, text)).domains == ("x", "(no domain)")
+    text = "file,label,domain\n1.jpg,a,x\n2.jpg,b,x\n"
+    assert open_labelled(_listing(tmp_path, text)).domains == ()  # one domain is none
+
+
 def test_a_listing_of_json_lines_is_read_too(tmp_path):
     lines = [{"file_name": f"{i}.jpg", "label": i % 2} for i in range(4)]
     text = "\n".join(map(json.dumps, lines))

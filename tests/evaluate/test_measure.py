@@ -19,8 +19,13 @@ from conftest import write_tar
 from openmofi.errors import InputError, SettingsError
 from openmofi.evaluate import evaluate, gpr1200
 from openmofi.evaluate.benchmarks import CHOICES
+from openmofi.evaluate.figures import revisited_top1
 from openmofi.evaluate.layouts import open_labelled
+from openmofi.evaluate.measure import Measured
 from openmofi.evaluate.prompts import class_prompts, entity_ids
+from openmofi.evaluate.results import Scores
+from openmofi.evaluate.revisited import open_revisited
+from openmofi.evaluate.vectors import Encoded
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.model import load_model
 
@@ -221,6 +226,11 @@ def test_a_report_of_unreadable_images_still_stands(gpr, tmp_path, rng):
     page = (tmp_path / "out/report.html").read_text()
     assert "MOFI H/14" in page  # published beside ours
     assert "no image" in page
+    assert "Map of the vectors by domain" in page
+    assert "Map of products by class" in page
+    rows = json.loads((tmp_path / "out/top1.json").read_text())["g"]
+    domains = [row["query"]["name"].split(":")[0] for row in rows]
+    assert domains == [name for name in gpr1200.DOMAINS for _ in range(2)]
 
 
 def test_queries_are_cropped_before_they_are_encoded(tmp_path, model):
@@ -266,10 +276,23 @@ def test_roxford_is_measured_from_its_folder_and_shown(tmp_path, model):
     assert {"map_easy", "map_medium", "map_hard", "mp10_hard"} <= set(scores.metrics)
     page = (out / "report.html").read_text()
     assert "R101-GeM on ROxford" in page
-    assert page.count("data:image/jpeg") == 3 * 7
+    assert page.count("data:image/jpeg") == 3 * (7 + 2)  # a query with six images, and with one
     (data / "jpg" / "lime_1.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"1 images of 'ox' cannot be used \(corrupt_image 1\)"):
         evaluate(model, data={"ox": data})
+
+
+def test_the_nearest_image_of_a_query_is_the_best_that_is_no_junk(tmp_path):
+    dataset = open_revisited(_oxford(tmp_path / "roxford5k"))
+    queries = np.eye(3, dtype=np.float32)
+    likeness = np.tile([[0.5], [0.25], [1.0]], (3, 1))  # easy, hard, junk of each query
+    likeness[3:6] = [[0.1], [0.1], [1.0]]  # the second query finds an image of the third
+    gallery = (likeness * np.repeat(queries, 3, axis=0)).astype(np.float32)
+    gallery[6] = [0, 0.4, 0.5]
+    scores = Scores("m", "ox", 9, 0, 0, {}, "revisited")
+    measured = Measured(scores, dataset, Encoded(gallery, np.arange(9)), None, (), queries)
+    found = [(row["found"]["name"], row["found"]["kind"]) for row in revisited_top1(measured)]
+    assert found == [("red_0", "right"), ("lime_0", "wrong"), ("lime_0", "right")]
 
 
 def test_distractors_beside_the_folder_make_it_harder(tmp_path, model, monkeypatch):

@@ -1,5 +1,6 @@
 """What the report's page shows: marks of right and wrong, worst queries, published figures."""
 
+import json
 import re
 
 import numpy as np
@@ -90,3 +91,31 @@ def test_scores_with_distractors_stand_beside_nothing_published(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "<b>m</b> on both" not in page
     assert "<b>m</b> on roxford5k" in page
+
+
+def test_both_pairs_of_the_paper_stand_beside_gpr1200(tmp_path):
+    gpr = Scores("m", "mine", 1, 0, 0, {"gpr1200_all": 0.5}, "gpr1200")
+    page = write_report(tmp_path, [gpr], []).read_text()
+    found = re.findall(r"<td>([^<]*)</td><td class=.number.>(0\.\d+)</td>", page)
+    assert {("MOFI", "0.8666"), ("OpenAI CLIP", "0.7219")} <= set(found)
+    other = {("MOFI, Apple&#39;s page", "0.8359"), ("OpenAI CLIP, Apple&#39;s page", "0.6733")}
+    assert other <= set(found)
+
+
+def test_the_nearest_image_of_evenly_spread_queries_is_shown_and_kept(tmp_path):
+    page = _page(tmp_path, MIXED)
+    rows = json.loads((tmp_path / "out/top1.json").read_text())["d"]
+    assert [row["found"]["kind"] for row in rows] == ["right"] * 4 + ["wrong"] * 2
+    assert "4 of these 6 are right" in page
+    assert len({row["key"] for row in rows}) == 6
+
+
+def test_a_report_has_the_names_of_domains(tmp_path):
+    _page(tmp_path, APART)
+    files = sorted((tmp_path / "data").glob("*/*.jpg"), key=lambda file: file.name)
+    lines = [f"data/{f.parent.name}/{f.name},{f.parent.name},{int(f.stem) % 2}" for f in files]
+    (tmp_path / "test.csv").write_text("\n".join(["file,label,domain", *lines]))
+    embeddings, out = tmp_path / "e.npy", tmp_path / "out"
+    evaluate(data={"d": tmp_path / "test.csv"}, embeddings=embeddings, out=out)
+    [row, *_] = json.loads((out / "top1.json").read_text())["d"]
+    assert row["query"]["name"] == "0: red"

@@ -17,6 +17,7 @@ import pyarrow as pa
 from openmofi.embed import Places
 
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "class_id", "entity", "category")
+DOMAIN_COLUMN = "domain"
 TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
 """Names of splits that are evaluated, the preferred first; the gallery is train."""
 
@@ -34,6 +35,8 @@ class LabelledImages:
     """Label -> name of the class, if the data names its classes."""
     templates: tuple[str, ...] = ()
     """Texts with {c} for the class name, if the data has its own."""
+    domains: tuple[str, ...] = ()
+    """What kind of data each row is, such as landmarks or products; empty if the data has one."""
     layout: str = "labelled"
     """labelled, world or gpr1200."""
 

@@ -1,11 +1,10 @@
-"""What a report shows of one dataset: searches, worst queries, confusions, a map of the vectors.
+"""What a report shows of one dataset: searches, worst queries, confusions, the nearest images.
 
 Everything is drawn from at most 20,000 evenly spaced images, which keeps a report small.
 """
 
 from __future__ import annotations
 
-import colorsys
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from openmofi.evaluate.data import CaptionedImages, LabelledImages
 from openmofi.evaluate.measure import Measured
 from openmofi.evaluate.metrics import average_precisions, nearest
 from openmofi.evaluate.revisited import RevisitedImages
+from openmofi.evaluate.svg import short, svg
 from openmofi.images.thumbnails import thumbnail
 from openmofi.pairs import ImageReader
 
-_MOST_IMAGES, _MOST_POINTS = 20_000, 1_500
-_QUERIES, _WORST, _NEIGHBOURS, _TEXTS = 10, 8, 6, 3
+_MOST_IMAGES = 20_000
+_QUERIES, _WORST, _NEIGHBOURS, _TEXTS, _TOP1 = 10, 8, 6, 3, 12
 _PAIRS, _MATRIX = 10, 24
-_NAMED_CLASSES = 30
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Sample:
     predicted: np.ndarray | None
     names: tuple[str, ...]
     dataset: LabelledImages
+    domains: tuple[str, ...]
+    """Of each image; empty if the data has none."""
 
 
 def sample(measured: Measured) -> Sample:
@@ -55,6 +56,7 @@ def sample(measured: Measured) -> Sample:
         None if measured.predicted is None else measured.predicted[chosen],
         names,
         dataset,
+        tuple(dataset.domains[row] for row in encoded.rows[chosen]) if dataset.domains else (),
     )
 
 
@@ -86,7 +88,40 @@ class LabelledAlbum:
         if query is not None:
             kind = "right" if labels[number] == labels[query] else "wrong"
         name = self.shown.names[int(labels[number])]
+        if self.shown.domains:
+            name = f"{self.shown.domains[number]}: {name}"
         return self.album.card(int(self.shown.rows[number]), name, kind)
+
+
+def top1(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
+    """Yields evenly spaced queries with the image that is most similar, as in figure 4 of MOFI.
+
+    Of GPR1200 there are two queries from each of the six domains.
+    """
+    queries = np.unique(np.linspace(0, len(shown.labels) - 1, _TOP1).astype(np.int64))
+    found, _ = nearest(shown.vectors[queries], shown.vectors, min(2, len(shown.labels)), same=False)
+    for query, row in zip(queries.tolist(), found.tolist(), strict=True):
+        other = next(number for number in row if number != query)
+        place = shown.dataset.places.table.slice(int(shown.rows[query]), 1).to_pylist()[0]
+        key = f"{place['shard']}#{place['path']}#{place['offset']}"
+        yield {"key": key, "query": album.card(query), "found": album.card(other, query)}
+
+
+def revisited_top1(measured: Measured) -> Iterator[dict[str, Any]]:
+    """Yields queries of ROxford or RParis with the most similar image that is no junk."""
+    dataset, queries = measured.dataset, measured.queries
+    assert isinstance(dataset, RevisitedImages)
+    assert queries is not None
+    asked, gallery = Album(dataset.queries), Album(dataset.gallery)
+    for query in np.unique(np.linspace(0, len(queries) - 1, _TOP1).astype(np.int64)).tolist():
+        truth = dataset.truth.queries[query]
+        similarity = measured.encoded.vectors @ queries[query]
+        similarity[truth.junk] = -np.inf
+        row = int(similarity.argmax())
+        kind = "right" if row in {*truth.easy, *truth.hard} else "wrong"
+        found = gallery.card(row, dataset.truth.gallery[row], kind)
+        key, card = f"{truth.name} {query}", asked.card(query, truth.name)
+        yield {"key": key, "query": card, "found": found}
 
 
 def searches(shown: Sample, album: LabelledAlbum) -> Iterator[dict[str, Any]]:
@@ -195,7 +230,7 @@ def confusion_matrix(shown: Sample) -> str:
         return ""
     parts, cell, left, top = [], 18, 150, 120
     for i, true in enumerate(classes):
-        name = html.escape(_short(shown.names[true]))
+        name = html.escape(short(shown.names[true]))
         y, x = top + i * cell, left + i * cell
         parts.append(f'<text x="{left - 6}" y="{y + 13}" text-anchor="end">{name}</text>')
         parts.append(
@@ -213,46 +248,4 @@ def confusion_matrix(shown: Sample) -> str:
                     f"<title>{html.escape(title)}</title></rect>"
                 )
     side = len(classes) * cell
-    return _svg(parts, left + side + 60, top + side + 6, "Confusions between classes")
-
-
-def vector_map(shown: Sample) -> str:
-    """Returns a t-SNE map of the vectors as SVG, one colour per class."""
-    from sklearn.manifold import TSNE
-
-    total = len(shown.labels)
-    chosen = np.unique(np.linspace(0, total - 1, min(total, _MOST_POINTS)).astype(np.int64))
-    if len(chosen) < 8:
-        return ""
-    perplexity = min(30, (len(chosen) - 1) // 3)
-    tsne = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0)
-    points = tsne.fit_transform(shown.vectors[chosen].astype(np.float64))
-    low, high = points.min(0), points.max(0)
-    places = 20 + (points - low) / np.maximum(high - low, 1e-9) * np.array([680, 440])
-    labels, parts = shown.labels[chosen], []
-    for (x, y), label in zip(places.tolist(), labels.tolist(), strict=True):
-        name = html.escape(shown.names[label])
-        # Steps of the golden ratio keep classes with neighbouring numbers far apart in hue.
-        rgb = colorsys.hls_to_rgb(label * 0.618034 % 1, 0.5, 0.65)
-        colour = "#" + "".join(f"{round(part * 255):02x}" for part in rgb)
-        parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}">'
-            f"<title>{name}</title></circle>"
-        )
-    present = np.unique(labels)
-    for label in present if len(present) <= _NAMED_CLASSES else ():
-        x, y = np.median(places[labels == label], axis=0)
-        name = html.escape(_short(shown.names[label]))
-        parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{name}</text>')
-    return _svg(parts, 720, 480, "Map of the vectors (t-SNE)")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 20 else name[:19] + "…"
-
-
-def _svg(parts: list[str], width: int, height: int, title: str) -> str:
-    return (
-        f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{title}" '
-        f'style="max-width:{width}px">{"".join(parts)}</svg>'
-    )
+    return svg(parts, left + side + 60, top + side + 6, "Confusions between classes")

@@ -28,6 +28,7 @@ from openmofi.embed import Places, find_places
 from openmofi.errors import InputError
 from openmofi.evaluate.attacks import is_attacks, open_attacks
 from openmofi.evaluate.data import (
+    DOMAIN_COLUMN,
     LABEL_COLUMNS,
     TEST_SPLITS,
     AttackedImages,
@@ -36,7 +37,7 @@ from openmofi.evaluate.data import (
     file_places,
     in_order,
 )
-from openmofi.evaluate.gpr1200 import NUM_CLASSES, PER_CLASS, class_order
+from openmofi.evaluate.gpr1200 import DOMAINS, NUM_CLASSES, PER_CLASS, class_order
 from openmofi.evaluate.revisited import RevisitedImages, is_revisited, open_revisited
 from openmofi.evaluate.tables import is_table, open_table
 from openmofi.evaluate.wds import is_wds, open_wds
@@ -47,6 +48,7 @@ from openmofi.pairs.rows import CAPTION_COLUMNS, PATH_COLUMNS, pick_column
 
 Dataset = LabelledImages | CaptionedImages | AttackedImages | RevisitedImages
 
+_NO_DOMAIN = "(no domain)"
 _GPR1200 = NUM_CLASSES * PER_CLASS
 _NUMBERED = re.compile(r"\d+_")
 _SPLITS = ("train", *TEST_SPLITS)
@@ -136,6 +138,8 @@ def _open_world(path: Path) -> LabelledImages:
 def _open_listing(path: Path) -> LabelledImages | CaptionedImages:
     """Opens a .csv or .jsonl that names files and their labels or captions.
 
+    Labels may have a column `domain` beside them, by which a report draws its map.
+
     Raises:
         InputError: a column is missing, a line is damaged or incomplete, or an image has two
             labels. No line is skipped: a score counts every one.
@@ -149,17 +153,20 @@ def _open_listing(path: Path) -> LabelledImages | CaptionedImages:
             f"{str(path)!r} has the columns {', '.join(names) or '(none)'}; expected file and one "
             f"of {', '.join(LABEL_COLUMNS)}, or caption."
         )
+    wanted = (file, known, DOMAIN_COLUMN)
     texts: dict[str, list[str]] = {}
+    domains: list[str] = []
     for line in lines:
         try:
-            name, text = (line.fields.get(column, b"").decode() for column in (file, known))
+            name, text, domain = (line.fields.get(column, b"").decode() for column in wanted)
         except UnicodeDecodeError:
-            name = text = ""
+            name = text = domain = ""
         if line.error or not name or not text:
             raise InputError(
                 f"Line {line.number} of {str(path)!r} is damaged or lacks its file or {known}; "
                 "fix or remove it, because a score counts every line."
             )
+        domains.append(domain or _NO_DOMAIN)
         if label and name in texts:
             raise InputError(
                 f"Line {line.number} of {str(path)!r} lists {name!r} again; an image would be "
@@ -168,7 +175,9 @@ def _open_listing(path: Path) -> LabelledImages | CaptionedImages:
         texts.setdefault(name, []).append(text)  # an image may have several captions
     places = file_places(path.parent, list(texts))
     if label:
-        return LabelledImages(places, tuple(text for [text] in texts.values()))
+        labels = tuple(text for [text] in texts.values())
+        several = len(set(domains)) > 1
+        return LabelledImages(places, labels, domains=tuple(domains) if several else ())
     return CaptionedImages(places, tuple(map(tuple, texts.values())))
 
 
@@ -187,7 +196,8 @@ def _open_gpr1200(path: Path) -> LabelledImages | None:
         return None
     ordered = [files[row] for row in class_order(files)]
     labels = tuple(name.split("_")[0] for name in ordered)
-    return LabelledImages(file_places(root, ordered), labels, layout="gpr1200")
+    domains = tuple(name for name, part in DOMAINS.items() for _ in part for _ in range(PER_CLASS))
+    return LabelledImages(file_places(root, ordered), labels, domains=domains, layout="gpr1200")
 
 
 def _open_splits(path: Path) -> LabelledImages | None:

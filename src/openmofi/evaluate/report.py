@@ -1,4 +1,4 @@
-"""Scores and what they were computed from -> report.html, one self-contained file."""
+"""Scores and what they were computed from -> report.html, one self-contained file; top1.json."""
 
 from __future__ import annotations
 
@@ -11,47 +11,69 @@ from typing import Any
 from openmofi.evaluate import figures
 from openmofi.evaluate.benchmarks import BENCHMARKS
 from openmofi.evaluate.data import CaptionedImages, LabelledImages
+from openmofi.evaluate.maps import vector_maps
 from openmofi.evaluate.measure import Measured
 from openmofi.evaluate.results import Scores
 from openmofi.evaluate.revisited import RevisitedImages
 
+_PACKAGE = files("openmofi.evaluate")
+TOP1 = "top1.json"
+"""Some queries of each dataset with their nearest image, for `evaluate compare`."""
+
 
 def write_report(out: Path, scores: Sequence[Scores], measured: Sequence[Measured]) -> Path:
-    """Writes report.html and returns its path.
+    """Writes report.html and top1.json, and returns the page's path.
 
     Args:
         out: the folder.
         scores: one per dataset, and the means over folders of several.
         measured: the measured datasets with their vectors.
     """
-    from jinja2 import Environment
-
-    template = (files("openmofi.evaluate") / "report.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(
+    sections = [_section(m) for m in measured]
+    page = render(
+        "report.html",
         model=scores[0].model,
         metrics=list(dict.fromkeys(name for s in scores for name in s.metrics)),
         scores=scores,
         published=_published(scores),
-        sections=[_section(m) for m in measured],
+        sections=sections,
     )
+    top1 = {s["scores"].dataset: s["top1"] for s in sections if "top1" in s}
+    (out / TOP1).write_text(json.dumps(top1, indent=2) + "\n", encoding="utf-8")
     path = out / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
+def render(name: str, **values: Any) -> str:
+    """Returns one of the package's pages with these values."""
+    from jinja2 import Environment, FunctionLoader
+
+    loader = FunctionLoader(lambda part: (_PACKAGE / part).read_text(encoding="utf-8"))
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
+    return environment.get_template(name).render(values)
+
+
+def published_scores() -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Returns {benchmark: {metric: entries with who, value, source and perhaps classes}}."""
+    return json.loads((_PACKAGE / "published.json").read_text(encoding="utf-8"))
+
+
+def benchmark_of(score: Scores) -> str | None:
+    """Returns the benchmark of published scores that these can be compared with, if any."""
+    if score.layout != "revisited":
+        return score.layout
+    # With a million distractors it is another benchmark.
+    return None if score.notes.get("distractors") else score.notes.get("truth")
+
+
 def _published(scores: Sequence[Scores]) -> list[dict[str, Any]]:
     """Returns our scores and the published ones, for the benchmarks that were run."""
-    text = (files("openmofi.evaluate") / "published.json").read_text(encoding="utf-8")
     run: dict[str | None, list[Scores]] = {}
     for score in scores:
-        benchmark = score.layout
-        if benchmark == "revisited":
-            # With a million distractors it is another benchmark.
-            benchmark = None if score.notes.get("distractors") else score.notes.get("truth")
-        run.setdefault(benchmark, []).append(score)
+        run.setdefault(benchmark_of(score), []).append(score)
     rows = []
-    for benchmark, metrics in json.loads(text).items():
+    for benchmark, metrics in published_scores().items():
         ran = run.get(benchmark, [])
         for metric, entries in metrics.items():
             ours = [(s.dataset, s.metrics[metric]) for s in ran if metric in s.metrics]
@@ -70,7 +92,8 @@ def _section(measured: Measured) -> dict[str, Any]:
             charts.append({"title": prefix.rstrip("_").replace("_", " "), "bars": bars})
     section: dict[str, Any] = {"scores": measured.scores, "bars": charts}
     if isinstance(measured.dataset, RevisitedImages):
-        return section | {"queries": list(figures.revisited_searches(measured))}
+        nearest = list(figures.revisited_top1(measured))
+        return section | {"queries": list(figures.revisited_searches(measured)), "top1": nearest}
     if isinstance(measured.dataset, CaptionedImages):
         return section | {"captions": list(figures.caption_searches(measured))}
     if not isinstance(measured.dataset, LabelledImages):
@@ -79,10 +102,11 @@ def _section(measured: Measured) -> dict[str, Any]:
     album = figures.LabelledAlbum(shown, figures.Album(shown.dataset.places))
     return section | {
         "images": len(shown.rows),
+        "top1": list(figures.top1(shown, album)),
         "searches": list(figures.searches(shown, album)),
         "worst": list(figures.worst_queries(shown, album)),
         "confusions": figures.confusions(shown, album),
         "matrix": figures.confusion_matrix(shown),
         "answered_by": figures.answers(shown)[1],
-        "map": figures.vector_map(shown),
+        "maps": list(vector_maps(shown)),
     }

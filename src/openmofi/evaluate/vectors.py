@@ -155,7 +155,8 @@ class FileVectors:
     """
 
     reads_texts = False
-    folder = None
+    folder: Path | None = None
+    """Directory of the model that made the vectors, if the file names one on this machine."""
 
     def __init__(self, *paths: Path | str):
         files = [Path(path) for path in paths]
@@ -181,7 +182,8 @@ class FileVectors:
                 f"The files hold vectors of several models ({', '.join(sorted(models))}); "
                 "evaluate one at a time."
             )
-        self.name = models.pop() or self.name
+        if model := models.pop():
+            self.name, self.folder = model, Path(model) if Path(model).is_dir() else None
         self._vectors = np.concatenate(
             [_unit_rows(part, file) for part, file in zip(parts, files, strict=True)]
         )
