@@ -18,7 +18,7 @@ from openmofi.cli import app, main
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
     select | inspect | export | train | reinforce | pair | adapt | embed | evaluate |
-    evaluate linking | evaluate attack | evaluate oven |
+    evaluate linking | evaluate attack | evaluate oven | evaluate compare |
     index | index add | index delete | index compact | index map | index export |
     search | tag | tag calibrate | serve | demo | info
 """
@@ -51,6 +51,7 @@ def world(tmp_path_factory, nano_dir):
         "embed {w}/model {w}/i2e/select/default --out {w}/emb.parquet",
         "index {w}/emb.parquet --out {w}/index",
         "train {w}/recipe.yaml --data {w}/pairs --out {w}/run",
+        "evaluate {w}/model --data a={w}/photos/test.csv --out {w}/scores",
     ):
         app(line.format(w=folder).split(), exit_on_error=False, result_action="return_value")
     mel = {"sentence": "an apple a day", "mentions": "apple", "entities": "", "answer": "red"}
@@ -184,6 +185,12 @@ MISTAKES = [
     ("evaluate oven {w}/mel.jsonl --truth {w}/oven.jsonl", "line 1: data_id is None"),
     ("evaluate oven {w}/oven.jsonl --truth {w}/nowhere", "There is no"),
     ("evaluate {w}/model --data a={w}/noise.bin", "is not evaluation data"),
+    ("evaluate compare --out {t}/c.html", "Nothing to compare"),
+    ("evaluate compare {w}/photos --out {t}/c.html", "holds no scores.json"),
+    ("evaluate compare {w}/photos a=b/photos --out {t}", "is a folder"),
+    ("evaluate compare {w}/photos x/photos --out {t}/c.html", "are called 'photos'"),
+    ("evaluate compare {w}/photos --classes 5 --out {t}/c.html", "expects NAME=NUMBER"),
+    ("evaluate compare {w}/photos --classes a=5 --out {t}/c.html", "no run 'a'"),
     ("evaluate {w}/model --data a={w}/photos/test.csv --data a={w}/photos", "twice"),
     ("index {w}/nowhere.parquet --out {t}/i", "no file"),
     ("index {w}/noise.parquet --out {t}/i", "not a readable Parquet file"),
@@ -465,6 +472,7 @@ JSON_LINES = [
     "evaluate {w}/model --data a={w}/photos/test.csv --json",
     "evaluate attack {w}/model --data {w}/photos/test.csv --out {t}/attacked --json",
     "evaluate oven {w}/oven.jsonl --truth {w}/oven.jsonl --json",
+    "evaluate compare {w}/scores b={w}/scores --classes b=9 --out {t}/c.html --json",
     "search {w}/index --text apple --json",
     "index {w}/emb.parquet --out {t}/i --json",
     "index export {w}/index --to parquet --out {t}/x.parquet --json",

@@ -36,7 +36,8 @@ def evaluate(
     Example: openmofi evaluate run/model --data shop=photos/test.csv --kb kb --out scores
 
     The layout of a dataset determines its measures; docs/evaluate.md lists them. `openmofi evaluate
-    linking | attack | oven` are separate verbs; for a folder with such a name, type ./linking.
+    linking | attack | oven | compare` are separate verbs; for a folder with such a name, type
+    ./linking.
 
     Args:
         model: Hub id or directory of a dual encoder; leave it out with --embeddings.
@@ -51,7 +52,7 @@ def evaluate(
             all, only those are run that model and data allow.
         class_names: Dataset of CLIP_benchmark, such as imagenet1k, whose class names and prompts to
             use, or a file with one name per line, in the sorted order of the labels.
-        out: Directory for scores.json, scores.csv, clip_benchmark/ and report.html.
+        out: Directory for scores.json, scores.csv, top1.json, clip_benchmark/ and report.html.
         cache: Keep vectors by model and image in OPENMOFI_CACHE (by default ~/.cache/openmofi), so
             that the same images are not encoded again.
         device: auto, cpu, cuda or cuda:N.
@@ -80,7 +81,7 @@ def evaluate(
         return
     _print_scores(scores)
     if out is not None:
-        print(f"wrote {out}/scores.json, scores.csv, clip_benchmark/ and report.html")
+        print(f"wrote {out}/scores.json, scores.csv, top1.json, clip_benchmark/ and report.html")
     if model is not None:
         say_next(f"openmofi embed {quoted(model)} IMAGES --out embeddings.parquet")
 

@@ -40,7 +40,7 @@ def evaluate(
         data: name -> path in one of the layouts of `evaluate.layouts`.
         embeddings: outputs of `openmofi embed`, or a .npy with one vector per image in the order of
             the data; zero-shot and tagging need texts and so a model.
-        out: directory for scores.json, scores.csv, report.html; None writes nothing.
+        out: directory for scores.json, scores.csv, top1.json, report.html; None writes nothing.
         kb: knowledge base with the names and descriptions of the labels.
         benchmarks: for labelled images, some of `evaluate.benchmarks.CHOICES`, or ("all",); None
             runs its DEFAULTS. All and DEFAULTS skip what the model or the data do not allow.
@@ -128,4 +128,5 @@ def _mean(name: str, scores: Sequence[Scores]) -> Scores:
         metrics={m: sum(s.metrics[m] for s in scores) / len(scores) for m in shared},
         layout="mean",
         notes={"mean_of": [s.dataset for s in scores]},
+        classes_learnt=scores[0].classes_learnt,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from openmofi.errors import InputError
 from openmofi.evaluate.benchmarks import BENCHMARKS, CHOICES, LABELLED
+from openmofi.evaluate.classes_learnt import classes_learnt
 from openmofi.evaluate.data import AttackedImages, LabelledImages
 from openmofi.evaluate.layouts import Dataset
 from openmofi.evaluate.results import Scores
@@ -57,6 +58,7 @@ def measure(source: Vectors, name: str, dataset: Dataset, wanted: Wanted) -> Mea
         metrics=metrics,
         layout=dataset.layout,
         notes=subject.notes | refused,
+        classes_learnt=classes_learnt(source.folder) if source.folder else None,
     )
     return Measured(scores, dataset, encoded, subject.predicted, names, subject.queries)
 

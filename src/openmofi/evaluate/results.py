@@ -10,11 +10,12 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import openmofi
+from openmofi.errors import InputError
 from openmofi.evaluate.benchmarks import BENCHMARKS
 from openmofi.files.folders import replace_file
 
@@ -34,6 +35,8 @@ class Scores:
     """What the data was recognised as."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What a reader needs to repeat the numbers: prompts, solver, refusals by reason."""
+    classes_learnt: int | None = None
+    """How many classes the model learnt to tell apart, if what was written with it says so."""
 
 
 def is_share(name: str) -> bool:
@@ -62,6 +65,7 @@ def records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]:
             "unreadable": score.unreadable,
             "layout": score.layout,
             "notes": score.notes,
+            "classes_learnt": score.classes_learnt,
             "openmofi": openmofi.__version__,
         }
 
@@ -83,6 +87,30 @@ def clip_benchmark_records(scores: Sequence[Scores]) -> Iterator[dict[str, Any]]
                     "metrics": found,
                     "language": "en",
                 }
+
+
+def read_results(folder: Path) -> list[Scores]:
+    """Returns the scores that an evaluation wrote.
+
+    Raises:
+        InputError: the folder has none, or they are damaged.
+    """
+    path = folder / "scores.json"
+    if not path.is_file():
+        raise InputError(
+            f"{str(folder)!r} holds no scores.json; pass a folder that `openmofi evaluate --out` "
+            "wrote."
+        )
+    names = [field.name for field in fields(Scores)]
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, list) or not found:
+            raise ValueError("it lists no scores")
+        return [Scores(**{name: each[name] for name in names if name in each}) for each in found]
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{str(path)!r} is damaged ({error}); evaluate again with --out {str(folder)!r}."
+        ) from None
 
 
 def write_results(out: Path, scores: Sequence[Scores]) -> None:
