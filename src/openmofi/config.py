@@ -259,6 +259,10 @@ class HeadSettings(_Settings):
     per number and one second moment per row; row-adagrad: one sum of squares per row; sgd."""
     learning_rate: Annotated[float, Meta(ge=0, le=1e3)] = 1e-2
     """Step size of the rows."""
+    start: Literal["random", "means"] = "random"
+    """How the rows begin. random: as random directions; means: each as the mean of its images'
+    vectors, a linear probe in closed form, so that a pretrained encoder is not first pulled towards
+    random rows (arXiv 2202.10054)."""
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,10 @@ class OptimSettings(_Settings):
     """Share of the steps during which the step size rises."""
     clip_grad_norm: Annotated[float, Meta(ge=1e-9, le=1e9)] = 1.0
     """Gradients are scaled down to this norm."""
+    first_layer_factor: Share = 1.0
+    """Step size of a tower's first layer relative to what follows its last one; the layers between
+    lie evenly on a logarithmic scale (layer-wise decay). 0 trains only what follows the last layer.
+    Below 1, batch norms keep their statistics."""
 
 
 @dataclass(frozen=True)
@@ -328,6 +336,9 @@ class EvaluationSettings(_Settings):
 
     holdout: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
     """Share of the images that is held out; 0 switches evaluation off."""
+    holdout_entities: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
+    """Share of the entities of which all images are held out, to see how the run does on entities
+    that it never learns from."""
     every: Count = 500
     """Steps between evaluations; the last step is always evaluated."""
     max_images: Annotated[int, Meta(ge=2)] = 5000
@@ -360,6 +371,10 @@ class TrainSettings(_Settings):
     n^(1 - balance), so 0 takes the data as it is and 1 shows all entities equally often."""
     seed: int = 0
     """Seeds the initial weights, the order of the data and the augmentation."""
+    wise_ft: bool = False
+    """Save the mean of model.init's weights and the last ones that does best on the held-out images
+    (WiSE-FT, arXiv 2109.01903). That may be model.init's own, so a run never ends worse than it
+    began, as far as these images tell."""
     ema: Decay = 0.0
     """Decay of a moving average of the weights, which is saved instead of them; 0: no average."""
     log_every: Count = 20
@@ -415,7 +430,7 @@ class AdaptSettings(_Settings):
     """Most steps with a pull."""
     evaluate_every: Count = 10
     """Steps between evaluations on the held-out part."""
-    patience: Count = 3
+    patience: Count = 2
     """Evaluations without a better held-out score after which it stops."""
     holdout: Annotated[float, Meta(ge=0.01, le=0.5)] = 0.1
     """Share of the entities that is held out whole, but at least 20 or a quarter of them; of as

@@ -84,13 +84,13 @@ def test_unseen_entities_are_told_apart_better_once_the_noise_is_out(tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_labels_by_chance_keep_the_identity(tmp_path, seed):
+def test_labels_by_chance_take_off_the_mean_at_most(tmp_path, seed):
     vectors, labels = _noisy(seed=seed)
     shuffled = np.random.default_rng(seed).permutation(labels)
     summary = _adapt(tmp_path, vectors, shuffled, seed=seed)
-    assert not summary.adapted
-    assert "No map was better" in summary.note
-    np.testing.assert_array_equal(_map(tmp_path), np.eye(16))
+    assert summary.start in ("identity", "centred")
+    assert ("No map was better" in summary.note) == (not summary.adapted)
+    np.testing.assert_allclose(_map(tmp_path), np.eye(16))
 
 
 def test_the_identity_still_comes_with_class_rows_that_are_the_means(tmp_path):
@@ -250,7 +250,7 @@ def test_vectors_and_labels_without_counterpart_are_counted(tmp_path):
     (tmp_path / "l.csv").write_text("\n".join(["id,label", *lines]) + "\n")
     changes = QUICK | {"pull": 1.0}
     summary = adapt(source, labels=tmp_path / "l.csv", out=tmp_path / "run", changes=changes)
-    assert summary.dropped == {"no_label": 3, "label_without_vector": 1}
+    assert summary.dropped == {"no_label": 3, "label_without_image": 1}
     assert summary.vectors == 477
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import write_tar
+from openmofi.config import EvaluationSettings
 from openmofi.errors import InputError
 from openmofi.train.data import ClassLists, open_train_data
 from selected import write_selected
@@ -47,13 +48,13 @@ def test_class_lists_are_the_lists(lists, data):
 
 def test_a_split_shares_the_images_out_and_can_be_repeated(tmp_path):
     data = open_train_data(write_selected(tmp_path))
-    learnt, held_out = data.split(0.25, seed=1)
+    learnt, held_out, _ = data.split(EvaluationSettings(holdout=0.25), seed=1)
     assert len(held_out) == 6
     offsets = [set(part.table["offset"].to_pylist()) for part in (learnt, held_out)]
     assert offsets[0] | offsets[1] == set(data.table["offset"].to_pylist())
     assert not offsets[0] & offsets[1]
-    assert data.split(0.25, seed=1)[1].table == held_out.table
-    assert data.split(0.25, seed=2)[1].table != held_out.table
+    assert data.split(EvaluationSettings(holdout=0.25), seed=1).held_out.table == held_out.table
+    assert data.split(EvaluationSettings(holdout=0.25), seed=2).held_out.table != held_out.table
     row = data.table["offset"].to_pylist().index(held_out.table["offset"][0].as_py())
     np.testing.assert_array_equal(held_out.targets(np.array([0])), data.targets(np.array([row])))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.tiny_models import write_model
-from openmofi.config import AugmentSettings
+from openmofi.config import AugmentSettings, EvaluationSettings
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.model import load_model
 from openmofi.train import train
@@ -53,7 +53,7 @@ def teach(models, data, tmp_path):
 
 
 def _learnt(data):
-    return open_train_data(data).split(0.25, seed=0)[0]
+    return open_train_data(data).split(EvaluationSettings(holdout=0.25), seed=0).learnt
 
 
 def _images(data, transform):

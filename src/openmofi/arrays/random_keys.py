@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     PAIR_ORDER = 16
     PAIR_TEXTS = 17
     PAIR_HELD_OUT = 18
+    HELD_OUT_ENTITIES = 19
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

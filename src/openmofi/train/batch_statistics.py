@@ -21,8 +21,9 @@ class BatchStatistics:
     """The batch norms of towers in the passes of a step: begin, before_pass, after_pass, end."""
 
     def __init__(self, towers: torch.nn.Module):
+        towers.train()  # where some keep what they have
         modules = [module for module in towers.modules() if isinstance(module, _BatchNorm)]
-        self._norms = [module for module in modules if module.running_mean is not None]
+        self._norms = [m for m in modules if m.running_mean is not None and m.training]
         self._sizes: dict[_BatchNorm, float] = {}
         """n / b of each layer."""
         self._before: list[Tensor] = []

@@ -8,10 +8,15 @@ import openmofi
 from openmofi.config import TrainSettings, as_dict
 from openmofi.model import MofiModel
 from openmofi.train.data import TrainData
+from openmofi.train.wise_ft import WeightAverage
 
 
 def model_card(
-    settings: TrainSettings, data: TrainData, model: MofiModel, scores: dict[str, float]
+    settings: TrainSettings,
+    data: TrainData,
+    model: MofiModel,
+    scores: dict[str, float],
+    choice: WeightAverage | None = None,
 ) -> str:
     """Returns README.md: what the model is, how it was trained, how to load it."""
     if settings.loss.contrastive > 0:
@@ -28,6 +33,12 @@ def model_card(
             "classifier"
         )
     recipe = yaml.safe_dump(as_dict(settings), sort_keys=False)
+    averaged = ""
+    if choice is not None:
+        averaged = (
+            f"The weights lie {choice.share:.0%} of the way from those that training began with to "
+            "its last ones, where held-out images were retrieved best (WiSE-FT, arXiv 2109.01903)."
+        )
     measured = "".join(f"- {name}: {value:.4f}\n" for name, value in scores.items())
     return f"""---
 library_name: transformers
@@ -39,7 +50,7 @@ library_name: transformers
 {settings.steps} steps of {settings.batch_size} on {len(data)} images of
 {len(data.entity_ids)} entities. Load it with `openmofi.model.load_model(path)`, or with
 `transformers.AutoModel` and `AutoTokenizer`; `preprocessor_config.json` states how to prepare
-images.
+images. {averaged}
 
 {"On images held out of the training data:" if measured else ""}
 {measured}

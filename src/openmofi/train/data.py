@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from openmofi.arrays.random_keys import Purpose, random_key
+from openmofi.config import EvaluationSettings
 from openmofi.errors import InputError
 from openmofi.files.remote import Root, open_root
 from openmofi.pairs import find_shards, read_shard
+from openmofi.schema import VOCABULARY
+from openmofi.train.labels import join_labels, read_texts
 from openmofi.train.order import permute
 
 _COLUMNS = ["shard", "offset", "size", "path", "caption"]
@@ -106,12 +110,20 @@ class TrainData:
         classes = None if self.classes is None else self.classes.take(rows)
         return replace(self, table=self.table.take(pa.array(rows)), classes=classes)
 
-    def split(self, share: float, *, seed: int) -> tuple[TrainData, TrainData]:
-        """Returns (training images, held-out images), drawn uniformly by the seed."""
+    def split(self, evaluation: EvaluationSettings, *, seed: int) -> DataParts:
+        """Returns the images to learn from and the held-out ones, drawn by the seed."""
+        learnt, unseen = np.arange(len(self)), np.zeros(0, dtype=np.int64)
+        if evaluation.holdout_entities > 0:
+            count = len(self.entity_ids)
+            key = random_key(seed, Purpose.HELD_OUT_ENTITIES)
+            order = permute(np.arange(count), total=count, key=key)
+            hidden = order < round(evaluation.holdout_entities * count)
+            shows = np.append(hidden, False)[self.targets(learnt)].any(1)  # -1 is padding
+            learnt, unseen = np.flatnonzero(~shows), np.flatnonzero(shows)
         key = random_key(seed, Purpose.HELD_OUT)
-        order = permute(np.arange(len(self)), total=len(self), key=key)
-        held_out = order < round(share * len(self))
-        return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
+        order = permute(np.arange(len(learnt)), total=len(learnt), key=key)
+        held_out = order < round(evaluation.holdout * len(learnt))
+        return DataParts(*map(self.take, (learnt[~held_out], learnt[held_out], unseen)))
 
     def fingerprint(self) -> str:
         """Returns a hash of the images' places, captions and classes, and of the vocabulary."""
@@ -136,14 +148,42 @@ class TrainData:
             yield from self.vocabulary["description"].to_pylist()
 
 
-def open_train_data(path: Path | str) -> TrainData:
-    """Opens the output of `openmofi select`, or raw pairs.
+class DataParts(NamedTuple):
+    """The images of a run by their use."""
+
+    learnt: TrainData
+    held_out: TrainData
+    """Others, drawn uniformly."""
+    unseen: TrainData
+    """All images of the held-out entities."""
+
+
+def open_train_data(
+    path: Path | str,
+    *,
+    labels: Path | str | None = None,
+    texts: Path | str | None = None,
+    kb: Path | str | None = None,
+) -> TrainData:
+    """Opens the output of `openmofi select`, raw pairs, or pairs with labels of one's own.
+
+    Args:
+        path: a selection, or anything that `openmofi label` reads.
+        labels: CSV or Parquet with the entities of the images, see `labels.join_labels`; images
+            without any are left out.
+        texts: CSV with id, name and description of these entities.
+        kb: knowledge base with the same.
 
     Raises:
-        InputError: neither is there, or it is empty.
+        InputError: a file or a column is missing, or no image remains.
     """
     path = Path(path)
     if (path / "keep.parquet").is_file():
+        if labels is not None:
+            raise InputError(
+                f"{str(path)!r} is a selection and has its own labels; leave out --labels, or pass "
+                "the images as --data."
+            )
         data = _open_selected(path)
     else:
         source = find_shards(path)
@@ -151,11 +191,38 @@ def open_train_data(path: Path | str) -> TrainData:
         for shard in source.shards:
             table = read_shard(source.root, shard).table
             tables.append(table.filter(pc.equal(table["status"], "ok")))
-        pairs = pa.concat_tables(tables).select(_COLUMNS)
-        data = TrainData(pairs, classes=None, vocabulary=None, root=source.root)
+        pairs = pa.concat_tables(tables).select(["key", *_COLUMNS])
+        data = TrainData(pairs.drop(["key"]), classes=None, vocabulary=None, root=source.root)
+        if labels is not None:
+            images = pairs.rename_columns(["id", *_COLUMNS])
+            given, _ = join_labels(images, Path(labels), source=path)
+            data = _with_labels(data, given, texts=texts, kb=kb)
     if not len(data):
         raise InputError(f"{str(path)!r} holds no usable image; expected at least one to train on.")
     return data
+
+
+def _with_labels(
+    data: TrainData,
+    given: list[list[str]],
+    *,
+    texts: Path | str | None,
+    kb: Path | str | None,
+) -> TrainData:
+    """Returns the images that have labels, these as classes; an id stands in for a missing name."""
+    rows = np.array([row for row, found in enumerate(given) if found], dtype=np.int64)
+    ids = sorted({entity for found in given for entity in found})
+    number = {entity: place for place, entity in enumerate(ids)}
+    classes = ClassLists.of([[number[entity] for entity in given[row]] for row in rows])
+    names, descriptions = read_texts(ids, texts=texts, kb=kb) or (ids, [""] * len(ids))
+    columns = {
+        "id": ids,
+        "label": [name or entity for name, entity in zip(names, ids, strict=True)],
+        "description": descriptions,
+        "images": np.bincount(classes.values, minlength=len(ids)),
+    }
+    vocabulary = pa.table(columns, schema=VOCABULARY)
+    return replace(data.take(rows), classes=classes, vocabulary=vocabulary)
 
 
 def _open_selected(path: Path) -> TrainData:

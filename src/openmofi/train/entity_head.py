@@ -92,6 +92,12 @@ class EntityHead:
         """The unit rows that this rank holds."""
         return self._rows_ND[:-1]
 
+    def begin_at(self, rows_ND: Float[Tensor, "N D"]) -> None:
+        """Sets the rows, given for all ranks; a zero row leaves the random one."""
+        mine = rows_ND[slice(*self.row_range)].to(self._rows_ND.device)
+        given = mine.any(1)
+        self.rows_ND[given] = mine[given]
+
     def loss(
         self,
         images_BD: Float[Tensor, "B D"],
@@ -168,7 +174,7 @@ class EntityHead:
     def state_dict(self) -> dict[str, Tensor]:
         """Returns everything that resuming needs: views of the storage, DTensors with a group."""
         tensors = {"rows": self._rows_ND} | self._state
-        return {name: self._shared(values[:-1]) for name, values in tensors.items()}
+        return {name: self.shared(values[:-1]) for name, values in tensors.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Copies a state, in the form of `state_dict`, into the storage.
@@ -236,7 +242,7 @@ class EntityHead:
             return self._kernels.gather_unit_rows(self._rows_ND, index_S)
         return F.normalize(self._rows_ND.index_select(0, index_S), dim=-1)
 
-    def _shared(self, local: Tensor) -> Tensor:
+    def shared(self, local: Tensor) -> Tensor:
         """Returns this rank's part, as a DTensor of the whole if there are several ranks."""
         if self._mesh is None:
             return local

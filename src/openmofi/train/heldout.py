@@ -1,8 +1,8 @@
 """Scores of a model on images from which its run never learns.
 
 With entities: retrieval mAP, top-1 and kNN among the held-out images, and zero-shot accuracy by
-the texts of their entities. For raw pairs: how often an image finds its own caption, and a caption
-its image.
+the texts of their entities; retrieval among the images of entities that are held out whole. For raw
+pairs: how often an image finds its own caption, and a caption its image.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from itertools import chain
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from openmofi.config import EvaluationSettings
-from openmofi.embed import Places, encode_places
 from openmofi.evaluate.knn import knn
 from openmofi.evaluate.metrics import hit_chances
 from openmofi.evaluate.retrieval import retrieval
 from openmofi.evaluate.zeroshot import class_vectors, zero_shot
 from openmofi.model import MofiModel
-from openmofi.train.data import TrainData
+from openmofi.train.data import DataParts
+from openmofi.train.data_vectors import encode_data
 from openmofi.train.distributed import World
 
 _PREFIX = "heldout_"
@@ -30,9 +29,14 @@ _PREFIX = "heldout_"
 class HeldOut:
     """The held-out images of a run."""
 
-    def __init__(self, data: TrainData, settings: EvaluationSettings, *, reads_texts: bool):
-        self.data = data.take(np.arange(min(len(data), settings.max_images)))
+    def __init__(self, parts: DataParts, settings: EvaluationSettings, *, reads_texts: bool):
+        most = np.arange(settings.max_images)
+        self.data = parts.held_out.take(most[: len(parts.held_out)])
+        self.unseen = parts.unseen.take(most[: len(parts.unseen)])
         self.reads_texts = reads_texts
+
+    def __len__(self) -> int:
+        return len(self.data) + len(self.unseen)
 
     def measure(self, model: MofiModel, world: World) -> dict[str, float]:
         """Returns the scores of a model; all processes share the work.
@@ -41,32 +45,18 @@ class HeldOut:
             model: the model, with unsharded weights in every process.
             world: the processes.
         """
-        vectors, rows = self._encode(model, world)
-        if len(rows) < 2:
-            return {}
-        labelled = self.data.classes is not None
-        scores = self._by_entity(model, vectors, rows) if labelled else ()
-        if not labelled:
+        scores: dict[str, float] = {}
+        vectors, rows = encode_data(model, self.data, world)
+        if len(rows) >= 2 and self.data.classes is not None:
+            scores |= self._by_entity(model, vectors, rows)
+        elif len(rows) >= 2:
             captions = self.data.table["caption"].take(pa.array(rows)).to_pylist()
-            scores = recall_at_1(vectors, model.encode_texts(captions), captions)
-        return {_PREFIX + name: value for name, value in scores}
-
-    def _encode(self, model: MofiModel, world: World) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (vectors of the readable images, their rows), in every process."""
-        mine = np.arange(len(self.data))[world.rank :: world.size]
-        places = Places(self.data.table.take(pa.array(mine)), self.data.root, {})
-        vectors = np.zeros((len(self.data), model.dim), dtype=np.float32)
-        read = np.zeros(len(self.data), dtype=np.float32)
-        for chunk, part, _ in encode_places(model, places):
-            rows = mine[chunk["place"].to_numpy()]
-            vectors[rows], read[rows] = part, 1.0
-        if world.size > 1:
-            shares = torch.from_numpy(np.concatenate([vectors, read[:, None]], 1))
-            joined = world.all_gather(shares.to(world.device)).cpu().numpy()
-            joined = joined.reshape(world.size, len(self.data), -1).sum(0)
-            vectors, read = joined[:, :-1], joined[:, -1]
-        rows = np.flatnonzero(read > 0)
-        return vectors[rows], rows
+            scores |= recall_at_1(vectors, model.encode_texts(captions), captions)
+        if len(self.unseen):
+            vectors, rows = encode_data(model, self.unseen, world)
+            found = retrieval(vectors, self.unseen.targets(rows)[:, 0])
+            scores |= {f"unseen_{name}": value for name, value in found}
+        return {_PREFIX + name: value for name, value in scores.items()}
 
     def _by_entity(
         self, model: MofiModel, vectors: np.ndarray, rows: np.ndarray

@@ -36,6 +36,7 @@ from openmofi.train import towers as holding
 from openmofi.train.card import model_card
 from openmofi.train.checkpoints import Checkpoints
 from openmofi.train.data import TrainData, open_train_data
+from openmofi.train.data_vectors import class_means
 from openmofi.train.distributed import World, join_world
 from openmofi.train.head_files import save_head
 from openmofi.train.heldout import HeldOut
@@ -54,6 +55,7 @@ from openmofi.train.recipe import (
 from openmofi.train.run import Run
 from openmofi.train.teacher import Teacher, check_teachers
 from openmofi.train.texts import TextMix
+from openmofi.train.wise_ft import WeightAverage, choose_share
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -73,7 +75,9 @@ class TrainSummary:
     skipped: int
     """Number of steps without a finite gradient."""
     scores: dict[str, float]
-    """Last scores on the held-out images, if there are any."""
+    """Last scores on the held-out images, if there are any; with `wise_ft` the saved weights'."""
+    choice: WeightAverage | None
+    """With `wise_ft`: which mean of the first and the last weights was saved."""
     seconds: float
     finished: bool
     """False if the run was asked to stop; the same command with --resume continues it."""
@@ -84,6 +88,9 @@ def train(
     *,
     data: Path | str,
     out: Path | str,
+    labels: Path | str | None = None,
+    texts: Path | str | None = None,
+    kb: Path | str | None = None,
     resume: bool = False,
     changes: dict | None = None,
 ) -> TrainSummary:
@@ -91,8 +98,11 @@ def train(
 
     Args:
         recipe: a YAML file, or settings.
-        data: output of `openmofi select`, or raw pairs for a recipe that uses only captions.
+        data: output of `openmofi select`; or pairs, alone for a recipe that uses only captions.
         out: the run's directory.
+        labels: entities of the images where `data` is pairs, a CSV or Parquet file.
+        texts: CSV with id, name and description of these entities.
+        kb: knowledge base with the same, if there is no such CSV.
         resume: whether to continue from the newest checkpoint in `out`, which any number of
             processes may have written.
         changes: settings that override the recipe's, as nested dicts.
@@ -107,8 +117,9 @@ def train(
         world = closing_run.enter_context(join_world(settings.device))
 
         # ---- data, settings and place: the user's mistakes are reported here ---------------------
-        everything = open_train_data(data)
-        images, held_out_images = everything.split(settings.evaluation.holdout, seed=settings.seed)
+        everything = open_train_data(data, labels=labels, texts=texts, kb=kb)
+        parts = everything.split(settings.evaluation, seed=settings.seed)
+        images = parts.learnt
         settings = with_steps(settings, images=len(images))
         check(settings, images)
         check_place(out, settings, resume=resume)
@@ -117,14 +128,13 @@ def train(
         # ---- the model, and the batches ahead of it ----------------------------------------------
         torch.manual_seed(random_key(settings.seed, Purpose.WEIGHTS))
         model = make_model(settings, images, device=str(world.device))
-        texts = TextMix(images, settings.loss.text)
+        mix = TextMix(images, settings.loss.text)
         teachers = [Teacher(folder) for folder in settings.loss.teachers]
         check_teachers(teachers, images, settings.augment)
         run = Run(model, images, settings, world)
-        loader = _make_loader(settings, images, model, texts, teachers, world)
-        held_out = HeldOut(
-            held_out_images, settings.evaluation, reads_texts=settings.loss.contrastive > 0
-        )
+        loader = _make_loader(settings, images, model, mix, teachers, world)
+        reads_texts = settings.loss.contrastive > 0
+        held_out = HeldOut(parts, settings.evaluation, reads_texts=reads_texts)
 
         # ---- from the newest checkpoint, if there is one -----------------------------------------
         if world.is_first:
@@ -135,7 +145,7 @@ def train(
             "openmofi": openmofi.__version__,
             "draws": DRAWS_VERSION,
         }
-        _go_on(run, checkpoints, card, out)
+        _begin(run, images, checkpoints, card, out)
         stop = closing_run.enter_context(_StopRequest())
         loss, scores, unreadable = float("nan"), {}, 0
         went_on = run.step < settings.steps
@@ -170,7 +180,7 @@ def train(
                     bar.advance(note=f"loss {loss:.3f}")
                 paused = time.monotonic()
                 measures = run.step % settings.evaluation.every == 0 or run.step == settings.steps
-                if measures and len(held_out.data):
+                if measures and len(held_out):
                     scores = _measure(run, held_out, settings)
                     log.write(run.step, scores)
                 saves = run.step % settings.checkpoint_every == 0 or last
@@ -188,8 +198,11 @@ def train(
 
         # ---- model/, after the last step ---------------------------------------------------------
         has_model = (out / "model/config.json").is_file()
+        choice = WeightAverage.read(out)
         if run.step >= settings.steps and (went_on or not has_model):
-            _save_model(run, settings, images, out, scores)
+            if settings.wise_ft:
+                choice = choose_share(partial(_measure, run, held_out, settings))
+            _save_model(run, settings, images, out, choice.scores if choice else scores, choice)
         return TrainSummary(
             out=out,
             steps=run.step,
@@ -198,7 +211,8 @@ def train(
             loss=loss,
             unreadable=unreadable,
             skipped=int(run.skipped[0]),
-            scores=scores,
+            scores=choice.scores if choice is not None else scores,
+            choice=choice,
             seconds=time.monotonic() - started,
             finished=run.step >= settings.steps,
         )
@@ -227,14 +241,20 @@ class _Recent:
         }
 
 
-def _go_on(run: Run, checkpoints: Checkpoints, card: dict[str, Any], out: Path) -> None:
-    """Continues from the newest checkpoint, if there is one.
+def _begin(
+    run: Run, images: TrainData, checkpoints: Checkpoints, card: dict[str, Any], out: Path
+) -> None:
+    """Continues from the newest checkpoint, or begins with the class rows that head.start names.
 
     Raises:
         MismatchError: it is of other data, or of a version that draws other random numbers.
     """
     found = checkpoints.latest()
     if found is None:
+        if run.head is not None and run.settings.head.start == "means":
+            with holding.whole(run.towers):
+                means = class_means(run.model, images, run.world, seed=run.settings.seed)
+            run.begin_rows(means)
         return
     path, before = found
     if before["data"] != card["data"]:
@@ -269,17 +289,24 @@ def _open_log(out: Path, settings: TrainSettings, run: Run, data: Path) -> Itera
         log.close()
 
 
-def _measure(run: Run, held_out: HeldOut, settings: TrainSettings) -> dict[str, float]:
+def _measure(
+    run: Run, held_out: HeldOut, settings: TrainSettings, share: float = 1.0
+) -> dict[str, float]:
     """Measures the model on the held-out images."""
     sharded = settings.parallel == "fsdp" and run.world.size > 1
     # Sharded weights are complete only while all processes do the same.
     world = World(0, 1, run.world.device) if sharded else run.world
-    with run.averaged(), holding.whole(run.towers):
+    with run.averaged(share), holding.whole(run.towers):
         return held_out.measure(run.model, world)
 
 
 def _save_model(
-    run: Run, settings: TrainSettings, images: TrainData, out: Path, scores: dict[str, float]
+    run: Run,
+    settings: TrainSettings,
+    images: TrainData,
+    out: Path,
+    scores: dict[str, float],
+    choice: WeightAverage | None,
 ) -> None:
     """Writes model/, ready for AutoModel.
 
@@ -291,12 +318,14 @@ def _save_model(
             "The gradient of the last step is not finite, so there is no model to save; lower "
             "optim.learning_rate and continue from the last checkpoint with --resume."
         )
-    with run.averaged():
+    with run.averaged(1.0 if choice is None else choice.share):
         weights = holding.full_weights(run.towers)
+        if choice is not None and run.world.is_first:
+            choice.write(out)
         folder = new_folder(out / "model") if run.world.is_first else nullcontext()
         with folder as place:
             if place is not None:
-                card = model_card(settings, images, run.model, scores)
+                card = model_card(settings, images, run.model, scores, choice)
                 save_model(run.model, place, card=card, weights=weights)
             if run.head is not None:
                 head = place / "entity_head" if place is not None else Path()

@@ -103,6 +103,21 @@ def check(settings: TrainSettings, data: TrainData) -> None:
         raise SettingsError(
             "model.image_size has no effect with model.init, whose size is its own; leave it out."
         )
+    evaluation = settings.evaluation
+    if settings.wise_ft and (settings.model.init is None or not evaluation.holdout):
+        raise SettingsError(
+            "wise_ft averages the weights of model.init with the last ones by how they do on "
+            "held-out images; set model.init and evaluation.holdout, or leave wise_ft out."
+        )
+    if settings.wise_ft and settings.loss.supervised > 0 and settings.head.start == "random":
+        raise SettingsError(
+            "wise_ft would average trained class rows with random ones; set head.start=means."
+        )
+    if evaluation.holdout_entities and data.vocabulary is None:
+        raise InputError(
+            "The data is raw pairs, which have no entities to hold out; leave out "
+            "evaluation.holdout_entities."
+        )
     if len(data) < settings.batch_size:
         raise InputError(
             f"The data has {len(data)} images, fewer than a batch; lower it with "

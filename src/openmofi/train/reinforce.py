@@ -95,7 +95,7 @@ def reinforce(
         raise SettingsError(f"--augmentations cannot be {augmentations}; expected at least 1.")
     settings = recipe if isinstance(recipe, TrainSettings) else read_recipe(recipe)
     settings = override(settings, changes or {})
-    images, _ = open_train_data(data).split(settings.evaluation.holdout, seed=settings.seed)
+    images = open_train_data(data).split(settings.evaluation, seed=settings.seed).learnt
     texts = TextMix(images, settings.loss.text)
     what = what_was_seen(images, settings.augment) | {
         "augmentations": augmentations,

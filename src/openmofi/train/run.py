@@ -22,12 +22,14 @@ from openmofi.train.batch_statistics import BatchStatistics
 from openmofi.train.data import TrainData
 from openmofi.train.distributed import World
 from openmofi.train.entity_head import EntityHead
+from openmofi.train.layers import layer_distances
 from openmofi.train.loader import Batch
 from openmofi.train.losses import IMAGE_TEXT, distillation
 from openmofi.train.schedule import learning_rate_factor
 from openmofi.train.towers import Features, Towers
 
 _EMA_WARMUP = 10
+_ROWS = "class rows"
 
 
 class Run:
@@ -40,6 +42,7 @@ class Run:
         towers = Towers(model, settings)
         if settings.model.init is not None:
             holding.freeze_unreached(towers)
+            holding.freeze_layers(towers, settings)
         self.towers = holding.spread(towers, settings, world)
         self.statistics = BatchStatistics(self.towers)
         self.optimizer = _make_optimizer(self.towers, settings.optim)
@@ -57,6 +60,10 @@ class Run:
         self.averages: dict[str, Tensor] = {}
         if settings.ema > 0:
             self.averages = {name: p.detach().clone() for name, p in self._weights()}
+        self.start: dict[str, Tensor] = {}
+        """The weights that the run began with, where its end may be averaged with them."""
+        if settings.wise_ft:
+            self.start = {name: p.detach().clone() for name, p in self._all_weights()}
         self.skipped = torch.zeros(2, dtype=torch.int64, device=world.device)
         """Number of skipped steps: in total, and in a row up to now."""
 
@@ -190,23 +197,42 @@ class Run:
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         return iter(holding.bare(self.towers).network.named_parameters())
 
+    def begin_rows(self, rows_ND: Float[Tensor, "N D"]) -> None:
+        """Sets the class rows that the run begins with."""
+        assert self.head is not None
+        self.head.begin_at(rows_ND)
+        if self.start:
+            self.start[_ROWS].copy_(self.head.rows_ND)
+
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Replaces the weights by their moving averages, if there are any, within the context."""
-        if not self.averages:
+    def averaged(self, share: float = 1.0) -> Iterator[None]:
+        """Replaces the weights by their moving averages, if there are any, within the context.
+
+        Args:
+            share: below 1, this share of them and the rest of the weights that the run began with.
+        """
+        if not self.averages and share == 1:
             yield
             return
-        now = {name: p.detach().clone() for name, p in self._weights()}
-        self._put(self.averages)
+        weights = dict(self._weights() if share == 1 else self._all_weights())
+        now = {name: weight.detach().clone() for name, weight in weights.items()}
+        wanted = now | self.averages
+        if share < 1:
+            wanted = {name: torch.lerp(self.start[name], w, share) for name, w in wanted.items()}
+        _put(weights, wanted)
         try:
             yield
         finally:
-            self._put(now)
+            _put(weights, now)
 
-    def _put(self, values: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self._weights():
-                parameter.copy_(values[name])
+    def _all_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields parameters, statistics of batch norms and class rows."""
+        yield from self._weights()
+        for name, buffer in holding.bare(self.towers).network.named_buffers():
+            if buffer.is_floating_point():
+                yield name, buffer
+        if self.head is not None:
+            yield _ROWS, self.head.rows_ND
 
     def is_sound(self) -> bool:
         """Returns whether the last step was not skipped; waits for it.
@@ -231,10 +257,17 @@ class Run:
             "optimizer": dcp_state.get_optimizer_state_dict(towers, self.optimizer),
             "head": self.head.state_dict() if self.head is not None else {},
             "averages": self.averages,
+            "start_rows": self._start_rows(),
         }
 
+    def _start_rows(self) -> Tensor | dict:
+        """Returns the class rows that the run began with, if its end may be averaged with them."""
+        if self.head is None or not self.start:
+            return {}
+        return self.head.shared(self.start[_ROWS])
+
     def load_state_dict(self, state: dict[str, Any], *, step: int) -> None:
-        """Restores a state; the averages have been read in place."""
+        """Restores a state; averages and the start's rows have been read in place."""
         towers = holding.bare(self.towers)
         dcp_state.set_model_state_dict(towers, state["towers"])
         peaks = [group["peak"] for group in self.optimizer.param_groups]
@@ -244,6 +277,12 @@ class Run:
         if self.head is not None:
             self.head.load_state_dict(state["head"])
         self.step = step
+
+
+def _put(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(values[name])
 
 
 def _leaves(outputs: list[Features]) -> Features:
@@ -279,8 +318,9 @@ def _backward(output: Features, features: Features, piece: slice, *, with_scalar
 
 
 def _make_optimizer(towers: torch.nn.Module, optim: OptimSettings) -> torch.optim.AdamW:
-    """Returns AdamW with weight decay on matrices only, and own step sizes for text and tokens."""
+    """Returns AdamW with weight decay on matrices only; text, tokens and layers have own steps."""
     groups: dict[tuple[float, float], list] = {}
+    distances = layer_distances(holding.bare(towers).network)
     for name, parameter in holding.bare(towers).network.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -288,6 +328,7 @@ def _make_optimizer(towers: torch.nn.Module, optim: OptimSettings) -> torch.opti
         tokens = name.endswith(("token_embedding.weight", "word_embeddings.weight"))
         factor = optim.text_learning_rate_factor if text else 1.0
         peak = optim.learning_rate * (optim.token_learning_rate_factor if tokens else factor)
+        peak *= optim.first_layer_factor ** distances[name]
         decay = optim.weight_decay if parameter.ndim > 1 and not tokens else 0.0
         groups.setdefault((peak, decay), []).append(parameter)
     for parameter in holding.bare(towers).parameters(recurse=False):

@@ -13,12 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from openmofi.config import TrainSettings
 from openmofi.errors import SettingsError
 from openmofi.model import MofiModel
 from openmofi.train.distributed import World, share_batch_norm
+from openmofi.train.layers import layer_distances
 from openmofi.train.losses import IMAGE_TEXT
 
 _TEXT_SIDE = ("text_model.", "text_projection.", "text_embeds", "logit_scale", "logit_bias")
@@ -53,10 +55,22 @@ class Towers(torch.nn.Module):
         self.bias.requires_grad_(self.reads_texts and bias is not None)
         if not self.reads_texts:
             freeze_text_side(model.network)
+        self._fixed_norms: list[_BatchNorm] = []
+        """Batch norms that keep the statistics of a pretrained encoder."""
+        if settings.optim.first_layer_factor < 1:
+            norms = (m for m in model.network.modules() if isinstance(m, _BatchNorm))
+            self._fixed_norms = list(norms)
         # Activations after batch norms may overwrite their inputs, which nothing reads again.
         for module in model.network.modules():
             if isinstance(module, torch.nn.ReLU | torch.nn.ReLU6):
                 module.inplace = True
+
+    def train(self, mode: bool = True) -> Towers:
+        """Sets the mode of all parts but of batch norms that keep their statistics."""
+        super().train(mode)
+        for norm in self._fixed_norms:
+            norm.eval()
+        return self
 
     def forward(self, inputs: Float[Tensor, "b 3 h w"], tokens: dict[str, Tensor]) -> Features:
         """Returns the features of normalised pixels and of tokenised texts."""
@@ -138,9 +152,11 @@ def freeze_unreached(towers: Towers) -> None:
     model = towers._model[0]
     size = model.transform.size
     pixels = torch.full((2, size, size, 3), 127, dtype=torch.uint8, device=model.device)
-    texts = {n: ids.to(model.device) for n, ids in model.text_inputs(["a", "b"]).items()}
+    texts: dict[str, Tensor] = {}
+    if towers.reads_texts:
+        texts = {n: ids.to(model.device) for n, ids in model.text_inputs(["a", "b"]).items()}
     towers.eval()
-    found = towers(model.transform.normalise(pixels), texts if towers.reads_texts else {})
+    found = towers(model.transform.normalise(pixels), texts)
     reached = [part.sum() for part in found if part is not None and part.requires_grad]
     torch.stack(reached).sum().backward()
     for parameter in towers.parameters():
@@ -153,6 +169,15 @@ def freeze_text_side(network: torch.nn.Module) -> None:
     for name, parameter in network.named_parameters():
         if name.startswith(_TEXT_SIDE):
             parameter.requires_grad_(False)
+
+
+def freeze_layers(towers: Towers, settings: TrainSettings) -> None:
+    """Freezes all layers of the towers where their step size is 0."""
+    if settings.optim.first_layer_factor == 0:
+        distances = layer_distances(towers.network)
+        for name, parameter in towers.network.named_parameters():
+            if distances[name] > 0:
+                parameter.requires_grad_(False)
 
 
 def spread(towers: Towers, settings: TrainSettings, world: World) -> torch.nn.Module:

@@ -1,0 +1,68 @@
+"""How far to go from a run's first weights to its last: the mean of both that does best (WiSE-FT).
+
+arXiv 2109.01903: on a straight line between a pretrained encoder's weights and the fine-tuned ones
+often lies one that does better on new things than either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from openmofi.files.folders import replace_file
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the last weights that are tried."""
+_JUDGES = (
+    "heldout_retrieval_map",
+    "heldout_unseen_retrieval_map",
+    "heldout_image_to_text_r1",
+    "heldout_text_to_image_r1",
+)
+_FILE = "wise_ft.json"
+
+
+@dataclass(frozen=True)
+class WeightAverage:
+    """The mean of the first and the last weights that was saved."""
+
+    share: float
+    """Of the last weights; 0 if training gained nothing."""
+    scores: dict[str, float]
+    """On the held-out images."""
+    start: dict[str, float]
+    """Those of the first weights."""
+
+    def write(self, run: Path) -> None:
+        """Writes wise_ft.json."""
+        with replace_file(run / _FILE) as partial:
+            partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @staticmethod
+    def read(run: Path) -> WeightAverage | None:
+        """Returns the choice of a finished run, or None."""
+        file = run / _FILE
+        return WeightAverage(**json.loads(file.read_text())) if file.is_file() else None
+
+
+def choose_share(measure: Callable[[float], dict[str, float]]) -> WeightAverage:
+    """Returns the best mean of the first and the last weights.
+
+    It has the highest mean of retrieval mAP on held-out images and on held-out entities, or of
+    recall@1 for raw pairs, and neither may lie below that of the first weights. So a run does not
+    end worse than it began, as far as held-out images tell.
+
+    Args:
+        measure: share of the last weights -> scores of `HeldOut`.
+    """
+    found = {share: measure(share) for share in SHARES}
+    start = found[0.0]
+
+    def gain(share: float) -> float:
+        gains = [found[share][name] - start[name] for name in _JUDGES if name in start]
+        return sum(gains) if min(gains, default=0.0) >= 0 else -1.0
+
+    best = max(SHARES, key=gain)  # of equals the first, nearest to the start
+    return WeightAverage(best, found[best], start)
