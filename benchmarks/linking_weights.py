@@ -50,8 +50,8 @@ from openmofi.link.fit import GOLD, LinkExamples, examples_of, fit_link_weights
 from openmofi.link.linkability import count_names
 from openmofi.link.weights import LinkWeights, save_link_weights
 
-_FITTED = ("prior", "context", "coherence", "case")
-_FITTED_DATA = ("wikidata_mel_dev", "elevant_derczynski", "elevant_rss-500")
+FITTED = ("prior", "context", "coherence", "case")
+FITTED_DATA = ("wikidata_mel_dev", "elevant_derczynski", "elevant_rss-500")
 _SURE = 0.5
 _UNCOUNTED = "names not counted"
 _SOURCE = (
@@ -101,10 +101,10 @@ def measure(folder: Path, work: Path) -> tuple[LinkWeights, dict[str, Any]]:
     demo = counted(demo_kb(work / "demo"), [[c.text for c in captions_of(0)]])
     groups = groups_of(learnt["S"], examples, demo, captions_of(0))
     uncounted = [group for name, group in groups.items() if name.endswith(_UNCOUNTED)]
-    found = fit_link_weights(uncounted, start=BY_HAND, data=_SOURCE, terms=_FITTED)
+    found = fit_link_weights(uncounted, start=BY_HAND, data=_SOURCE, terms=FITTED)
     fitted = replace(found.weights, nil=BY_HAND.nil)
     wider = fit_link_weights(
-        list(groups.values()), start=BY_HAND, data="wider", terms=(*_FITTED, "linkability")
+        list(groups.values()), start=BY_HAND, data="wider", terms=(*FITTED, "linkability")
     )
     judged = bases(work / "report", datasets, fit, texts)
     figures = Figures(judged, demo, report, groups_of(judged["S"], report, demo, captions_of(1)))
@@ -115,7 +115,7 @@ def measure(folder: Path, work: Path) -> tuple[LinkWeights, dict[str, Any]]:
         },
         "by hand": figures.of(BY_HAND),
         "fitted": figures.of(fitted),
-        "fitted without": {name: figures.of(without(name, uncounted)) for name in _FITTED},
+        "fitted without": {name: figures.of(without(name, uncounted)) for name in FITTED},
         "fitted, NIL and linkability too": figures.of(wider.weights),
     }
 
@@ -166,17 +166,16 @@ def groups_of(
 ) -> dict[str, LinkExamples]:
     found = {}
     for data in examples:
-        if data.name in _FITTED_DATA:
+        if data.name in FITTED_DATA:
             for kind, kb in kbs.by_kind():
                 found[f"{data.name}, {kind}"] = examples_in(linker_of(kb, BY_HAND), data)
     for kind, kb in demo.by_kind():
-        found[f"demo captions, {kind}"] = demo_examples(kb, captions)
+        found[f"demo captions, {kind}"] = demo_examples(linker_of(kb, BY_HAND), captions)
     return found
 
 
-def demo_examples(kb: KnowledgeBase, captions: list[Caption]) -> LinkExamples:
+def demo_examples(linker: Linker, captions: list[Caption]) -> LinkExamples:
     """Returns examples whose truth is what a caption names; unclear where two names could be it."""
-    linker = linker_of(kb, BY_HAND)
     texts = [caption.text for caption in captions]
     found = linker.link(texts, all_candidates=True).select(["row", "start", "end", "id"])
     offered: dict[tuple[int, int, int], list[str]] = {}
@@ -196,7 +195,7 @@ def without(name: str, groups: Sequence[LinkExamples]) -> LinkWeights:
     """Fits again with one term left out."""
     unused: dict[str, Any] = {name: 0.0}
     start = replace(BY_HAND, **unused)
-    terms = [term for term in _FITTED if term != name]
+    terms = [term for term in FITTED if term != name]
     found = fit_link_weights(groups, start=start, data=f"without {name}", terms=terms)
     return replace(found.weights, nil=BY_HAND.nil)
 

@@ -144,9 +144,9 @@ class LinkSettings(_Settings):
 class LabelSettings(_Settings):
     """Scores every candidate entity against its image."""
 
-    context: Literal["words", "model"] = "words"
-    """What compares a caption with the candidates' descriptions: the words they share, or the
-    text tower of the model."""
+    context: str = "words"
+    """What compares a caption with the candidates' descriptions: words (those they share), model
+    (the text tower of --model), or a text encoder: a directory or hub id."""
     batch_size: Count = 256
     """Images per forward pass of the encoder."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

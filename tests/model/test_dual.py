@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from openmofi.errors import InputError
-from openmofi.model import MofiModel, load_model, save_model
+from openmofi.model import MofiModel, load_model, load_text_encoder, save_model
 from openmofi.model.dual import pool
 from openmofi.model.sides import EncoderSide, image_side, join, load_text_side, text_side
 
@@ -172,6 +172,37 @@ def test_a_text_encoder_without_a_directory_of_modules_is_pooled_by_the_mean(tmp
     write_text_encoder(tmp_path)
     (tmp_path / "modules.json").unlink()
     assert load_text_side(str(tmp_path)).pooling == "mean"
+
+
+def test_a_text_encoder_alone_and_that_of_a_dual_encoder_encode_texts(tmp_path, nano_dir):
+    alone = load_text_encoder(write_text_encoder(tmp_path), device="cpu").encode_texts(TEXTS)
+    assert alone.shape == (3, 16)
+    # The empty text has no token here.
+    assert np.linalg.norm(alone, axis=1) == pytest.approx([1, 1, 0], abs=1e-5)
+    dual = load_text_encoder(nano_dir, device="cpu").encode_texts(TEXTS)
+    assert np.array_equal(dual, load_model(nano_dir, device="cpu").encode_texts(TEXTS))
+
+
+def test_the_transformer_of_sentence_transformers_may_lie_in_a_folder_of_its_own(tmp_path):
+    whole = write_text_encoder(tmp_path / "whole")
+    parts = write_text_encoder(tmp_path / "parts")
+    (parts / "0_Transformer").mkdir()
+    for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (parts / file).rename(parts / "0_Transformer" / file)
+    modules = (parts / "modules.json").read_text()
+    (parts / "modules.json").write_text(modules.replace('"path": ""', '"path": "0_Transformer"', 1))
+    found, expected = (load_text_encoder(one, device="cpu") for one in (parts, whole))
+    assert np.array_equal(found.encode_texts(TEXTS), expected.encode_texts(TEXTS))
+
+
+def test_what_reads_no_texts_is_not_a_text_encoder(tmp_path, image_dir):
+    with pytest.raises(InputError, match="expected a text encoder"):
+        load_text_encoder(image_dir)
+    save_model(load_model(image_dir, device="cpu"), tmp_path / "images", card="")
+    with pytest.raises(InputError, match="reads images alone"):
+        load_text_encoder(tmp_path / "images")
+    with pytest.raises(InputError, match="There is no model directory '/nowhere'"):
+        load_text_encoder("/nowhere")
 
 
 def test_unknown_steps_and_poolings_are_refused(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from openmofi.cli.app import Json, Out, evaluate_app
-from openmofi.cli.link import open_detector, open_encoder
+from openmofi.cli.link import open_detector, open_linker
 from openmofi.cli.output import print_json, print_table, quoted, say_next
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ def evaluate_linking(
     kb: Path,
     data: list[Path],
     out: Annotated[Path | None, Out] = None,
-    model: str | None = None,
+    context: str = "words",
+    weights: str | None = None,
     detector: str = "gazetteer",
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -32,21 +33,23 @@ def evaluate_linking(
         kb: Knowledge base directory.
         data: File of MELBench, ELEVANT, ZELDA or OVEN (.jsonl, also .gz); repeatable.
         out: Directory for linking.json.
-        model: Dual encoder whose text tower compares the text with the candidates' descriptions;
-            the default compares their words.
+        context: What compares the text with the candidates' descriptions: words (those they share),
+            or the directory or hub id of a text encoder.
+        weights: JSON file with other weights of the score's terms, as `openmofi kb fit` writes
+            them.
         detector: Mention detector: gazetteer, spacy or spacy:PIPELINE, gliner or
             gliner:MODEL, or hf:MODEL, a token classifier.
         as_json: Print JSON.
     """
+    from openmofi.config import LinkSettings
     from openmofi.evaluate.linking import evaluate_linking as run_linking
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_report import write_linking
     from openmofi.kb import KnowledgeBase
-    from openmofi.link import Linker
 
     read = [read_linking(path) for path in data]
     knowledge = KnowledgeBase.open(kb)
-    linker = Linker(knowledge, encoder=open_encoder(knowledge, model))
+    linker = open_linker(knowledge, context, settings=LinkSettings(weights=weights))
     finder = open_detector(detector)
     results = [run_linking(linker, one, detector=finder) for one in read]
     path = None if out is None else write_linking(results, out)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from openmofi.cli.app import Json, Out, kb_app
-from openmofi.cli.link import open_encoder
+from openmofi.cli.link import open_linker
 from openmofi.cli.output import print_json, quoted, say_next
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def kb_fit(
     *,
     out: Annotated[Path, Out],
     kb: Path = Path("kb"),
-    model: str | None = None,
+    context: str = "words",
     as_json: Annotated[bool, Json] = False,
 ) -> None:
     """Fit the weights of the linker's score to texts that were linked by hand.
@@ -32,19 +32,20 @@ def kb_fit(
             the same weight. Only ELEVANT's annotate every mention and thus teach NIL.
         out: JSON file to write; `openmofi link --weights` takes it.
         kb: Knowledge base directory.
-        model: Dual encoder whose text tower compares texts; the default compares words. Use the
-            weights only with the encoder that they were fitted with.
+        context: What compares texts with the candidates' descriptions: words (those they share), or
+            the directory or hub id of a text encoder. Link with the one that was fitted.
         as_json: Print JSON.
     """
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_fit import fit_on
     from openmofi.kb import KnowledgeBase
-    from openmofi.link import Linker
     from openmofi.link.weights import save_link_weights
+    from openmofi.progress import progress
 
+    read = [read_linking(path) for path in data]
     knowledge = KnowledgeBase.open(kb)
-    linker = Linker(knowledge, encoder=open_encoder(knowledge, model))
-    fit = fit_on(linker, [read_linking(path) for path in data])
+    with progress("encode", total=None, unit="texts") as bar:
+        fit = fit_on(open_linker(knowledge, context, advance=bar.advance), read)
     save_link_weights(fit.weights, out)
     if as_json:
         print_json(fit)
@@ -53,4 +54,5 @@ def kb_fit(
         f"wrote {out} (fitted on {fit.mentions:,} mentions, {fit.nil:,} of them without a correct "
         f"candidate; mean log likelihood {fit.before:.3f} -> {fit.after:.3f})"
     )
-    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --weights {quoted(out)}')
+    chosen = "" if context == "words" else f" --context {quoted(context)}"
+    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --weights {quoted(out)}' + chosen)

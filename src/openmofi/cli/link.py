@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from openmofi.errors import OpenMOFIError
 
 if TYPE_CHECKING:
     from openmofi.kb import KnowledgeBase
+    from openmofi.link import Linker
 
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue")
 _TERMS = ("prior", "context", "coherence", "type", "linkability", "case", "detected", "score")
@@ -23,7 +25,7 @@ def link(
     /,
     *,
     kb: Path = Path("kb"),
-    model: str | None = None,
+    context: str = "words",
     detector: str = "gazetteer",
     all_candidates: bool = False,
     settings: Annotated[LinkSettings, Flags] = LinkSettings(),
@@ -36,8 +38,9 @@ def link(
     Args:
         text: The caption.
         kb: Knowledge base directory.
-        model: Dual encoder whose text tower compares the caption with the candidates' descriptions;
-            the default compares their words.
+        context: What compares the caption with the candidates' descriptions: words (those they
+            share), or a text encoder: the directory or hub id of one for sentence-transformers, of
+            one of Hugging Face, or of a dual encoder.
         detector: Mention detector: gazetteer (only the names), spacy or spacy:PIPELINE, gliner or
             gliner:MODEL, or hf:MODEL, a token classifier.
         all_candidates: Show every candidate of a mention, not only the best.
@@ -45,15 +48,9 @@ def link(
         as_json: Print JSON.
     """
     from openmofi.kb import KnowledgeBase
-    from openmofi.link import Linker
 
     knowledge = KnowledgeBase.open(kb)
-    linker = Linker(
-        knowledge,
-        encoder=open_encoder(knowledge, model),
-        detector=open_detector(detector),
-        settings=settings,
-    )
+    linker = open_linker(knowledge, context, detector=open_detector(detector), settings=settings)
     found = linker.link([text], all_candidates=all_candidates).to_pylist()
     if as_json:
         print_json(found)
@@ -97,15 +94,36 @@ def _print_found(text: str, knowledge: KnowledgeBase, found: list[dict[str, Any]
     print_table(("mention", "id", "label", *shown, "description"), rows, styles)
 
 
-def open_encoder(knowledge: Any, model: str | None) -> Any:
-    """Returns the dual encoder that --model names, or the encoder that compares words."""
-    if model is None:
-        from openmofi.link import WordEncoder
+def open_linker(
+    knowledge: KnowledgeBase,
+    context: str,
+    *,
+    advance: Callable[[int], object] | None = None,
+    **others: Any,
+) -> Linker:
+    """Returns a linker with the context that --context names.
 
-        return WordEncoder(knowledge)
-    from openmofi.model import load_model
+    Args:
+        knowledge: the knowledge base, which keeps the vectors of its entities.
+        context: words, or a text encoder.
+        advance: told the number of texts, whenever a text encoder encoded some.
+        others: further arguments of `Linker`.
+    """
+    if context == "words":
+        from openmofi.link import Linker, WordEncoder
 
-    return load_model(model)
+        return Linker(knowledge, encoder=WordEncoder(knowledge), **others)
+    from openmofi.files.folders import cache_folder
+    from openmofi.label.encoder import model_digest
+    from openmofi.label.entity_vectors import place
+    from openmofi.label.text_context import text_linker
+    from openmofi.model import load_text_encoder
+
+    encoder = load_text_encoder(context, precision="auto")
+    # Where the knowledge base cannot be written to.
+    kept = cache_folder() / "kb" / knowledge.fingerprint
+    path = place(knowledge.path.resolve(), kept, f"{model_digest(context)}-auto")
+    return text_linker(knowledge, encoder, path, advance=advance, **others)
 
 
 def open_detector(name: str) -> Any:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from openmofi.model.transform import Transform
 
 
+_OF_A_MODEL = (".json", ".safetensors", ".bin", ".txt", ".pt", ".onnx")
+"""Suffixes of a model's files."""
+
+
 class Encoder(Protocol):
     """Images and texts -> unit vectors; `model.MofiModel` is one."""
 
@@ -38,7 +42,15 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(model: str, *, device: str, precision: str, number: int, workers: int) -> Encoder:
+def load_encoder(
+    model: str,
+    *,
+    device: str,
+    precision: str,
+    number: int,
+    workers: int,
+    texts_alone: bool = False,
+) -> Encoder:
     """Loads the encoder of one of several processes on this machine.
 
     Args:
@@ -47,10 +59,11 @@ def load_encoder(model: str, *, device: str, precision: str, number: int, worker
         precision: see `config.LabelSettings`.
         number: number of this process, from 0.
         workers: number of processes.
+        texts_alone: whether no image will come, so that a text encoder will do.
     """
     import torch
 
-    from openmofi.model import load_model
+    from openmofi.model import load_model, load_text_encoder
 
     gpus = torch.cuda.device_count()
     if device in ("auto", "cuda") and gpus > 1:
@@ -58,7 +71,8 @@ def load_encoder(model: str, *, device: str, precision: str, number: int, worker
     if workers > 1 and multiprocessing.parent_process() is not None:
         # They would compete for the cores otherwise; the parent process keeps its own setting.
         torch.set_num_threads(max(1, cores() // workers))
-    return load_model(model, device=device, precision=precision)
+    load = load_text_encoder if texts_alone else load_model
+    return load(model, device=device, precision=precision)
 
 
 def cores() -> int:
@@ -66,15 +80,25 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(model: str | None, device: str) -> int:
-    """Returns one process per GPU, or without a GPU one per core as far as memory allows."""
-    if model is None:
+def default_workers(models: Sequence[str], device: str) -> int:
+    """Returns one process per GPU, or without a GPU one per core as far as memory allows.
+
+    Args:
+        models: those that every process holds; without any, no GPU is used.
+        device: see `config.LabelSettings`.
+    """
+    if not models:
         return cores()
     import torch
 
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return torch.cuda.device_count()
-    files = [file for file in Path(model).glob("*") if file.suffix in (".safetensors", ".bin")]
+    files = [
+        file
+        for model in models
+        for file in Path(model).glob("*")
+        if file.suffix in (".safetensors", ".bin")
+    ]
     each = 2 * sum(file.stat().st_size for file in files) + 1_000_000_000
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(cores(), int(free * 0.8 / each)))
@@ -93,15 +117,10 @@ def model_digest(model: str | None) -> str:
 
         return hub_revision(model) or hashlib.sha256(model.encode()).hexdigest()[:16]
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in (
-            ".json",
-            ".safetensors",
-            ".bin",
-            ".txt",
-            ".pt",
-            ".onnx",
-        ):
+    # sentence-transformers keeps a file for each of its modules in a folder.
+    has_modules = (folder / "modules.json").is_file()
+    for path in sorted(folder.rglob("*") if has_modules else folder.iterdir()):
+        if path.is_file() and path.suffix in _OF_A_MODEL:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ is that a row is computed twice.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,33 @@ from openmofi.label.encoder import Encoder
 FOLDER = "entity_vectors"
 _UNIT = 0.02
 """Tolerated deviation of a stored vector's length from 1; rounding to fp16 changes it by less."""
+_AT_ONCE = 1024
+"""Texts after which vectors are written, so that a kill costs no more."""
+_SAMPLE = 128
+_LEAST_SPREAD = 0.01
+"""Of cosines that should tell texts apart; less is rounding, or a handful of entities."""
 
 
 class EntityVectors:
     """Unit vectors of the texts of a knowledge base's entities."""
 
-    def __init__(self, kb: KnowledgeBase, encoder: Encoder, path: Path):
+    def __init__(
+        self,
+        kb: KnowledgeBase,
+        encoder: Encoder,
+        path: Path,
+        *,
+        advance: Callable[[int], object] | None = None,
+    ):
+        """Opens the file, or makes it.
+
+        Args:
+            kb: the entities.
+            encoder: encodes those that nobody encoded before.
+            path: the file.
+            advance: told the number of texts, whenever some were encoded.
+        """
+        self._advance = advance
         self.kb, self.encoder, self.path = kb, encoder, path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -38,15 +60,28 @@ class EntityVectors:
         vectors = self._stored[rows].astype(np.float32)
         lengths = np.linalg.norm(vectors, axis=1)
         missing = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT))
-        if len(missing):
-            new = self.encoder.encode_texts_alone(self.kb.entity_text(rows[missing]))
+        for at in range(0, len(missing), _AT_ONCE):
+            part = missing[at : at + _AT_ONCE]
+            new = self.encoder.encode_texts_alone(self.kb.entity_text(rows[part]))
             halves = new.astype(np.float16)
-            for row, vector in zip(rows[missing].tolist(), halves, strict=True):
+            for row, vector in zip(rows[part].tolist(), halves, strict=True):
                 os.pwrite(self._file, vector.tobytes(), row * vector.nbytes)
-            vectors[missing] = halves.astype(
-                np.float32
-            )  # the same numbers that later shards will read
+            vectors[part] = halves.astype(np.float32)  # the numbers that later shards will read
+            if self._advance:
+                self._advance(len(part))
         return vectors
+
+    def unrelated(self) -> tuple[float, float]:
+        """Returns mean and standard deviation of the cosines of entities drawn at random.
+
+        They are rounded, since the last bits depend on how many threads compute them.
+        """
+        rows = np.unique(np.linspace(0, len(self.kb) - 1, _SAMPLE).astype(np.int64))
+        vectors = self.of(rows).astype(np.float64)
+        cosines = (vectors @ vectors.T)[np.triu_indices(len(rows), 1)]
+        if not len(cosines):
+            return 0.0, 1.0
+        return round(float(cosines.mean()), 4), max(round(float(cosines.std()), 4), _LEAST_SPREAD)
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):  # not if opening failed

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,16 +78,26 @@ def label(
     for flag, is_given in needs_model.items():
         if is_given and name is None:
             raise SettingsError(f"{flag} needs an encoder; add --model, or leave {flag} out.")
+    context = None if settings.context in ("words", "model") else settings.context
     found = find_shards(source)
     _check_place(out, str(source), found)
     _warn_of_known_captions(name, source)
     knowledge = KnowledgeBase.open(kb)
-    run = _run_description(found, knowledge, kb, name, settings)
+    run = _run_description(found, knowledge, kb, name, context, settings)
     freeze_plan(out, found.shards, run)
-    vectors = place(kb.resolve(), out.resolve(), f"{run['model_sha256']}-{settings.precision}")
-    # Absolute, since processes on other machines do not share the working directory.
-    model_path = str(Path(name).resolve()) if name and Path(name).is_dir() else name
-    job = Job(found.root.resolve(), kb.resolve(), model_path, out.resolve(), settings, vectors)
+
+    def vectors_of(digest: str) -> Path:
+        return place(kb.resolve(), out.resolve(), f"{digest}-{settings.precision}")
+
+    job = Job(
+        found.root.resolve(),
+        kb.resolve(),
+        _absolute(name),
+        out.resolve(),
+        replace(settings, context=_absolute(context) or settings.context),
+        vectors_of(run["model_sha256"]),
+        vectors_of(run["context_sha256"]) if context else None,
+    )
     with _engine(job) as (engine, workers, make_labeller):
         if name and not (out / BACKGROUND_FILE).is_file():
             first = make_labeller()
@@ -103,6 +114,11 @@ def label(
             retry=settings.retry,
             fail_if_error_rate=settings.fail_if_error_rate,
         )
+
+
+def _absolute(model: str | None) -> str | None:
+    """Returns a directory's absolute path: other machines do not share the working directory."""
+    return str(Path(model).resolve()) if model and Path(model).is_dir() else model
 
 
 def _warn_of_known_captions(model: str | None, source: Path | str) -> None:
@@ -123,7 +139,9 @@ def _engine(job: Job) -> Iterator[tuple[Engine, int, Any]]:
     """Yields (engine, workers, a function that makes each process's labeller)."""
     settings = job.settings
     if settings.engine != "ray":
-        workers = settings.workers or default_workers(job.model, settings.device)
+        models = [job.model] if job.model else []
+        models += [settings.context] if job.context_vectors else []
+        workers = settings.workers or default_workers(models, settings.device)
         yield "local", workers, partial(ShardLabeller, job, workers=workers)
         return
     from openmofi.shards.ray_tasks import connected, import_ray
@@ -153,7 +171,12 @@ def _check_place(out: Path, source: str, found: Input) -> None:
 
 
 def _run_description(
-    found: Input, knowledge: KnowledgeBase, kb: Path, model: str | None, settings: LabelSettings
+    found: Input,
+    knowledge: KnowledgeBase,
+    kb: Path,
+    model: str | None,
+    context: str | None,
+    settings: LabelSettings,
 ) -> dict[str, Any]:
     """Returns what the labels depend on; runs with the same description may share a directory."""
     root = str(found.root)
@@ -163,6 +186,7 @@ def _run_description(
         "kb_path": str(kb.resolve()),
         "model": model,
         "model_sha256": model_digest(model),
+        **({"context_sha256": model_digest(context)} if context else {}),
         "settings": {k: v for k, v in as_dict(settings).items() if k not in _PLACEMENT},
         "version": openmofi.__version__,
         "labels_version": LABELS_VERSION,

@@ -26,6 +26,7 @@ from openmofi.label.entity_vectors import EntityVectors
 from openmofi.label.image_scorer import ImageScorer, unseen
 from openmofi.label.label_table import Seen, labels_table
 from openmofi.label.score import load_weights
+from openmofi.label.text_context import text_linker
 from openmofi.label.text_regions import Regions, TextRegions
 from openmofi.link import Linker, WordEncoder
 from openmofi.pairs import ShardView, count_errors, open_shard, read_shard
@@ -49,6 +50,8 @@ class Job:
     settings: LabelSettings
     vectors: Path
     """Path of the entities' vectors."""
+    context_vectors: Path | None = None
+    """The same of the text encoder that --context names."""
 
 
 class ShardLabeller:
@@ -58,25 +61,29 @@ class ShardLabeller:
         self.job, self.settings = job, job.settings
         self.kb = KnowledgeBase.open(job.kb)
         self.encoder = encoder or self._load_encoder(workers)
-        self.linker = self._make_linker()
+        self.linker = self._make_linker(workers)
         self._finder = TextRegions() if self.settings.text_regions else None
         self._threads = self._decode_threads(workers)
 
     def _load_encoder(self, workers: int) -> Encoder | None:
         if self.job.model is None:
             return None
-        return load_encoder(
-            self.job.model,
-            device=self.settings.device,
-            precision=self.settings.precision,
-            number=worker_number(),
-            workers=workers,
-        )
+        return load_encoder(self.job.model, **self._placement(workers))
 
-    def _make_linker(self) -> Linker:
-        if self.settings.context == "words":
+    def _placement(self, workers: int) -> dict[str, Any]:
+        settings = self.settings
+        placed = {"device": settings.device, "precision": settings.precision}
+        return {**placed, "number": worker_number(), "workers": workers}
+
+    def _make_linker(self, workers: int) -> Linker:
+        context = self.settings.context
+        if context == "words":
             return Linker(self.kb, encoder=WordEncoder(self.kb))
-        return Linker(self.kb, encoder=self.encoder)
+        if self.job.context_vectors is None:
+            assert self.encoder is not None
+            return text_linker(self.kb, self.encoder, self.job.vectors)
+        encoder = load_encoder(context, **self._placement(workers), texts_alone=True)
+        return text_linker(self.kb, encoder, self.job.context_vectors)
 
     def _decode_threads(self, workers: int) -> int:
         """Returns 1 if the encoder itself keeps the cores busy."""
@@ -117,8 +124,6 @@ class ShardLabeller:
 
     def _link(self, pairs: pa.Table, usable: np.ndarray) -> tuple[pa.Table, np.ndarray]:
         """Returns (candidates with `place`, the row of the shard for each place)."""
-        if self.settings.context == "model":
-            self.linker = self._make_linker()  # a warm cache would change the last bits of a score
         captions = pairs["caption"].take(pa.array(usable)).combine_chunks()
         candidates = self.linker.link(captions, all_candidates=True)
         named, place = np.unique(candidates["row"].to_numpy(), return_inverse=True)

@@ -6,6 +6,7 @@ with the terms
     prior        log p(entity | name), relative to the name's most probable entity
     context      cos(text(caption), text(label: description (types)))
     coherence    cos(text(entity), the expected text vector of the caption's other mentions)
+                 both standardised if the vectors of entities are stored, see `StoredVectors`
     type         log odds of the entity's types, from the data on which the weights were fitted
     linkability  log odds that the name is used as a name at all, from counted captions
     case         whether the mention is written as the entity's names are: turkey, Turkey
@@ -27,7 +28,6 @@ from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
 from openmofi.link.mentions import Mentions
 from openmofi.link.weights import LinkWeights
 
-_ENCODE_BATCH = 256
 _MOST_REMEMBERED = 1 << 15
 HARDLY_EVER = -4
 """The case term of a single word whose names have a capital, if it is written small by someone who
@@ -43,8 +43,20 @@ class TextEncoder(Protocol):
         ...
 
 
-class TextComparison:
-    """Compares captions and entities by their texts; keeps the vectors of entities."""
+class StoredVectors(Protocol):
+    """Vectors of entities that outlive the linker; `label.EntityVectors` is one."""
+
+    def of(self, rows: np.ndarray, /) -> np.ndarray:
+        """Returns float32 unit vectors [n, dim] of rows of the knowledge base."""
+        ...
+
+    def unrelated(self) -> tuple[float, float]:
+        """Returns mean and standard deviation of the cosines of entities drawn at random."""
+        ...
+
+
+class RememberedVectors:
+    """Vectors of entities' texts, in memory."""
 
     def __init__(self, encoder: TextEncoder, entity_text: Callable[[np.ndarray], list[str]]):
         self._encoder, self._entity_text = encoder, entity_text
@@ -52,25 +64,19 @@ class TextComparison:
         self._slot = np.zeros(0, np.int64)  # of each known entity in `_vectors`
         self._vectors: np.ndarray | None = None
 
-    def context(self, captions: list[str], caption_of: np.ndarray, vectors: np.ndarray):
-        """Returns cos(text(captions[caption_of[i]]), vectors[i]) for every i."""
-        used, slot = np.unique(caption_of, return_inverse=True)
-        of_captions = self._encode([captions[row] for row in used.tolist()])
-        return np.einsum("ij,ij->i", of_captions[slot], vectors)
-
-    def vectors(self, entity: np.ndarray) -> np.ndarray:
+    def of(self, rows: np.ndarray) -> np.ndarray:
         """Returns the unit vectors of entities' texts [n, dim]."""
-        needed = np.unique(entity)
+        needed = np.unique(rows)
         new = np.setdiff1d(needed, self._known, assume_unique=True)
         if len(self._known) + len(new) > _MOST_REMEMBERED:
             self._known, self._slot, self._vectors, new = new[:0], new[:0], None, needed
         if len(new):
             self._learn(new)
         assert self._vectors is not None
-        return self._vectors[self._slot[np.searchsorted(self._known, entity)]]
+        return self._vectors[self._slot[np.searchsorted(self._known, rows)]]
 
     def _learn(self, new: np.ndarray) -> None:
-        vectors = self._encode(self._entity_text(new))
+        vectors = unit_vectors(self._encoder, self._entity_text(new))
         old = vectors[:0] if self._vectors is None else self._vectors
         self._vectors = np.concatenate([old, vectors])
         known = np.concatenate([self._known, new])
@@ -78,13 +84,43 @@ class TextComparison:
         order = np.argsort(known)
         self._known, self._slot = known[order], slots[order]
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
-        """Returns L2-normalised vectors."""
-        batches = range(0, len(texts), _ENCODE_BATCH)
-        vectors = [self._encoder.encode_texts(texts[at : at + _ENCODE_BATCH]) for at in batches]
-        stacked = np.concatenate(vectors).astype(np.float32, copy=False)
-        lengths = np.linalg.norm(stacked, axis=1, keepdims=True)
-        return stacked / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+def unit_vectors(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
+    """Returns L2-normalised vectors of texts, float32 [n, dim]."""
+    vectors = encoder.encode_texts(texts).astype(np.float32, copy=False)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+
+class TextComparison:
+    """Compares captions and entities by their texts.
+
+    Where the vectors of entities are stored, cosines are standardised: how many standard deviations
+    two texts are closer than entities drawn at random. So weights depend on the encoder's scale
+    only a little: texts that have nothing in common have a cosine of .1 for one encoder and of .7
+    for another.
+    """
+
+    def __init__(self, encoder: TextEncoder, entities: RememberedVectors | StoredVectors):
+        self._encoder, self._entities = encoder, entities
+        self._scale = None if isinstance(entities, RememberedVectors) else entities.unrelated()
+
+    def terms(
+        self, captions: list[str], candidates: Candidates, mentions: Mentions
+    ) -> dict[str, np.ndarray]:
+        """Returns the terms context and coherence of every candidate."""
+        entity, entity_of = np.unique(candidates.entity, return_inverse=True)
+        vectors = self._entities.of(entity)[entity_of]
+        used, slot = np.unique(mentions.row[candidates.item], return_inverse=True)
+        of_captions = unit_vectors(self._encoder, [captions[row] for row in used.tolist()])
+        context = np.einsum("ij,ij->i", of_captions[slot], vectors)
+        among = coherence(candidates, mentions, vectors)
+        if self._scale is not None:
+            mean, spread = self._scale
+            context = (context - mean) / spread
+            is_alone = np.bincount(mentions.row)[mentions.row] == 1
+            among = np.where(is_alone[candidates.item], 0, (among - mean) / spread)
+        return {"context": context, "coherence": among}
 
 
 def coherence(candidates: Candidates, mentions: Mentions, vectors: np.ndarray) -> np.ndarray:

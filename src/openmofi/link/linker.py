@@ -19,17 +19,18 @@ from openmofi.kb.text import Captions, as_text, tokenise
 from openmofi.link.detectors import MentionDetector, combine
 from openmofi.link.disambiguate import (
     HARDLY_EVER,
+    RememberedVectors,
+    StoredVectors,
     TextComparison,
     TextEncoder,
     case_agreement,
-    coherence,
     evidence_of,
     logits,
     probabilities,
 )
 from openmofi.link.linkability import TypeOdds, read_linkability
 from openmofi.link.mentions import Mentions, find_mentions, given_mentions
-from openmofi.link.weights import LinkWeights, load_link_weights
+from openmofi.link.weights import LinkWeights, check_scale, load_link_weights
 from openmofi.link.words_or_names import WordsOrNames
 from openmofi.schema import CANDIDATES
 
@@ -61,6 +62,7 @@ class Linker:
         kb: KnowledgeBase,
         *,
         encoder: TextEncoder | None = None,
+        entities: StoredVectors | None = None,
         detector: MentionDetector | None = None,
         weights: LinkWeights | None = None,
         settings: LinkSettings | None = None,
@@ -70,17 +72,24 @@ class Linker:
         Args:
             kb: the entities.
             encoder: compares captions with entities; without it, only the names decide.
+            entities: the encoder's vectors of the entities, if they are stored; then cosines are
+                standardised, and the weights have to be for such. Otherwise they are computed and
+                kept in memory.
             detector: finds names in captions, which support the names of the knowledge base.
             weights: weights of the score's terms; by default `settings.weights`, or the package's.
             settings: limits.
+
+        Raises:
+            InputError: the weights are for other cosines than these.
         """
         self.kb, self.settings = kb, settings or LinkSettings()
-        self.weights = weights or load_link_weights(self.settings.weights)
-        self._texts = (
-            TextComparison(encoder, lambda rows: kb.texts.in_full(rows).to_pylist())
-            if encoder
-            else None
-        )
+        standardised = entities is not None
+        self.weights = weights or load_link_weights(self.settings.weights, standardised)
+        self._texts = None
+        if encoder is not None:
+            check_scale(self.weights, standardised)
+            in_memory = RememberedVectors(encoder, lambda rows: kb.texts.in_full(rows).to_pylist())
+            self._texts = TextComparison(encoder, entities or in_memory)
         self._detector = detector
         self._words = WordsOrNames(kb)
         self._linkability = read_linkability(kb)
@@ -247,11 +256,8 @@ class Linker:
         if self._types is not None:
             terms["type"] = self._types.of(candidates.entity)
         if self._texts is not None and len(candidates):
-            vectors = self._texts.vectors(candidates.entity)
             texts = [caption or "" for caption in captions.to_pylist()]
-            caption_of = mentions.row[candidates.item]
-            terms["context"] = self._texts.context(texts, caption_of, vectors)
-            terms["coherence"] = coherence(candidates, mentions, vectors)
+            terms |= self._texts.terms(texts, candidates, mentions)
         return terms
 
     def _batch(

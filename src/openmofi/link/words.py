@@ -14,6 +14,8 @@ from openmofi.kb.text import Captions
 from openmofi.kb.words import distinct_words
 
 _DIM = 512
+_BATCH = 256
+"""Texts whose cells fit the processor's caches."""
 
 
 class WordEncoder:
@@ -24,6 +26,10 @@ class WordEncoder:
 
     def encode_texts(self, texts: Captions) -> np.ndarray:
         """Returns float32 [n, 512], not normalised; zero for a text without words."""
+        parts = [texts[at : at + _BATCH] for at in range(0, len(texts), _BATCH)]
+        return np.concatenate([self._encode(part) for part in parts or [texts]])
+
+    def _encode(self, texts: Captions) -> np.ndarray:
         row, word = distinct_words(texts, self._kb.hasher)
         column = (word % np.uint64(_DIM)).astype(np.int64)
         sign = np.where(word >> np.uint64(63), 1.0, -1.0)

@@ -24,7 +24,9 @@ from openmofi.model.presets import mend_batch_norm
 from openmofi.model.sides import (
     EncoderSide,
     image_encoder,
+    is_dual,
     join,
+    load_text_side,
     no_load_report,
     onnx_side,
     open_onnx,
@@ -59,6 +61,37 @@ def load_model(source: str | Path, *, device: str = "auto", precision: str = "fp
         return MofiModel(*_load_onnx(Path(name)), device, precision)
     _check_source(name)
     return MofiModel(*_load_hugging_face(name), device, precision)
+
+
+def load_text_encoder(
+    source: str | Path, *, device: str = "auto", precision: str = "fp32"
+) -> MofiModel:
+    """Loads what encodes texts: a text encoder, or a dual encoder, of which the text side is used.
+
+    Args:
+        source: directory or hub id; for how its vectors are pooled see `sides.load_text_side`.
+        device: auto, cpu, cuda or cuda:N.
+        precision: fp32, bf16, fp16, or auto for fp16 on a GPU.
+
+    Raises:
+        InputError: nothing usable is there, or it reads images alone.
+    """
+    name = str(source)
+    if is_open_clip(name):
+        return load_model(name, device=device, precision=precision)
+    if not (Path(name) / "modules.json").is_file():  # which may have its config.json in a folder
+        _check_source(name)
+    if is_dual(name):
+        model = load_model(name, device=device, precision=precision)
+        model.check_reads_texts()
+        return model
+    return text_model(load_text_side(name), device=device, precision=precision)
+
+
+def text_model(side: EncoderSide, *, device: str = "auto", precision: str = "fp32") -> MofiModel:
+    """Returns a text side alone, ready for use; it has no maps and reads no images."""
+    network = join(None, side, dim=side.encoder.config.hidden_size)
+    return MofiModel(network.eval(), side.reads, Transform(1), device, precision)
 
 
 def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:

@@ -187,6 +187,17 @@ def width_of(encoder: Any, pooling: str, transform: Transform) -> int:
         ) from None
 
 
+def is_dual(name: str) -> bool:
+    """Says whether a directory or model of the hub has an image side that a text may be read with.
+
+    Raises:
+        InputError: its config.json cannot be read.
+    """
+    with _one_sentence(name):
+        config = _json(name, "config.json")
+    return isinstance(config, dict) and "vision_config" in config
+
+
 def load_text_side(name: str) -> EncoderSide:
     """Loads a text encoder from a directory or the hub.
 
@@ -198,6 +209,7 @@ def load_text_side(name: str) -> EncoderSide:
     """
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()  # their bars for one file say nothing
     with _one_sentence(name), no_load_report():
         modules = _json(name, "modules.json")
         steps = {module["type"].rpartition(".")[2]: module["path"] for module in modules or ()}

@@ -30,8 +30,8 @@ from openmofi.evaluate.vectors import ModelVectors
 from openmofi.files.folders import check_replaceable, local_path, new_folder, replace_file
 from openmofi.label.encoder import model_digest
 from openmofi.model import MofiModel, save_model
+from openmofi.model.checkpoint import text_model
 from openmofi.model.sides import EncoderSide, image_side, join, load_text_side
-from openmofi.model.transform import Transform
 from openmofi.progress import progress
 from openmofi.train.adapt_score import hashed, rounded
 from openmofi.train.alignment import (
@@ -239,8 +239,7 @@ def _entity_texts(places: Places) -> dict[str, tuple[str, str]]:
 
 def _text_vectors(text: EncoderSide, texts: list[str], folder: Path, device: str) -> np.ndarray:
     """Returns the vectors of texts; what an earlier run encoded is not encoded again."""
-    network = join(None, text, dim=text.encoder.config.hidden_size)
-    model = MofiModel(network, text.reads, Transform(1), device)  # no image will come
+    model = text_model(text, device=device)
     cache = VectorCache(folder, model.dim)
     keys = [content_key(words.encode()) for words in texts]
     vectors = np.zeros((len(texts), model.dim), np.float32)
