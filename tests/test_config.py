@@ -94,7 +94,7 @@ def test_a_number_outside_its_bounds_is_refused(settings, name, kind):
         (LabelSettings, {"encoders": -1}, "at least 0"),
         (LabelSettings, {"rank": -1}, "at least 0"),
         (LabelSettings, {"rank": 4, "world_size": 4}, "from 0 to 3"),
-        (LabelSettings, {"context": "word"}, "words or model"),
+        (LabelSettings, {"precision": "fp8"}, "auto, fp32, bf16 or fp16"),
         (SelectSettings, {"order": "text"}, "joint, text-first or caption-match"),
         (SelectSettings, {"max_text_area": 1.5}, "from 0 to 1"),
         (ModelSettings, {"vocab_size": 259}, "at least 260"),
