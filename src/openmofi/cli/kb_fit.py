@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,8 +45,10 @@ def kb_fit(
 
     read = [read_linking(path) for path in data]
     knowledge = KnowledgeBase.open(kb)
-    with progress("encode", total=None, unit="texts") as bar:
-        fit = fit_on(open_linker(knowledge, context, advance=bar.advance), read)
+    encodes = context != "words"
+    with progress("encode", unit="texts") if encodes else nullcontext() as bar:
+        advance = bar.advance if bar else None
+        fit = fit_on(open_linker(knowledge, context, advance=advance), read)
     save_link_weights(fit.weights, out)
     if as_json:
         print_json(fit)
@@ -54,5 +57,5 @@ def kb_fit(
         f"wrote {out} (fitted on {fit.mentions:,} mentions, {fit.nil:,} of them without a correct "
         f"candidate; mean log likelihood {fit.before:.3f} -> {fit.after:.3f})"
     )
-    chosen = "" if context == "words" else f" --context {quoted(context)}"
+    chosen = f" --context {quoted(context)}" if encodes else ""
     say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --weights {quoted(out)}' + chosen)
