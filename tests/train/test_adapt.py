@@ -298,7 +298,7 @@ def test_labels_that_fit_no_vector_are_refused(tmp_path):
     _fails(tmp_path, "No key .* such as 'x'", embeddings=source, labels=tmp_path / "l.csv")
     _fails(tmp_path, "carries no entities", embeddings=source)
     twice = _embeddings(tmp_path / "t.parquet", vectors, ids=["x"] * 480)
-    _fails(tmp_path, "is the id of 480 vectors", embeddings=twice, labels=tmp_path / "l.csv")
+    _fails(tmp_path, "is the id of 480 images", embeddings=twice, labels=tmp_path / "l.csv")
 
 
 def test_an_encoder_of_another_width_is_refused(tmp_path, nano_dir):
