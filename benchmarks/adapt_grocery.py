@@ -123,7 +123,9 @@ def adapted(**changes) -> Method:
                 changes=changes,
             )
             maps = load_file(folder / "run" / "maps.safetensors")
-            return apply_map(test, maps["image"], maps["image_mean"])
+            return apply_map(
+                test, maps["image"], maps["image_mean"], power=float(maps["image_power"])
+            )
 
     return method
 

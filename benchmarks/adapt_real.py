@@ -157,7 +157,8 @@ def adapted(train, labels, test, _, *, favour: str):
         files = {"labels": folder / "labels.csv", "out": folder / "run"}
         summary = adapt(folder / "vectors.npy", **files, changes={"favour": favour})
         maps = load_file(folder / "run" / "maps.safetensors")
-    return apply_map(test, maps["image"], maps["image_mean"]), summary
+    power = float(maps["image_power"])
+    return apply_map(test, maps["image"], maps["image_mean"], power=power), summary
 
 
 def score_forms(train, labels, test, test_labels) -> dict[tuple[str, str], float]:

@@ -258,8 +258,11 @@ def retrieval_figures(
             for recipe, changes in recipes.items():
                 if name == "lite0" and recipe != "supervised":
                     continue  # it reads no texts
-                maps = adapted(out, name, parts, labels, kb, source, recipe, changes)
-                mapped = {part: apply_map(found, *maps) for part, found in vectors[name].items()}
+                *maps, power = adapted(out, name, parts, labels, kb, source, recipe, changes)
+                mapped = {
+                    part: apply_map(found, *maps, power=power)
+                    for part, found in vectors[name].items()
+                }
                 figures[f"{name}, {recipe}, {source}"] = score(mapped, parts)
     return figures
 
@@ -273,8 +276,8 @@ def adapted(
     source: str,
     recipe: str,
     changes: dict[str, float],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the image map and mean that `adapt` learns from the labels of a selection."""
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Returns the image map, mean and power that `adapt` learns from a selection's labels."""
     from safetensors.torch import load_file
 
     run = out / f"adapt-{name}-{recipe}-{source}".replace(" ", "_")
@@ -297,7 +300,7 @@ def adapted(
         **texts,
     )
     found = load_file(run / "maps.safetensors")
-    return found["image"], found["image_mean"]
+    return found["image"], found["image_mean"], float(found["image_power"])
 
 
 def score(

@@ -1,11 +1,12 @@
 """A dual encoder made of any image encoder and any text encoder, or of one of the two alone.
 
-    image -> encoder -> pooled features -> unit length -> linear map -> ... -> vector
-    text  -> encoder -> pooled features -> unit length -> linear map -> ... -> vector
+    image -> encoder -> pooled features -> unit length, power -> linear map -> ... -> vector
+    text  -> encoder -> pooled features -> unit length, power -> linear map -> ... -> vector
 
-Each side has a chain of linear maps with a step to unit length before each. So a map that was
-learnt on cached unit vectors, with the mean it subtracts as its bias, becomes part of the network
-exactly. A side without maps ends in its pooled features.
+Each side has a chain of linear maps with a step to unit length before each, after which the numbers
+may be raised to a power, signs kept, which tames the few large ones that pooling leaves. So a map
+that was learnt on cached unit vectors, with the mean it subtracts as its bias, becomes part of the
+network exactly. A side without maps ends in its pooled features.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 MODEL_TYPE = "openmofi_dual"
-MapShape = tuple[int, int, bool]
-"""(features in, features out, whether there is a bias) of a linear map."""
+MapShape = tuple[int, int, bool, float]
+"""(features in, features out, whether there is a bias, power) of a map."""
+_TINY = 1e-6
+"""Keeps the slope of a power finite at 0."""
 
 
 class DualConfig(PretrainedConfig):
@@ -108,6 +111,26 @@ class DualModel(PreTrainedModel):
         """Leaves every part as its own class made it: all weights come from elsewhere."""
 
 
+class UnitLinear(torch.nn.Linear):
+    """A linear map behind the step to unit length and a power."""
+
+    def __init__(self, wide: int, out: int, bias: bool, power: float = 1.0):
+        super().__init__(wide, out, bias=bias)
+        self.power = power
+
+    def forward(self, input: Float[Tensor, "b F"]) -> Float[Tensor, "b D"]:
+        """Returns the map of features of any length but zero."""
+        return super().forward(unit_power(input, self.power))
+
+
+def unit_power(features: Float[Tensor, "b F"], power: float) -> Float[Tensor, "b F"]:
+    """Returns features of length 1, their numbers raised to a power between, signs kept."""
+    unit = F.normalize(features, dim=-1)
+    if power == 1:
+        return unit
+    return F.normalize(unit * (unit.abs() + _TINY) ** (power - 1), dim=-1)
+
+
 def build_encoder(config: Any) -> torch.nn.Module:
     """Returns an encoder with random weights."""
     from transformers import SiglipTextModel
@@ -153,12 +176,12 @@ def pool(
 
 def _mapped(features: Float[Tensor, "b F"], maps: torch.nn.ModuleList) -> Float[Tensor, "b D"]:
     for linear in maps:
-        features = linear(F.normalize(features, dim=-1))
+        features = linear(features)
     return features
 
 
 def _maps(shapes: Sequence[MapShape]) -> torch.nn.ModuleList:
-    return torch.nn.ModuleList(torch.nn.Linear(wide, out, bias=bias) for wide, out, bias in shapes)
+    return torch.nn.ModuleList(UnitLinear(*shape) for shape in shapes)
 
 
 def _drop_pooler(encoder: Any, pooling: str) -> None:

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from openmofi.errors import InputError
-from openmofi.model.dual import DualConfig, DualModel, build_encoder, pool
+from openmofi.model.dual import DualConfig, DualModel, MapShape, UnitLinear, build_encoder, pool
 from openmofi.model.onnx_encoder import FILE, OnnxConfig, OnnxEncoder
 from openmofi.model.transform import Transform
 
@@ -43,18 +43,23 @@ class EncoderSide:
     encoder: Any
     pooling: str
     maps: tuple[Any, ...]
-    """nn.Linear each."""
+    """UnitLinear each, or the projection of another class of network, without a bias."""
     reads: Any
     """What feeds it: a Transform, or a tokenizer."""
 
-    def shapes(self) -> list[tuple[int, int, bool]]:
+    def shapes(self) -> list[MapShape]:
         """Returns the shapes of its maps."""
-        return [(m.in_features, m.out_features, m.bias is not None) for m in self.maps]
+        return [
+            (m.in_features, m.out_features, m.bias is not None, getattr(m, "power", 1.0))
+            for m in self.maps
+        ]
 
-    def then(self, map_ED: Float[Tensor, "E D"], mean_D: Float[Tensor, " D"]) -> EncoderSide:
-        """Returns the side with x -> M (x - mean) behind it, without a bias if the mean is zero."""
+    def then(
+        self, map_ED: Float[Tensor, "E D"], mean_D: Float[Tensor, " D"], power: float = 1.0
+    ) -> EncoderSide:
+        """Returns the side with x -> M (x^power - mean) behind it; a mean of 0 makes no bias."""
         centres = bool(mean_D.any())
-        layer = nn.Linear(map_ED.shape[1], len(map_ED), bias=centres)
+        layer = UnitLinear(map_ED.shape[1], len(map_ED), centres, power)
         layer.weight.data.copy_(map_ED.detach())
         if centres:
             layer.bias.data.copy_(-(map_ED.detach().double() @ mean_D.double()))

@@ -47,7 +47,7 @@ from openmofi.train.adapt_score import (
     score,
     split,
 )
-from openmofi.train.closed_forms import CENTRED, ClosedForm, closed_forms, moments
+from openmofi.train.closed_forms import CENTRED, POWERS, ClosedForm, closed_forms, moments
 from openmofi.train.folding import can_fold
 from openmofi.train.labels import read_texts
 from openmofi.train.linear_maps import EntityTexts, Examples, Fit, Maps, unit_floats
@@ -342,6 +342,8 @@ def _choose(labelled: Labelled, settings: AdaptSettings, log: list[dict[str, Any
             starts[forms[0].plain] = (value, forms)
     if choice.only_plain:
         return choice
+    if settings.favour != "both":  # one score: one form is the best
+        starts = dict([max(starts.items(), key=lambda item: item[1][0])])
     pulls = PULLS if settings.pull is None else (settings.pull,)
     total = settings.steps * len(pulls) * len(starts)
     with progress("adapt", total=total, unit="steps") as bar:
@@ -386,11 +388,13 @@ def _closed_forms(examples: Examples) -> Iterator[ClosedForm]:
     """Yields the closed forms of examples, by their first labels."""
     classes = examples.targets_MK[:, 0]
     texts = examples.texts
-    text_mean = None
-    if texts is not None:
-        known = texts.vectors_TND[texts.groups_TN >= 0]
-        text_mean = unit_floats(known).double().mean(0).numpy() if len(known) else None
-    yield from closed_forms(moments(examples.vectors, examples.rows, classes), text_mean)
+    for power in POWERS:
+        text_mean = None
+        if texts is not None:
+            known = texts.vectors_TND[texts.groups_TN >= 0]
+            text_mean = unit_floats(known, power).double().mean(0).numpy() if len(known) else None
+        found = moments(examples.vectors, examples.rows, classes, power=power)
+        yield from closed_forms(found, text_mean, power=power)
 
 
 def _train_on_all(

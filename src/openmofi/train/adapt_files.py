@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from safetensors.torch import save_file
 
 import openmofi
@@ -85,6 +86,8 @@ def write_maps(folder: Path, fit: Fit, ids: list[str]) -> None:
         "text": fit.maps.text_DD.contiguous(),
         "image_mean": fit.maps.image_mean_D,
         "text_mean": fit.maps.text_mean_D,
+        "image_power": torch.tensor(fit.maps.image_power),
+        "text_power": torch.tensor(fit.maps.text_power),
     }
     save_file(maps, folder / "maps.safetensors")
     save_head(fit.head, ids, folder / "entity_head")

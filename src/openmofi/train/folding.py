@@ -2,10 +2,10 @@
 
 A dual encoder of Hugging Face may end in bias-free projections (CLIPModel,
 VisionTextDualEncoderModel). A map behind them is one more matrix, W' = M W, and the class stays. A
-map that subtracts a mean, M (x - mean) of unit vectors x, needs the step to unit length before it:
-then the two sides become those of `model.dual.DualModel`, whose last maps they are; so do SigLIP's
-and those of an image encoder alone. Encoders that cannot be taken apart (open_clip's) keep their
-maps beside them.
+map that subtracts a mean or takes a power, M (x^p - mean) of unit vectors x, needs the step to unit
+length before it: then the two sides become those of `model.dual.DualModel`, whose last maps they
+are; so do SigLIP's and those of an image encoder alone. Encoders that cannot be taken apart
+(open_clip's) keep their maps beside them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def folded(model: MofiModel, maps: Maps) -> MofiModel:
     image = image_side(model.network, model.transform)
     assert image is not None, "see can_fold"
     text = text_side(model.network, model.tokenizer)
-    if not maps.centres and not isinstance(model.network, DualModel) and image.maps and text:
+    if maps.is_linear and not isinstance(model.network, DualModel) and image.maps and text:
         shared = {id(weight): weight for weight in model.network.parameters()}
         network = copy.deepcopy(model.network, shared)
         for name, map_DD in (("visual", maps.image_DD), ("text", maps.text_DD)):
@@ -45,20 +45,24 @@ def folded(model: MofiModel, maps: Maps) -> MofiModel:
             product = map_DD.double() @ layer.weight.detach().double().to(map_DD.device)
             layer.weight = nn.Parameter(product.to(layer.weight))
     else:
-        image = _behind(image, maps.image_DD, maps.image_mean_D)
-        text = text and _behind(text, maps.text_DD, maps.text_mean_D)
+        image = _behind(image, maps.image_DD, maps.image_mean_D, maps.image_power)
+        text = text and _behind(text, maps.text_DD, maps.text_mean_D, maps.text_power)
         network = join(image, text, dim=len(maps.image_DD))
         network.logit_scale.data.copy_(model.logit_scale.detach().reshape(()))
     return MofiModel(network, model.tokenizer, model.transform, str(model.device))
 
 
-def _behind(side: EncoderSide, map_DD: torch.Tensor, mean_D: torch.Tensor) -> EncoderSide:
+def _behind(
+    side: EncoderSide, map_DD: torch.Tensor, mean_D: torch.Tensor, power: float
+) -> EncoderSide:
     """Returns a side with one more map, as a part of its last one where no step lies between."""
-    if mean_D.any() or not side.maps:
-        return side.then(map_DD, mean_D)
+    if mean_D.any() or power != 1 or not side.maps:
+        return side.then(map_DD, mean_D, power)
     last = side.maps[-1]
     product = map_DD.double() @ last.weight.detach().double().to(map_DD.device)
-    joined = replace(side, maps=side.maps[:-1]).then(product, torch.zeros(product.shape[1]))
+    zero = torch.zeros(product.shape[1])
+    before = replace(side, maps=side.maps[:-1])
+    joined = before.then(product, zero, getattr(last, "power", 1.0))
     if last.bias is not None:
         joined.maps[-1].bias = nn.Parameter(map_DD @ last.bias.detach().to(map_DD.device))
     return joined

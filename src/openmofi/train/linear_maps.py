@@ -6,9 +6,9 @@ Legend: B batch, K labels of an image, D width, N entities, T kinds of texts.
            + pull * (|M_image - S_image|^2 / |S_image|^2 + |M_text - S_text|^2 / |S_text|^2)
     u = unit(M_image (x - mean)),  w = unit(M_text (t - mean))
 
-S is where the map M began: the identity, or a closed form; the means stay as they are. The pull is
-relative, so one weight suits all widths. CosFace: arXiv 1801.09414; InfoNCE as in CLIP: arXiv
-2103.00020.
+x and t are unit vectors, whose numbers may have been raised to a power. S is where the map M began:
+the identity, or a closed form; the means stay as they are. The pull is relative, so one weight
+suits all widths. CosFace: arXiv 1801.09414; InfoNCE as in CLIP: arXiv 2103.00020.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import AdaptSettings, HeadSettings
+from openmofi.model.dual import unit_power
 from openmofi.train.entity_head import EntityHead
 
 _NUM_SAMPLED = 2048
@@ -68,6 +69,9 @@ class Maps:
     image_mean_D: Float[Tensor, " D"]
     """Taken from an image's unit vector before it is mapped."""
     text_mean_D: Float[Tensor, " D"]
+    image_power: float = 1.0
+    """To which the numbers of an image's unit vector are raised before that, signs kept."""
+    text_power: float = 1.0
 
     @staticmethod
     def identity(dim: int) -> Maps:
@@ -75,36 +79,42 @@ class Maps:
         return Maps(torch.eye(dim), torch.eye(dim), torch.zeros(dim), torch.zeros(dim))
 
     @property
-    def centres(self) -> bool:
-        """Whether a mean is taken from the vectors."""
-        return bool(self.image_mean_D.any() or self.text_mean_D.any())
+    def is_linear(self) -> bool:
+        """Whether neither a mean is taken off nor a power taken."""
+        means = self.image_mean_D.any() or self.text_mean_D.any()
+        return not means and self.image_power == self.text_power == 1
 
     def copy(self) -> Maps:
         """Returns a copy without gradients."""
         parts = (self.image_DD, self.text_DD, self.image_mean_D, self.text_mean_D)
-        return Maps(*(part.detach().clone() for part in parts))
+        image, text, image_mean, text_mean = (part.detach().clone() for part in parts)
+        return Maps(image, text, image_mean, text_mean, self.image_power, self.text_power)
 
     def apply_to_images(self, vectors_ND: np.ndarray) -> Float[np.ndarray, "N D"]:
         """Returns the mapped vectors of images, float32 of length 1."""
-        return apply_map(vectors_ND, self.image_DD.detach(), self.image_mean_D)
+        return apply_map(
+            vectors_ND, self.image_DD.detach(), self.image_mean_D, power=self.image_power
+        )
 
     def apply_to_texts(self, vectors_ND: np.ndarray) -> Float[np.ndarray, "N D"]:
         """Returns the mapped vectors of texts, float32 of length 1."""
-        return apply_map(vectors_ND, self.text_DD.detach(), self.text_mean_D)
+        return apply_map(vectors_ND, self.text_DD.detach(), self.text_mean_D, power=self.text_power)
 
 
 def apply_map(
     vectors_ND: np.ndarray,
     map_ED: Float[Tensor, "E D"],
     mean_D: Float[Tensor, " D"] | float = 0.0,
+    *,
+    power: float = 1.0,
 ) -> Float[np.ndarray, "N E"]:
-    """Returns unit(M (unit(x) - mean)) of every vector x, float32."""
-    return F.normalize((unit_floats(vectors_ND) - mean_D) @ map_ED.T, dim=-1).numpy()
+    """Returns unit(M (unit(unit(x)^power) - mean)) of every vector x, float32."""
+    return F.normalize((unit_floats(vectors_ND, power) - mean_D) @ map_ED.T, dim=-1).numpy()
 
 
-def unit_floats(vectors_ND: np.ndarray) -> Float[Tensor, "N D"]:
-    """Returns unit vectors in float32."""
-    return F.normalize(torch.from_numpy(np.array(vectors_ND, np.float32)), dim=-1)
+def unit_floats(vectors_ND: np.ndarray, power: float = 1.0) -> Float[Tensor, "N D"]:
+    """Returns unit vectors in float32, as `unit_power` does."""
+    return unit_power(torch.from_numpy(np.array(vectors_ND, np.float32)), power)
 
 
 def relative_distance(
@@ -244,7 +254,7 @@ class Fit:
         """
         settings, examples = self.settings, self.examples
         targets_BK = examples.targets_MK[places]
-        cached_BD = unit_floats(examples.vectors[examples.rows[places]])
+        cached_BD = unit_floats(examples.vectors[examples.rows[places]], self.maps.image_power)
         centred_BD = cached_BD - self.maps.image_mean_D
         images_BD = F.normalize(centred_BD @ self.maps.image_DD.T, dim=-1)
         supervised, accuracy = self.head.loss(images_BD, torch.from_numpy(targets_BK), step=step)
@@ -267,7 +277,7 @@ class Fit:
         if has_B.sum() < 2:
             return torch.zeros(())
         chosen = texts.vectors_TND[kinds_B[has_B], targets_BK[has_B, 0]]
-        centred_BD = unit_floats(chosen) - self.maps.text_mean_D
+        centred_BD = unit_floats(chosen, self.maps.text_power) - self.maps.text_mean_D
         texts_BD = F.normalize(centred_BD @ self.maps.text_DD.T, dim=-1)
         masked_BB = torch.from_numpy(also_right(targets_BK[has_B], groups_B[has_B]))
         scale = texts.logit_scale
