@@ -153,6 +153,7 @@ def test_the_best_mean_that_loses_nothing_is_chosen(unseen, share):
     assert choice.share == share
     assert choice.start == _scores(0.5, 0.5)
     assert choice.scores == _scores(0.5 + share / 10, found[share])
+    assert choice.tried == {f"{s:g}": _scores(0.5 + s / 10, found[s]) for s in SHARES}
 
 
 def test_of_equal_means_the_one_nearest_to_the_start_is_chosen():
@@ -188,7 +189,9 @@ def test_what_is_saved_is_the_mean_of_the_first_and_the_last_weights(tmp_path, m
         )
         monkeypatch.setattr(
             "openmofi.train.loop.choose_share",
-            lambda measure, share=share: wise_ft_module.WeightAverage(share, measure(share), {}),
+            lambda measure, share=share: wise_ft_module.WeightAverage(
+                share, measure(share), {}, {}
+            ),
         )
         out = tmp_path / f"run-{share}"
         train(tiny(**changes), data=data, out=out)

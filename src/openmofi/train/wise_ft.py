@@ -34,6 +34,8 @@ class WeightAverage:
     """On the held-out images."""
     start: dict[str, float]
     """Those of the first weights."""
+    tried: dict[str, dict[str, float]]
+    """Those of every share."""
 
     def write(self, run: Path) -> None:
         """Writes wise_ft.json."""
@@ -65,4 +67,4 @@ def choose_share(measure: Callable[[float], dict[str, float]]) -> WeightAverage:
         return sum(gains) if min(gains, default=0.0) >= 0 else -1.0
 
     best = max(SHARES, key=gain)  # of equals the first, nearest to the start
-    return WeightAverage(best, found[best], start)
+    return WeightAverage(best, found[best], start, {f"{s:g}": found[s] for s in SHARES})
