@@ -176,6 +176,11 @@ def test_a_folder_of_others_is_not_overwritten(encoders, photos, tmp_path):
         _pair(encoders, photos, tmp_path)
 
 
+def test_a_run_that_was_killed_before_its_first_vectors_goes_on(encoders, photos, tmp_path):
+    (tmp_path / "run/vectors").mkdir(parents=True)
+    assert _pair(encoders, photos, tmp_path / "run", steps=0).images
+
+
 def test_the_command_line_says_what_was_measured(encoders, photos, tmp_path, capsys):
     arguments = ["pair", str(encoders / "image"), str(encoders / "text")]
     arguments += ["--data", str(photos / "captions.csv"), "--out", str(tmp_path / "run")]

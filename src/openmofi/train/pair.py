@@ -169,7 +169,10 @@ def pair(
 
 
 def _is_ours(folder: Path) -> bool:
-    return (folder / _CARD).is_file() or any((folder / _VECTORS).glob("*/*.keys.npy"))
+    vectors = folder / _VECTORS
+    if (folder / _CARD).is_file() or any(vectors.glob("*/*.keys.npy")):
+        return True
+    return [*folder.iterdir()] == [vectors] and not any(vectors.iterdir())  # nothing encoded yet
 
 
 def _write(path: Path, text: str) -> None:
