@@ -111,7 +111,7 @@ def test_class_rows_begin_as_the_means_of_their_images(tmp_path):
     vectors, rows = encode_data(run.model, data, _WORLD)
     targets, before = data.targets(rows)[:, 0], run.head.rows_ND.clone()
     means = class_means(run.model, data.take(np.flatnonzero(targets != 1)), _WORLD, seed=0)
-    run.begin_rows(means)
+    run = Run(run.model, data, run.settings, _WORLD, start_rows=means)
     for number in (0, 2):
         slow = sum(v.astype(float) for v, t in zip(vectors, targets, strict=True) if t == number)
         expected = slow / np.linalg.norm(slow)

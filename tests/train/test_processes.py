@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.nn import functional as F
 
 from model.tiny_models import write_model
+from openmofi.config import override
 from openmofi.errors import SettingsError
 from openmofi.model import load_model
 from openmofi.train.batch_statistics import BatchStatistics
@@ -109,6 +110,12 @@ def _settings(folder, **changes):
     return tiny(**more, optim=optim, head=head, ema=0.9, evaluation=evaluation, **changes)
 
 
+def _averaging(folder, parallel):
+    """A run that begins with class means and ends in a mean of its first and last weights."""
+    changes = {"head": {"start": "means"}, "optim": {"first_layer_factor": 0.1}, "wise_ft": True}
+    return override(_settings(folder, parallel=parallel), changes)
+
+
 def _nano():
     return tiny(precision="bf16", steps=2)
 
@@ -133,6 +140,7 @@ def _all_runs(folder):
     for name in ("ddp", "fsdp"):
         settings = _settings(folder, parallel=name, micro_batch_size=3)
         train_in(settings, folder / "select", folder / f"{name} in parts")
+        train_in(_averaging(folder, name), folder / "select", folder / f"{name} averaging")
     _disk_full_in_one(folder)
     train_in(_nano(), folder / "select", folder / "nano")
     for name in ("ddp", "fsdp"):
@@ -148,6 +156,7 @@ def folder(tmp_path_factory):
     write_model(folder / "init", "clip")
     write_selected(folder, second=2)
     _run(folder, "one", "ddp")
+    train_in(_averaging(folder, "ddp"), folder / "select", folder / "one averaging")
     in_processes(2, _work, folder)
     in_processes(2, _all_runs, folder)
     return folder
@@ -224,6 +233,16 @@ def test_batch_norm_of_several_processes_works_in_half_precision(folder):
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "ddp in parts", "fsdp in parts"])
 def test_two_processes_train_the_model_that_one_trains(folder, name):
     _assert_same_run(folder / "one", folder / name)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_two_processes_average_the_weights_that_one_averages(folder, name):
+    runs = [folder / "one averaging", folder / f"{name} averaging"]
+    _assert_same_run(*runs)
+    found = [json.loads((run / "wise_ft.json").read_text()) for run in runs]
+    assert found[0]["share"] == found[1]["share"]
+    for share, scores in found[0]["tried"].items():
+        assert found[1]["tried"][share] == pytest.approx(scores, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])

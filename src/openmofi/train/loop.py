@@ -131,7 +131,11 @@ def train(
         mix = TextMix(images, settings.loss.text)
         teachers = [Teacher(folder) for folder in settings.loss.teachers]
         check_teachers(teachers, images, settings.augment)
-        run = Run(model, images, settings, world)
+        means = None
+        is_new = not (out / "checkpoints/latest").is_file()
+        if settings.loss.supervised > 0 and settings.head.start == "means" and is_new:
+            means = class_means(model, images, world, seed=settings.seed)
+        run = Run(model, images, settings, world, start_rows=means)
         loader = _make_loader(settings, images, model, mix, teachers, world)
         reads_texts = settings.loss.contrastive > 0
         held_out = HeldOut(parts, settings.evaluation, reads_texts=reads_texts)
@@ -145,7 +149,7 @@ def train(
             "openmofi": openmofi.__version__,
             "draws": DRAWS_VERSION,
         }
-        _begin(run, images, checkpoints, card, out)
+        _go_on(run, checkpoints, card, out)
         stop = closing_run.enter_context(_StopRequest())
         loss, scores, unreadable = float("nan"), {}, 0
         went_on = run.step < settings.steps
@@ -181,7 +185,7 @@ def train(
                 paused = time.monotonic()
                 measures = run.step % settings.evaluation.every == 0 or run.step == settings.steps
                 if measures and len(held_out):
-                    scores = _measure(run, held_out, settings)
+                    scores = _measure(run, held_out)
                     log.write(run.step, scores)
                 saves = run.step % settings.checkpoint_every == 0 or last
                 if saves and run.is_sound():  # otherwise the weights may be spoilt
@@ -198,10 +202,10 @@ def train(
 
         # ---- model/, after the last step ---------------------------------------------------------
         has_model = (out / "model/config.json").is_file()
-        choice = WeightAverage.read(out)
+        choice = WeightAverage.read(out) if settings.wise_ft else None
         if run.step >= settings.steps and (went_on or not has_model):
             if settings.wise_ft:
-                choice = choose_share(partial(_measure, run, held_out, settings))
+                choice = choose_share(partial(_measure, run, held_out))
             _save_model(run, settings, images, out, choice.scores if choice else scores, choice)
         return TrainSummary(
             out=out,
@@ -241,20 +245,14 @@ class _Recent:
         }
 
 
-def _begin(
-    run: Run, images: TrainData, checkpoints: Checkpoints, card: dict[str, Any], out: Path
-) -> None:
-    """Continues from the newest checkpoint, or begins with the class rows that head.start names.
+def _go_on(run: Run, checkpoints: Checkpoints, card: dict[str, Any], out: Path) -> None:
+    """Continues from the newest checkpoint, if there is one.
 
     Raises:
         MismatchError: it is of other data, or of a version that draws other random numbers.
     """
     found = checkpoints.latest()
     if found is None:
-        if run.head is not None and run.settings.head.start == "means":
-            with holding.whole(run.towers):
-                means = class_means(run.model, images, run.world, seed=run.settings.seed)
-            run.begin_rows(means)
         return
     path, before = found
     if before["data"] != card["data"]:
@@ -289,11 +287,9 @@ def _open_log(out: Path, settings: TrainSettings, run: Run, data: Path) -> Itera
         log.close()
 
 
-def _measure(
-    run: Run, held_out: HeldOut, settings: TrainSettings, share: float = 1.0
-) -> dict[str, float]:
+def _measure(run: Run, held_out: HeldOut, share: float = 1.0) -> dict[str, float]:
     """Measures the model on the held-out images."""
-    sharded = settings.parallel == "fsdp" and run.world.size > 1
+    sharded = run.settings.parallel == "fsdp" and run.world.size > 1
     # Sharded weights are complete only while all processes do the same.
     world = World(0, 1, run.world.device) if sharded else run.world
     with run.averaged(share), holding.whole(run.towers):

@@ -35,7 +35,15 @@ _ROWS = "class rows"
 class Run:
     """Everything that changes from step to step."""
 
-    def __init__(self, model: MofiModel, data: TrainData, settings: TrainSettings, world: World):
+    def __init__(
+        self,
+        model: MofiModel,
+        data: TrainData,
+        settings: TrainSettings,
+        world: World,
+        *,
+        start_rows: Float[Tensor, "N D"] | None = None,
+    ):
         self.model, self.settings, self.world = model, settings, world
         self.image_text = IMAGE_TEXT[settings.loss.image_text]
         self.step = 0
@@ -57,6 +65,8 @@ class Run:
                 group=world.group,
                 class_counts=torch.from_numpy(data.class_counts),
             )
+            if start_rows is not None:
+                self.head.begin_at(start_rows)
         self.averages: dict[str, Tensor] = {}
         if settings.ema > 0:
             self.averages = {name: p.detach().clone() for name, p in self._weights()}
@@ -196,13 +206,6 @@ class Run:
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         return iter(holding.bare(self.towers).network.named_parameters())
-
-    def begin_rows(self, rows_ND: Float[Tensor, "N D"]) -> None:
-        """Sets the class rows that the run begins with."""
-        assert self.head is not None
-        self.head.begin_at(rows_ND)
-        if self.start:
-            self.start[_ROWS].copy_(self.head.rows_ND)
 
     @contextmanager
     def averaged(self, share: float = 1.0) -> Iterator[None]:
