@@ -159,6 +159,20 @@ def test_the_best_mean_that_loses_nothing_is_chosen(unseen, share):
 def test_of_equal_means_the_one_nearest_to_the_start_is_chosen():
     assert choose_share(lambda _: _scores(0.5, 0.5)).share == 0
     assert choose_share(lambda s: {"heldout_image_to_text_r1": min(s, 0.5)}).share == 0.5
+    assert choose_share(lambda _: {}) is None
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_compared_the_last_weights_are_saved_with_a_warning(tmp_path, capsys):
+    changes = _init(tmp_path) | WISE | {"evaluation": {"holdout": 0.04, "every": 100}}
+    summary = train(tiny(**changes), data=write_selected(tmp_path / "data"), out=tmp_path / "run")
+    assert summary.choice is None
+    assert "the last are saved" in capsys.readouterr().err
+    before, after = (
+        load_file(folder / "model.safetensors")
+        for folder in (tmp_path / "init-clip", tmp_path / "run/model")
+    )
+    assert not torch.equal(before["visual_projection.weight"], after["visual_projection.weight"])
 
 
 @pytest.mark.slow

@@ -206,6 +206,12 @@ def train(
         if run.step >= settings.steps and (went_on or not has_model):
             if settings.wise_ft:
                 choice = choose_share(partial(_measure, run, held_out))
+                if choice is None and world.is_first:
+                    print(
+                        "warning: no entity has two held-out images to compare the first and the "
+                        "last weights by, so the last are saved; raise evaluation.holdout.",
+                        file=sys.stderr,
+                    )
             _save_model(run, settings, images, out, choice.scores if choice else scores, choice)
         return TrainSummary(
             out=out,

@@ -49,8 +49,8 @@ class WeightAverage:
         return WeightAverage(**json.loads(file.read_text())) if file.is_file() else None
 
 
-def choose_share(measure: Callable[[float], dict[str, float]]) -> WeightAverage:
-    """Returns the best mean of the first and the last weights.
+def choose_share(measure: Callable[[float], dict[str, float]]) -> WeightAverage | None:
+    """Returns the best mean of the first and the last weights; None if nothing can be compared.
 
     It has the highest mean of retrieval mAP on held-out images and on held-out entities, or of
     recall@1 for raw pairs, and neither may lie below that of the first weights. So a run does not
@@ -61,10 +61,13 @@ def choose_share(measure: Callable[[float], dict[str, float]]) -> WeightAverage:
     """
     found = {share: measure(share) for share in SHARES}
     start = found[0.0]
+    judges = [name for name in _JUDGES if name in start]
+    if not judges:
+        return None
 
     def gain(share: float) -> float:
-        gains = [found[share][name] - start[name] for name in _JUDGES if name in start]
-        return sum(gains) if min(gains, default=0.0) >= 0 else -1.0
+        gains = [found[share][name] - start[name] for name in judges]
+        return sum(gains) if min(gains) >= 0 else -1.0
 
     best = max(SHARES, key=gain)  # of equals the first, nearest to the start
     return WeightAverage(best, found[best], start, {f"{s:g}": found[s] for s in SHARES})
