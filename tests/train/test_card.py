@@ -25,7 +25,9 @@ class _Data(list):
 )
 def test_only_who_compared_texts_classifies_by_words(loss, init, zero_shot, said):
     settings = tiny(loss=loss, model={"init": init})
-    card = model_card(settings, _Data(range(3)), types.SimpleNamespace(dim=8), {"knn": 0.5})
+    card = model_card(
+        settings, _Data(range(3)), types.SimpleNamespace(dim=8, reads_texts=True), {"knn": 0.5}
+    )
     tags = card.splitlines()[2]
     assert ("zero-shot-image-classification" in tags) == zero_shot
     assert said in card

@@ -294,6 +294,19 @@ def test_own_labels_make_pairs_a_dataset_and_images_without_are_left_out(tmp_pat
     assert data.vocabulary["images"].to_pylist() == [2, 3]
 
 
+def test_labelled_images_need_no_captions_and_take_their_names_instead(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number, name in enumerate(("red", "lime", "red")):
+        (tmp_path / f"photos/{number}.jpg").write_bytes(fruit.photo(name, number))
+    (tmp_path / "photos/1.txt").write_text("some limes")
+    (tmp_path / "labels.csv").write_text("path,label\n0.jpg,red\n1.jpg,lime\n2.jpg,red\n")
+    (tmp_path / "texts.csv").write_text("id,name\nred,Red Apple\n")
+    files = {"labels": tmp_path / "labels.csv", "texts": tmp_path / "texts.csv"}
+    data = open_train_data(tmp_path / "photos", **files)
+    assert data.table["path"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
+    assert data.table["caption"].to_pylist() == ["Red Apple", "some limes", "Red Apple"]
+
+
 def test_texts_give_labels_their_names(tmp_path):
     pairs, labels = _labelled(tmp_path, "000.jpg,red\n001.jpg,plum stone\n")
     (tmp_path / "texts.csv").write_text("id,name,description\nred,Red Apple,a round fruit\n")
@@ -330,6 +343,7 @@ def test_an_image_encoder_alone_learns_from_own_labels(tmp_path):
     summary = train(settings, data=pairs, labels=labels, out=tmp_path / "run")
     assert summary.classes == 3
     assert not load_model(tmp_path / "run/model", device="cpu").reads_texts
+    assert "texts" not in (tmp_path / "run/model/README.md").read_text().split("```")[0]
     rows, ids = load_head_rows(tmp_path / "run/model/entity_head")
     assert ids == sorted(fruit.NAMES)
     assert len(rows) == 3

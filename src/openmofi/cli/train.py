@@ -70,7 +70,8 @@ def train(
     if summary.choice is not None and summary.choice.share == 0:
         print(
             "model/ keeps the weights that training began with, since nothing between them and the "
-            "last ones does better on held-out images; try a lower optim.learning_rate"
+            "last ones does better on held-out images; hold out more of them, or lower "
+            "optim.learning_rate"
         )
     elif summary.choice is not None:
         print(

@@ -21,6 +21,8 @@ def model_card(
     """Returns README.md: what the model is, how it was trained, how to load it."""
     if settings.loss.contrastive > 0:
         what = f"A dual encoder (images and texts into one space of {model.dim} dimensions)"
+    elif not model.reads_texts:
+        what = f"An encoder of images into a space of {model.dim} dimensions"
     elif settings.model.init:
         what = (
             f"An encoder of images into a space of {model.dim} dimensions (the texts, which stayed "

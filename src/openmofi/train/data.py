@@ -21,6 +21,7 @@ from jaxtyping import Int
 
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import EvaluationSettings
+from openmofi.embed import find_places
 from openmofi.errors import InputError
 from openmofi.files.remote import Root, open_root
 from openmofi.pairs import find_shards, read_shard
@@ -185,44 +186,48 @@ def open_train_data(
                 "the images as --data."
             )
         data = _open_selected(path)
+    elif labels is not None:
+        data = _open_labelled(path, Path(labels), texts=texts, kb=kb)
     else:
         source = find_shards(path)
         tables = []
         for shard in source.shards:
             table = read_shard(source.root, shard).table
             tables.append(table.filter(pc.equal(table["status"], "ok")))
-        pairs = pa.concat_tables(tables).select(["key", *_COLUMNS])
-        data = TrainData(pairs.drop(["key"]), classes=None, vocabulary=None, root=source.root)
-        if labels is not None:
-            images = pairs.rename_columns(["id", *_COLUMNS])
-            given, _ = join_labels(images, Path(labels), source=path)
-            data = _with_labels(data, given, texts=texts, kb=kb)
+        pairs = pa.concat_tables(tables).select(_COLUMNS)
+        data = TrainData(pairs, classes=None, vocabulary=None, root=source.root)
     if not len(data):
         raise InputError(f"{str(path)!r} holds no usable image; expected at least one to train on.")
     return data
 
 
-def _with_labels(
-    data: TrainData,
-    given: list[list[str]],
-    *,
-    texts: Path | str | None,
-    kb: Path | str | None,
+def _open_labelled(
+    path: Path, labels: Path, *, texts: Path | str | None, kb: Path | str | None
 ) -> TrainData:
-    """Returns the images that have labels, these as classes; an id stands in for a missing name."""
+    """Returns the images that have labels, these as classes.
+
+    An id stands in for a missing name, and the name of its first entity for an image's missing
+    caption.
+    """
+    places = find_places(path)
+    given, _ = join_labels(places.table.rename_columns({"key": "id"}), labels, source=path)
     rows = np.array([row for row, found in enumerate(given) if found], dtype=np.int64)
     ids = sorted({entity for found in given for entity in found})
     number = {entity: place for place, entity in enumerate(ids)}
     classes = ClassLists.of([[number[entity] for entity in given[row]] for row in rows])
     names, descriptions = read_texts(ids, texts=texts, kb=kb) or (ids, [""] * len(ids))
-    columns = {
-        "id": ids,
-        "label": [name or entity for name, entity in zip(names, ids, strict=True)],
-        "description": descriptions,
-        "images": np.bincount(classes.values, minlength=len(ids)),
-    }
-    vocabulary = pa.table(columns, schema=VOCABULARY)
-    return replace(data.take(rows), classes=classes, vocabulary=vocabulary)
+    names = [name or entity for name, entity in zip(names, ids, strict=True)]
+    counts = np.bincount(classes.values, minlength=len(ids))
+    columns = {"id": ids, "label": names, "description": descriptions, "images": counts}
+    table = places.table.take(pa.array(rows)).select(_COLUMNS)
+    captions = [
+        caption or names[target]
+        for caption, target in zip(
+            table["caption"].to_pylist(), classes.values[classes.starts[:-1]], strict=True
+        )
+    ]
+    table = table.set_column(_COLUMNS.index("caption"), "caption", pa.array(captions, pa.string()))
+    return TrainData(table, classes, pa.table(columns, schema=VOCABULARY), places.root)
 
 
 def _open_selected(path: Path) -> TrainData:
