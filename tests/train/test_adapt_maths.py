@@ -222,6 +222,9 @@ def test_entities_count_alike_in_a_score():
     assert found.unseen == pytest.approx(1.0)
     assert len(found.per_entity[1]) == 1  # one image asks for nothing
     assert found.mean == pytest.approx(7 / 8)
+    alone = score(vectors, np.array([0, 0, 1, 1, 1, 2]), num_known=2, known_alone=True)
+    assert alone.known == pytest.approx(1.0)  # the last one is not in the way
+    assert alone.unseen == found.unseen
 
 
 def _score(known, unseen):

@@ -145,9 +145,10 @@ def _scores(known, unseen):
         ((0.5, 0.4, 0.4, 0.4, 0.4), 0.0),  # known things gain, but others lose
         ((0.5, 0.5, 0.5, 0.5, 0.5), 1.0),
         ((0.5, 0.4, 0.9, 0.4, 0.6), 0.5),
+        ((0.5, 0.5, 0.5, 0.499, 0.496), 0.75),  # less than a tenth of what known things gain
     ],
 )
-def test_the_best_mean_that_loses_nothing_is_chosen(unseen, share):
+def test_the_mean_that_gains_most_is_chosen_where_losses_count_tenfold(unseen, share):
     found = dict(zip(SHARES, unseen, strict=True))
     choice = choose_share(lambda s: _scores(0.5 + s / 10, found[s]))
     assert choice.share == share

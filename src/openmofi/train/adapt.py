@@ -304,10 +304,12 @@ class Fold:
     """Held out; those of known entities first."""
     targets: np.ndarray
     num_known: int
+    known_alone: bool
 
     def score(self, maps: Maps) -> HeldOutScore:
         """Measures maps on the held-out vectors."""
-        return score(maps.apply_to_images(self.vectors), self.targets, num_known=self.num_known)
+        mapped, alone = maps.apply_to_images(self.vectors), self.known_alone
+        return score(mapped, self.targets, num_known=self.num_known, known_alone=alone)
 
 
 def _folds(labelled: Labelled, settings: AdaptSettings) -> list[Fold]:
@@ -320,7 +322,8 @@ def _folds(labelled: Labelled, settings: AdaptSettings) -> list[Fold]:
         scored = np.concatenate([known, unseen])
         vectors = labelled.cached.vectors[labelled.rows[scored]]
         examples, _ = labelled.examples(parts.train)
-        folds.append(Fold(examples, vectors, targets[scored], len(known)))
+        alone = settings.favour == "known"
+        folds.append(Fold(examples, vectors, targets[scored], len(known), alone))
     return folds
 
 

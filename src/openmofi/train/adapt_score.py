@@ -2,7 +2,8 @@
 
 Two things can go wrong with a map, so two parts are held out, chosen by hashes: all vectors of some
 entities (does it help with things never seen?), and half of the vectors of some others (does it
-help with new images of known things?). Both are the retrieval mAP among all held-out vectors.
+help with new images of known things?). Both are the retrieval mAP among all held-out vectors; where
+only the known count, theirs is among the known.
 """
 
 from __future__ import annotations
@@ -140,7 +141,11 @@ def at_most(
 
 
 def score(
-    vectors: Float[np.ndarray, "n dim"], targets: Int[np.ndarray, " n"], *, num_known: int
+    vectors: Float[np.ndarray, "n dim"],
+    targets: Int[np.ndarray, " n"],
+    *,
+    num_known: int,
+    known_alone: bool = False,
 ) -> HeldOutScore:
     """Measures held-out vectors against each other.
 
@@ -148,8 +153,12 @@ def score(
         vectors: unit vectors, those of known entities first.
         targets: their entities.
         num_known: how many of them are of known entities.
+        known_alone: whether these are searched among themselves, not among all.
     """
     precisions = average_precisions(vectors, targets, include_self=False)
+    if known_alone and num_known:
+        known = slice(num_known)
+        precisions[known] = average_precisions(vectors[known], targets[known], include_self=False)
     parts = [
         _by_entity(precisions[part], targets[part])
         for part in (slice(None, num_known), slice(num_known, None))
