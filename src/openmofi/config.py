@@ -136,6 +136,8 @@ class LinkSettings(_Settings):
     """Names shorter than this are ignored."""
     weights: str | None = None
     """JSON file with other weights of the score's terms, as `openmofi kb fit` writes them."""
+    priors: str | None = None
+    """File with what a crawl taught, as `openmofi kb count --priors` writes it."""
     min_score: Share = 0.0
     """Mentions whose best candidate is less probable than this are left out."""
 
@@ -147,6 +149,8 @@ class LabelSettings(_Settings):
     context: str = "words"
     """What compares a caption with the candidates' descriptions: words (those they share), model
     (the text tower of --model), or a text encoder: a directory or hub id."""
+    priors: str | None = None
+    """File with what a crawl taught, as `openmofi kb count --priors` writes it."""
     batch_size: Count = 256
     """Images per forward pass of the encoder."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

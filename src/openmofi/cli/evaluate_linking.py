@@ -22,6 +22,7 @@ def evaluate_linking(
     out: Annotated[Path | None, Out] = None,
     context: str = "words",
     weights: str | None = None,
+    priors: str | None = None,
     detector: str = "gazetteer",
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -37,6 +38,7 @@ def evaluate_linking(
             or the directory or hub id of a text encoder.
         weights: JSON file with other weights of the score's terms, as `openmofi kb fit` writes
             them.
+        priors: File with what a crawl taught, as `openmofi kb count --priors` writes it.
         detector: Mention detector: gazetteer, spacy or spacy:PIPELINE, gliner or
             gliner:MODEL, or hf:MODEL, a token classifier.
         as_json: Print JSON.
@@ -49,7 +51,7 @@ def evaluate_linking(
 
     read = [read_linking(path) for path in data]
     knowledge = KnowledgeBase.open(kb)
-    linker = open_linker(knowledge, context, settings=LinkSettings(weights=weights))
+    linker = open_linker(knowledge, context, settings=LinkSettings(weights=weights, priors=priors))
     finder = open_detector(detector)
     results = [run_linking(linker, one, detector=finder) for one in read]
     path = None if out is None else write_linking(results, out)

@@ -25,6 +25,7 @@ from openmofi.label.background import BACKGROUND_FILE, write_background
 from openmofi.label.encoder import default_workers, model_digest, start_encoders
 from openmofi.label.entity_vectors import place
 from openmofi.label.shard_labeller import Job, ShardLabeller
+from openmofi.link.crawl_priors import read_crawl_priors
 from openmofi.pairs import Input, find_shards
 from openmofi.schema import LABELS_VERSION
 from openmofi.shards import RunTotals, freeze_plan, run_shards
@@ -83,6 +84,7 @@ def label(
     _check_place(out, str(source), found)
     _warn_of_known_captions(name, source)
     knowledge = KnowledgeBase.open(kb)
+    priors = _priors_file(settings.priors, knowledge)
     run = _run_description(found, knowledge, kb, name, context, settings)
     freeze_plan(out, found.shards, run)
 
@@ -94,7 +96,7 @@ def label(
         kb.resolve(),
         _absolute(name),
         out.resolve(),
-        replace(settings, context=_absolute(context) or settings.context),
+        replace(settings, context=_absolute(context) or settings.context, priors=priors),
         vectors_of(run["model_sha256"]),
         vectors_of(run["context_sha256"]) if context else None,
     )
@@ -114,6 +116,20 @@ def label(
             retry=settings.retry,
             fail_if_error_rate=settings.fail_if_error_rate,
         )
+
+
+def _priors_file(path: str | None, kb: KnowledgeBase) -> str | None:
+    """Returns the absolute path of a crawl's priors; says so if they change nothing.
+
+    Raises:
+        InputError: the file does not hold such priors.
+        MismatchError: they are for another knowledge base.
+    """
+    if path is None:
+        return None
+    if off := read_crawl_priors(path, kb).off:
+        print(f"{path} changes nothing: {off}", file=sys.stderr)
+    return str(Path(path).resolve())
 
 
 def _absolute(model: str | None) -> str | None:
@@ -180,6 +196,8 @@ def _run_description(
 ) -> dict[str, Any]:
     """Returns what the labels depend on; runs with the same description may share a directory."""
     root = str(found.root)
+    # Their contents count, not their place; and runs of earlier versions had none.
+    left_out = (*_PLACEMENT, "priors")
     return {
         "input": root if "://" in root else os.path.realpath(root),
         "kb": knowledge.fingerprint,
@@ -187,7 +205,8 @@ def _run_description(
         "model": model,
         "model_sha256": model_digest(model),
         **({"context_sha256": model_digest(context)} if context else {}),
-        "settings": {k: v for k, v in as_dict(settings).items() if k not in _PLACEMENT},
+        **({"priors_sha256": model_digest(settings.priors)} if settings.priors else {}),
+        "settings": {k: v for k, v in as_dict(settings).items() if k not in left_out},
         "version": openmofi.__version__,
         "labels_version": LABELS_VERSION,
     }

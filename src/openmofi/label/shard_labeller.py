@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from openmofi.config import LabelSettings
+from openmofi.config import LabelSettings, LinkSettings
 from openmofi.errors import InputError
 from openmofi.images.look import SeenImage, fetch, look
 from openmofi.kb import KnowledgeBase
@@ -76,14 +76,14 @@ class ShardLabeller:
         return {**placed, "number": worker_number(), "workers": workers}
 
     def _make_linker(self, workers: int) -> Linker:
-        context = self.settings.context
+        context, settings = self.settings.context, LinkSettings(priors=self.settings.priors)
         if context == "words":
-            return Linker(self.kb, encoder=WordEncoder(self.kb))
+            return Linker(self.kb, encoder=WordEncoder(self.kb), settings=settings)
         if self.job.context_vectors is None:
             assert self.encoder is not None
-            return text_linker(self.kb, self.encoder, self.job.vectors)
+            return text_linker(self.kb, self.encoder, self.job.vectors, settings=settings)
         encoder = load_encoder(context, **self._placement(workers), texts_alone=True)
-        return text_linker(self.kb, encoder, self.job.context_vectors)
+        return text_linker(self.kb, encoder, self.job.context_vectors, settings=settings)
 
     def _decode_threads(self, workers: int) -> int:
         """Returns 1 if the encoder itself keeps the cores busy."""

@@ -15,7 +15,9 @@ from openmofi.config import LinkSettings
 from openmofi.errors import InputError
 from openmofi.kb.index import Candidates
 from openmofi.kb.store import KnowledgeBase
-from openmofi.kb.text import Captions, as_text, tokenise
+from openmofi.kb.text import Captions, Tokens, as_text, tokenise
+from openmofi.link.company import company_of
+from openmofi.link.crawl_priors import CrawlPriors, read_crawl_priors
 from openmofi.link.detectors import MentionDetector, combine
 from openmofi.link.disambiguate import (
     HARDLY_EVER,
@@ -46,6 +48,8 @@ class _Found:
     candidates: Candidates
     detected: np.ndarray | None = None
     """The detector's score of each mention."""
+    company: np.ndarray | None = None
+    """What the mention's company says of each candidate, see `CrawlPriors.log_ratios`."""
     are_given: bool = False
     """Whether the caller gave the mentions, so that they mean something, however improbable."""
 
@@ -65,6 +69,7 @@ class Linker:
         entities: StoredVectors | None = None,
         detector: MentionDetector | None = None,
         weights: LinkWeights | None = None,
+        priors: CrawlPriors | None = None,
         settings: LinkSettings | None = None,
     ):
         """Opens what linking needs of the knowledge base.
@@ -77,10 +82,12 @@ class Linker:
                 kept in memory.
             detector: finds names in captions, which support the names of the knowledge base.
             weights: weights of the score's terms; by default `settings.weights`, or the package's.
+            priors: what a crawl taught; by default that of `settings.priors`, if any.
             settings: limits.
 
         Raises:
             InputError: the weights are for other cosines than these.
+            MismatchError: the priors are for another knowledge base.
         """
         self.kb, self.settings = kb, settings or LinkSettings()
         standardised = entities is not None
@@ -93,6 +100,9 @@ class Linker:
         self._detector = detector
         self._words = WordsOrNames(kb)
         self._linkability = read_linkability(kb)
+        if priors is None and self.settings.priors:
+            priors = read_crawl_priors(self.settings.priors, kb)
+        self._priors = None if priors is None or priors.off else priors
         self._types = TypeOdds(kb, self.weights.types) if self.weights.types else None
 
     def link(self, captions: Captions, all_candidates: bool = False) -> pa.Table:
@@ -143,15 +153,16 @@ class Linker:
         return pa.Table.from_batches(batches, CANDIDATES).combine_chunks()
 
     def _find(self, captions: pa.LargeStringArray) -> _Found:
+        tokens = tokenise(captions)
         mentions = find_mentions(
-            tokenise(captions),
+            tokens,
             string_buffers(captions)[1],
             index=self.kb.index,
             hasher=self.kb.hasher,
             stopped=self._words.stopped,
             settings=self.settings,
         )
-        found = self._without_words(self._offered(mentions))
+        found = self._as_in_crawl(self._without_words(self._offered(mentions)), tokens)
         if self._detector is None:
             return found
         mentions = found.mentions
@@ -172,6 +183,17 @@ class Linker:
         candidates = found.candidates.only(possible)
         left, item = np.unique(candidates.item, return_inverse=True)
         return _Found(found.mentions.only(left), replace(candidates, item=item))
+
+    def _as_in_crawl(self, found: _Found, tokens: Tokens) -> _Found:
+        """Replaces the priors by those of the crawl, and adds the mentions' company."""
+        if self._priors is None:
+            return found
+        mentions, candidates = found.mentions, self._priors.of(found.mentions.key, found.candidates)
+        places = mentions.row, mentions.start, mentions.end
+        company = company_of(tokens, *places, self.kb.hasher)
+        counts = self.weights.prior / self.weights.type if self.weights.type else 0.0
+        ratios = self._priors.log_ratios(company, candidates, counts)
+        return replace(found, candidates=candidates, company=ratios)
 
     def _given(
         self,
@@ -196,8 +218,9 @@ class Linker:
         known = np.flatnonzero(keys >= 0)
         places = row[known], start[known], end[known]
         chosen = surfaces.take(pa.array(known))
-        mentions = given_mentions(places, tokenise(captions), chosen, keys[known])
-        return replace(self._offered(mentions), are_given=True)
+        tokens = tokenise(captions)
+        mentions = given_mentions(places, tokens, chosen, keys[known])
+        return replace(self._as_in_crawl(self._offered(mentions), tokens), are_given=True)
 
     def _link_batch(
         self,
@@ -210,6 +233,8 @@ class Linker:
         terms = self._terms(captions, mentions, candidates)
         if found.detected is not None:
             terms["detected"] = found.detected[candidates.item]
+        if found.company is not None:
+            terms["type"] = found.company + terms.get("type", 0.0)
         evidence = evidence_of(candidates.rank, candidates.prior, terms)
         score, order = probabilities(
             logits(evidence, self.weights), candidates.rank, self.weights.nil
