@@ -60,6 +60,10 @@ CANDIDATES = pa.schema(
     ]
 )
 
+# Also in CANDIDATES and in the candidates of LABELS where priors of a crawl are used: what `prior`
+# would be without them.
+KB_PRIOR = pa.field("kb_prior", pa.float32())
+
 # One image-caption pair as the readers yield it; the image stays where it is.
 PAIRS = pa.schema(
     [

@@ -92,6 +92,17 @@ def test_labels_follow_the_crawl(world, tmp_path):
     assert after == truth
 
 
+def test_every_label_keeps_the_prior_before_and_after(world, tmp_path):
+    before = labelled(world, tmp_path / "before")
+    after = labelled(world, tmp_path / "after", priors=str(world / "captions.priors"))
+    moved = 0
+    for old, new in zip(before, after, strict=True):
+        priors = {one["id"]: one["prior"] for one in old["entities"]}
+        assert {one["id"]: one["kb_prior"] for one in new["entities"]} == priors
+        moved += any(one["prior"] != one["kb_prior"] for one in new["entities"])
+    assert moved > 10
+
+
 def test_priors_that_change_nothing_give_the_same_bytes_and_say_so(world, tmp_path, capsys):
     labelled(world, tmp_path / "plain")
     labelled(world, tmp_path / "few", priors=str(world / "few.priors"))

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from openmofi.link import Linker
 
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue")
-_TERMS = ("prior", "context", "coherence", "type", "linkability", "case", "detected", "score")
+_TERMS = (
+    "kb_prior",
+    "prior",
+    "context",
+    "coherence",
+    "type",
+    "linkability",
+    "case",
+    "detected",
+    "score",
+)
 
 
 @app.command
@@ -81,12 +91,12 @@ def _print_found(text: str, knowledge: KnowledgeBase, found: list[dict[str, Any]
         caption.stylize(f"bold underline {colour}", start, end)
     Console(soft_wrap=True).print(caption)
 
-    shown = [name for name in _TERMS if any(row[name] is not None for row in found)]
+    shown = [name for name in _TERMS if any(row.get(name) is not None for row in found)]
     rows, styles, last = [], [], None
     texts = knowledge.texts
     for row, entity in zip(found, knowledge.rows_of([row["id"] for row in found]), strict=True):
         label, described = texts.label[entity].as_py(), texts.description[entity].as_py()
-        numbers = ["" if row[name] is None else f"{row[name]:.3g}" for name in shown]
+        numbers = ["" if row.get(name) is None else f"{row[name]:.3g}" for name in shown]
         surface = row["surface"] if row["start"] != last else ""
         rows.append((surface, row["id"], label, *numbers, described))
         styles.append(colours[row["start"]] if row["rank"] == 0 else "dim")

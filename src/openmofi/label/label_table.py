@@ -8,7 +8,7 @@ import pyarrow as pa
 from openmofi.images.look import SeenImage
 from openmofi.label.text_regions import Regions
 from openmofi.refused import Refused
-from openmofi.schema import LABELS, SCORED_ENTITY
+from openmofi.schema import KB_PRIOR, LABELS, SCORED_ENTITY
 
 _FROM_LINKER = ("start", "end", "surface", "prior", "context", "coherence", "type", "linkability")
 
@@ -70,7 +70,7 @@ def labels_table(
     candidates: pa.Table,
     terms: dict[str, np.ndarray],
 ) -> pa.Table:
-    """Returns `schema.LABELS` of a shard.
+    """Returns `schema.LABELS` of a shard, with `schema.KB_PRIOR` if the candidates have it.
 
     Args:
         pairs: all pairs of the shard.
@@ -91,13 +91,18 @@ def labels_table(
     entity["text_score"] = candidates["score"].combine_chunks()
     for name, values in terms.items():
         entity[name] = _numbers(values.astype(np.float32))
-    fields = list(SCORED_ENTITY)
+    fields, schema = list(SCORED_ENTITY), LABELS
+    if KB_PRIOR.name in candidates.column_names:
+        fields.append(KB_PRIOR)
+        entity[KB_PRIOR.name] = candidates[KB_PRIOR.name].combine_chunks()
+        place = LABELS.get_field_index("entities")
+        schema = LABELS.set(place, pa.field("entities", pa.list_(pa.struct(fields))))
     arrays = [entity[field.name].cast(field.type) for field in fields]
     count = np.bincount(rows[candidates["place"].to_numpy()], minlength=len(pairs))
     offsets = pa.array(np.r_[0, np.cumsum(count)], pa.int32())
     entities = pa.StructArray.from_arrays(arrays, fields=fields)
     columns["entities"] = pa.ListArray.from_arrays(offsets, entities)
-    return pa.table(columns, schema=LABELS)
+    return pa.table(columns, schema=schema)
 
 
 def _numbers(values: np.ndarray) -> pa.Array:

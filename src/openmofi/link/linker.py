@@ -34,7 +34,7 @@ from openmofi.link.linkability import TypeOdds, read_linkability
 from openmofi.link.mentions import Mentions, find_mentions, given_mentions
 from openmofi.link.weights import LinkWeights, check_scale, load_link_weights
 from openmofi.link.words_or_names import WordsOrNames
-from openmofi.schema import CANDIDATES
+from openmofi.schema import CANDIDATES, KB_PRIOR
 
 # Captions per pass: large enough for array arithmetic, small enough for the processor's caches.
 _BATCH = 4096
@@ -50,6 +50,8 @@ class _Found:
     """The detector's score of each mention."""
     company: np.ndarray | None = None
     """What the mention's company says of each candidate, see `CrawlPriors.log_ratios`."""
+    kb_prior: np.ndarray | None = None
+    """The knowledge base's prior, where that of `candidates` is a crawl's."""
     are_given: bool = False
     """Whether the caller gave the mentions, so that they mean something, however improbable."""
 
@@ -103,6 +105,7 @@ class Linker:
         if priors is None and self.settings.priors:
             priors = read_crawl_priors(self.settings.priors, kb)
         self._priors = None if priors is None or priors.off else priors
+        self._schema = CANDIDATES if self._priors is None else CANDIDATES.append(KB_PRIOR)
         self._types = TypeOdds(kb, self.weights.types) if self.weights.types else None
 
     def link(self, captions: Captions, all_candidates: bool = False) -> pa.Table:
@@ -116,7 +119,7 @@ class Linker:
 
         Returns:
             `schema.CANDIDATES`, in order of caption, start and rank; terms that were not computed
-            are null.
+            are null. With priors of a crawl, also `schema.KB_PRIOR`.
 
         Raises:
             InputError: a caption is not text.
@@ -125,7 +128,7 @@ class Linker:
             self._link_batch(piece, at, self._find(piece), all_candidates)
             for at, piece in _pieces(captions)
         ]
-        return pa.Table.from_batches(batches, CANDIDATES).combine_chunks()
+        return pa.Table.from_batches(batches, self._schema).combine_chunks()
 
     def link_spans(
         self, captions: Captions, spans: pa.Table, all_candidates: bool = False
@@ -150,7 +153,7 @@ class Linker:
             here = slice(*np.searchsorted(rows, [at, at + len(piece)]))
             found = self._given(piece, at, rows[here] - at, starts[here], ends[here])
             batches.append(self._link_batch(piece, at, found, all_candidates))
-        return pa.Table.from_batches(batches, CANDIDATES).combine_chunks()
+        return pa.Table.from_batches(batches, self._schema).combine_chunks()
 
     def _find(self, captions: pa.LargeStringArray) -> _Found:
         tokens = tokenise(captions)
@@ -193,7 +196,8 @@ class Linker:
         company = company_of(tokens, *places, self.kb.hasher)
         counts = self.weights.prior / self.weights.type if self.weights.type else 0.0
         ratios = self._priors.log_ratios(company, candidates, counts)
-        return replace(found, candidates=candidates, company=ratios)
+        kb_prior = found.candidates.prior
+        return replace(found, candidates=candidates, company=ratios, kb_prior=kb_prior)
 
     def _given(
         self,
@@ -248,6 +252,8 @@ class Linker:
             "prior": candidates.prior[chosen],
             "score": score[chosen],
         }
+        if found.kb_prior is not None:
+            columns["kb_prior"] = found.kb_prior[chosen]
         item, entity = candidates.item[kept], candidates.entity[chosen]
         return self._batch(offset, mentions, item, entity, columns)
 
@@ -308,9 +314,9 @@ class Linker:
             pa.array(arrays[field.name]).cast(field.type)
             if field.name in arrays
             else pa.nulls(len(item), field.type)
-            for field in CANDIDATES
+            for field in self._schema
         ]
-        return pa.RecordBatch.from_arrays(typed, schema=CANDIDATES)
+        return pa.RecordBatch.from_arrays(typed, schema=self._schema)
 
 
 def _checked(spans: pa.Table, num_captions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
