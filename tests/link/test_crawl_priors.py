@@ -21,6 +21,7 @@ from openmofi.link.learn_priors import (
     reestimate,
     senses_of,
 )
+from openmofi.link.weights import load_link_weights
 from shop import SHARED, captions_of_shop, make_shop_kb
 
 
@@ -273,7 +274,8 @@ def test_no_meaning_falls_below_the_floor():
 
 def test_posteriors_are_the_scores_of_the_linker(kb):
     texts = pa.array([text for text, _ in captions_of_shop(2, 50)], pa.large_string())
-    linker = Linker(kb, encoder=WordEncoder(kb))
+    weights = replace(load_link_weights(), prior=1.0)
+    linker = Linker(kb, encoder=WordEncoder(kb), weights=weights)
     senses = senses_of(linker, texts)
     found = posterior_of(linker, senses, senses.prior, 0.0)
     scores = linker.link(texts, all_candidates=True)["score"].to_numpy()

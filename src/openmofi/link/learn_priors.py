@@ -10,7 +10,8 @@ of captions nor the way they are cut into shards matters:
 The last is expectation-maximisation over their mentions. With p0 the knowledge base's prior,
 g(e) the group of an entity and q(g | m) = p0(g | m) * tilt(g), normalised,
 
-    E    p(e | mention) = the linker's score: p(e | m), company, context, case and NIL
+    E    p(e | mention) = the linker's score: company, context, case and NIL, and log p(e | m) with
+                          weight 1, as with less, names without any evidence would become even
     M    p(g | m) = (sum of p(g | mention) + MU * q(g | m)) / (sum over g of both)
          p(e | m) = p(g(e) | m) * p0(e | m) / p0(g(e) | m)
          tilt(g)  = (sum of p(g | mention) + MU) / (sum of p0(g | m) + MU), both over all mentions
@@ -292,16 +293,16 @@ def posterior_of(
     prior: Float[np.ndarray, " c"],
     log_ratios: Float[np.ndarray, " c"] | float,
 ) -> Float[np.ndarray, " c"]:
-    """Returns p(entity | mention) of every candidate, as the linker scores it.
+    """Returns p(entity | mention) of every candidate, as a linker with priors of weight 1 would.
 
     Args:
-        linker: whose weights count.
+        linker: whose other weights count.
         senses: the mentions.
         prior: p(entity | name) of each candidate.
         log_ratios: the company's, of each candidate; only differences within mentions count.
     """
     weights, starts = linker.weights, run_starts(senses.item)
-    of_name = weights.prior * np.log(prior) + weights.type * log_ratios
+    of_name = np.log(prior) + weights.type * log_ratios
     score = below_highest(of_name, senses.item) + senses.evidence
     peak = np.maximum(np.maximum.reduceat(score, starts), weights.nil)
     odds = np.exp(score - peak[senses.item])
