@@ -202,6 +202,9 @@ class SelectSettings(_Settings):
     threshold: float | None = None
     """Least score (joint) or clip_z (text-first) of a label; replaces the threshold derived from
     false-label-rate."""
+    priors: Literal["labels", "images"] = "labels"
+    """p(entity | name) of ambiguous names: that of the labels, or learnt from all images of this
+    crawl, so that names mean here what their images show (order joint)."""
     weights: str | None = None
     """JSON file with the weights of the joint score, such as a card.json; by default they are
     fitted to the labels themselves, which needs no ground truth."""

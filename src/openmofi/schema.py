@@ -135,6 +135,12 @@ KEEP = pa.schema(
     ]
 )
 
+# Also in KEEP if images taught the priors (`select --priors images`), as long as `classes`.
+TAUGHT = [
+    pa.field("priors_before", pa.list_(pa.float32())),  # p(entity | name) in the labels
+    pa.field("priors_after", pa.list_(pa.float32())),
+]
+
 # i2e/select/<name>/refused.parquet; one row per image that was not kept.
 REFUSED = pa.schema(
     [

@@ -92,7 +92,7 @@ def test_no_more_files_are_read_than_are_enough(rng, monkeypatch):
     module, read = sys.modules["openmofi.select.joint_weights"], []
     text, z, other, begins, _, mention = _world(rng, mentions=300)
     parts = ScoredCandidates(mention, None, begins, text, z, other)
-    monkeypatch.setattr(module, "read_mentions", lambda path, _: read.append(path) or parts)
+    monkeypatch.setattr(module, "read_mentions", lambda path, _, priors: read.append(path) or parts)
     monkeypatch.setattr(module, "_ENOUGH", 700)
     assert weigh([Path(str(n)) for n in range(9)]).num_mentions == 900
     assert len(set(read)) == 3

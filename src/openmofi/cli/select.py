@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from openmofi.cli.app import Flags, Json, app
-from openmofi.cli.output import print_json, quoted, say_next, say_wrote
+from openmofi.cli.output import print_json, print_table, quoted, say_next, say_wrote
 from openmofi.config import SelectSettings
 
 if TYPE_CHECKING:
     from openmofi.select.select import SelectSummary
+
+_SHOWN = 20
 
 
 @app.command
@@ -41,8 +44,27 @@ def select(
         return
     say_wrote(summary.out, summary.kept, summary.refused, "images")
     print(f"{summary.labels:,} labels of {summary.classes:,} entities")
+    if settings.priors == "images":
+        _say_priors(json.loads((summary.out / "card.json").read_text())["priors"])
     _say_notes(summary, settings)
     say_next(f"openmofi inspect {quoted(i2e)} --name {quoted(name)}")
+
+
+def _say_priors(priors: dict[str, Any]) -> None:
+    if priors["off"]:
+        print(f"note: the images taught nothing about names: {priors['off']}")
+        return
+    moved = priors["moved"]
+    print(f"{len(moved):,} names mean something else here than the labels' prior says")
+    rows = [
+        (
+            name["name"],
+            f"{name['mentions']:,}",
+            *(f"{name[side]['id']} ({name[side]['prior']:.2f})" for side in ("before", "after")),
+        )
+        for name in moved[:_SHOWN]
+    ]
+    print_table(("name", "mentions", "before", "now"), rows)
 
 
 def _say_notes(summary: SelectSummary, settings: SelectSettings) -> None:

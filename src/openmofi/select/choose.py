@@ -5,8 +5,9 @@ Columns are read one by one and stay flat arrays: ten thousand images take milli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,8 @@ class ChosenCandidates:
     captions have none of the mention's candidates; NaN if there are fewer."""
     confused: np.ndarray
     """For joint: the probability that another candidate is shown, given that one is; else 0."""
+    priors: np.ndarray
+    """[m, 2]: p(entity | name) before and after the images taught it; [m, 0] if they did not."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,18 @@ class ScoredCandidates:
     clip_z: np.ndarray
     clip_z_other: np.ndarray
     """[c, k]; a column is NaN for all candidates of a mention or for none."""
+    surfaces: pa.StringArray | None = None
+    """The name of each mention as it is written, if asked for."""
+    prior: np.ndarray | None = None
+    """p(entity | name) in the labels, if asked for."""
+    priors: np.ndarray | None = None
+    """[c, 2]: the same before and after the images taught it."""
+
+    @property
+    def item(self) -> np.ndarray:
+        """The number of each candidate's mention."""
+        sizes = np.diff(np.r_[self.begins, len(self.row)])
+        return np.repeat(np.arange(len(self.begins)), sizes)
 
     @property
     def looked(self) -> bool:
@@ -57,10 +72,29 @@ class ScoredCandidates:
         return not np.isnan(self.clip_z).all()
 
 
-def read_mentions(path: Path, order: str) -> ScoredCandidates:
-    """Returns the columns of a committed labels file that an order needs."""
+@runtime_checkable
+class TaughtPriors(Protocol):
+    """Priors that images taught; `image_priors.ImagePriors` is one."""
+
+    def apply(self, found: ScoredCandidates, /) -> ScoredCandidates:
+        """Returns the candidates with these priors."""
+        ...
+
+
+def read_mentions(
+    path: Path, order: str, priors: TaughtPriors | None = None, *, with_names: bool = False
+) -> ScoredCandidates:
+    """Returns the columns of a committed labels file that an order needs.
+
+    Args:
+        path: the file.
+        order: see `choose`.
+        priors: replace those of the labels, for the order joint.
+        with_names: whether to read what priors are learnt from.
+    """
+    with_names |= priors is not None
     names = ("id", "start", "clip_z", "clip_z_other", *_TERMS[order])
-    row, flat = read_candidates(path, names)
+    row, flat = read_candidates(path, (*names, "surface", "prior") if with_names else names)
     number = {name: _floats(flat.field(name)) for name in ("start", "clip_z", *_TERMS[order])}
     begins = run_starts(row, number["start"])
     other = _other_floats(flat.field("clip_z_other"))
@@ -68,10 +102,19 @@ def read_mentions(path: Path, order: str) -> ScoredCandidates:
         unknown = np.logical_or.reduceat(np.isnan(other), begins)
         other[np.repeat(unknown, np.diff(np.r_[begins, len(row)]), axis=0)] = np.nan
     ids = flat.field("id").dictionary_encode()
-    return ScoredCandidates(row, ids, begins, number[_TERMS[order][0]], number["clip_z"], other)
+    found = ScoredCandidates(row, ids, begins, number[_TERMS[order][0]], number["clip_z"], other)
+    if with_names:
+        surfaces = flat.field("surface").take(pa.array(begins))
+        found = replace(found, surfaces=surfaces, prior=_floats(flat.field("prior")))
+    return found if priors is None else priors.apply(found)
 
 
-def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> ChosenCandidates:
+def choose(
+    path: Path,
+    order: str,
+    weights: ScoreWeights | None = None,
+    priors: TaughtPriors | None = None,
+) -> ChosenCandidates:
     """Chooses one candidate per mention.
 
     Args:
@@ -79,8 +122,9 @@ def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> Chose
         order: joint (best by the joint score, or by the text's if the images were not looked at),
             text-first (best by the text's score) or caption-match (the most popular).
         weights: weights of the joint score; needed for joint.
+        priors: what images taught about names, for joint.
     """
-    found = read_mentions(path, order)
+    found = read_mentions(path, order, priors)
     if order != "joint" or not found.looked:
         best = best_of_each(found.text, found.begins)
         own = BestCandidates(best, found.text[best], found.clip_z[best], np.zeros(len(best)))
@@ -92,7 +136,9 @@ def choose(path: Path, order: str, weights: ScoreWeights | None = None) -> Chose
         evidence_other = np.stack(others, axis=1)
     ids = found.ids.take(pa.array(own.best))
     row = found.row[own.best]
-    return ChosenCandidates(row, ids, own.score, own.evidence, evidence_other, own.confused)
+    told = own.score, own.evidence, evidence_other, own.confused
+    priors_of = np.zeros((len(row), 0)) if found.priors is None else found.priors[own.best]
+    return ChosenCandidates(row, ids, *told, priors_of)
 
 
 @dataclass(frozen=True)

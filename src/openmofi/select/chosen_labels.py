@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from openmofi.label.score import ScoreWeights
 from openmofi.progress import track
-from openmofi.select.choose import choose
+from openmofi.select.choose import TaughtPriors, choose
 
 _IMAGE_COLUMNS = ["error", "text_area", "sha256", "phash"]
 
@@ -32,7 +32,8 @@ class ChosenLabels:
     evidence: np.ndarray
     evidence_other: np.ndarray
     confused: np.ndarray
-    """The last four as in `choose.ChosenCandidates`."""
+    priors: np.ndarray
+    """The last five as in `choose.ChosenCandidates`."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -74,11 +75,16 @@ class Chosen:
         return int(self.begins[-1])
 
 
-def read_chosen(files: Sequence[Path], order: str, weights: ScoreWeights | None = None) -> Chosen:
+def read_chosen(
+    files: Sequence[Path],
+    order: str,
+    weights: ScoreWeights | None = None,
+    priors: TaughtPriors | None = None,
+) -> Chosen:
     """Reads labels files and chooses one candidate per mention, see `choose`."""
     choices, tables = [], []
     for path in track(files, "read labels", unit="shards"):
-        choices.append(choose(path, order, weights))
+        choices.append(choose(path, order, weights, priors))
         with pq.ParquetFile(path) as file:
             table = file.read(_IMAGE_COLUMNS)
         error = table["error"].combine_chunks().dictionary_encode()
@@ -87,7 +93,7 @@ def read_chosen(files: Sequence[Path], order: str, weights: ScoreWeights | None 
     begins = np.cumsum([0, *(len(table) for table in tables)])
     ids, entity = _numbered([choice.ids for choice in choices])
     image = [choice.row + begin for choice, begin in zip(choices, begins, strict=False)]
-    names = ("score", "evidence", "evidence_other", "confused")
+    names = ("score", "evidence", "evidence_other", "confused", "priors")
     scores = (np.concatenate([getattr(choice, name) for choice in choices]) for name in names)
     labels = ChosenLabels(np.concatenate(image), entity, *scores)
     return Chosen(begins, labels, ids, _images(pa.concat_tables(tables)))

@@ -25,7 +25,7 @@ from scipy.special import expit
 
 from openmofi.label.background import spread_out
 from openmofi.label.score import LEAST_TEXT, ScoreWeights, load_weights
-from openmofi.select.choose import ScoredCandidates, log_sum, read_mentions
+from openmofi.select.choose import ScoredCandidates, TaughtPriors, log_sum, read_mentions
 
 _PRIOR = 10.0
 """Number of mentions that the shipped weights count as, chosen by the likelihood of held-out pairs:
@@ -51,16 +51,17 @@ class Weighing:
     """Number of mentions that the weights were fitted to; 0: they are the shipped ones."""
 
 
-def weigh(files: Sequence[Path]) -> Weighing:
+def weigh(files: Sequence[Path], priors: TaughtPriors | None = None) -> Weighing:
     """Returns weights fitted to the mentions of labels files; if there are many, to a sample.
 
     Args:
         files: committed labels files.
+        priors: what images taught about names.
     """
     found: list[ScoredCandidates] = []
     mentions = 0
     for path in spread_out(files):
-        part = read_mentions(path, "joint")
+        part = read_mentions(path, "joint", priors)
         if len(part.row) and part.looked:
             found.append(part)
             mentions += len(part.begins)

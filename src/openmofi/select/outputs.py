@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from openmofi.arrays.runs import run_starts
 from openmofi.kb import KnowledgeBase
 from openmofi.progress import track
-from openmofi.schema import DUPLICATES, KEEP, REFUSED, SELECTED_SHARDS, VOCABULARY
+from openmofi.schema import DUPLICATES, KEEP, REFUSED, SELECTED_SHARDS, TAUGHT, VOCABULARY
 from openmofi.select.excluded_images import KnownImages
 from openmofi.select.funnel import Funnel
 from openmofi.select.repeats import Repeats
@@ -58,6 +58,7 @@ def write_rows(
     known: KnownImages | None,
 ) -> None:
     """Writes keep.parquet, refused.parquet and duplicates.parquet."""
+    schema = pa.schema([*KEEP, *TAUGHT]) if funnel.labels.priors.shape[1] else KEEP
     begins, labels = funnel.chosen.begins, funnel.labels
     cuts = np.searchsorted(labels.image, begins)
     # The images whose places duplicates.parquet names: the refused ones and those they repeat.
@@ -67,7 +68,7 @@ def write_rows(
     columns = [name for name in KEEP.names if name not in _OWN]
     places = []
     with (
-        pq.ParquetWriter(out / "keep.parquet", KEEP) as keep,
+        pq.ParquetWriter(out / "keep.parquet", schema) as keep,
         pq.ParquetWriter(out / "refused.parquet", REFUSED) as refused,
     ):
         for number, path in enumerate(track(files, "write", unit="shards")):
@@ -76,7 +77,9 @@ def write_rows(
             begin, end = begins[number], begins[number + 1]
             mine = slice(cuts[number], cuts[number + 1])
             row, entity = labels.image[mine] - begin, labels.entity[mine]
-            _write(keep, _kept_rows(table, row, class_of[entity], labels.score[mine]))
+            own = {"classes": class_of[entity], "scores": labels.score[mine]}
+            own |= dict(zip((f.name for f in TAUGHT), labels.priors[mine].T, strict=False))
+            _write(keep, _kept_rows(table, row, own, schema))
             code = funnel.code[begin:end]
             lost = np.flatnonzero(code)
             reason = pa.DictionaryArray.from_arrays(
@@ -112,7 +115,7 @@ def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
 
 
 def _kept_rows(
-    table: pa.Table, row: np.ndarray, classes: np.ndarray, scores: np.ndarray
+    table: pa.Table, row: np.ndarray, of_labels: dict[str, np.ndarray], schema: pa.Schema
 ) -> pa.Table:
     begins = run_starts(row)
     offsets = pa.array(np.r_[begins, len(row)], pa.int32())
@@ -120,9 +123,10 @@ def _kept_rows(
     taken = table.take(rows)
     columns: dict[str, Any] = {name: taken[name] for name in taken.column_names}
     columns["row"] = rows
-    columns["classes"] = pa.ListArray.from_arrays(offsets, pa.array(classes, pa.int32()))
-    columns["scores"] = pa.ListArray.from_arrays(offsets, pa.array(scores, pa.float32()))
-    return pa.table(columns, schema=KEEP)
+    for name, values in of_labels.items():
+        kind = schema.field(name).type.value_type
+        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(values, kind))
+    return pa.table(columns, schema=schema)
 
 
 def _duplicates(

@@ -77,6 +77,7 @@ def inspect(
         entities_left_out=max(len(selection.vocabulary) - _LISTED_ENTITIES, 0),
         gallery=list(sections.gallery(album)),
         disagreements=list(sections.disagreements(album)),
+        moved=list(sections.moved_names(album)),
         refusals=list(sections.refusals(album)),
         duplicates=list(sections.duplicates(album)),
         text_regions=sections.text_regions(album),

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from openmofi.images.look import fetch, look
 from openmofi.images.thumbnails import thumbnail
+from openmofi.kb.text import canonical
 from openmofi.pairs import ImageReader
 from openmofi.refused import Refused
 from openmofi.select.choose import choose
@@ -23,6 +24,8 @@ _SHOWN_CANDIDATES = 6
 _SIDE = 144
 _FILES_LOOKED_INTO = 100
 _LONGEST_CAPTION = 300
+_LOOKED_THROUGH = 100
+"""Kept images of an entity, the surest first, among which those of a name are searched."""
 
 
 @dataclass
@@ -99,7 +102,8 @@ def disagreements(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
     per_file = max(wanted // max(min(len(selection.shards), _FILES_LOOKED_INTO) // 4, 1), 1)
     for _, number in zip(range(_FILES_LOOKED_INTO), selection.spread_files(), strict=False):
         file = selection.files[number]
-        text, both = (choose(file, o, selection.weights) for o in ("text-first", "joint"))
+        text = choose(file, "text-first")
+        both = choose(file, "joint", selection.weights, selection.priors)
         changed = pc.not_equal(text.ids.cast(pa.string()), both.ids.cast(pa.string()))
         rows = both.row[changed.to_numpy(zero_copy_only=False) & (both.evidence >= threshold)]
         rows = np.unique(rows)
@@ -125,6 +129,30 @@ def _contested(
     ]
     changed = [choice for choice in chosen if choice[0]["id"] != choice[1]["id"]]
     return max(changed or chosen, key=lambda choice: _surety(choice[1]))
+
+
+def moved_names(album: SelectionAlbum) -> Iterator[dict[str, Any]]:
+    """Yields names whose meaning the images moved, with kept images of both meanings."""
+    selection, each = album.selection, _PER_ENTITY // 2
+    classes = {id_: number for number, id_ in enumerate(selection.vocabulary["id"].to_pylist())}
+    first, score = selection.first_classes()
+    moved = selection.card.get("priors", {}).get("moved", [])
+    for name in moved[: max(album.images // _PER_ENTITY, 1)]:
+        shown = {"name": name["name"], "mentions": name["mentions"]}
+        for side in ("before", "after"):
+            meaning = name[side]
+            rows = np.flatnonzero(first == classes.get(meaning["id"], -1))
+            rows = rows[np.argsort(-score[rows], kind="stable")][:_LOOKED_THROUGH]
+            found = [
+                row
+                for row in selection.kept(rows.tolist())
+                if any(
+                    entity["id"] == meaning["id"] and canonical(entity["surface"]) == name["name"]
+                    for entity in row["entities"]
+                )
+            ]
+            shown[side] = album.named(meaning) | {"cards": [album.card(r) for r in found[:each]]}
+        yield shown
 
 
 def refusals(album: SelectionAlbum) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 import openmofi
 from openmofi.config import SelectSettings, as_dict
@@ -37,6 +38,8 @@ from openmofi.select.chosen_labels import ChosenLabels, read_chosen
 from openmofi.select.denied_types import check_types, denied_entities
 from openmofi.select.excluded_images import KnownImages, hash_images
 from openmofi.select.funnel import Funnel
+from openmofi.select.image_priors import FILE as PRIORS_FILE
+from openmofi.select.image_priors import learn_image_priors, prior_weight
 from openmofi.select.joint_weights import Weighing, weigh
 from openmofi.select.outputs import write_rows, write_shards, write_vocabulary
 from openmofi.select.repeats import Repeats, refuse_known, refuse_repeated
@@ -109,10 +112,17 @@ def select(
         weighing = Weighing(load_weights(settings.weights), None, 0.0, 0)
     elif settings.order == "joint":
         weighing = weigh(files)
+    priors = None
+    if settings.priors == "images":
+        if weighing is None:
+            raise SettingsError(f"--priors images needs --order joint, not {settings.order}.")
+        priors = learn_image_priors(files, kb, weighing.weights, prior_weight(i2e))
+        if not settings.weights and not priors.off:
+            weighing = weigh(files, priors)
     weights = weighing.weights if weighing else None
     check_types(kb, settings.deny_types)  # before the slow steps
     known = hash_images(settings.exclude) if settings.exclude else None
-    funnel = Funnel(read_chosen(files, settings.order, weights))
+    funnel = Funnel(read_chosen(files, settings.order, weights, priors))
     decision = _decide(funnel, settings, weighing, known, kb, i2e)
     out = i2e / "select" / name
     with new_folder(out) as partial:
@@ -134,6 +144,9 @@ def select(
             missing_shards=planned_shards(i2e) - len(files),
         )
         card = _card(summary, decision, settings, run, i2e)
+        if priors is not None:
+            card["priors"] = {"off": priors.off, "passes": priors.passes, "moved": priors.moved()}
+            pq.write_table(priors.table, partial / PRIORS_FILE)
         (partial / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     return summary
 
@@ -254,13 +267,16 @@ def _card(
     summary: SelectSummary, decision: _Decision, settings: SelectSettings, run: dict, i2e: Path
 ) -> dict[str, Any]:
     calibration = asdict(summary.calibration) if summary.calibration else None
+    chosen = as_dict(settings)
+    if settings.priors == "labels":  # cards of earlier versions say nothing about it either
+        del chosen["priors"]
     return {
         "openmofi": openmofi.__version__,
         "input": run["input"],
         "i2e": str(i2e.resolve()),
         "kb": run["kb_path"],
         "model": run.get("model"),
-        "settings": as_dict(settings),
+        "settings": chosen,
         "looked": summary.looked,
         "weights": asdict(summary.weights) if summary.weights else None,
         "threshold": summary.threshold,

@@ -16,6 +16,7 @@ from openmofi.arrays.runs import run_numbers
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights, joint_score, load_weights
+from openmofi.select.image_priors import ImagePriors, read_image_priors
 
 
 class Selection:
@@ -103,13 +104,21 @@ class Selection:
         """Replaces the candidates' scores by those that the selection used."""
         weights = self.card["weights"]
         if weights and row["entities"] and row["entities"][0]["clip_z"] is not None:
-            names = ("text_score", "clip_z", "start")
-            text, clip_z, start = (np.array([e[n] for e in row["entities"]]) for n in names)
+            names = ("text_score", "clip_z", "start", "prior")
+            text, clip_z, start, prior = (np.array([e[n] for e in row["entities"]]) for n in names)
             mention = run_numbers(start)
+            if self.priors:
+                named = [(entity["surface"], entity["id"]) for entity in row["entities"]]
+                text = self.priors.texts_of(named, text, prior, mention)
             scores = joint_score(text, clip_z, mention, ScoreWeights(**weights)).tolist()
             for entity, score in zip(row["entities"], scores, strict=True):
                 entity["score"] = score
         return row
+
+    @cached_property
+    def priors(self) -> ImagePriors | None:
+        """What the images taught about names, if the selection asked them."""
+        return read_image_priors(self.folder, self.kb, self.i2e)
 
     @property
     def weights(self) -> ScoreWeights:
