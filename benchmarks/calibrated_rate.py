@@ -1,6 +1,7 @@
 """The false-label rate that was asked of `select`, and the one that comes out.
 
     python benchmarks/calibrated_rate.py I2E:TRUTH [I2E:TRUTH ...] [--rates .01 .02 .05 .1]
+        [--priors images]
 
 I2E is an output of `openmofi label`; TRUTH a Parquet file with the columns key and shown (such as a
 demo's truth.parquet). Prints JSON: per job and rate the true rate, the labels kept and, where
@@ -24,12 +25,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("jobs", nargs="+")
     parser.add_argument("--rates", nargs="+", type=float, default=[0.01, 0.02, 0.05, 0.1])
+    parser.add_argument("--priors", choices=("labels", "images"), default="labels")
     arguments = parser.parse_args()
     for job in arguments.jobs:
         i2e, _, truth = job.partition(":")
         shown, named = read_truth(Path(truth))
-        for order in ("joint", "text-first"):
-            rates = {f"{r:g}": measure(Path(i2e), order, r, shown, named) for r in arguments.rates}
+        for order in ("joint", "text-first") if arguments.priors == "labels" else ("joint",):
+            given = order, arguments.priors, shown, named
+            rates = {f"{rate:g}": measure(Path(i2e), rate, *given) for rate in arguments.rates}
             print(json.dumps({"i2e": i2e, "order": order, "asked": rates}), flush=True)
 
 
@@ -46,9 +49,16 @@ def read_truth(path: Path) -> tuple[dict[str, str], set[tuple[str, str]]]:
 
 
 def measure(
-    i2e: Path, order: str, rate: float, shown: dict[str, str], named: set[tuple[str, str]]
+    i2e: Path,
+    rate: float,
+    order: str,
+    priors: str,
+    shown: dict[str, str],
+    named: set[tuple[str, str]],
 ) -> dict[str, float]:
-    settings = SelectSettings(order=order, false_label_rate=rate, min_images=1, duplicates="keep")
+    settings = SelectSettings(
+        order=order, priors=priors, false_label_rate=rate, min_images=1, duplicates="keep"
+    )
     summary = select(i2e, name=_NAME, settings=settings)
     ids = pq.read_table(summary.out / "vocabulary.parquet")["id"].to_pylist()
     keep = pq.read_table(summary.out / "keep.parquet", columns=["key", "classes"]).to_pylist()
