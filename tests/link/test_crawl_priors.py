@@ -272,6 +272,17 @@ def test_no_meaning_falls_below_the_floor():
     assert names.prior.sum() == pytest.approx(1)
 
 
+def test_mentions_of_one_entity_share_its_value_and_others_may_not(kb):
+    texts = pa.array(["a puma", "a moppa in the wood"], pa.large_string())
+    senses = senses_of(Linker(kb), texts)
+    of_entity = np.array([id_.startswith("a") for id_ in kb.ids.to_pylist()], np.int64)
+    lowest, highest = senses.extremes(of_entity)
+    names = kb.canonical_names(senses.key)
+    assert dict(zip(names, lowest.tolist(), strict=True)) == {"puma": 0, "moppa": 1}
+    assert highest.tolist() == [1, 1]
+    assert dict(zip(names, senses.common(of_entity), strict=True)) == {"puma": -1, "moppa": 1}
+
+
 def test_posteriors_are_the_scores_of_the_linker(kb):
     texts = pa.array([text for text, _ in captions_of_shop(2, 50)], pa.large_string())
     weights = replace(load_link_weights(), prior=1.0)

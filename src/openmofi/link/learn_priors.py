@@ -107,13 +107,19 @@ class Senses:
         columns = self.entity[of], self.prior[of], self.evidence[of]
         return Senses(item, *columns, self.key[kept], self.company[kept], self.is_linked[kept])
 
-    def common(self, of_entity: Int[np.ndarray, " entities"]) -> Int[np.ndarray, " m"]:
-        """Returns the value that all candidates of a mention share, or NO_GROUP."""
+    def extremes(
+        self, of_entity: Int[np.ndarray, " entities"]
+    ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+        """Returns the lowest and the highest value among the candidates of each mention."""
         values, starts = of_entity[self.entity], run_starts(self.item)
         if not len(starts):
-            return values
-        low = np.minimum.reduceat(values, starts)
-        return np.where(low == np.maximum.reduceat(values, starts), low, NO_GROUP)
+            return values, values
+        return np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+
+    def common(self, of_entity: Int[np.ndarray, " entities"]) -> Int[np.ndarray, " m"]:
+        """Returns the value that all candidates of a mention share, or NO_GROUP."""
+        lowest, highest = self.extremes(of_entity)
+        return np.where(lowest == highest, lowest, NO_GROUP)
 
     @property
     def is_early(self) -> np.ndarray:
@@ -179,12 +185,12 @@ def learn_priors(linker: Linker, captions: pa.LargeStringArray) -> CrawlPriors:
         few = f"there are {len(senses.key):,} mentions of names, and learning needs {2 * FEWEST}"
         return _nothing(kb, len(captions), few)
     groups, types = _group_entities(kb, senses)
-    several = senses.common(groups) == NO_GROUP
-    has_group = np.minimum.reduceat(groups[senses.entity], run_starts(senses.item)) != NO_GROUP
-    taught = senses.only(~several & senses.is_linked & senses.is_early)
+    lowest, highest = senses.extremes(groups)
+    several, one = lowest != highest, (lowest == highest) & (lowest != NO_GROUP)
+    taught = senses.only(one & senses.is_linked & senses.is_early)
     asked = senses.only(several)
-    usable = several & has_group & senses.is_linked & senses.is_early
-    num_one = int((~several & senses.is_linked).sum())
+    usable = several & (lowest != NO_GROUP) & senses.is_linked & senses.is_early
+    num_one = int((one & senses.is_linked).sum())
     if len(types) < 2:
         return _nothing(kb, len(captions), "the names in these captions are of one group of types")
     if min(num_one, int(several.sum())) < FEWEST:
