@@ -379,9 +379,9 @@ class TrainSettings(_Settings):
     seed: int = 0
     """Seeds the initial weights, the order of the data and the augmentation."""
     wise_ft: bool = False
-    """Save the mean of model.init's weights and the last ones that does best on the held-out images
-    (WiSE-FT, arXiv 2109.01903). That may be model.init's own, so a run never ends worse than it
-    began, as far as these images tell."""
+    """Save the mean of model.init's weights and the last ones that gains most on held-out images
+    (WiSE-FT, arXiv 2109.01903); a loss of one score counts ten times. It may be model.init's own,
+    so a run does not end worse than it began, as far as these images tell."""
     ema: Decay = 0.0
     """Decay of a moving average of the weights, which is saved instead of them; 0: no average."""
     log_every: Count = 20

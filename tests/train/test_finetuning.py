@@ -15,14 +15,13 @@ from openmofi.errors import InputError, SettingsError
 from openmofi.model import load_model
 from openmofi.model.class_rows import load_head_rows
 from openmofi.train import train
-from openmofi.train import wise_ft as wise_ft_module
 from openmofi.train.data import open_train_data
 from openmofi.train.data_vectors import class_means, encode_data
 from openmofi.train.distributed import World
 from openmofi.train.layers import layer_distances
 from openmofi.train.loop import make_model
 from openmofi.train.run import Run
-from openmofi.train.wise_ft import SHARES, choose_share
+from openmofi.train.wise_ft import SHARES, WeightAverage, choose_share
 from selected import tiny, write_selected
 
 _WORLD = World(0, 1, torch.device("cpu"))
@@ -197,16 +196,9 @@ def test_what_is_saved_is_the_mean_of_the_first_and_the_last_weights(tmp_path, m
     data = write_selected(tmp_path / "data")
     weights = {}
     for share in (0.0, 0.25, 1.0):
-        monkeypatch.setattr(wise_ft_module, "SHARES", (0.0, share))
-        monkeypatch.setattr(wise_ft_module, "_JUDGES", ("first",))
-        monkeypatch.setattr(
-            "openmofi.train.heldout.HeldOut.measure", lambda *_: {"first": len(weights)}
-        )
         monkeypatch.setattr(
             "openmofi.train.loop.choose_share",
-            lambda measure, share=share: wise_ft_module.WeightAverage(
-                share, measure(share), {}, {}
-            ),
+            lambda measure, share=share: WeightAverage(share, measure(share), {}, {}),
         )
         out = tmp_path / f"run-{share}"
         train(tiny(**changes), data=data, out=out)

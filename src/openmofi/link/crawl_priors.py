@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from openmofi.arrays.runs import run_lengths, run_starts
+from openmofi.arrays.runs import repeat_runs, run_starts
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb.index import Candidates
 from openmofi.kb.store import KnowledgeBase
@@ -146,7 +146,7 @@ def normalised(weights: np.ndarray, item: np.ndarray) -> np.ndarray:
     starts = run_starts(item)
     if not len(starts):
         return weights
-    return weights / np.repeat(np.add.reduceat(weights, starts), run_lengths(starts, len(item)))
+    return weights / repeat_runs(np.add.reduceat(weights, starts), starts, len(item))
 
 
 def below_highest(values: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -154,4 +154,4 @@ def below_highest(values: np.ndarray, item: np.ndarray) -> np.ndarray:
     starts = run_starts(item)
     if not len(starts):
         return values
-    return values - np.repeat(np.maximum.reduceat(values, starts), run_lengths(starts, len(item)))
+    return values - repeat_runs(np.maximum.reduceat(values, starts), starts, len(item))

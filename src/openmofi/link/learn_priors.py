@@ -34,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from openmofi.arrays.runs import run_lengths, run_numbers, run_starts
+from openmofi.arrays.runs import repeat_runs, run_numbers, run_starts
 from openmofi.kb.store import KnowledgeBase
 from openmofi.kb.text import Captions, as_text, tokenise
 from openmofi.link.company import DIM, CompanyModel, company_of, fit_company, measure_trust
@@ -126,9 +126,10 @@ class Senses:
         """Whether a mention is among the first of its name, bool [m]."""
         order = np.argsort(self.key, kind="stable")
         starts = run_starts(self.key[order])
-        lengths = run_lengths(starts, len(order))
         early = np.empty(len(order), bool)
-        early[order] = np.arange(len(order)) - np.repeat(starts, lengths) < _MOST_OF_NAME
+        early[order] = (
+            np.arange(len(order)) - repeat_runs(starts, starts, len(order)) < _MOST_OF_NAME
+        )
         return early
 
 

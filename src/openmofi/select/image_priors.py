@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from openmofi.arrays.runs import run_starts
+from openmofi.arrays.runs import run_numbers, run_starts
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import spread_out
-from openmofi.label.score import LEAST_TEXT, ScoreWeights
+from openmofi.label.score import ScoreWeights, joint_score
 from openmofi.link.crawl_priors import below_highest, normalised, pairs_of
 from openmofi.link.learn_priors import FLOOR, MU
 from openmofi.link.weights import load_link_weights
@@ -192,7 +192,7 @@ def replaced_prior(
         weight: of a log prior.
     """
     starts = run_starts(item)
-    number = np.cumsum(np.r_[0, item[1:] != item[:-1]])
+    number = run_numbers(item)
     nil = np.maximum(1 - np.add.reduceat(text.astype(np.float64), starts), _LEAST_NIL)
     least = np.finfo(np.float32).tiny
     gain = below_highest(np.log(np.maximum(new, least)), item)
@@ -243,14 +243,10 @@ def learn_image_priors(
     _, name = np.unique(pairs >> 32, return_inverse=True)
     start = normalised(np.bincount(at, old) / times, name)
     mentions = np.bincount(name[at[run_starts(item)]], minlength=name[-1] + 1)[name]
-    visual = weights.clip_z * (clip_z.astype(np.float64) - weights.nil_z)
-    starts, prior, passes = run_starts(item), start, 0
+    prior, passes = start, 0
     for _ in range(_MOST_PASSES):
         of_text = replaced_prior(text, old, normalised(prior[at], item), item, prior_weight)
-        score = weights.text * np.log(np.maximum(of_text, LEAST_TEXT)) + visual
-        peak = np.maximum(np.maximum.reduceat(score, starts), 0.0)
-        odds = np.exp(score - peak[item])
-        posterior = odds / (np.add.reduceat(odds, starts) + np.exp(-peak))[item]
+        posterior = joint_score(of_text, clip_z, item, weights)
         before, passes = prior, passes + 1
         prior = normalised(np.bincount(at, posterior) + MU * start, name)
         prior = normalised(np.maximum(prior, np.minimum(start, FLOOR)), name)
