@@ -1,23 +1,30 @@
 #!/usr/bin/env bash
 # Real weights, real names, real photos: every figure of docs/real.md, from packages and photos.
 #
-#   runs/real.sh OUT DATA
+#   runs/real.sh OUT DATA [name-suggestion-index.tgz]
 #
 # DATA holds real/caltech101/images/CLASS/*.jpg, real/devices/devices.csv with images/, and grocery/
 # with images.csv (GroceryStoreDataset, MIT). Needs the extra real (pip install 'openmofi[real]') and
-# WordNet (apt install wordnet-base). Two lanes, a core each. Interrupted? The same command goes on.
+# WordNet (apt install wordnet-base); npm fetches the brands, unless their package is given. Two lanes,
+# a core each. Interrupted? The same command goes on.
 set -euo pipefail
 
-OUT=${1:?usage: runs/real.sh OUT DATA}
-DATA=${2:?usage: runs/real.sh OUT DATA}
+OUT=${1:?usage: runs/real.sh OUT DATA [BRANDS.tgz]}
+DATA=${2:?usage: runs/real.sh OUT DATA [BRANDS.tgz]}
+BRANDS=${3:-}
 REPO=$(cd "$(dirname "$0")/.." && pwd)
 export PATH="$REPO/.venv/bin:$PATH"
 # Results depend on the number of threads; the reported ones are of one.
 export OMP_NUM_THREADS=1
 mkdir -p "$OUT"
 
-# Encoders, as Hugging Face directories.
+# Encoders, as Hugging Face directories; brands, as a catalogue.
 [ -d "$OUT/encoders/minilm" ] || python "$REPO/examples/package_encoders.py" "$OUT/encoders"
+
+[ -f "$OUT/brands.csv" ] || {
+  [ -n "$BRANDS" ] || BRANDS="$OUT/$(npm pack --silent --pack-destination "$OUT" name-suggestion-index)"
+  python "$REPO/examples/name_suggestion_index.py" "$BRANDS" "$OUT/brands.csv"
+}
 
 words_and_labels() {
   # Two encoders made one, on titles of devices.
@@ -25,7 +32,10 @@ words_and_labels() {
     --data "$DATA/real/devices/devices.csv" --out "$OUT/devices" --json
   # Labels and retrieval on Caltech-101, three seeds.
   python "$REPO/benchmarks/real_world.py" caltech101 --photos "$DATA/real/caltech101/images" \
-    --encoders "$OUT/encoders" --out "$OUT/caltech101"
+    --encoders "$OUT/encoders" --out "$OUT/labels"
+  # Labels of devices among brands and words, three seeds.
+  python "$REPO/benchmarks/real_world.py" devices --photos "$DATA/real/devices/devices.csv" \
+    --encoders "$OUT/encoders" --brands "$OUT/brands.csv" --out "$OUT/labels"
 }
 
 vectors_and_encoders() {

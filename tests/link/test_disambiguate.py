@@ -22,7 +22,7 @@ def candidates_of(sizes: list[int], prior: list[float]) -> Candidates:
 
 def mentions_of(rows: list[int]) -> Mentions:
     zeros = np.zeros(len(rows), np.int64)
-    return Mentions(np.array(rows), *[zeros] * 10)
+    return Mentions(np.array(rows), *[zeros] * 11)
 
 
 @given(LOGITS, st.floats(-20, 20))

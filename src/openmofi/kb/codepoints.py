@@ -25,6 +25,7 @@ _FOLDS = str.maketrans(
         "ħ": "h", "ŧ": "t", "ı": "i", "ŋ": "n", "ĸ": "k", "ɓ": "b", "ɖ": "d", "ƒ": "f",
     }
 )  # fmt: skip
+WITH_ACCENT = "".join(map(chr, _FOLDS))
 
 # Characters of these scripts are words of their own: no spaces separate their words.
 _CHARACTER_RANGES = (
@@ -61,7 +62,9 @@ _PLAIN_SEPARATORS = "™℠\u200b_"
 
 UNSEEN = 255
 """Width of a code point that has no entry yet."""
-LOWER, UPPER = 1, 2
+LOWER, UPPER, ACCENT = 1, 2, 4
+"""Bits of `Expansions.case`; an accent may stand beside either."""
+FIRST_ACCENT, LAST_ACCENT = "\u0300", "\u036f"
 _NUM_CODES = 0x110000
 
 
@@ -85,12 +88,18 @@ def expand(character: str) -> tuple[str, bytes]:
     kept = "".join(
         c
         for c in kept
-        if not ("\u0300" <= c <= "\u036f" or c in _WITHOUT_MEANING)
+        if not (FIRST_ACCENT <= c <= LAST_ACCENT or c in _WITHOUT_MEANING)
         # Format characters (joiners, direction marks, the byte order mark) and keycaps.
         and unicodedata.category(c) not in ("Cf", "Me")
         and not unicodedata.name(c, "").startswith(_SELECTOR)
     )
     return kept, bytes(_class_of(c) for c in kept)
+
+
+def is_accented(character: str) -> bool:
+    """Returns whether a character has an accent, or stands for others as ø for o; é, Й, ß."""
+    marks = unicodedata.normalize("NFD", character)
+    return any(FIRST_ACCENT <= c <= LAST_ACCENT for c in marks) or character.lower() in WITH_ACCENT
 
 
 def _class_of(c: str) -> int:
@@ -147,7 +156,10 @@ class ExpansionTable:
             width, first, case = known.width.copy(), known.first.copy(), known.case.copy()
             width[codes] = widths
             first[codes] = len(known.chars) + np.cumsum(widths) - widths
-            case[codes] = [UPPER if c.isupper() else LOWER if c.islower() else 0 for c in new]
+            case[codes] = [
+                (UPPER if c.isupper() else LOWER if c.islower() else 0) | ACCENT * is_accented(c)
+                for c in new
+            ]
             self._arrays = Expansions(
                 width=width,
                 first=first,
@@ -159,7 +171,7 @@ class ExpansionTable:
 
 
 class Expansions(NamedTuple):
-    """By code point: its `case`, and its `width` items of `chars` and `classes` from `first` on."""
+    """By code point: its `case`, as bits; `width` items of `chars` and `classes` from `first`."""
 
     width: np.ndarray
     first: np.ndarray

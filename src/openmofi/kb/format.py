@@ -1,4 +1,4 @@
 """The format that meta.json states, for the code that writes and the code that reads it."""
 
 FORMAT = "openmofi-kb"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4

@@ -20,7 +20,7 @@ from openmofi.arrays.compiled import compiled
 from openmofi.arrays.hashing import Hasher
 from openmofi.arrays.mapped import open_array
 from openmofi.arrays.runs import run_lengths, run_starts
-from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
+from openmofi.kb.spelling import ACCENTED, CAPITALS, CASE, LARGE, PLAIN, SMALL
 
 MAX_CANDIDATES = 30
 """Entities kept per name, most probable first; names.parquet keeps all."""
@@ -28,11 +28,19 @@ MAX_CANDIDATES = 30
 LENGTH_BITS = 16
 LISTED = np.uint32(1 << 31)
 """Set in `value` if a name has several entities."""
-SPELLING_BITS = np.uint32(3 << 29)
-"""Next to the row of an entity: how its name is written, `LISTED_SPELLINGS[bits >> 29]`."""
-SPELLING_SHIFT = np.uint32(29)
-LISTED_SPELLINGS = np.array([LARGE, CAPITALS, SMALL, SMALL | LARGE], np.int8)
-_ROW = np.uint32((1 << 29) - 1)
+SPELLING_SHIFT = np.uint32(28)
+"""The bits from here on, next to the row of an entity, are a position in `LISTED_SPELLINGS`."""
+LISTED_SPELLINGS = np.array(
+    [
+        accents | case
+        for accents in (PLAIN, ACCENTED, PLAIN | ACCENTED)
+        for case in (LARGE, CAPITALS, SMALL, SMALL | LARGE)
+    ],
+    np.int8,
+)
+"""How a name is written. The last four, for which LISTED leaves no room, are only in lists: whether
+the name of a single entity has accents makes no difference."""
+_ROW = np.uint32((1 << 28) - 1)
 SECOND_BITS = 8
 _LAST_OF_SECOND = 1 << SECOND_BITS
 _ALL_LONGER = (1 << LENGTH_BITS) - _LAST_OF_SECOND
@@ -72,7 +80,7 @@ class NameIndex:
     list_start: np.ndarray
     """uint32: list l has the items list_start[l]:list_start[l+1] of the two arrays below."""
     list_rows: np.ndarray
-    """uint32 row of entities.parquet, with two bits of spelling, most probable candidate first."""
+    """uint32 row of entities.parquet, with four bits of spelling, most probable candidate first."""
     list_weights: np.ndarray
     """float32 p(entity | name), not normalised."""
 
@@ -115,7 +123,7 @@ class Candidates:
     prior: np.ndarray
     """float64 p(entity | name); sums to 1 over a name's candidates."""
     spelling: np.ndarray
-    """How the entity's name is written: SMALL, LARGE, CAPITALS of spelling.py, or SMALL | LARGE."""
+    """How the entity's name is written, int8: bits of spelling.py; CAPITALS stands alone."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -128,7 +136,7 @@ class Candidates:
     @property
     def is_upper(self) -> np.ndarray:
         """Whether the entity's name is written in capitals only."""
-        return self.spelling == CAPITALS
+        return self.spelling & CASE == CAPITALS
 
     def only(self, kept: np.ndarray) -> "Candidates":
         """Returns some of the candidates with new ranks and priors; `item` is unchanged."""
@@ -204,7 +212,7 @@ def _candidates(keys, arrays, most):
                 row, weight = arrays.list_rows[begin + k], arrays.list_weights[begin + k]
             item[at + k], rank[at + k], prior[at + k] = i, k, weight
             entity[at + k] = row & _ROW
-            spelling[at + k] = LISTED_SPELLINGS[(row & SPELLING_BITS) >> SPELLING_SHIFT]
+            spelling[at + k] = LISTED_SPELLINGS[row >> SPELLING_SHIFT]
             total += weight
         for k in range(at, at + count):
             prior[k] /= total

@@ -23,7 +23,7 @@ from openmofi.kb.index import (
     SECOND_BITS,
     SPELLING_SHIFT,
 )
-from openmofi.kb.spelling import LARGE, SMALL
+from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
 
 _NAMES_PER_BUCKET = 8
 _PARTITIONS = 64
@@ -91,12 +91,11 @@ class IndexBuilder:
         keys = one_chunk(names["key"].take(pa.array(starts[:-1])))
         hashes = self._hasher.strings(keys)
         # A name that is sometimes written in capitals is one with a capital.
-        several = np.array([bits & (SMALL | LARGE) or bits for bits in range(8)], np.int8)
-        bits = np.zeros(8, np.uint32)
-        listed = np.arange(len(LISTED_SPELLINGS), dtype=np.uint32)
-        bits[LISTED_SPELLINGS] = listed << SPELLING_SHIFT
-        rows = names["entity"].to_numpy().astype(np.uint32)
-        rows |= bits[several[names["spelling"].to_numpy()]]
+        written = names["spelling"].to_numpy()
+        written = np.where(written & (SMALL | LARGE), written & ~CAPITALS, written)
+        number = np.zeros(LISTED_SPELLINGS.max() + 1, np.uint32)
+        number[LISTED_SPELLINGS] = np.arange(len(LISTED_SPELLINGS))
+        rows = names["entity"].to_numpy().astype(np.uint32) | number[written] << SPELLING_SHIFT
         self._note_beginnings(keys)
         value = self._values(starts, rows, names["weight"].to_numpy())
         partition = (hashes >> np.uint64(64 - _PARTITION_BITS)).astype(np.int64)
@@ -127,7 +126,7 @@ class IndexBuilder:
         counts = np.minimum(np.diff(starts), MAX_CANDIDATES)
         begin = starts[:-1]
         listed = np.flatnonzero(counts > 1)
-        value = rows[begin]
+        value = rows[begin] & ~LISTED
         value[listed] = LISTED | (self._num_lists + np.arange(len(listed))).astype(np.uint32)
         sizes = counts[listed]
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)

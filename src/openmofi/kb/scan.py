@@ -13,6 +13,7 @@ import numpy as np
 
 from openmofi.arrays.compiled import compiled
 from openmofi.kb.codepoints import (
+    ACCENT,
     AMPERSAND,
     APOSTROPHE,
     BAR,
@@ -41,8 +42,8 @@ _MOST_CHARACTERS_PER_BYTE = 6  # U+FDFA: 3 bytes, 18 characters
 
 # Columns of the table of tokens, and the bits of its last column.
 START, END, CHAR_START, CHAR_END, RAW_START, RAW_END, FLAGS, NUM_COLUMNS = range(8)
-BARRIER, STANDS_ALONE, INSIDE, UNFINISHED = 1, 2, 4, 8
-CASE_SHIFT = 4
+BARRIER, STANDS_ALONE, INSIDE, UNFINISHED, ACCENTED = 1, 2, 4, 8, 16
+CASE_SHIFT = 5
 
 
 # How a token is written, by its letters that have case.
@@ -143,6 +144,8 @@ def _expand(data, at, stop, expansions, ch, cl, case, char, byte):
             ch[size], cl[size], case[size] = chars[k], classes[k], case_of[code]
             char[size], byte[size] = number, at - begin
             size += 1
+        if not width[code]:  # a combining accent is one of the letter before it
+            case[size - 1] |= case_of[code] & ACCENT
         korean |= is_hangul(code)
         number += 1
         at += length
@@ -289,10 +292,11 @@ def _close(begin, last, text, token, at):
     token[CHAR_START], token[CHAR_END] = char[begin], max(char[end] + 1, char[end + 1])
     token[RAW_START] = offset + byte[begin]
     token[RAW_END] = offset + _next_byte(end, char, byte)
-    upper = lower = 0
+    upper = lower = accents = 0
     for k in range(begin, last + 1):
-        upper += case[k] == UPPER
-        lower += case[k] == LOWER
+        upper += case[k] & UPPER != 0
+        lower += case[k] & LOWER != 0
+        accents |= case[k] & ACCENT
     kind = MIXED
     if upper + lower == 0:
         kind = CASELESS
@@ -300,9 +304,9 @@ def _close(begin, last, text, token, at):
         kind = LOWERCASE
     elif lower == 0:
         kind = UPPERCASE if upper > 1 else ONE_CAPITAL
-    elif upper == 1 and case[begin] == UPPER:
+    elif upper == 1 and case[begin] & UPPER:
         kind = CAPITALISED
-    token[FLAGS] |= kind << CASE_SHIFT
+    token[FLAGS] |= (kind << CASE_SHIFT) | (ACCENTED if accents else 0)
 
 
 @compiled

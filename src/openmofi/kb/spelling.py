@@ -1,4 +1,4 @@
-"""How names are written: small (turkey), with a capital (Turkey), or in capitals only (US).
+"""How names are written: small (turkey), with a capital (Turkey), in capitals only (US); accents.
 
 In: names as their sources write them. Out: one bit for each way. The bits of several spellings of
 a name are combined, so an entity called "crane" and "Crane" may be written either way.
@@ -8,13 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SMALL, LARGE, CAPITALS = 1, 2, 4
+from openmofi.kb.codepoints import FIRST_ACCENT, LAST_ACCENT, WITH_ACCENT
+
+SMALL, LARGE, CAPITALS, PLAIN, ACCENTED = 1, 2, 4, 8, 16
 """SMALL has no capital; LARGE has small letters and capitals, or a single capital; CAPITALS has at
-least two capitals and no small letter. A name without case, such as 東京, is LARGE."""
+least two capitals and no small letter. A name without case, such as 東京, is LARGE. PLAIN has no
+accent, and no letter such as ø; ACCENTED has."""
+CASE = SMALL | LARGE | CAPITALS
+_ACCENT = f"(?i)[{FIRST_ACCENT}-{LAST_ACCENT}{WITH_ACCENT}]"
 
 
 def spellings(names: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Returns how each name is written, int8 [n]."""
+    """Returns how each name is written, int8 [n]: a bit for its case, and one for its accents."""
     is_small = pc.equal(names, pc.utf8_lower(names)).to_numpy(zero_copy_only=False)
     is_capital = pc.equal(names, pc.utf8_upper(names)).to_numpy(zero_copy_only=False)
     found = np.full(len(names), LARGE, np.int8)
@@ -22,4 +27,14 @@ def spellings(names: pa.Array | pa.ChunkedArray) -> np.ndarray:
     perhaps = np.flatnonzero(is_capital & ~is_small)
     several = pc.match_substring_regex(names.take(pa.array(perhaps)), r"\p{Lu}.*\p{Lu}")
     found[perhaps[several.to_numpy(zero_copy_only=False)]] = CAPITALS
+    return found | np.where(_accented(names), ACCENTED, PLAIN).astype(np.int8)
+
+
+def _accented(names: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Returns which names have an accent, bool [n]."""
+    found = ~pc.string_is_ascii(names).to_numpy(zero_copy_only=False)
+    perhaps = np.flatnonzero(found)
+    taken_apart = pc.utf8_normalize(names.take(pa.array(perhaps)), form="NFD")
+    has_accent = pc.match_substring_regex(taken_apart, _ACCENT)
+    found[perhaps] = has_accent.to_numpy(zero_copy_only=False)
     return found

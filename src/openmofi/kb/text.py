@@ -80,6 +80,8 @@ class Tokens:
     case: np.ndarray
     """CASELESS, LOWERCASE, CAPITALISED, UPPERCASE (two letters or more), ONE_CAPITAL (A, 3D) or
     MIXED of scan.py."""
+    accented: np.ndarray
+    """Whether it has an accent, or a letter such as ø that is folded into others."""
     row_start: np.ndarray
     """First token of each caption; has one more item than there are captions."""
 
@@ -163,6 +165,7 @@ def _tokenised(data: np.ndarray, offsets: np.ndarray) -> Tokens:
         inside=columns[scan.FLAGS] & scan.INSIDE != 0,
         unfinished=columns[scan.FLAGS] & scan.UNFINISHED != 0,
         case=(columns[scan.FLAGS] >> scan.CASE_SHIFT).astype(np.uint8),
+        accented=columns[scan.FLAGS] & scan.ACCENTED != 0,
         row_start=row_start,
     )
 

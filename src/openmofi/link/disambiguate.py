@@ -3,7 +3,7 @@
     score = softmax over a mention's candidates and NIL of  weights . terms
 
 with the terms
-    prior        log p(entity | name), relative to the name's most probable entity
+    prior        log p(entity | name as it is written), relative to the name's most probable entity
     context      cos(text(caption), text(label: description (types)))
     coherence    cos(text(entity), the expected text vector of the caption's other mentions)
                  both standardised if the vectors of entities are stored, see `StoredVectors`
@@ -24,7 +24,7 @@ import numpy as np
 from openmofi.arrays.compiled import compiled
 from openmofi.arrays.runs import repeat_runs
 from openmofi.kb.index import Candidates
-from openmofi.kb.spelling import CAPITALS, LARGE, SMALL
+from openmofi.kb.spelling import CAPITALS, CASE, LARGE, SMALL
 from openmofi.link.mentions import Mentions
 from openmofi.link.weights import LinkWeights
 
@@ -170,7 +170,7 @@ def case_agreement(candidates: Candidates, mentions: Mentions) -> np.ndarray:
     and 0 if the writing is not evidence: no case, first word of a sentence, all capitals.
     """
     writing = mentions.written, mentions.is_small, mentions.capitals, mentions.num_tokens
-    return _case_agreement(candidates.item, candidates.spelling, *writing)
+    return _case_agreement(candidates.item, candidates.spelling & CASE, *writing)
 
 
 @compiled

@@ -16,6 +16,7 @@ from openmofi.errors import InputError
 from openmofi.kb.index import Candidates
 from openmofi.kb.store import KnowledgeBase
 from openmofi.kb.text import Captions, Tokens, as_text, tokenise
+from openmofi.link.accents import as_written
 from openmofi.link.company import company_of
 from openmofi.link.crawl_priors import CrawlPriors, read_crawl_priors
 from openmofi.link.detectors import MentionDetector, combine
@@ -189,15 +190,15 @@ class Linker:
 
     def _as_in_crawl(self, found: _Found, tokens: Tokens) -> _Found:
         """Replaces the priors by those of the crawl, and adds the mentions' company."""
+        mentions, of_kb = found.mentions, as_written(found.candidates, found.mentions)
         if self._priors is None:
-            return found
-        mentions, candidates = found.mentions, self._priors.of(found.mentions.key, found.candidates)
+            return replace(found, candidates=of_kb)
+        candidates = as_written(self._priors.of(mentions.key, found.candidates), mentions)
         places = mentions.row, mentions.start, mentions.end
         company = company_of(tokens, *places, self.kb.hasher)
         counts = self.weights.prior / self.weights.type if self.weights.type else 0.0
         ratios = self._priors.log_ratios(company, candidates, counts)
-        kb_prior = found.candidates.prior
-        return replace(found, candidates=candidates, company=ratios, kb_prior=kb_prior)
+        return replace(found, candidates=candidates, company=ratios, kb_prior=of_kb.prior)
 
     def _given(
         self,

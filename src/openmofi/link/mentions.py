@@ -53,6 +53,8 @@ class Mentions:
     capitals: np.ndarray
     """2: in capitals, in a caption that also has small letters; 1: in capitals; 0: otherwise."""
     num_tokens: np.ndarray
+    accented: np.ndarray
+    """Whether it has an accent, or a letter such as ø."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -167,11 +169,13 @@ def _writing(
 ) -> dict[str, np.ndarray]:
     places = tokens.barrier, tokens.row_start
     written, is_small, capitals = _how_written(tokens.case, *places, row, first, last)
+    accents = np.append(0, np.cumsum(tokens.accented))
     return {
         "written": written,
         "is_small": is_small,
         "capitals": capitals,
         "num_tokens": last - first + 1,
+        "accented": accents[last + 1] > accents[first],
     }
 
 
