@@ -138,6 +138,9 @@ class LinkSettings(_Settings):
     """JSON file with other weights of the score's terms, as `openmofi kb fit` writes them."""
     priors: str | None = None
     """File with what a crawl taught, as `openmofi kb count --priors` writes it."""
+    read_above: Share = 0.1
+    """With a fusion reader: it reads the mentions that the linear score gets wrong with a larger
+    probability than this."""
     min_score: Share = 0.0
     """Mentions whose best candidate is less probable than this are left out."""
 
@@ -151,6 +154,10 @@ class LabelSettings(_Settings):
     (the text tower of --model), or a text encoder: a directory or hub id."""
     priors: str | None = None
     """File with what a crawl taught, as `openmofi kb count --priors` writes it."""
+    fusion: str | None = None
+    """Directory of a reader of hard mentions, as `openmofi kb fit --fusion` writes it."""
+    read_above: Share = 0.1
+    """The reader reads the mentions that the linear score gets wrong with a larger probability."""
     batch_size: Count = 256
     """Images per forward pass of the encoder."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -468,6 +475,35 @@ class PairSettings(_Settings):
     """Share of the captions that is held out, at most 2,000."""
     seed: int = 0
     """Seeds the held-out part, the order and the choice of texts."""
+
+
+@dataclass(frozen=True)
+class FusionSettings(_Settings):
+    """Trains a reader of hard mentions."""
+
+    epochs: Count = 3
+    """Passes over the annotated mentions."""
+    batch_size: Count = 32
+    """Mentions per step."""
+    learning_rate: Annotated[float, Meta(ge=0, le=1)] = 5e-5
+    """Peak step size of the text encoder; what is new learns ten times as fast."""
+    descriptions: Annotated[int, Meta(ge=0)] = 20_000
+    """Mentions, at most, that are learnt from besides the annotated ones: names in the knowledge
+    base's own descriptions that mean a type of the described entity. 0: none."""
+    max_candidates: Annotated[int, Meta(ge=2, le=30)] = 16
+    """Candidates of a mention that a step compares, the right one among them."""
+    evaluate_every: Count = 50
+    """Steps between evaluations on the held-out part."""
+    holdout: Annotated[float, Meta(ge=0.01, le=0.5)] = 0.1
+    """Share of the names that is held out, to choose the best step."""
+    layers: Count = 2
+    """Layers of attention across the candidates."""
+    heads: Count = 4
+    """Heads of each; they divide the width of the text encoder."""
+    dropout: Annotated[float, Meta(ge=0, le=0.9)] = 0.1
+    """Share of the numbers that a step leaves out of this attention."""
+    seed: int = 0
+    """Seeds the held-out part, the order, the new layers and what is left out."""
 
 
 @dataclass(frozen=True)

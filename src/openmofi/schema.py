@@ -64,6 +64,9 @@ CANDIDATES = pa.schema(
 # would be without them.
 KB_PRIOR = pa.field("kb_prior", pa.float32())
 
+# Likewise where mentions are read again: what that added to the logit; null: not read.
+FUSION = pa.field("fusion", pa.float32())
+
 # One image-caption pair as the readers yield it; the image stays where it is.
 PAIRS = pa.schema(
     [

@@ -55,19 +55,24 @@ def image_dir(request, tmp_path_factory):
     return folder
 
 
-def write_text_encoder(folder, *, pooling="pooling_mode_mean_tokens", **modules):
+WORDS = ("a", "red", "flag", "two")
+
+
+def write_text_encoder(
+    folder, *, pooling="pooling_mode_mean_tokens", words=WORDS, max_length=6, **modules
+):
     """Writes a small BERT as sentence-transformers does."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     torch.manual_seed(1)
     config = BertConfig(
-        vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=len(words) + 4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=16,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
-    words = {"[PAD]": 0, "[UNK]": 1, "a": 2, "red": 3, "flag": 4, "two": 5}
-    backend = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    known = {word: number for number, word in enumerate(("[PAD]", "[UNK]", *words))}
+    backend = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]"
@@ -80,7 +85,7 @@ def write_text_encoder(folder, *, pooling="pooling_mode_mean_tokens", **modules)
     (folder / "modules.json").write_text(json.dumps(steps))
     (folder / "1_Pooling").mkdir(exist_ok=True)
     (folder / "1_Pooling/config.json").write_text(json.dumps({pooling: True}))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_length}))
     return folder
 
 

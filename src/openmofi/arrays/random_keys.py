@@ -42,6 +42,11 @@ class Purpose(IntEnum):
     PAIR_TEXTS = 17
     PAIR_HELD_OUT = 18
     HELD_OUT_ENTITIES = 19
+    FUSION_HELD_OUT = 20
+    FUSION_ORDER = 21
+    FUSION_STEP = 22
+    """Weights of new layers, and what each step leaves out."""
+    FUSION_DESCRIPTIONS = 23
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

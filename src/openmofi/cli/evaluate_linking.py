@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from openmofi.cli.app import Json, Out, evaluate_app
 from openmofi.cli.link import open_detector, open_linker
 from openmofi.cli.output import print_json, print_table, quoted, say_next
+from openmofi.config import LinkSettings
 
 if TYPE_CHECKING:
     from openmofi.evaluate.linking import LinkingResult
@@ -21,6 +22,8 @@ def evaluate_linking(
     data: list[Path],
     out: Annotated[Path | None, Out] = None,
     context: str = "words",
+    fusion: Path | None = None,
+    read_above: float = LinkSettings.read_above,
     weights: str | None = None,
     priors: str | None = None,
     detector: str = "gazetteer",
@@ -36,6 +39,9 @@ def evaluate_linking(
         out: Directory for linking.json.
         context: What compares the text with the candidates' descriptions: words (those they share),
             or the directory or hub id of a text encoder.
+        fusion: Folder of a reader of hard mentions, as `openmofi kb fit --fusion` writes it.
+        read_above: The reader reads the mentions that the linear score gets wrong with a larger
+            probability than this.
         weights: JSON file with other weights of the score's terms, as `openmofi kb fit` writes
             them.
         priors: File with what a crawl taught, as `openmofi kb count --priors` writes it.
@@ -43,7 +49,6 @@ def evaluate_linking(
             gliner:MODEL, or hf:MODEL, a token classifier.
         as_json: Print JSON.
     """
-    from openmofi.config import LinkSettings
     from openmofi.evaluate.linking import evaluate_linking as run_linking
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_report import write_linking
@@ -51,7 +56,8 @@ def evaluate_linking(
 
     read = [read_linking(path) for path in data]
     knowledge = KnowledgeBase.open(kb)
-    linker = open_linker(knowledge, context, settings=LinkSettings(weights=weights, priors=priors))
+    settings = LinkSettings(weights=weights, priors=priors, read_above=read_above)
+    linker = open_linker(knowledge, context, fusion=fusion, settings=settings)
     finder = open_detector(detector)
     results = [run_linking(linker, one, detector=finder) for one in read]
     path = None if out is None else write_linking(results, out)

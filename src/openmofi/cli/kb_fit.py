@@ -6,12 +6,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
+
 from openmofi.cli.app import Json, Out, kb_app
 from openmofi.cli.link import open_linker
 from openmofi.cli.output import print_json, quoted, say_next
 
 if TYPE_CHECKING:
-    pass
+    from openmofi.train.fusion import FusionSummary
 
 
 @kb_app.command(name="fit")
@@ -22,21 +24,30 @@ def kb_fit(
     out: Annotated[Path, Out],
     kb: Path = Path("kb"),
     context: str = "words",
+    fusion: str | None = None,
+    device: str = "auto",
+    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Fit the weights of the linker's score to texts that were linked by hand.
+    """Fit the weights of the linker's score, or a reader of hard mentions, to annotated texts.
 
     Example: openmofi kb fit wikidata_mel_train.jsonl --kb kb --out weights.json
 
     Args:
         data: Files in the format of MELBench, ELEVANT or ZELDA, as for `evaluate linking`; all have
             the same weight. Only ELEVANT's annotate every mention and thus teach NIL.
-        out: JSON file to write; `openmofi link --weights` takes it.
+        out: JSON file to write, which `openmofi link --weights` takes; with --fusion, a directory.
         kb: Knowledge base directory.
         context: What compares texts with the candidates' descriptions: words (those they share), or
             the directory or hub id of a text encoder. Link with the one that was fitted.
+        fusion: Train a reader of hard mentions instead, which starts from this directory or hub id:
+            of a text encoder, for a pointer, or of an encoder-decoder such as T5, for a decoder
+            that spells titles. An interrupted training goes on; torchrun gives it more processes.
+        device: auto, cpu, cuda or cuda:N; where the reader learns.
+        set_: Override a setting of the reader, as in --set epochs=5; repeatable.
         as_json: Print JSON.
     """
+    from openmofi.config import parse_assignments
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_fit import fit_on
     from openmofi.kb import KnowledgeBase
@@ -46,9 +57,24 @@ def kb_fit(
     read = [read_linking(path) for path in data]
     knowledge = KnowledgeBase.open(kb)
     encodes = context != "words"
+    chosen = f" --context {quoted(context)}" if encodes else ""
     with progress("encode", unit="texts") if encodes else nullcontext() as bar:
         advance = bar.advance if bar else None
-        fit = fit_on(open_linker(knowledge, context, advance=advance), read)
+        linker = open_linker(knowledge, context, advance=advance)
+        if fusion is not None:
+            from openmofi.train.fusion import fit_fusion
+
+            summary = fit_fusion(
+                linker,
+                read,
+                encoder=fusion,
+                out=out,
+                changes=parse_assignments(set_ or []),
+                device=device,
+            )
+            _say_trained(summary, kb, chosen, as_json)
+            return
+        fit = fit_on(linker, read)
     save_link_weights(fit.weights, out)
     if as_json:
         print_json(fit)
@@ -57,5 +83,23 @@ def kb_fit(
         f"wrote {out} (fitted on {fit.mentions:,} mentions, {fit.nil:,} of them without a correct "
         f"candidate; mean log likelihood {fit.before:.3f} -> {fit.after:.3f})"
     )
-    chosen = f" --context {quoted(context)}" if encodes else ""
     say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --weights {quoted(out)}' + chosen)
+
+
+def _say_trained(summary: FusionSummary, kb: Path, chosen: str, as_json: bool) -> None:
+    if as_json:
+        print_json(summary)
+        return
+    for name in ("accuracy", "log_likelihood"):
+        before, after = summary.before[name], summary.after[name]
+        print(
+            f"held-out {name.replace('_', ' ')}: {before:.3f} by the linear score, {after:.3f} "
+            "with the reader"
+        )
+    if not summary.steps:
+        print("no step was better than the linear score, so the reader adds nothing to it")
+    print(
+        f"wrote {summary.out} (step {summary.steps:,}; {summary.mentions:,} mentions, of which "
+        f"{summary.nil:,} mean nothing; {summary.held_out:,} held out)"
+    )
+    say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --fusion {quoted(summary.out)}' + chosen)

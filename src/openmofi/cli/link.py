@@ -25,6 +25,7 @@ _TERMS = (
     "linkability",
     "case",
     "detected",
+    "fusion",
     "score",
 )
 
@@ -36,6 +37,7 @@ def link(
     *,
     kb: Path = Path("kb"),
     context: str = "words",
+    fusion: Path | None = None,
     detector: str = "gazetteer",
     all_candidates: bool = False,
     settings: Annotated[LinkSettings, Flags] = LinkSettings(),
@@ -51,6 +53,8 @@ def link(
         context: What compares the caption with the candidates' descriptions: words (those they
             share), or a text encoder: the directory or hub id of one for sentence-transformers, of
             one of Hugging Face, or of a dual encoder.
+        fusion: Folder of a reader of hard mentions, as `openmofi kb fit --fusion` writes it; it
+            reads those of which the score is not sure.
         detector: Mention detector: gazetteer (only the names), spacy or spacy:PIPELINE, gliner or
             gliner:MODEL, or hf:MODEL, a token classifier.
         all_candidates: Show every candidate of a mention, not only the best.
@@ -60,7 +64,8 @@ def link(
     from openmofi.kb import KnowledgeBase
 
     knowledge = KnowledgeBase.open(kb)
-    linker = open_linker(knowledge, context, detector=open_detector(detector), settings=settings)
+    finder = open_detector(detector)
+    linker = open_linker(knowledge, context, fusion=fusion, detector=finder, settings=settings)
     found = linker.link([text], all_candidates=all_candidates).to_pylist()
     if as_json:
         print_json(found)
@@ -108,30 +113,38 @@ def open_linker(
     knowledge: KnowledgeBase,
     context: str,
     *,
+    fusion: Path | None = None,
     advance: Callable[[int], object] | None = None,
     **others: Any,
 ) -> Linker:
-    """Returns a linker with the context that --context names.
+    """Returns a linker with the context that --context names and the reader of --fusion.
 
     Args:
         knowledge: the knowledge base, which keeps the vectors of its entities.
         context: words, or a text encoder.
+        fusion: folder of a reader of hard mentions.
         advance: told the number of texts, whenever a text encoder encoded some.
         others: further arguments of `Linker`.
     """
+    from openmofi.files.folders import cache_folder
+
+    # Where the knowledge base cannot be written to.
+    kept = cache_folder() / "kb" / knowledge.fingerprint
+    if fusion is not None:
+        from openmofi.label.fusion import open_fusion, vectors_path
+
+        vectors = vectors_path(fusion, knowledge.path.resolve(), kept)
+        others["fusion"] = open_fusion(fusion, knowledge, vectors, advance=advance)
     if context == "words":
         from openmofi.link import Linker, WordEncoder
 
         return Linker(knowledge, encoder=WordEncoder(knowledge), **others)
-    from openmofi.files.folders import cache_folder
     from openmofi.label.encoder import model_digest
     from openmofi.label.entity_vectors import place
     from openmofi.label.text_context import text_linker
     from openmofi.model import load_text_encoder
 
     encoder = load_text_encoder(context, precision="auto")
-    # Where the knowledge base cannot be written to.
-    kept = cache_folder() / "kb" / knowledge.fingerprint
     path = place(knowledge.path.resolve(), kept, f"{model_digest(context)}-auto")
     return text_linker(knowledge, encoder, path, advance=advance, **others)
 

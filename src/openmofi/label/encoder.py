@@ -65,14 +65,25 @@ def load_encoder(
 
     from openmofi.model import load_model, load_text_encoder
 
-    gpus = torch.cuda.device_count()
-    if device in ("auto", "cuda") and gpus > 1:
-        device = f"cuda:{number % gpus}"
+    device = own_device(device, number)
     if workers > 1 and multiprocessing.parent_process() is not None:
         # They would compete for the cores otherwise; the parent process keeps its own setting.
         torch.set_num_threads(max(1, cores() // workers))
     load = load_text_encoder if texts_alone else load_model
     return load(model, device=device, precision=precision)
+
+
+def own_device(device: str, number: int) -> str:
+    """Returns the device of one of several processes: with several GPUs, each has its own.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+        number: number of the process, from 0.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    return f"cuda:{number % gpus}" if device in ("auto", "cuda") and gpus > 1 else device
 
 
 def cores() -> int:

@@ -24,6 +24,7 @@ from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BACKGROUND_FILE, write_background
 from openmofi.label.encoder import default_workers, model_digest, start_encoders
 from openmofi.label.entity_vectors import place
+from openmofi.label.fusion import check_fusion, vectors_path
 from openmofi.label.shard_labeller import Job, ShardLabeller
 from openmofi.link.crawl_priors import read_crawl_priors
 from openmofi.pairs import Input, find_shards
@@ -85,6 +86,9 @@ def label(
     _warn_of_known_captions(name, source)
     knowledge = KnowledgeBase.open(kb)
     priors = _priors_file(settings.priors, knowledge)
+    if settings.fusion is not None:
+        settings = replace(settings, fusion=str(Path(settings.fusion).resolve()))
+        check_fusion(Path(settings.fusion or ""))
     run = _run_description(found, knowledge, kb, name, context, settings)
     freeze_plan(out, found.shards, run)
 
@@ -99,6 +103,9 @@ def label(
         replace(settings, context=_absolute(context) or settings.context, priors=priors),
         vectors_of(run["model_sha256"]),
         vectors_of(run["context_sha256"]) if context else None,
+        vectors_path(Path(settings.fusion), kb.resolve(), out.resolve())
+        if settings.fusion
+        else None,
     )
     with _engine(job) as (engine, workers, make_labeller):
         if name and not (out / BACKGROUND_FILE).is_file():
@@ -157,6 +164,7 @@ def _engine(job: Job) -> Iterator[tuple[Engine, int, Any]]:
     if settings.engine != "ray":
         models = [job.model] if job.model else []
         models += [settings.context] if job.context_vectors else []
+        models += [settings.fusion] if settings.fusion else []
         workers = settings.workers or default_workers(models, settings.device)
         yield "local", workers, partial(ShardLabeller, job, workers=workers)
         return
@@ -197,7 +205,7 @@ def _run_description(
     """Returns what the labels depend on; runs with the same description may share a directory."""
     root = str(found.root)
     # Their contents count, not their place; and runs of earlier versions had none.
-    left_out = (*_PLACEMENT, "priors")
+    left_out = {*_PLACEMENT, "priors", "fusion", *(() if settings.fusion else ("read_above",))}
     return {
         "input": root if "://" in root else os.path.realpath(root),
         "kb": knowledge.fingerprint,
@@ -206,6 +214,7 @@ def _run_description(
         "model_sha256": model_digest(model),
         **({"context_sha256": model_digest(context)} if context else {}),
         **({"priors_sha256": model_digest(settings.priors)} if settings.priors else {}),
+        **({"fusion_sha256": model_digest(settings.fusion)} if settings.fusion else {}),
         "settings": {k: v for k, v in as_dict(settings).items() if k not in left_out},
         "version": openmofi.__version__,
         "labels_version": LABELS_VERSION,

@@ -8,7 +8,7 @@ import pyarrow as pa
 from openmofi.images.look import SeenImage
 from openmofi.label.text_regions import Regions
 from openmofi.refused import Refused
-from openmofi.schema import KB_PRIOR, LABELS, SCORED_ENTITY
+from openmofi.schema import FUSION, KB_PRIOR, LABELS, SCORED_ENTITY
 
 _FROM_LINKER = ("start", "end", "surface", "prior", "context", "coherence", "type", "linkability")
 
@@ -70,7 +70,7 @@ def labels_table(
     candidates: pa.Table,
     terms: dict[str, np.ndarray],
 ) -> pa.Table:
-    """Returns `schema.LABELS` of a shard, with `schema.KB_PRIOR` if the candidates have it.
+    """Returns `schema.LABELS` of a shard, with what else the candidates have of `schema`.
 
     Args:
         pairs: all pairs of the shard.
@@ -92,9 +92,9 @@ def labels_table(
     for name, values in terms.items():
         entity[name] = _numbers(values.astype(np.float32))
     fields, schema = list(SCORED_ENTITY), LABELS
-    if KB_PRIOR.name in candidates.column_names:
-        fields.append(KB_PRIOR)
-        entity[KB_PRIOR.name] = candidates[KB_PRIOR.name].combine_chunks()
+    if more := [field for field in (KB_PRIOR, FUSION) if field.name in candidates.column_names]:
+        fields += more
+        entity |= {field.name: candidates[field.name].combine_chunks() for field in more}
         place = LABELS.get_field_index("entities")
         schema = LABELS.set(place, pa.field("entities", pa.list_(pa.struct(fields))))
     arrays = [entity[field.name].cast(field.type) for field in fields]

@@ -21,8 +21,9 @@ from openmofi.errors import InputError
 from openmofi.images.look import SeenImage, fetch, look
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BackgroundSample, draw, read_background
-from openmofi.label.encoder import Encoder, cores, load_encoder
+from openmofi.label.encoder import Encoder, cores, load_encoder, own_device
 from openmofi.label.entity_vectors import EntityVectors
+from openmofi.label.fusion import open_fusion
 from openmofi.label.image_scorer import ImageScorer, unseen
 from openmofi.label.label_table import Seen, labels_table
 from openmofi.label.score import load_weights
@@ -52,6 +53,8 @@ class Job:
     """Path of the entities' vectors."""
     context_vectors: Path | None = None
     """The same of the text encoder that --context names."""
+    fusion_vectors: Path | None = None
+    """The same of the reader that --fusion names."""
 
 
 class ShardLabeller:
@@ -76,14 +79,19 @@ class ShardLabeller:
         return {**placed, "number": worker_number(), "workers": workers}
 
     def _make_linker(self, workers: int) -> Linker:
-        context, settings = self.settings.context, LinkSettings(priors=self.settings.priors)
+        context, settings = self.settings.context, self.settings
+        chosen = LinkSettings(priors=settings.priors, read_above=settings.read_above)
+        others: dict[str, Any] = {"settings": chosen}
+        if settings.fusion is not None and self.job.fusion_vectors is not None:
+            vectors, device = self.job.fusion_vectors, own_device(settings.device, worker_number())
+            others["fusion"] = open_fusion(Path(settings.fusion), self.kb, vectors, device=device)
         if context == "words":
-            return Linker(self.kb, encoder=WordEncoder(self.kb), settings=settings)
+            return Linker(self.kb, encoder=WordEncoder(self.kb), **others)
         if self.job.context_vectors is None:
             assert self.encoder is not None
-            return text_linker(self.kb, self.encoder, self.job.vectors, settings=settings)
+            return text_linker(self.kb, self.encoder, self.job.vectors, **others)
         encoder = load_encoder(context, **self._placement(workers), texts_alone=True)
-        return text_linker(self.kb, encoder, self.job.context_vectors, settings=settings)
+        return text_linker(self.kb, encoder, self.job.context_vectors, **others)
 
     def _decode_threads(self, workers: int) -> int:
         """Returns 1 if the encoder itself keeps the cores busy."""

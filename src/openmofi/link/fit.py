@@ -159,7 +159,7 @@ def fit_link_weights(
         )
     types = _type_odds(groups) if "type" in terms else {}
     start = replace(start, types=types or start.types)
-    evidence = [_evidence(group, start.types) for group in groups]
+    evidence = [evidence_in(group, start.types) for group in groups]
     present = {name for one in evidence for name in one}
     names = [name for name in TERMS if name in present and name in terms]
     fixed = [name for name in TERMS if name in present and name not in terms]
@@ -188,7 +188,13 @@ def _log_odds(probability: float) -> float:
     return float(np.log(probability) - np.log1p(-probability))
 
 
-def _evidence(group: LinkExamples, types: dict[str, float]) -> dict[str, np.ndarray]:
+def evidence_in(group: LinkExamples, types: dict[str, float]) -> dict[str, np.ndarray]:
+    """Returns the summands of the linear score of every candidate, see `evidence_of`.
+
+    Args:
+        group: the candidates.
+        types: log odds of types.
+    """
     columns = group.candidates
     terms = {
         name: columns[name].to_numpy().astype(np.float64)

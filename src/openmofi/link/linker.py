@@ -12,7 +12,7 @@ import pyarrow as pa
 from openmofi.arrays.runs import repeat_runs
 from openmofi.arrays.strings import slices, string_buffers
 from openmofi.config import LinkSettings
-from openmofi.errors import InputError
+from openmofi.errors import InputError, SettingsError
 from openmofi.kb.index import Candidates
 from openmofi.kb.store import KnowledgeBase
 from openmofi.kb.text import Captions, Tokens, as_text, tokenise
@@ -31,11 +31,18 @@ from openmofi.link.disambiguate import (
     logits,
     probabilities,
 )
+from openmofi.link.fusion import (
+    FusionReader,
+    HardMentions,
+    Remembering,
+    features_of,
+    read_again,
+)
 from openmofi.link.linkability import TypeOdds, read_linkability
 from openmofi.link.mentions import Mentions, find_mentions, given_mentions
 from openmofi.link.weights import LinkWeights, check_scale, load_link_weights
 from openmofi.link.words_or_names import WordsOrNames
-from openmofi.schema import CANDIDATES, KB_PRIOR
+from openmofi.schema import CANDIDATES, FUSION, KB_PRIOR
 
 # Captions per pass: large enough for array arithmetic, small enough for the processor's caches.
 _BATCH = 4096
@@ -73,6 +80,7 @@ class Linker:
         detector: MentionDetector | None = None,
         weights: LinkWeights | None = None,
         priors: CrawlPriors | None = None,
+        fusion: FusionReader | None = None,
         settings: LinkSettings | None = None,
     ):
         """Opens what linking needs of the knowledge base.
@@ -86,14 +94,22 @@ class Linker:
             detector: finds names in captions, which support the names of the knowledge base.
             weights: weights of the score's terms; by default `settings.weights`, or the package's.
             priors: what a crawl taught; by default that of `settings.priors`, if any.
+            fusion: reads the mentions of which the score is not sure; its weights are taken.
             settings: limits.
 
         Raises:
             InputError: the weights are for other cosines than these.
+            SettingsError: there are weights besides those of `fusion`.
             MismatchError: the priors are for another knowledge base.
         """
         self.kb, self.settings = kb, settings or LinkSettings()
         standardised = entities is not None
+        if fusion is not None:
+            if weights is not None or self.settings.weights:
+                raise SettingsError(
+                    "--fusion brings the weights that it was trained with; leave out --weights."
+                )
+            weights = fusion.weights
         self.weights = weights or load_link_weights(self.settings.weights, standardised)
         self._texts = None
         if encoder is not None:
@@ -106,7 +122,9 @@ class Linker:
         if priors is None and self.settings.priors:
             priors = read_crawl_priors(self.settings.priors, kb)
         self._priors = None if priors is None or priors.off else priors
+        self.fusion = None if fusion is None else Remembering(fusion)
         self._schema = CANDIDATES if self._priors is None else CANDIDATES.append(KB_PRIOR)
+        self._schema = self._schema if fusion is None else self._schema.append(FUSION)
         self._types = TypeOdds(kb, self.weights.types) if self.weights.types else None
 
     def link(self, captions: Captions, all_candidates: bool = False) -> pa.Table:
@@ -120,7 +138,8 @@ class Linker:
 
         Returns:
             `schema.CANDIDATES`, in order of caption, start and rank; terms that were not computed
-            are null. With priors of a crawl, also `schema.KB_PRIOR`.
+            are null. With priors of a crawl, also `schema.KB_PRIOR`; with a reader,
+            `schema.FUSION`.
 
         Raises:
             InputError: a caption is not text.
@@ -241,9 +260,21 @@ class Linker:
         if found.company is not None:
             terms["type"] = found.company + terms.get("type", 0.0)
         evidence = evidence_of(candidates.rank, candidates.prior, terms)
-        score, order = probabilities(
-            logits(evidence, self.weights), candidates.rank, self.weights.nil
-        )
+        logit = logits(evidence, self.weights)
+        score, order = probabilities(logit, candidates.rank, self.weights.nil)
+        if self.fusion is not None:
+            hard = HardMentions(
+                captions.take(pa.array(mentions.row)).to_pylist(),
+                mentions.start,
+                mentions.end,
+                candidates.item,
+                candidates.entity,
+                features_of(evidence, logit, self.weights.nil),
+            )
+            added = read_again(self.fusion, score, hard, self.settings.read_above)
+            terms["fusion"] = added
+            logit = logit + np.nan_to_num(added)
+            score, order = probabilities(logit, candidates.rank, self.weights.nil)
         # Candidates are reordered only within their mention: `item` and `rank` do not change.
         kept = self._kept(found, score[order], terms["case"][order], all_candidates)
         chosen = order[kept]
@@ -312,7 +343,7 @@ class Linker:
             **columns,
         }
         typed = [
-            pa.array(arrays[field.name]).cast(field.type)
+            pa.array(arrays[field.name], from_pandas=field.name == FUSION.name).cast(field.type)
             if field.name in arrays
             else pa.nulls(len(item), field.type)
             for field in self._schema

@@ -198,9 +198,22 @@ def is_dual(name: str) -> bool:
     Raises:
         InputError: its config.json cannot be read.
     """
+    return "vision_config" in _config(name)
+
+
+def is_encoder_decoder(name: str) -> bool:
+    """Says whether a directory or model of the hub is an encoder-decoder, such as T5 or BART.
+
+    Raises:
+        InputError: its config.json cannot be read.
+    """
+    return bool(_config(name).get("is_encoder_decoder"))
+
+
+def _config(name: str) -> dict[str, Any]:
     with _one_sentence(name):
         config = _json(name, "config.json")
-    return isinstance(config, dict) and "vision_config" in config
+    return config if isinstance(config, dict) else {}
 
 
 def load_text_side(name: str) -> EncoderSide:

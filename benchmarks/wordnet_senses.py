@@ -1,0 +1,148 @@
+"""Which of its senses does a noun have? WordNet's examples, linked to WordNet.
+
+    apt install wordnet-base
+    python benchmarks/wordnet_senses.py OUT [--wordnet /usr/share/wordnet] [--encoder MODEL]
+        [--seeds 0 1 2] [--set epochs=3]
+
+An example in a synset's gloss ("the chef de cuisine's *crane* lifted the beam") that has one of its
+lemmas, and this lemma other synsets, is a mention whose truth is known; descriptions are the
+glosses without examples. Nouns are halved by the SHA-1 of their lemma: the even half is learnt from
+(as openmofi kb fit does), the odd half only reported on. Learnt from are also nouns of the even
+half in glosses of their own hyponyms. Only the noun of an example counts as annotated.
+
+Accuracy given the span, of the prior, of words as the context, of --encoder as the context, and of
+a reader (kb fit --fusion) that starts from --encoder and reads everything, on the linear score of
+words. Writes OUT/even.jsonl, OUT/odd.jsonl (MELBench's format), OUT/kb and OUT/pointer-SEED, prints
+JSON. Without --encoder, only the data and the first two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from openmofi.cli.link import open_linker
+from openmofi.config import FusionSettings, KBSettings, LinkSettings, override, parse_assignments
+from openmofi.evaluate.linking_data import LinkingData, read_linking
+from openmofi.evaluate.linking_fit import examples_in
+from openmofi.kb import KnowledgeBase, build_kb
+from openmofi.link import Linker
+from openmofi.train.fusion import train_reader
+from openmofi.train.fusion_examples import examples_of_descriptions, examples_of_group, joined
+
+EXAMPLE = re.compile(r'[;:] "(.*?)"')
+
+
+def main() -> None:
+    """Prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
+    parser.add_argument("--encoder")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", nargs="+", default=[], dest="changes")
+    arguments = parser.parse_args()
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    counts = write_examples(arguments.wordnet / "data.noun", out)
+    if not (out / "kb").is_dir():
+        build_kb(arguments.wordnet, out=out / "kb", settings=KBSettings(preset="full"))
+    kb = KnowledgeBase.open(out / "kb")
+    odd = read_linking(out / "odd.jsonl")
+    words = open_linker(kb, "words")
+    result: dict[str, Any] = {
+        "mentions": counts,
+        "prior": accuracy(Linker(kb), odd),
+        "words": accuracy(words, odd),
+    }
+    if arguments.encoder is not None:
+        result["encoder"] = accuracy(open_linker(kb, arguments.encoder), odd)
+        result["pointer"] = {
+            seed: pointer(kb, out, arguments.encoder, seed, arguments.changes)
+            for seed in arguments.seeds
+        }
+    print(json.dumps(result, indent=1))
+
+
+def write_examples(data: Path, out: Path) -> dict[str, int]:
+    """Writes both halves; returns the number of examples in each."""
+    synsets = []
+    senses: dict[str, set[str]] = defaultdict(set)
+    for line in data.read_text(encoding="utf-8").splitlines():
+        if line.startswith(" "):
+            continue
+        head, gloss = line.split(" | ", 1)
+        fields = head.split()
+        lemmas = [lemma.replace("_", " ") for lemma in fields[4 : 4 + 2 * int(fields[3], 16) : 2]]
+        synsets.append((f"n{fields[0]}", lemmas, gloss))
+        for lemma in lemmas:
+            senses[lemma.lower()].add(fields[0])
+    halves: dict[str, list[dict[str, Any]]] = {"even": [], "odd": []}
+    for id_, lemmas, gloss in synsets:
+        for text in EXAMPLE.findall(gloss):
+            lemma, found = next(
+                ((lemma, match) for lemma in lemmas if (match := whole_word(lemma, text))),
+                ("", None),
+            )
+            if found is None or len(senses[lemma.lower()]) == 1:
+                continue
+            half = halves["even" if is_even(lemma) else "odd"]
+            example = {"sentence": text, "mentions": [found.group()], "entities": [lemma]}
+            half.append({"id": f"{id_}-{len(half)}", **example, "answer": [id_]})
+    for name, rows in halves.items():
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (out / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    return {name: len(rows) for name, rows in halves.items()}
+
+
+def is_even(lemma: str) -> bool:
+    """Returns whether a noun is in the half that is learnt from."""
+    return int(hashlib.sha1(lemma.lower().encode()).hexdigest(), 16) % 2 == 0
+
+
+def whole_word(lemma: str, text: str) -> re.Match[str] | None:
+    """Returns where a text has a lemma."""
+    return re.search(rf"(?<!\w){re.escape(lemma)}(?!\w)", text, re.IGNORECASE)
+
+
+def pointer(
+    kb: KnowledgeBase, out: Path, encoder: str, seed: int, changes: list[str]
+) -> dict[str, Any]:
+    """Trains a reader on the even half, and returns its figures on the odd half."""
+    folder, started = out / f"pointer-{seed}", time.process_time()
+    result: dict[str, Any] = {}
+    if not folder.is_dir():
+        settings = override(FusionSettings(seed=seed), parse_assignments(changes))
+        even, linker = read_linking(out / "even.jsonl"), open_linker(kb, "words")
+        texts = [document.text for document in even.documents]
+        parts = [examples_of_group(linker, examples_in(linker, even), texts)]
+        if most := settings.descriptions:
+            parts.append(examples_of_descriptions(linker, most=most, seed=seed, keep=is_even))
+        result["mentions"] = [len(part) for part in parts]
+        described = {"data": ["even.jsonl", "glosses"]}
+        where = {"encoder": encoder, "out": folder, "device": "cpu"}
+        found = train_reader(
+            joined(parts), linker.weights, described=described, settings=settings, **where
+        )
+        result |= {"held out": found.after, "step": found.steps}
+        result["CPU seconds of training"] = round(time.process_time() - started)
+    everything = LinkSettings(read_above=0)
+    linker = open_linker(kb, "words", fusion=folder, settings=everything)
+    result["odd"] = accuracy(linker, read_linking(out / "odd.jsonl"))
+    return result
+
+
+def accuracy(linker: Linker, data: LinkingData) -> float:
+    """Returns the share of mentions whose sense is right, given their spans."""
+    examples = examples_in(linker, data)
+    return round(float(examples.right[examples.begin].sum() / len(data.documents)), 4)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Opens a reader of hard mentions for a knowledge base, whose entities' vectors it keeps.
+
+In: a folder of `train.fusion`. Out: a `link.fusion.FusionReader`. The vectors of entities lie
+beside those that `label` compares images with, and are encoded when their entity is first read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from openmofi.kb import KnowledgeBase
+from openmofi.label.encoder import model_digest
+from openmofi.label.entity_vectors import EntityVectors, place
+from openmofi.link.fusion import FusionReader
+
+_PRECISION = "fp32"
+"""In which entities are encoded."""
+
+
+def vectors_path(folder: Path, kb: Path, out: Path) -> Path:
+    """Returns the file of the entities' vectors of a reader.
+
+    Args:
+        folder: of the reader.
+        kb: directory of the knowledge base.
+        out: where the vectors go if the knowledge base cannot be written to.
+    """
+    from openmofi.model.pointer import ENTITIES
+
+    return place(kb, out, f"{model_digest(str(folder / ENTITIES))}-{_PRECISION}")
+
+
+def check_fusion(folder: Path) -> None:
+    """Refuses a folder that does not hold a reader of this version.
+
+    Raises:
+        InputError: it does not.
+    """
+    from openmofi.model import fusion_decoder, pointer
+    from openmofi.model.fusion_files import kind_of, read_card
+
+    module = fusion_decoder if kind_of(folder) == fusion_decoder.KIND else pointer
+    read_card(folder, module.KIND, module.VERSION)
+
+
+def open_fusion(
+    folder: Path,
+    kb: KnowledgeBase,
+    vectors: Path,
+    *,
+    device: str = "auto",
+    advance: Callable[[int], object] | None = None,
+) -> FusionReader:
+    """Returns a trained reader.
+
+    Args:
+        folder: output of `train.fusion.fit_fusion`.
+        kb: the knowledge base, which need not be that of the training.
+        vectors: see `vectors_path`.
+        device: auto, cpu, cuda or cuda:N.
+        advance: told the number of texts, whenever entities were encoded.
+
+    Raises:
+        InputError: the folder does not hold a reader of this version.
+    """
+    from openmofi.model.fusion_decoder import KIND, DecoderReader, load_decoder
+    from openmofi.model.fusion_files import kind_of
+    from openmofi.model.pointer import PointerReader, load_pointer
+
+    if kind_of(folder) == KIND:
+        decoder, weights, scale = load_decoder(folder, device=device)
+        return DecoderReader(decoder, kb, weights, scale)
+    trained = load_pointer(folder, device=device)
+    return PointerReader(trained, EntityVectors(kb, trained.entities, vectors, advance=advance))

@@ -1,0 +1,349 @@
+"""The pointer: reads a mention and all its candidates together, and points at one or at NIL.
+
+    caption -> text encoder, which learns -> vectors of the caption and of the mention's tokens
+    candidate's "label: description" -> the encoder as it was, once per knowledge base -> a map
+    [caption, mention, NIL, candidate 1 …] -> attention without positions -> what to add to a logit
+
+Where Fusion Entity Decoding (arXiv 2404.01626) spells the title of the entity, which need not be
+unique, this points. What it says is a residual: an untrained pointer adds 0, so the linear score
+stands, and NIL's is the reference.
+
+In tensors: B mentions, L tokens, K candidates, D width of the text encoder, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from openmofi.link.disambiguate import StoredVectors
+from openmofi.link.fusion import NUM_FEATURES, HardMentions
+from openmofi.link.weights import LinkWeights
+from openmofi.model.checkpoint import load_text_encoder
+from openmofi.model.dual import pool
+from openmofi.model.fusion_files import damaged, read_card, write_card, write_json
+from openmofi.model.mofi import MofiModel
+
+KIND, VERSION = "pointer", 1
+"""Raise the version whenever the network or its inputs change."""
+WEIGHTS, ENTITIES = "pointer.safetensors", "entities"
+_CLOSENESS = 20.0
+"""Scale of the cosine, so that its weight is of the size of the others."""
+_BEFORE, _AFTER = 100, 300
+"""Characters of a caption that are read beside a mention. If each is a token, as in Chinese, the
+mention is still among the tokens."""
+_TOKENS = 128
+_ROWS = 64
+"""Mentions read at once. Always as many, and lengths in steps: so a mention's numbers do not depend
+on what is read beside it, to the last bit."""
+_STEP = 16
+_CANDIDATES_STEP = 8
+
+
+@dataclass(frozen=True)
+class PointerShape:
+    """Sizes of the network behind the text encoder."""
+
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+
+
+class Pointer(nn.Module):
+    """The text encoder of captions, and the attention across candidates."""
+
+    def __init__(self, texts: MofiModel, shape: PointerShape):
+        super().__init__()
+        self.encoder = texts.network.text_model
+        self.pooling = texts.network.config.text_pooling
+        self.shape = shape
+        width = texts.dim
+        self.query = nn.Linear(2 * width, width)
+        self.entity = nn.Linear(width, width, bias=False)
+        self.features = nn.Linear(NUM_FEATURES + 1, width)
+        self.role = nn.Parameter(torch.zeros(4, width))
+        layer = nn.TransformerEncoderLayer(
+            width, shape.heads, 2 * width, shape.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.attention = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
+        self.head = nn.Linear(width, 1, bias=False)
+        self.closeness = nn.Parameter(torch.zeros(()))
+        with torch.no_grad():
+            # At first, the query is the caption's vector, and nothing is added to any logit.
+            self.query.weight.copy_(torch.cat([torch.eye(width), torch.zeros(width, width)], 1))
+            self.query.bias.zero_()
+            self.entity.weight.copy_(torch.eye(width))
+            self.role.normal_(std=width**-0.5)
+            self.head.weight.zero_()
+
+    def encode_mentions(
+        self,
+        tokens_BL: Int[Tensor, "b l"],
+        mask_BL: Int[Tensor, "b l"],
+        inside_BL: Bool[Tensor, "b l"],
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """Returns vectors of captions, and the means over the tokens inside the mentions."""
+        output = self.encoder(input_ids=tokens_BL, attention_mask=mask_BL)
+        caption_BD = pool(output, self.pooling, mask_BL)
+        inside_BL1 = inside_BL[..., None].to(caption_BD.dtype)
+        mention_BD = (output.last_hidden_state * inside_BL1).sum(1)
+        return caption_BD, mention_BD / inside_BL1.sum(1).clamp(min=1)
+
+    def forward(
+        self,
+        caption_BD: Float[Tensor, "b d"],
+        mention_BD: Float[Tensor, "b d"],
+        entity_BKD: Float[Tensor, "b k d"],
+        features_BKF: Float[Tensor, "b k f"],
+        offered_BK: Bool[Tensor, "b k"],
+    ) -> Float[Tensor, "b k"]:
+        """Returns what to add to each candidate's logit, relative to NIL.
+
+        Args:
+            caption_BD: vectors of the captions.
+            mention_BD: of the mentions in them.
+            entity_BKD: unit vectors of the candidates' texts, by the encoder as it was.
+            features_BKF: of `link.fusion.features_of`.
+            offered_BK: where there is a candidate.
+        """
+        entity_BKD = F.normalize(self.entity(entity_BKD), dim=-1)
+        query_BD = F.normalize(self.query(torch.cat([caption_BD, mention_BD], -1)), dim=-1)
+        closeness_BK = _CLOSENESS * torch.einsum("bd,bkd->bk", query_BD, entity_BKD)
+        # Relative to the mean, so that closeness speaks neither for nor against NIL.
+        num_offered_B1 = offered_BK.sum(1, keepdim=True).clamp(min=1)
+        mean_B1 = (closeness_BK * offered_BK).sum(1, keepdim=True) / num_offered_B1
+        closeness_BK = closeness_BK - mean_B1
+        told = torch.cat([features_BKF, closeness_BK[..., None]], -1)
+        # Logs of probabilities reach -10 and more; only their order matters there.
+        candidates_BKD = entity_BKD + self.features(told / 4).tanh() + self.role[3]
+        others_B3D = torch.stack(
+            [
+                F.normalize(caption_BD, dim=-1) + self.role[0],
+                F.normalize(mention_BD, dim=-1) + self.role[1],
+                self.role[2].expand_as(caption_BD),
+            ],
+            1,
+        )
+        absent = F.pad(~offered_BK, (3, 0))
+        read = self.attention(
+            torch.cat([others_B3D, candidates_BKD], 1), src_key_padding_mask=absent
+        )
+        score = self.head(read)[..., 0]
+        return self.closeness * closeness_BK + score[:, 3:] - score[:, 2:3]
+
+
+@dataclass(frozen=True)
+class MentionTokens:
+    """Captions as the text encoder reads them."""
+
+    tokens_BL: Int[Tensor, "b l"]
+    mask_BL: Int[Tensor, "b l"]
+    inside_BL: Bool[Tensor, "b l"]
+    """Which tokens share a character with the mention."""
+
+    @property
+    def arrays(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All three."""
+        return self.tokens_BL, self.mask_BL, self.inside_BL
+
+
+def tokenise_mentions(tokenizer: Any, mentions: HardMentions) -> MentionTokens:
+    """Returns the tokens of captions around their mentions, padded to the longest."""
+    spans = zip(mentions.texts, mentions.start.tolist(), mentions.end.tolist(), strict=True)
+    texts, starts, ends = [], [], []
+    for text, start, end in spans:
+        first = max(0, start - _BEFORE)
+        texts.append(text[first : end + _AFTER])
+        starts.append(start - first)
+        ends.append(end - first)
+    found = tokenizer(
+        texts,
+        padding=True,
+        padding_side="right",
+        truncation=True,
+        max_length=_TOKENS,
+        return_offsets_mapping=True,
+        return_tensors="pt",
+    )
+    begin_BL, stop_BL = found["offset_mapping"].unbind(-1)
+    inside = (stop_BL > torch.tensor(starts)[:, None]) & (begin_BL < torch.tensor(ends)[:, None])
+    return MentionTokens(found["input_ids"], found["attention_mask"], inside & (stop_BL > begin_BL))
+
+
+@dataclass(frozen=True)
+class TrainedPointer:
+    """What a pointer's folder holds."""
+
+    network: Pointer
+    captions: MofiModel
+    """Its text encoder."""
+    entities: MofiModel
+    """The encoder as it was, of the candidates."""
+    weights: LinkWeights
+    """Of the linear score."""
+    scale: float
+    """Of what is added."""
+
+
+class PointerReader:
+    """A trained pointer with the vectors of a knowledge base's entities."""
+
+    def __init__(self, trained: TrainedPointer, entities: StoredVectors):
+        """Takes the pointer, and where the vectors of entities are kept."""
+        self.pointer, self.texts, self.entities = trained.network.eval(), trained.captions, entities
+        self._weights, self._scale = trained.weights, trained.scale
+        self.device = self.texts.device
+
+    @property
+    def weights(self) -> LinkWeights:
+        """The weights of the linear score to which it adds."""
+        return self._weights
+
+    @torch.inference_mode()
+    def read(self, mentions: HardMentions) -> Float[np.ndarray, " c"]:
+        """Returns what to add to each candidate's logit, relative to NIL, float64."""
+        caption_MD, mention_MD = self._encoded(mentions)
+        begin = mentions.begin
+        counts = np.diff(begin)
+        known, number = np.unique(mentions.entity, return_inverse=True)
+        vectors = self.entities.of(known)
+        added = np.zeros(len(mentions.item))
+        for width, part, rows in _alike(_rounded(counts, _CANDIDATES_STEP)):
+            places, features, offered = candidate_arrays(mentions, rows, width)
+            entity = np.where(offered[..., None], vectors[number[places]], np.float32(0))
+            told = (torch.from_numpy(array) for array in (entity, features, offered))
+            found = self.pointer(
+                *(array[rows].to(self.device) for array in (caption_MD, mention_MD)),
+                *(array.to(self.device) for array in told),
+            )
+            for row, values in zip(part.tolist(), found.double().cpu().numpy(), strict=False):
+                added[begin[row] : begin[row + 1]] = values[: counts[row]]
+        return self._scale * added
+
+    def _encoded(self, mentions: HardMentions) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m d"]]:
+        """Returns the vectors of captions and of the mentions in them."""
+        read = tokenise_mentions(self.texts.tokenizer, mentions)
+        lengths = _rounded(read.mask_BL.sum(1).numpy(), _STEP)
+        found = torch.zeros(2, len(mentions), self.texts.dim)
+        for length, part, rows in _alike(lengths):
+            own = (_cut(array[rows], length).to(self.device) for array in read.arrays)
+            encoded = torch.stack(self.pointer.encode_mentions(*own))
+            found[:, part] = encoded[:, : len(part)].float().cpu()
+        return found[0], found[1]
+
+
+def _rounded(sizes: Int[np.ndarray, " m"], step: int) -> Int[np.ndarray, " m"]:
+    return -(-sizes // step) * step
+
+
+def _alike(
+    sizes: Int[np.ndarray, " m"],
+) -> Iterator[tuple[int, Int[np.ndarray, " part"], Int[np.ndarray, " rows"]]]:
+    """Yields sizes, which mentions have it, and these filled up to the number of a batch."""
+    for size in np.unique(sizes).tolist():
+        own = np.flatnonzero(sizes == size)
+        for at in range(0, len(own), _ROWS):
+            part = own[at : at + _ROWS]
+            yield size, part, np.concatenate([part, np.repeat(part[:1], _ROWS - len(part))])
+
+
+def _cut(array_BL: Tensor, length: int) -> Tensor:
+    """Returns the first tokens, padded with zeros."""
+    return F.pad(array_BL[:, :length], (0, max(0, length - array_BL.shape[1])))
+
+
+def candidate_arrays(
+    mentions: HardMentions, rows: Int[np.ndarray, " b"], width: int
+) -> tuple[Int[np.ndarray, "b k"], Float[np.ndarray, "b k f"], Bool[np.ndarray, "b k"]]:
+    """Returns place, features and presence of the candidates of some mentions, padded.
+
+    Args:
+        mentions: all mentions.
+        rows: those in question.
+        width: candidates of a row.
+    """
+    begin = mentions.begin
+    places = begin[rows][:, None] + np.arange(width)
+    offered = places < begin[rows + 1][:, None]
+    places = np.where(offered, places, 0)
+    features = np.where(offered[..., None], mentions.features[places], np.float32(0))
+    return places, features, offered
+
+
+# ---- the folder ---------------------------------------------------------------------------------
+
+
+def save_pointer(
+    folder: Path,
+    pointer: Pointer,
+    entities: MofiModel,
+    weights: LinkWeights,
+    card: dict[str, Any],
+) -> None:
+    """Writes a pointer: its text encoder as sentence-transformers does, and what stands behind it.
+
+    Args:
+        folder: an empty folder, which gets entities/ for the encoder as it was.
+        pointer: the network.
+        entities: the encoder as it was.
+        weights: of the linear score to which it adds.
+        card: what it was trained on, for people.
+    """
+    for own, encoder in (
+        (folder, pointer.encoder),
+        (folder / ENTITIES, entities.network.text_model),
+    ):
+        own.mkdir(exist_ok=True)
+        _save_text_encoder(own, encoder, entities.tokenizer, pointer.pooling, entities.dim)
+    rest = {n: p for n, p in pointer.state_dict().items() if not n.startswith("encoder.")}
+    save_file({n: p.detach().cpu().contiguous() for n, p in rest.items()}, folder / WEIGHTS)
+    write_card(folder, KIND, VERSION, weights, {"shape": asdict(pointer.shape), **card})
+
+
+def _save_text_encoder(
+    folder: Path, encoder: Any, tokenizer: Any, pooling: str, width: int
+) -> None:
+    encoder.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if pooling == "pooler":  # the encoder pools by itself
+        return
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    steps = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate(modules)
+    ]
+    write_json(folder / "modules.json", steps)
+    (folder / "1_Pooling").mkdir()
+    name = "lasttoken" if pooling == "last" else pooling
+    settings = {"word_embedding_dimension": width, "pooling_mode": name}
+    write_json(folder / "1_Pooling" / "config.json", settings)
+
+
+def load_pointer(folder: Path, *, device: str = "auto") -> TrainedPointer:
+    """Returns a trained pointer.
+
+    Raises:
+        InputError: the folder does not hold a pointer of this version, or is damaged.
+    """
+    card, weights = read_card(folder, KIND, VERSION)
+    captions, entities = (
+        load_text_encoder(own, device=device) for own in (folder, folder / ENTITIES)
+    )
+    pointer = Pointer(captions, PointerShape(**card["shape"])).to(captions.device)
+    try:
+        lacks = pointer.load_state_dict(load_file(folder / WEIGHTS), strict=False).missing_keys
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise damaged(folder / WEIGHTS, str(error).splitlines()[0]) from None
+    if missing := [name for name in lacks if not name.startswith("encoder.")]:
+        raise damaged(folder / WEIGHTS, f"{missing[0]} is missing")
+    return TrainedPointer(pointer, captions, entities, weights, card["scale"])

@@ -1,0 +1,60 @@
+"""How a fusion decoder learns: cross entropy on the title of the entity that is meant.
+
+In: `Examples` and an encoder-decoder. Out: losses and logits of mentions, for fusion.py's loop.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from openmofi.link.weights import LinkWeights
+from openmofi.model.fusion_decoder import FusionDecoder, passages_of, save_decoder
+from openmofi.train.fusion_examples import Examples
+
+_DECAY = 0.01
+
+
+class DecoderTraining:
+    """A decoder that learns."""
+
+    def __init__(self, decoder: FusionDecoder, device: torch.device):
+        """Takes the encoder-decoder to start from, and where it learns."""
+        self.decoder, self.device = decoder, device
+        self.network = decoder.network.to(device)
+
+    def groups(self) -> list[tuple[list[Tensor], float, float]]:
+        """Returns parameters, their relative step size and their weight decay."""
+        return [(list(self.network.parameters()), 1, _DECAY)]
+
+    def loss(self, examples: Examples) -> Float[Tensor, " b"]:
+        """Returns -log p(title) of each mention's truth; 0 where it means NIL."""
+        right, _ = examples.padded(examples.right, False)
+        rows = np.flatnonzero(right.any(1))
+        loss = torch.zeros(len(examples), device=self.device)
+        if not len(rows):
+            return loss
+        passages, titles = passages_of(examples.mentions, examples.texts)
+        states, mask = self.decoder.encode([passages[row] for row in rows])
+        wanted = [titles[row][int(right[row].argmax())] for row in rows.tolist()]
+        log_p = self.decoder.log_probability(states, mask, wanted)
+        return loss.index_copy(0, torch.from_numpy(rows).to(self.device), -log_p)
+
+    def logits(self, examples: Examples) -> Float[Tensor, "b k"]:
+        """Returns logits relative to NIL, which keeps its probability by the linear score."""
+        linear, offered = examples.padded(examples.logit.astype(np.float32), -np.inf)
+        found = torch.full(linear.shape, -torch.inf, device=self.device)
+        any_B = torch.from_numpy(np.logaddexp.reduce(linear, axis=1)).to(self.device)
+        passages, titles = passages_of(examples.mentions, examples.texts)
+        for row, (own, names) in enumerate(zip(passages, titles, strict=True)):
+            found[row, : int(offered[row].sum())] = self.decoder.log_shares(own, names) + any_B[row]
+        return found
+
+    def save(self, folder: Path, weights: LinkWeights, card: dict[str, Any]) -> None:
+        """Writes the decoder; see `save_decoder`."""
+        save_decoder(folder, self.decoder, weights, card)

@@ -1,0 +1,143 @@
+"""How a pointer learns: its loss on examples, and the step sizes of its parts.
+
+In: `Examples` and a text encoder. Out: losses and logits of mentions, for fusion.py's loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from openmofi.config import FusionSettings
+from openmofi.link.weights import LinkWeights
+from openmofi.model import load_text_encoder
+from openmofi.model.pointer import (
+    Pointer,
+    PointerShape,
+    candidate_arrays,
+    save_pointer,
+    tokenise_mentions,
+)
+from openmofi.progress import progress
+from openmofi.train.fusion_examples import Examples
+
+_TEXTS_AT_ONCE = 1024
+_NEW, _CLOSENESS = 10, 400
+"""Step size of new layers, and of the weight of closeness, relative to the text encoder's."""
+_DECAY = 0.01
+
+
+class PointerTraining:
+    """A pointer that learns."""
+
+    def __init__(
+        self,
+        encoder: str,
+        texts: Sequence[str],
+        settings: FusionSettings,
+        device: torch.device,
+    ):
+        """Makes a pointer that adds nothing, and encodes the candidates.
+
+        Args:
+            encoder: directory or hub id of the text encoder to start from.
+            texts: those of all candidates, `described`.
+            settings: shape of the network.
+            device: where it learns.
+        """
+        shape = PointerShape(settings.layers, settings.heads, settings.dropout)
+        self.entities = load_text_encoder(encoder, device=str(device))
+        self.device, self.tokenizer = device, self.entities.tokenizer
+        self.network = Pointer(load_text_encoder(encoder, device=str(device)), shape).to(device)
+        self._vectors_ND = self._encoded(texts)
+
+    def groups(self) -> list[tuple[list[Tensor], float, float]]:
+        """Returns parameters, their relative step size and their weight decay."""
+        named = list(self.network.named_parameters())
+        encoder: list[Tensor] = [p for name, p in named if name.startswith("encoder.")]
+        others: list[Tensor] = [
+            p for name, p in named if not name.startswith("encoder.") and name != "closeness"
+        ]
+        closeness: list[Tensor] = [self.network.closeness]
+        return [(encoder, 1, _DECAY), (others, _NEW, _DECAY), (closeness, _CLOSENESS, 0.0)]
+
+    def loss(self, examples: Examples) -> Float[Tensor, " b"]:
+        """Returns the loss of each mention."""
+        logit = self.logits(examples)
+        linear, offered = examples.padded(examples.logit.astype(np.float32), 0.0)
+        right, _ = examples.padded(examples.right, False)
+        arrays = (linear, right, offered, examples.knows_nil)
+        linear_BK, right_BK, offered_BK, knows_nil_B = (
+            torch.from_numpy(array).to(self.device) for array in arrays
+        )
+        return listwise_loss(logit, linear_BK, right_BK, offered_BK, knows_nil_B)
+
+    def logits(self, examples: Examples) -> Float[Tensor, "b k"]:
+        """Returns logits relative to NIL; what stands where no candidate is does not matter."""
+        device, mentions = self.device, examples.mentions
+        linear, _ = examples.padded(examples.logit.astype(np.float32), 0.0)
+        rows = np.arange(len(mentions))
+        places, features, offered = candidate_arrays(mentions, rows, linear.shape[1])
+        entity = self._vectors_ND[mentions.entity[places]].astype(np.float32)
+        vectors = torch.from_numpy(entity).to(device)
+        read = tokenise_mentions(self.tokenizer, mentions)
+        caption, mention = self.network.encode_mentions(*(a.to(device) for a in read.arrays))
+        told = (torch.from_numpy(array).to(device) for array in (features, offered))
+        added = self.network(caption, mention, vectors, *told)
+        return torch.from_numpy(linear).to(device) + added
+
+    def _encoded(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """Returns unit vectors of texts, as fp16, in which they will be stored."""
+        parts = [np.zeros((0, self.entities.dim), np.float16)]
+        with progress("encode candidates", total=len(texts), unit="texts") as bar:
+            for at in range(0, len(texts), _TEXTS_AT_ONCE):
+                part = list(texts[at : at + _TEXTS_AT_ONCE])
+                parts.append(self.entities.encode_texts_alone(part).astype(np.float16))
+                bar.advance(len(part))
+        return np.concatenate(parts)
+
+    def save(self, folder: Path, weights: LinkWeights, card: dict[str, Any]) -> None:
+        """Writes the pointer; see `save_pointer`."""
+        save_pointer(folder, self.network, self.entities, weights, card)
+
+
+def listwise_loss(
+    logit_BK: Float[Tensor, "b k"],
+    linear_BK: Float[Tensor, "b k"],
+    right_BK: Bool[Tensor, "b k"],
+    offered_BK: Bool[Tensor, "b k"],
+    knows_nil_B: Bool[Tensor, " b"],
+) -> Float[Tensor, " b"]:
+    """Returns the loss of each mention.
+
+    Where NIL is annotated: -log p(truth), NIL among the candidates. Elsewhere: -log p(truth | not
+    NIL), and how far p(NIL) is from the linear score's, KL(linear || read).
+
+    Args:
+        logit_BK: of the candidates, relative to NIL.
+        linear_BK: the same by the linear score.
+        right_BK: the truth; none is right where the mention means NIL.
+        offered_BK: where there is a candidate.
+        knows_nil_B: whether NIL is annotated.
+    """
+    least = torch.finfo(logit_BK.dtype).min / 4
+
+    def total(values_BK: Tensor, chosen_BK: Tensor) -> Tensor:
+        return values_BK.masked_fill(~chosen_BK, least).logsumexp(1)
+
+    any_B, own_B = total(logit_BK, offered_BK), total(logit_BK, right_BK)
+    means_nil_B = ~right_BK.any(1)
+    with_nil_B = F.softplus(any_B) - torch.where(means_nil_B, 0, own_B)
+    before_B = total(linear_BK, offered_BK)
+    # Of p(NIL) = sigmoid(-any): cross entropy less the linear score's own entropy.
+    not_nil_B = before_B.sigmoid()
+    kept_B = F.binary_cross_entropy_with_logits(any_B, not_nil_B, reduction="none")
+    kept_B = kept_B - F.binary_cross_entropy_with_logits(before_B, not_nil_B, reduction="none")
+    return torch.where(knows_nil_B, with_nil_B, any_B - own_B + kept_B)
