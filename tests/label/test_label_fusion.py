@@ -105,6 +105,8 @@ def test_a_job_goes_on_with_the_same_reader_only(world, tmp_path):
 def test_what_is_no_reader_is_refused_before_the_job_begins(world, tmp_path):
     with pytest.raises(InputError, match="holds no fusion reader"):
         labelled(world, tmp_path / "i2e", fusion=str(world / "encoder"))
+    with pytest.raises(InputError, match="change the context"):
+        labelled(world, tmp_path / "i2e", context=str(world / "encoder"))
     assert not (tmp_path / "i2e").exists()
 
 

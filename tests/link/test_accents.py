@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from openmofi.kb import KnowledgeBase, build_kb
+from openmofi.kb.codepoints import is_accented
 from openmofi.kb.spelling import ACCENTED, PLAIN, spellings
 from openmofi.kb.text import tokenise
 from openmofi.link import Linker
@@ -104,3 +105,10 @@ def test_names_and_mentions_have_accents_alike(name, accents):
     assert spellings(pa.array([name]))[0] & (PLAIN | ACCENTED) == accents
     tokens = tokenise([f"o {name} o"])
     assert tokens.accented.any() == (accents == ACCENTED)
+
+
+def test_names_and_mentions_have_accents_alike_whatever_the_character():
+    letters = [c for c in map(chr, range(0x80, 0x2FA20)) if c.isalpha()]
+    of_names = spellings(pa.array(letters)) & ACCENTED != 0
+    differ = [c for c, found in zip(letters, of_names, strict=True) if found != is_accented(c)]
+    assert differ == []

@@ -19,7 +19,7 @@ from openmofi.evaluate.linking import evaluate_linking
 from openmofi.evaluate.linking_data import read_linking
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label.fusion import open_fusion, vectors_path
-from openmofi.link import Linker
+from openmofi.link import Linker, WordEncoder
 from openmofi.link.fusion import HardMentions
 from openmofi.model.pointer import VERSION, load_pointer, tokenise_mentions
 from openmofi.train import fusion
@@ -268,9 +268,10 @@ def test_the_mention_is_found_among_the_tokens(untrained):
     start = text.index("boat")
     one = np.array([start]), np.array([start + 4])
     nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 8), np.float32)
-    read = tokenise_mentions(tokenizer, HardMentions([text], *one, *nothing))
-    inside = read.tokens_BL[0][read.inside_BL[0]]
-    assert tokenizer.decode(inside) == "boat"
+    for most in (8, 128):
+        read = tokenise_mentions(tokenizer, HardMentions([text], *one, *nothing), most=most)
+        assert read.tokens_BL.shape[1] <= most
+        assert tokenizer.decode(read.tokens_BL[0][read.inside_BL[0]]) == "boat"
 
 
 # ---- the loss ----------------------------------------------------------------------------------
@@ -371,6 +372,12 @@ def test_other_settings_do_not_go_on(world, tmp_path, monkeypatch):
         fit(world, tmp_path / "p", replace(SETTINGS, epochs=2))
     with pytest.raises(MismatchError, match=r"interrupted training with other settings"):
         fit(world, tmp_path / "p", replace(SETTINGS, epochs=3))
+    # The same texts, of which another linear score thinks otherwise.
+    kb = KnowledgeBase.open(world / "kb")
+    data = [read_linking(world / "texts.jsonl")]
+    where = {"encoder": world / "encoder", "out": tmp_path / "p", "device": "cpu"}
+    with pytest.raises(MismatchError, match=r"interrupted training with other examples"):
+        fit_fusion(Linker(kb, encoder=WordEncoder(kb)), data, settings=SETTINGS, **where)
 
 
 def fit_in_a_process(world: Path, out: Path, settings: FusionSettings) -> None:
@@ -476,9 +483,30 @@ def test_a_dual_encoder_and_too_few_texts_are_refused(world, tmp_path, nano_dir)
     linker, data = Linker(KnowledgeBase.open(world / "kb")), read_linking(world / "texts.jsonl")
     with pytest.raises(InputError, match="is a dual encoder"):
         fit_fusion(linker, [data], encoder=nano_dir, out=tmp_path / "p", device="cpu")
+    with pytest.raises(SettingsError, match="'heads' cannot be 5; expected a divisor of 16"):
+        fit(world, tmp_path / "p", replace(SETTINGS, heads=5))
     few = replace(data, documents=data.documents[:50])
     with pytest.raises(InputError, match=r"has 50 mentions.*needs 100"):
         fit_fusion(linker, [few], encoder=world / "encoder", out=tmp_path / "p", device="cpu")
+
+
+def test_an_encoder_of_few_positions_reads_long_captions(world, untrained, tmp_path):
+    short = shutil.copytree(untrained, tmp_path / "short")
+    for folder in (short, short / "entities"):
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        config["model_max_length"] = 12
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    linker = linker_of(world, short, read_above=0)
+    found = linker.link(["old " * 200 + "bal boat " + "near " * 200])
+    assert found["fusion"].null_count == 0
+    assert len(found) == 1
+
+
+def test_settings_of_a_reader_without_one_are_refused(world, tmp_path, capsys):
+    line = ["kb", "fit", str(world / "texts.jsonl"), "--kb", str(world / "kb")]
+    with pytest.raises(SystemExit):
+        main([*line, "--out", str(tmp_path / "w.json"), "--set", "epochs=1"])
+    assert "add --fusion ENCODER" in capsys.readouterr().err
 
 
 def run(capsys, *line: str) -> list | dict:

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from openmofi.cli import main
 from openmofi.config import LinkSettings
 from openmofi.errors import InputError
 from openmofi.evaluate.linking_data import read_linking
@@ -14,10 +16,10 @@ from openmofi.kb import KnowledgeBase
 from openmofi.label.fusion import check_fusion, open_fusion
 from openmofi.link import Linker
 from openmofi.link.fusion import CandidateTexts, HardMentions
-from openmofi.model.fusion_decoder import FusionDecoder, load_encoder_decoder, passages_of
+from openmofi.model.fusion_decoder import FusionDecoder, load_encoder_decoder
 from openmofi.model.pointer import load_pointer
 from openmofi.train.fusion import fit_fusion
-from train.test_fusion import NAMES, SETTINGS, TOPICS, WORDS, write_world
+from train.test_fusion import NAMES, SETTINGS, TOPICS, WORDS, run, write_world
 
 VOCABULARY = [*WORDS, *TOPICS, "(", ")", "-", ":", "Q", "1"]
 
@@ -116,7 +118,7 @@ def test_shares_are_among_the_candidates_in_whatever_order(decoder):
     assert moved.tolist() == pytest.approx([float(found[i]) for i in order], abs=1e-4)
 
 
-def test_passages_mark_the_mention_and_equal_titles_have_their_ids():
+def test_passages_mark_the_mention_and_equal_titles_have_their_ids(decoder):
     nothing = np.zeros((3, 8), np.float32)
     spans = np.array([4]), np.array([7])
     mentions = HardMentions(
@@ -125,10 +127,34 @@ def test_passages_mark_the_mention_and_equal_titles_have_their_ids():
     texts = CandidateTexts(
         ["Q1", "Q2", "Q3"], ["Bal", "Bal", "Other"], ["Bal: a", "Bal: b", "Other"]
     )
-    passages, titles = passages_of(mentions, texts)
+    passages, titles = decoder.passages_of(mentions, texts)
     marked = "old <s1> bal <e1> boat"
     assert passages == [[f"{marked} Other", f"{marked} Bal: a", f"{marked} Bal: b"]]
     assert titles == [["Other", "Bal (Q1)", "Bal (Q2)"]]
+
+
+def test_of_a_long_caption_as_much_is_read_as_leaves_room_for_the_candidate(decoder):
+    text = "old " * 60 + "bal boat" + " near" * 60
+    spans, nothing = (np.array([240]), np.array([243])), np.zeros((2, 8), np.float32)
+    mentions = HardMentions([text], *spans, np.zeros(2, int), np.arange(2), nothing)
+    described = ["Bal: river", "Bal: loan"]
+    texts = CandidateTexts(["Q1", "Q2"], ["Bal", "Other"], described)
+    ((*passages,),), _ = decoder.passages_of(mentions, texts)
+    for passage, words in zip(passages, described, strict=True):
+        assert "<s1> bal <e1>" in passage
+        assert passage.endswith(words)
+        assert 20 < len(decoder.tokenizer(passage)["input_ids"]) <= 64
+
+
+def test_an_encoder_without_its_decoder_is_refused(tmp_path):
+    from transformers import AutoModelForSeq2SeqLM
+
+    write_encoder_decoder(tmp_path)
+    network = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    weights = {n: w for n, w in network.state_dict().items() if not n.startswith("decoder.block")}
+    save_file({n: w.clone() for n, w in weights.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"lacks weights.*such as decoder.block"):
+        load_encoder_decoder(str(tmp_path), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +176,7 @@ def test_a_decoder_learns_keeps_nil_and_is_a_directory_of_hugging_face(world, tm
     assert found.mentions == len(NAMES) * 12
     log = [json.loads(line) for line in (found.out / "metrics.jsonl").read_text().splitlines()]
     assert max(line["log_likelihood"] for line in log[1:]) > log[0]["log_likelihood"]
-    check_fusion(found.out)
+    check_fusion(found.out, standardised=False)
     AutoModelForSeq2SeqLM.from_pretrained(found.out)
     reader = open_fusion(found.out, kb, tmp_path / "unused", device="cpu")
     texts = [document.text for document in data.documents[:20]]
@@ -161,6 +187,18 @@ def test_a_decoder_learns_keeps_nil_and_is_a_directory_of_hugging_face(world, tm
     places = ["row", "start"]
     total, before = (table.groupby(places)["score"].sum() for table in (read, plain))
     assert total.tolist() == pytest.approx(before.tolist(), abs=1e-4)
+
+
+def test_the_command_line_uses_a_decoder(world, tmp_path, capsys):
+    encoder, where = write_encoder_decoder(tmp_path / "t5"), ["--kb", str(world / "kb")]
+    data, out = str(world / "texts.jsonl"), str(tmp_path / "reader")
+    fit = ["--fusion", str(encoder), "--set", "epochs=1", "--set", "batch_size=256"]
+    run(capsys, "kb", "fit", data, *where, *fit, "--out", out, "--device", "cpu")
+    (found,) = run(capsys, "link", "the bal boat", *where, "--fusion", out, "--read-above", "0")
+    assert isinstance(found["fusion"], float)
+    with pytest.raises(SystemExit):
+        main(["link", "the bal boat", *where, "--fusion", str(tmp_path / "nowhere")])
+    assert "holds no fusion reader" in capsys.readouterr().err
 
 
 def test_one_reader_is_not_taken_for_another(world, tmp_path):

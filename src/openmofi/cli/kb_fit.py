@@ -48,12 +48,15 @@ def kb_fit(
         as_json: Print JSON.
     """
     from openmofi.config import parse_assignments
+    from openmofi.errors import SettingsError
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_fit import fit_on
     from openmofi.kb import KnowledgeBase
     from openmofi.link.weights import save_link_weights
     from openmofi.progress import progress
 
+    if fusion is None and (set_ or device != "auto"):
+        raise SettingsError("--set and --device are for a reader; add --fusion ENCODER.")
     read = [read_linking(path) for path in data]
     knowledge = KnowledgeBase.open(kb)
     encodes = context != "words"
@@ -96,7 +99,7 @@ def _say_trained(summary: FusionSummary, kb: Path, chosen: str, as_json: bool) -
             f"held-out {name.replace('_', ' ')}: {before:.3f} by the linear score, {after:.3f} "
             "with the reader"
         )
-    if not summary.steps:
+    if not summary.after["scale"]:
         print("no step was better than the linear score, so the reader adds nothing to it")
     print(
         f"wrote {summary.out} (step {summary.steps:,}; {summary.mentions:,} mentions, of which "

@@ -15,7 +15,9 @@ SMALL, LARGE, CAPITALS, PLAIN, ACCENTED = 1, 2, 4, 8, 16
 least two capitals and no small letter. A name without case, such as 東京, is LARGE. PLAIN has no
 accent, and no letter such as ø; ACCENTED has."""
 CASE = SMALL | LARGE | CAPITALS
-_ACCENT = f"(?i)[{FIRST_ACCENT}-{LAST_ACCENT}{WITH_ACCENT}]"
+_LARGE = "".join(c.upper() for c in WITH_ACCENT if len(c.upper()) == 1 and not c.upper().isascii())
+# Not (?i), for which the iota below is an iota.
+_ACCENT = f"[{FIRST_ACCENT}-{LAST_ACCENT}{WITH_ACCENT}{_LARGE}ẞ]"
 
 
 def spellings(names: pa.Array | pa.ChunkedArray) -> np.ndarray:

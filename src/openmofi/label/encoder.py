@@ -61,14 +61,10 @@ def load_encoder(
         workers: number of processes.
         texts_alone: whether no image will come, so that a text encoder will do.
     """
-    import torch
-
     from openmofi.model import load_model, load_text_encoder
 
     device = own_device(device, number)
-    if workers > 1 and multiprocessing.parent_process() is not None:
-        # They would compete for the cores otherwise; the parent process keeps its own setting.
-        torch.set_num_threads(max(1, cores() // workers))
+    share_cores(workers)
     load = load_text_encoder if texts_alone else load_model
     return load(model, device=device, precision=precision)
 
@@ -84,6 +80,14 @@ def own_device(device: str, number: int) -> str:
 
     gpus = torch.cuda.device_count()
     return f"cuda:{number % gpus}" if device in ("auto", "cuda") and gpus > 1 else device
+
+
+def share_cores(workers: int) -> None:
+    """Limits the threads of one of several processes, which would compete for the cores."""
+    import torch
+
+    if workers > 1 and multiprocessing.parent_process() is not None:  # that keeps its own setting
+        torch.set_num_threads(max(1, cores() // workers))
 
 
 def cores() -> int:

@@ -13,35 +13,49 @@ from openmofi.kb import KnowledgeBase
 from openmofi.label.encoder import model_digest
 from openmofi.label.entity_vectors import EntityVectors, place
 from openmofi.link.fusion import FusionReader
+from openmofi.link.weights import check_scale
 
+ENTITIES = "entities"
+"""Folder of a pointer with the encoder of its candidates; see model/pointer.py."""
 _PRECISION = "fp32"
 """In which entities are encoded."""
 
 
 def vectors_path(folder: Path, kb: Path, out: Path) -> Path:
-    """Returns the file of the entities' vectors of a reader.
+    """Returns the file of the entities' vectors of a reader; a decoder needs none and makes none.
 
     Args:
         folder: of the reader.
         kb: directory of the knowledge base.
         out: where the vectors go if the knowledge base cannot be written to.
-    """
-    from openmofi.model.pointer import ENTITIES
 
+    Raises:
+        InputError: the folder holds no reader.
+    """
+    from openmofi.model.fusion_decoder import KIND
+    from openmofi.model.fusion_files import kind_of
+
+    if kind_of(folder) == KIND:
+        return place(kb, out, KIND)
     return place(kb, out, f"{model_digest(str(folder / ENTITIES))}-{_PRECISION}")
 
 
-def check_fusion(folder: Path) -> None:
-    """Refuses a folder that does not hold a reader of this version.
+def check_fusion(folder: Path, *, standardised: bool) -> None:
+    """Refuses a folder that does not hold a reader of this version, or one for another context.
+
+    Args:
+        folder: of the reader.
+        standardised: whether a text encoder is the context, and not words.
 
     Raises:
-        InputError: it does not.
+        InputError: it does not, or is.
     """
     from openmofi.model import fusion_decoder, pointer
     from openmofi.model.fusion_files import kind_of, read_card
 
     module = fusion_decoder if kind_of(folder) == fusion_decoder.KIND else pointer
-    read_card(folder, module.KIND, module.VERSION)
+    _, weights = read_card(folder, module.KIND, module.VERSION)
+    check_scale(weights, standardised)
 
 
 def open_fusion(

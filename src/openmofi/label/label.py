@@ -24,7 +24,7 @@ from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BACKGROUND_FILE, write_background
 from openmofi.label.encoder import default_workers, model_digest, start_encoders
 from openmofi.label.entity_vectors import place
-from openmofi.label.fusion import check_fusion, vectors_path
+from openmofi.label.fusion import ENTITIES, check_fusion, vectors_path
 from openmofi.label.shard_labeller import Job, ShardLabeller
 from openmofi.link.crawl_priors import read_crawl_priors
 from openmofi.pairs import Input, find_shards
@@ -88,7 +88,7 @@ def label(
     priors = _priors_file(settings.priors, knowledge)
     if settings.fusion is not None:
         settings = replace(settings, fusion=str(Path(settings.fusion).resolve()))
-        check_fusion(Path(settings.fusion or ""))
+        check_fusion(Path(settings.fusion or ""), standardised=settings.context != "words")
     run = _run_description(found, knowledge, kb, name, context, settings)
     freeze_plan(out, found.shards, run)
 
@@ -164,7 +164,7 @@ def _engine(job: Job) -> Iterator[tuple[Engine, int, Any]]:
     if settings.engine != "ray":
         models = [job.model] if job.model else []
         models += [settings.context] if job.context_vectors else []
-        models += [settings.fusion] if settings.fusion else []
+        models += [settings.fusion, f"{settings.fusion}/{ENTITIES}"] if settings.fusion else []
         workers = settings.workers or default_workers(models, settings.device)
         yield "local", workers, partial(ShardLabeller, job, workers=workers)
         return

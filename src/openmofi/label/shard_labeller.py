@@ -21,7 +21,7 @@ from openmofi.errors import InputError
 from openmofi.images.look import SeenImage, fetch, look
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BackgroundSample, draw, read_background
-from openmofi.label.encoder import Encoder, cores, load_encoder, own_device
+from openmofi.label.encoder import Encoder, cores, load_encoder, own_device, share_cores
 from openmofi.label.entity_vectors import EntityVectors
 from openmofi.label.fusion import open_fusion
 from openmofi.label.image_scorer import ImageScorer, unseen
@@ -83,6 +83,7 @@ class ShardLabeller:
         chosen = LinkSettings(priors=settings.priors, read_above=settings.read_above)
         others: dict[str, Any] = {"settings": chosen}
         if settings.fusion is not None and self.job.fusion_vectors is not None:
+            share_cores(workers)
             vectors, device = self.job.fusion_vectors, own_device(settings.device, worker_number())
             others["fusion"] = open_fusion(Path(settings.fusion), self.kb, vectors, device=device)
         if context == "words":

@@ -33,8 +33,9 @@ from openmofi.model.mofi import pick_device
 KIND, VERSION = "decoder", 1
 """Raise the version whenever the passages or the titles change."""
 _MARKS = ("<s1>", "<e1>")
-_BEFORE, _AFTER = 300, 300
-"""Characters of a caption that are read beside a mention."""
+_ROOM, _DESCRIBED = 300, 300
+"""Characters that are read of a caption on either side of the mention, and of a candidate. Where
+that is too much for the encoder, less of the caption."""
 _PASSAGE, _TITLE = 192, 32
 """Most tokens."""
 _IGNORED = -100
@@ -61,7 +62,7 @@ class FusionDecoder:
         most = max(map(len, passages))
         flat = [text for own in passages for text in [*own, *[""] * (most - len(own))]]
         inputs = self.tokenizer(
-            flat, padding=True, truncation=True, max_length=_PASSAGE, return_tensors="pt"
+            flat, padding=True, truncation=True, max_length=self.most_tokens, return_tensors="pt"
         ).to(self.device)
         mask = inputs["attention_mask"].view(len(passages), most, -1)
         for number, own in enumerate(passages):
@@ -104,33 +105,46 @@ class FusionDecoder:
         spelt = self.log_probability(states.expand(count, -1, -1), mask.expand(count, -1), titles)
         return spelt.log_softmax(0)
 
+    def passages_of(
+        self, mentions: HardMentions, texts: CandidateTexts
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """Returns what the encoder reads of each mention's candidates, and their titles.
 
-def passages_of(
-    mentions: HardMentions, texts: CandidateTexts
-) -> tuple[list[list[str]], list[list[str]]]:
-    """Returns what the encoder reads of each mention's candidates, and their titles.
+        Args:
+            mentions: with positions in `texts` for entities.
+            texts: of the candidates.
+        """
+        passages, titles = [], []
+        begin = mentions.begin
+        spans = zip(mentions.texts, mentions.start.tolist(), mentions.end.tolist(), strict=True)
+        for number, span in enumerate(spans):
+            own = mentions.entity[begin[number] : begin[number + 1]].tolist()
+            passages.append(self._fitting(*span, [texts.described[i][:_DESCRIBED] for i in own]))
+            shared = Counter(texts.labels[i] for i in own)
+            titles.append(
+                [
+                    f"{label} ({texts.ids[i]})" if shared[label] > 1 else label
+                    for i, label in ((i, texts.labels[i]) for i in own)
+                ]
+            )
+        return passages, titles
 
-    Args:
-        mentions: with positions in `texts` for entities.
-        texts: of the candidates.
-    """
-    passages, titles = [], []
-    begin = mentions.begin
-    for number, (text, start, end) in enumerate(
-        zip(mentions.texts, mentions.start.tolist(), mentions.end.tolist(), strict=True)
-    ):
-        before, after = text[max(0, start - _BEFORE) : start], text[end : end + _AFTER]
-        marked = f"{before}{_MARKS[0]} {text[start:end]} {_MARKS[1]}{after}"
-        own = mentions.entity[begin[number] : begin[number + 1]].tolist()
-        passages.append([f"{marked} {texts.described[i]}" for i in own])
-        shared = Counter(texts.labels[i] for i in own)
-        titles.append(
-            [
-                f"{texts.labels[i]} ({texts.ids[i]})" if shared[texts.labels[i]] > 1 else label
-                for i, label in ((i, texts.labels[i]) for i in own)
-            ]
-        )
-    return passages, titles
+    def _fitting(self, text: str, start: int, end: int, described: list[str]) -> list[str]:
+        """Returns the passages of a mention, with as much of the caption as the encoder reads."""
+        room = _ROOM
+        while True:
+            before, after = text[max(0, start - room) : start], text[end : end + room]
+            marked = f"{before}{_MARKS[0]} {text[start:end]} {_MARKS[1]}{after}"
+            passages = [f"{marked} {words}" for words in described]
+            lengths = map(len, self.tokenizer(passages)["input_ids"])
+            if not room or max(lengths) <= self.most_tokens:
+                return passages
+            room //= 2
+
+    @property
+    def most_tokens(self) -> int:
+        """Number of tokens of a passage that are read."""
+        return min(_PASSAGE, self.tokenizer.model_max_length)
 
 
 class DecoderReader:
@@ -155,7 +169,7 @@ class DecoderReader:
         numbered = HardMentions(
             mentions.texts, mentions.start, mentions.end, mentions.item, place, mentions.features
         )
-        passages, titles = passages_of(numbered, texts_of(self.kb, known))
+        passages, titles = self.decoder.passages_of(numbered, texts_of(self.kb, known))
         added = np.zeros(len(mentions.item))
         begin = mentions.begin
         for number, (own, names) in enumerate(zip(passages, titles, strict=True)):
@@ -203,9 +217,16 @@ def load_encoder_decoder(name: str, *, device: str = "auto") -> FusionDecoder:
 
     try:
         with no_load_report():
-            network = transformers.AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32)
+            network, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True
+            )
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         why = str(error).splitlines()[0]
         raise InputError(f"{name!r} cannot be loaded as an encoder-decoder: {why}") from None
+    if lacks := sorted(info["missing_keys"]):
+        raise InputError(
+            f"{name!r} lacks weights of its {type(network).__name__}, such as {lacks[0]}; pass a "
+            "complete encoder-decoder, or a text encoder for a pointer."
+        )
     return FusionDecoder(network.to(pick_device(device)), tokenizer)

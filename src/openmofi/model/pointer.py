@@ -40,8 +40,8 @@ WEIGHTS, ENTITIES = "pointer.safetensors", "entities"
 _CLOSENESS = 20.0
 """Scale of the cosine, so that its weight is of the size of the others."""
 _BEFORE, _AFTER = 100, 300
-"""Characters of a caption that are read beside a mention. If each is a token, as in Chinese, the
-mention is still among the tokens."""
+"""Characters of a caption that are read beside a mention; less before it, where it would not be
+among the tokens."""
 _TOKENS = 128
 _ROWS = 64
 """Mentions read at once. Always as many, and lengths in steps: so a mention's numbers do not depend
@@ -84,6 +84,9 @@ class Pointer(nn.Module):
             self.query.bias.zero_()
             self.entity.weight.copy_(torch.eye(width))
             self.role.normal_(std=width**-0.5)
+            # A term that training never saw must not matter later.
+            self.features.weight.zero_()
+            self.features.bias.zero_()
             self.head.weight.zero_()
 
     def encode_mentions(
@@ -157,27 +160,48 @@ class MentionTokens:
         return self.tokens_BL, self.mask_BL, self.inside_BL
 
 
-def tokenise_mentions(tokenizer: Any, mentions: HardMentions) -> MentionTokens:
-    """Returns the tokens of captions around their mentions, padded to the longest."""
-    spans = zip(mentions.texts, mentions.start.tolist(), mentions.end.tolist(), strict=True)
-    texts, starts, ends = [], [], []
-    for text, start, end in spans:
-        first = max(0, start - _BEFORE)
-        texts.append(text[first : end + _AFTER])
-        starts.append(start - first)
-        ends.append(end - first)
+def tokenise_mentions(tokenizer: Any, mentions: HardMentions, *, most: int) -> MentionTokens:
+    """Returns the tokens of captions around their mentions, padded to the longest.
+
+    Args:
+        tokenizer: of the text encoder.
+        mentions: whose candidates do not matter.
+        most: largest number of tokens, see `most_tokens`.
+    """
+    before = np.full(len(mentions), _BEFORE)
+    while True:
+        read = _tokens_around(tokenizer, mentions, before, most)
+        is_cut_off = ~read.inside_BL.any(1).numpy() & (before > 0)
+        if not is_cut_off.any():
+            return read
+        before[is_cut_off] //= 2
+
+
+def _tokens_around(
+    tokenizer: Any, mentions: HardMentions, before: Int[np.ndarray, " m"], most: int
+) -> MentionTokens:
+    first = np.maximum(0, mentions.start - before)
+    spans = zip(mentions.texts, first.tolist(), mentions.end.tolist(), strict=True)
     found = tokenizer(
-        texts,
+        [text[low : end + _AFTER] for text, low, end in spans],
         padding=True,
         padding_side="right",
         truncation=True,
-        max_length=_TOKENS,
+        max_length=most,
         return_offsets_mapping=True,
         return_tensors="pt",
     )
     begin_BL, stop_BL = found["offset_mapping"].unbind(-1)
-    inside = (stop_BL > torch.tensor(starts)[:, None]) & (begin_BL < torch.tensor(ends)[:, None])
-    return MentionTokens(found["input_ids"], found["attention_mask"], inside & (stop_BL > begin_BL))
+    start_B1, end_B1 = (
+        torch.from_numpy(at - first)[:, None] for at in (mentions.start, mentions.end)
+    )
+    inside_BL = (stop_BL > start_B1) & (begin_BL < end_B1) & (stop_BL > begin_BL)
+    return MentionTokens(found["input_ids"], found["attention_mask"], inside_BL)
+
+
+def most_tokens(texts: MofiModel) -> int:
+    """Returns the number of tokens of a caption that are read."""
+    return min(_TOKENS, texts.context_length)
 
 
 @dataclass(frozen=True)
@@ -232,8 +256,9 @@ class PointerReader:
 
     def _encoded(self, mentions: HardMentions) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m d"]]:
         """Returns the vectors of captions and of the mentions in them."""
-        read = tokenise_mentions(self.texts.tokenizer, mentions)
-        lengths = _rounded(read.mask_BL.sum(1).numpy(), _STEP)
+        most = most_tokens(self.texts)
+        read = tokenise_mentions(self.texts.tokenizer, mentions, most=most)
+        lengths = np.minimum(_rounded(read.mask_BL.sum(1).numpy(), _STEP), most)
         found = torch.zeros(2, len(mentions), self.texts.dim)
         for length, part, rows in _alike(lengths):
             own = (_cut(array[rows], length).to(self.device) for array in read.arrays)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openmofi.link.weights import LinkWeights
-from openmofi.model.fusion_decoder import FusionDecoder, passages_of, save_decoder
+from openmofi.model.fusion_decoder import FusionDecoder, save_decoder
 from openmofi.train.fusion_examples import Examples
 
 _DECAY = 0.01
@@ -39,7 +39,7 @@ class DecoderTraining:
         loss = torch.zeros(len(examples), device=self.device)
         if not len(rows):
             return loss
-        passages, titles = passages_of(examples.mentions, examples.texts)
+        passages, titles = self.decoder.passages_of(examples.mentions, examples.texts)
         states, mask = self.decoder.encode([passages[row] for row in rows])
         wanted = [titles[row][int(right[row].argmax())] for row in rows.tolist()]
         log_p = self.decoder.log_probability(states, mask, wanted)
@@ -50,10 +50,21 @@ class DecoderTraining:
         linear, offered = examples.padded(examples.logit.astype(np.float32), -np.inf)
         found = torch.full(linear.shape, -torch.inf, device=self.device)
         any_B = torch.from_numpy(np.logaddexp.reduce(linear, axis=1)).to(self.device)
-        passages, titles = passages_of(examples.mentions, examples.texts)
+        passages, titles = self.decoder.passages_of(examples.mentions, examples.texts)
         for row, (own, names) in enumerate(zip(passages, titles, strict=True)):
             found[row, : int(offered[row].sum())] = self.decoder.log_shares(own, names) + any_B[row]
         return found
+
+    def card(self, figures: str) -> str:
+        """Returns README.md."""
+        return f"""---
+library_name: transformers
+tags: [openmofi, entity-linking]
+---
+# A fusion entity decoder
+
+Reads a mention with all its candidates and spells the title of one (arXiv 2404.01626).
+{figures}"""
 
     def save(self, folder: Path, weights: LinkWeights, card: dict[str, Any]) -> None:
         """Writes the decoder; see `save_decoder`."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,12 +50,14 @@ from openmofi.train.fusion_examples import (
     joined,
 )
 from openmofi.train.pointer_training import PointerTraining
+from openmofi.train.recipe import alone_in
 
 _FEWEST = 100
 _FEWEST_APART = 10
 _MOST_HELD_OUT = 2000
 _WARMUP = 0.1
-_SCALES = tuple(n / 10 for n in range(1, 16))
+_STATE = "state.pt"
+_SCALES = tuple(n / 10 for n in range(16))
 _CLIP = 1.0
 
 
@@ -79,6 +82,10 @@ class Learner(Protocol):
         """Writes the reader into an empty folder."""
         ...
 
+    def card(self, figures: str, /) -> str:
+        """Returns the model card."""
+        ...
+
 
 @dataclass(frozen=True)
 class FusionSummary:
@@ -91,7 +98,7 @@ class FusionSummary:
     """Mentions that mean nothing; only completely annotated texts have any."""
     held_out: int
     steps: int
-    """The step that was kept; 0: none was better than the start."""
+    """The step that was kept; 0: none was better than the linear score, and nothing is added."""
     before: dict[str, float]
     """Of held-out mentions, by the linear score: accuracy, and mean log likelihood of the truth."""
     after: dict[str, float]
@@ -169,24 +176,25 @@ def train_reader(
         described = {
             **described,
             "encoder": model_digest(str(encoder)),
-            "mentions": len(examples),
+            "examples": examples.digest(weights),
             "settings": as_dict(settings),
             "processes": world.size,
         }
-        state = out.with_name(f".{out.name}.training") / "state.pt"
-        run.restore(state, described)
-        run.train(state, described)
-        summary = run.summary(out)
-        if world.is_first:
-            with new_folder(out) as folder:
-                card = {**described, "openmofi": openmofi.__version__, "encoder": str(encoder)}
-                card |= {n: v for n, v in asdict(summary).items() if n != "out"}
-                card["scale"] = summary.after["scale"]
-                run.learner.save(folder, weights, card)
-                lines = "".join(json.dumps(line) + "\n" for line in run.log)
-                (folder / "metrics.jsonl").write_text(lines)
-                (folder / "README.md").write_text(_card(summary, card))
-            shutil.rmtree(state.parent, ignore_errors=True)
+        own = out.with_name(f".{out.name}.training")
+        with alone_in(own) if world.is_first else nullcontext():
+            run.restore(own / _STATE, described)
+            run.train(own / _STATE, described)
+            summary = run.summary(out)
+            if world.is_first:
+                with new_folder(out) as folder:
+                    card = {**described, "openmofi": openmofi.__version__, "encoder": str(encoder)}
+                    card |= {n: v for n, v in asdict(summary).items() if n != "out"}
+                    card["scale"] = summary.after["scale"]
+                    run.learner.save(folder, weights, card)
+                    lines = "".join(json.dumps(line) + "\n" for line in run.log)
+                    (folder / "metrics.jsonl").write_text(lines)
+                    (folder / "README.md").write_text(run.learner.card(_figures(summary, card)))
+                shutil.rmtree(own, ignore_errors=True)
         world.barrier()
     return summary
 
@@ -300,6 +308,7 @@ class _Run:
         """Measures the reader, and keeps its weights if no earlier ones were better."""
         scores = self.measure()
         self.log.append({"step": self.step, **{n: round(v, 5) for n, v in scores.items()}})
+        # Where the scale is 0, nothing is added, whatever the weights are.
         if not self.best[2] or scores["log_likelihood"] > self.best[1]["log_likelihood"]:
             state = self.network.state_dict()
             self.best = self.step, scores, {name: v.detach().clone() for name, v in state.items()}
@@ -381,25 +390,18 @@ class _Run:
         self.step, self.best, self.log = state["step"], tuple(state["best"]), state["log"]
 
 
-def _card(summary: FusionSummary, card: dict[str, Any]) -> str:
-    """Returns README.md."""
+def _figures(summary: FusionSummary, card: dict[str, Any]) -> str:
+    """Returns what a model card says of the training."""
     rows = "".join(
         f"| {name} | {summary.before[name]:.3f} | {summary.after[name]:.3f} |\n"
         for name in ("accuracy", "log_likelihood")
     )
-    return f"""---
-library_name: sentence-transformers
-tags: [openmofi, entity-linking]
----
-# A fusion reader, trained with OpenMOFI {card["openmofi"]}
-
-Reads a mention with all its candidates and points at one, or at none. It began as
-`{card["encoder"]}` and learnt from {summary.mentions:,} mentions of {", ".join(card["data"])}; step
-{summary.steps} was the best on {summary.held_out:,} mentions whose names were held out:
+    return f"""It began as `{card["encoder"]}` and learnt with OpenMOFI {card["openmofi"]} from
+{summary.mentions:,} mentions of {", ".join(card["data"])}; step {summary.steps} was the best on
+{summary.held_out:,} held-out mentions:
 
 | held out | linear score | with the reader |
 |---|---|---|
 {rows}
-Use it with `openmofi link --fusion FOLDER`. The text encoder alone loads with
-sentence-transformers.
+Use it with `openmofi link --fusion FOLDER`.
 """

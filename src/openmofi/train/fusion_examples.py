@@ -6,9 +6,11 @@ files and knowledge bases, and parts of them, padded.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from openmofi.link.disambiguate import logits
 from openmofi.link.fit import LinkExamples, evidence_in
 from openmofi.link.fusion import CandidateTexts, HardMentions, features_of, texts_of
 from openmofi.link.linker import Linker
+from openmofi.link.weights import LinkWeights
 
 _DESCRIPTIONS_PER_MENTION = 8
 _PER_SENSE = 12
@@ -50,6 +53,16 @@ class Examples:
     def begin(self) -> Int[np.ndarray, " m1"]:
         """First candidate of every mention, and the number of candidates."""
         return self.mentions.begin
+
+    def digest(self, weights: LinkWeights) -> str:
+        """Returns what tells these examples, scored by these weights, from all others."""
+        mentions, texts = self.mentions, self.texts
+        told = [mentions.texts, texts.ids, texts.described, self.names, asdict(weights)]
+        digest = hashlib.sha256(json.dumps(told).encode())
+        places = (mentions.start, mentions.end, mentions.item, mentions.entity)
+        for array in (*places, mentions.features, self.right, self.knows_nil):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
 
     def some(self, rows: Int[np.ndarray, " b"], most: int | None = None) -> Examples:
         """Returns some mentions.

@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openmofi.config import FusionSettings
+from openmofi.errors import InputError, SettingsError
 from openmofi.link.weights import LinkWeights
 from openmofi.model import load_text_encoder
 from openmofi.model.pointer import (
     Pointer,
     PointerShape,
     candidate_arrays,
+    most_tokens,
     save_pointer,
     tokenise_mentions,
 )
@@ -51,10 +53,24 @@ class PointerTraining:
             texts: those of all candidates, `described`.
             settings: shape of the network.
             device: where it learns.
+
+        Raises:
+            InputError: the encoder's tokenizer does not tell places.
+            SettingsError: the heads do not divide the encoder's width.
         """
         shape = PointerShape(settings.layers, settings.heads, settings.dropout)
         self.entities = load_text_encoder(encoder, device=str(device))
         self.device, self.tokenizer = device, self.entities.tokenizer
+        if self.entities.dim % settings.heads:
+            raise SettingsError(
+                f"Setting 'heads' cannot be {settings.heads}; expected a divisor of "
+                f"{self.entities.dim}, the width of {encoder!r}."
+            )
+        if not self.tokenizer.is_fast:
+            raise InputError(
+                f"The tokenizer of {encoder!r} does not tell where its tokens stand in the text; "
+                "expected a text encoder with a tokenizer.json."
+            )
         self.network = Pointer(load_text_encoder(encoder, device=str(device)), shape).to(device)
         self._vectors_ND = self._encoded(texts)
 
@@ -87,7 +103,7 @@ class PointerTraining:
         places, features, offered = candidate_arrays(mentions, rows, linear.shape[1])
         entity = self._vectors_ND[mentions.entity[places]].astype(np.float32)
         vectors = torch.from_numpy(entity).to(device)
-        read = tokenise_mentions(self.tokenizer, mentions)
+        read = tokenise_mentions(self.tokenizer, mentions, most=most_tokens(self.entities))
         caption, mention = self.network.encode_mentions(*(a.to(device) for a in read.arrays))
         told = (torch.from_numpy(array).to(device) for array in (features, offered))
         added = self.network(caption, mention, vectors, *told)
@@ -102,6 +118,18 @@ class PointerTraining:
                 parts.append(self.entities.encode_texts_alone(part).astype(np.float16))
                 bar.advance(len(part))
         return np.concatenate(parts)
+
+    def card(self, figures: str) -> str:
+        """Returns README.md."""
+        return f"""---
+library_name: sentence-transformers
+tags: [openmofi, entity-linking]
+---
+# A pointer for hard mentions
+
+Reads a mention with all its candidates and points at one, or at none (openmofi docs/fusion.md). The
+text encoder of captions loads with sentence-transformers.
+{figures}"""
 
     def save(self, folder: Path, weights: LinkWeights, card: dict[str, Any]) -> None:
         """Writes the pointer; see `save_pointer`."""
