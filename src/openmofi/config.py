@@ -487,9 +487,9 @@ class FusionSettings(_Settings):
     """Mentions per step."""
     learning_rate: Annotated[float, Meta(ge=0, le=1)] = 5e-5
     """Peak step size of the text encoder; what is new learns ten times as fast."""
-    descriptions: Annotated[int, Meta(ge=0)] = 20_000
+    descriptions: Annotated[int, Meta(ge=0)] = 0
     """Mentions, at most, that are learnt from besides the annotated ones: names in the knowledge
-    base's own descriptions that mean a type of the described entity. 0: none."""
+    base's own descriptions that mean a type of the described entity."""
     max_candidates: Annotated[int, Meta(ge=2, le=30)] = 16
     """Candidates of a mention that a step compares, the right one among them."""
     evaluate_every: Count = 50

@@ -12,8 +12,8 @@ from openmofi.link.fit import (
     GOLD,
     LinkExamples,
     LinkFit,
-    _evidence,
     _Likelihood,
+    evidence_in,
     examples_of,
     fit_link_weights,
 )
@@ -141,7 +141,7 @@ def test_the_gradient_leads_to_a_maximum(kb):
 def test_the_gradient_is_the_slope(kb):
     linker = Linker(kb, encoder=WordEncoder(kb))
     groups = [examples(linker, 60), examples(linker, 40, complete=False)]
-    evidence = [_evidence(group, {}) for group in groups]
+    evidence = [evidence_in(group, {}) for group in groups]
     likelihood = _Likelihood(groups, evidence, ["prior", "context", "case"], {"coherence": 2.0})
     at, step = np.array([0.7, 3.0, 0.4, -1.0, -2.0]), 1e-5
     slope = likelihood(at)[1]

@@ -338,7 +338,7 @@ def test_where_nil_is_annotated_the_reader_learns_it(world, tmp_path):
 def test_an_interrupted_training_ends_with_the_same_bits(world, tmp_path, monkeypatch):
     settings = replace(SETTINGS, epochs=2)
     whole = fit(world, tmp_path / "whole", settings)
-    save, saved = fusion._Run.save, []
+    save, saved = fusion._Training.save, []
 
     def killed(run, path, described):
         save(run, path, described)
@@ -346,7 +346,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(world, tmp_path, monkey
         if len(saved) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fusion._Run, "save", killed)
+    monkeypatch.setattr(fusion._Training, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(world, tmp_path / "again", settings)
     assert not (tmp_path / "again").exists()
@@ -361,13 +361,13 @@ def test_an_interrupted_training_ends_with_the_same_bits(world, tmp_path, monkey
 
 
 def test_other_settings_do_not_go_on(world, tmp_path, monkeypatch):
-    save = fusion._Run.save
+    save = fusion._Training.save
 
     def killed(run, path, described):
         save(run, path, described)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fusion._Run, "save", killed)
+    monkeypatch.setattr(fusion._Training, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(world, tmp_path / "p", replace(SETTINGS, epochs=2))
     with pytest.raises(MismatchError, match=r"interrupted training with other settings"):

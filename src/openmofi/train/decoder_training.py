@@ -1,6 +1,6 @@
 """How a fusion decoder learns: cross entropy on the title of the entity that is meant.
 
-In: `Examples` and an encoder-decoder. Out: losses and logits of mentions, for fusion.py's loop.
+In: examples and an encoder-decoder. Out: losses and logits of mentions, for the loop of fusion.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from openmofi.link.weights import LinkWeights
 from openmofi.model.fusion_decoder import FusionDecoder, save_decoder
-from openmofi.train.fusion_examples import Examples
+from openmofi.train.fusion_examples import MentionExamples
 
 _DECAY = 0.01
 
@@ -32,7 +32,7 @@ class DecoderTraining:
         """Returns parameters, their relative step size and their weight decay."""
         return [(list(self.network.parameters()), 1, _DECAY)]
 
-    def loss(self, examples: Examples) -> Float[Tensor, " b"]:
+    def loss(self, examples: MentionExamples) -> Float[Tensor, " b"]:
         """Returns -log p(title) of each mention's truth; 0 where it means NIL."""
         right, _ = examples.padded(examples.right, False)
         rows = np.flatnonzero(right.any(1))
@@ -45,7 +45,7 @@ class DecoderTraining:
         log_p = self.decoder.log_probability(states, mask, wanted)
         return loss.index_copy(0, torch.from_numpy(rows).to(self.device), -log_p)
 
-    def logits(self, examples: Examples) -> Float[Tensor, "b k"]:
+    def logits(self, examples: MentionExamples) -> Float[Tensor, "b k"]:
         """Returns logits relative to NIL, which keeps its probability by the linear score."""
         linear, offered = examples.padded(examples.logit.astype(np.float32), -np.inf)
         found = torch.full(linear.shape, -torch.inf, device=self.device)

@@ -1,6 +1,6 @@
 """Trains a reader of hard mentions: annotated texts + an encoder -> a pointer or a decoder.
 
-    gold mentions -> the linker's candidates -> Examples -> the reader learns to choose among them
+    gold mentions -> the linker's candidates -> examples -> the reader learns to choose
 
 A name is held out with all its mentions. There the scale of what the reader adds is fitted, since
 readers are soon too sure of themselves, and the step after which the truth is most probable is
@@ -44,7 +44,7 @@ from openmofi.train.adapt_score import hashed
 from openmofi.train.decoder_training import DecoderTraining
 from openmofi.train.distributed import World, join_world
 from openmofi.train.fusion_examples import (
-    Examples,
+    MentionExamples,
     examples_of_descriptions,
     examples_of_group,
     joined,
@@ -70,11 +70,11 @@ class Learner(Protocol):
         """Returns parameters, their relative step size and their weight decay."""
         ...
 
-    def loss(self, examples: Examples, /) -> Float[Tensor, " b"]:
+    def loss(self, examples: MentionExamples, /) -> Float[Tensor, " b"]:
         """Returns the loss of each mention."""
         ...
 
-    def logits(self, examples: Examples, /) -> Float[Tensor, "b k"]:
+    def logits(self, examples: MentionExamples, /) -> Float[Tensor, "b k"]:
         """Returns logits of candidates, relative to NIL."""
         ...
 
@@ -146,7 +146,7 @@ def fit_fusion(
 
 
 def train_reader(
-    examples: Examples,
+    examples: MentionExamples,
     weights: LinkWeights,
     *,
     described: dict[str, Any],
@@ -172,7 +172,7 @@ def train_reader(
             f"base; training a reader needs {_FEWEST}."
         )
     with join_world(device) as world:
-        run = _Run(examples, str(encoder), settings, world)
+        run = _Training(examples, str(encoder), settings, world)
         described = {
             **described,
             "encoder": model_digest(str(encoder)),
@@ -199,7 +199,9 @@ def train_reader(
     return summary
 
 
-def _learner(encoder: str, examples: Examples, settings: FusionSettings, world: World) -> Learner:
+def _learner(
+    encoder: str, examples: MentionExamples, settings: FusionSettings, world: World
+) -> Learner:
     """Returns a reader that learns: a decoder of an encoder-decoder, or a pointer.
 
     Raises:
@@ -217,10 +219,12 @@ def _learner(encoder: str, examples: Examples, settings: FusionSettings, world: 
     return PointerTraining(encoder, examples.texts.described, settings, world.device)
 
 
-class _Run:
+class _Training:
     """The state of a training."""
 
-    def __init__(self, examples: Examples, encoder: str, settings: FusionSettings, world: World):
+    def __init__(
+        self, examples: MentionExamples, encoder: str, settings: FusionSettings, world: World
+    ):
         self.examples, self.settings, self.world = examples, settings, world
         self.train_rows, self.held_out = self._split()
         torch.manual_seed(self._seed())  # the same in all processes

@@ -1,7 +1,7 @@
 """What readers of hard mentions learn from: annotated texts -> mentions with candidates and truth.
 
-In: what a linker offers for the mentions of annotated texts. Out: `Examples`, of any number of
-files and knowledge bases, and parts of them, padded.
+In: what a linker offers for the mentions of annotated texts. Out: `MentionExamples`, of any number
+of files and knowledge bases, and parts of them, padded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PER_SENSE = 12
 
 
 @dataclass(frozen=True)
-class Examples:
+class MentionExamples:
     """Mentions whose truth is known."""
 
     mentions: HardMentions
@@ -64,7 +64,7 @@ class Examples:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
-    def some(self, rows: Int[np.ndarray, " b"], most: int | None = None) -> Examples:
+    def some(self, rows: Int[np.ndarray, " b"], most: int | None = None) -> MentionExamples:
         """Returns some mentions.
 
         Args:
@@ -105,7 +105,7 @@ class Examples:
         return np.where(offered, values[np.where(offered, places, 0)], empty), offered
 
 
-def examples_of_group(linker: Linker, group: LinkExamples, texts: list[str]) -> Examples:
+def examples_of_group(linker: Linker, group: LinkExamples, texts: list[str]) -> MentionExamples:
     """Returns the mentions of one file as a reader sees them.
 
     A single candidate teaches nothing where NIL is not annotated.
@@ -134,7 +134,7 @@ def examples_of_group(linker: Linker, group: LinkExamples, texts: list[str]) -> 
         place.astype(np.int64),
         features_of(evidence, logit, weights.nil),
     )
-    return Examples(
+    return MentionExamples(
         mentions,
         texts_of(linker.kb, known),
         group.right,
@@ -146,7 +146,7 @@ def examples_of_group(linker: Linker, group: LinkExamples, texts: list[str]) -> 
 
 def examples_of_descriptions(
     linker: Linker, *, most: int, seed: int = 0, keep: Callable[[str], bool] = lambda name: True
-) -> Examples:
+) -> MentionExamples:
     """Returns names in descriptions of entities that mean a type of the entity.
 
     «Lake in Bavaria» is of an entity whose types have one that is called lake: this sense is meant,
@@ -186,12 +186,12 @@ def examples_of_descriptions(
     return examples_of_group(linker, group, [text or "" for text in texts.to_pylist()])
 
 
-def joined(parts: Sequence[Examples]) -> Examples:
+def joined(parts: Sequence[MentionExamples]) -> MentionExamples:
     """Returns the examples of several files or knowledge bases as one."""
     mentions = [part.mentions for part in parts]
     first = np.cumsum([0, *(len(one) for one in mentions)])
     first_text = np.cumsum([0, *(len(part.texts) for part in parts)])
-    return Examples(
+    return MentionExamples(
         HardMentions(
             [text for one in mentions for text in one.texts],
             np.concatenate([one.start for one in mentions]),

@@ -1,6 +1,6 @@
 """How a pointer learns: its loss on examples, and the step sizes of its parts.
 
-In: `Examples` and a text encoder. Out: losses and logits of mentions, for fusion.py's loop.
+In: `MentionExamples` and a text encoder. Out: losses and logits of mentions, for fusion.py's loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from openmofi.model.pointer import (
     tokenise_mentions,
 )
 from openmofi.progress import progress
-from openmofi.train.fusion_examples import Examples
+from openmofi.train.fusion_examples import MentionExamples
 
 _TEXTS_AT_ONCE = 1024
 _NEW, _CLOSENESS = 10, 400
@@ -84,7 +84,7 @@ class PointerTraining:
         closeness: list[Tensor] = [self.network.closeness]
         return [(encoder, 1, _DECAY), (others, _NEW, _DECAY), (closeness, _CLOSENESS, 0.0)]
 
-    def loss(self, examples: Examples) -> Float[Tensor, " b"]:
+    def loss(self, examples: MentionExamples) -> Float[Tensor, " b"]:
         """Returns the loss of each mention."""
         logit = self.logits(examples)
         linear, offered = examples.padded(examples.logit.astype(np.float32), 0.0)
@@ -95,7 +95,7 @@ class PointerTraining:
         )
         return listwise_loss(logit, linear_BK, right_BK, offered_BK, knows_nil_B)
 
-    def logits(self, examples: Examples) -> Float[Tensor, "b k"]:
+    def logits(self, examples: MentionExamples) -> Float[Tensor, "b k"]:
         """Returns logits relative to NIL; what stands where no candidate is does not matter."""
         device, mentions = self.device, examples.mentions
         linear, _ = examples.padded(examples.logit.astype(np.float32), 0.0)
