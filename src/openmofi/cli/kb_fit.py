@@ -13,6 +13,8 @@ from openmofi.cli.link import open_linker
 from openmofi.cli.output import print_json, quoted, say_next
 
 if TYPE_CHECKING:
+    from openmofi.evaluate.linking_data import LinkingData
+    from openmofi.link import Linker
     from openmofi.train.fusion import FusionSummary
 
 
@@ -47,7 +49,6 @@ def kb_fit(
         set_: Override a setting of the reader, as in --set epochs=5; repeatable.
         as_json: Print JSON.
     """
-    from openmofi.config import parse_assignments
     from openmofi.errors import SettingsError
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_fit import fit_on
@@ -65,17 +66,7 @@ def kb_fit(
         advance = bar.advance if bar else None
         linker = open_linker(knowledge, context, advance=advance)
         if fusion is not None:
-            from openmofi.train.fusion import fit_fusion
-
-            summary = fit_fusion(
-                linker,
-                read,
-                encoder=fusion,
-                out=out,
-                changes=parse_assignments(set_ or []),
-                device=device,
-            )
-            _say_trained(summary, kb, chosen, as_json)
+            _train_reader(linker, read, fusion, out, set_ or [], device, chosen, as_json)
             return
         fit = fit_on(linker, read)
     save_link_weights(fit.weights, out)
@@ -87,6 +78,24 @@ def kb_fit(
         f"candidate; mean log likelihood {fit.before:.3f} -> {fit.after:.3f})"
     )
     say_next(f'openmofi link "A CAPTION" --kb {quoted(kb)} --weights {quoted(out)}' + chosen)
+
+
+def _train_reader(
+    linker: Linker,
+    data: list[LinkingData],
+    encoder: str,
+    out: Path,
+    assignments: list[str],
+    device: str,
+    chosen: str,
+    as_json: bool,
+) -> None:
+    from openmofi.config import parse_assignments
+    from openmofi.train.fusion import fit_fusion
+
+    changes = parse_assignments(assignments)
+    summary = fit_fusion(linker, data, encoder=encoder, out=out, changes=changes, device=device)
+    _say_trained(summary, linker.kb.path, chosen, as_json)
 
 
 def _say_trained(summary: FusionSummary, kb: Path, chosen: str, as_json: bool) -> None:

@@ -131,10 +131,9 @@ def open_linker(
     # Where the knowledge base cannot be written to.
     kept = cache_folder() / "kb" / knowledge.fingerprint
     if fusion is not None:
-        from openmofi.label.fusion import open_fusion, vectors_path
+        from openmofi.label.fusion import open_fusion
 
-        vectors = vectors_path(fusion, knowledge.path.resolve(), kept)
-        others["fusion"] = open_fusion(fusion, knowledge, vectors, advance=advance)
+        others["fusion"] = open_fusion(fusion, knowledge, kept, advance=advance)
     if context == "words":
         from openmofi.link import Linker, WordEncoder
 

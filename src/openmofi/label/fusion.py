@@ -21,25 +21,6 @@ _PRECISION = "fp32"
 """In which entities are encoded."""
 
 
-def vectors_path(folder: Path, kb: Path, out: Path) -> Path:
-    """Returns the file of the entities' vectors of a reader; a decoder needs none and makes none.
-
-    Args:
-        folder: of the reader.
-        kb: directory of the knowledge base.
-        out: where the vectors go if the knowledge base cannot be written to.
-
-    Raises:
-        InputError: the folder holds no reader.
-    """
-    from openmofi.model.fusion_decoder import KIND
-    from openmofi.model.fusion_files import kind_of
-
-    if kind_of(folder) == KIND:
-        return place(kb, out, KIND)
-    return place(kb, out, f"{model_digest(str(folder / ENTITIES))}-{_PRECISION}")
-
-
 def check_fusion(folder: Path, *, standardised: bool) -> None:
     """Refuses a folder that does not hold a reader of this version, or one for another context.
 
@@ -61,7 +42,7 @@ def check_fusion(folder: Path, *, standardised: bool) -> None:
 def open_fusion(
     folder: Path,
     kb: KnowledgeBase,
-    vectors: Path,
+    out: Path,
     *,
     device: str = "auto",
     advance: Callable[[int], object] | None = None,
@@ -71,7 +52,7 @@ def open_fusion(
     Args:
         folder: output of `train.fusion.fit_fusion`.
         kb: the knowledge base, which need not be that of the training.
-        vectors: see `vectors_path`.
+        out: where the vectors of its entities go if it cannot be written to.
         device: auto, cpu, cuda or cuda:N.
         advance: told the number of texts, whenever entities were encoded.
 
@@ -86,4 +67,6 @@ def open_fusion(
         decoder, weights, scale = load_decoder(folder, device=device)
         return DecoderReader(decoder, kb, weights, scale)
     trained = load_pointer(folder, device=device)
+    key = f"{model_digest(str(folder / ENTITIES))}-{_PRECISION}"
+    vectors = place(kb.path.resolve(), out, key)
     return PointerReader(trained, EntityVectors(kb, trained.entities, vectors, advance=advance))

@@ -24,7 +24,7 @@ from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BACKGROUND_FILE, write_background
 from openmofi.label.encoder import default_workers, model_digest, start_encoders
 from openmofi.label.entity_vectors import place
-from openmofi.label.fusion import ENTITIES, check_fusion, vectors_path
+from openmofi.label.fusion import ENTITIES, check_fusion
 from openmofi.label.shard_labeller import Job, ShardLabeller
 from openmofi.link.crawl_priors import read_crawl_priors
 from openmofi.pairs import Input, find_shards
@@ -87,8 +87,9 @@ def label(
     knowledge = KnowledgeBase.open(kb)
     priors = _priors_file(settings.priors, knowledge)
     if settings.fusion is not None:
-        settings = replace(settings, fusion=str(Path(settings.fusion).resolve()))
-        check_fusion(Path(settings.fusion or ""), standardised=settings.context != "words")
+        reader = Path(settings.fusion).resolve()
+        check_fusion(reader, standardised=settings.context != "words")
+        settings = replace(settings, fusion=str(reader))
     run = _run_description(found, knowledge, kb, name, context, settings)
     freeze_plan(out, found.shards, run)
 
@@ -103,9 +104,6 @@ def label(
         replace(settings, context=_absolute(context) or settings.context, priors=priors),
         vectors_of(run["model_sha256"]),
         vectors_of(run["context_sha256"]) if context else None,
-        vectors_path(Path(settings.fusion), kb.resolve(), out.resolve())
-        if settings.fusion
-        else None,
     )
     with _engine(job) as (engine, workers, make_labeller):
         if name and not (out / BACKGROUND_FILE).is_file():

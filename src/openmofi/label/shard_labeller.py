@@ -53,8 +53,6 @@ class Job:
     """Path of the entities' vectors."""
     context_vectors: Path | None = None
     """The same of the text encoder that --context names."""
-    fusion_vectors: Path | None = None
-    """The same of the reader that --fusion names."""
 
 
 class ShardLabeller:
@@ -82,10 +80,11 @@ class ShardLabeller:
         context, settings = self.settings.context, self.settings
         chosen = LinkSettings(priors=settings.priors, read_above=settings.read_above)
         others: dict[str, Any] = {"settings": chosen}
-        if settings.fusion is not None and self.job.fusion_vectors is not None:
+        if settings.fusion is not None:
             share_cores(workers)
-            vectors, device = self.job.fusion_vectors, own_device(settings.device, worker_number())
-            others["fusion"] = open_fusion(Path(settings.fusion), self.kb, vectors, device=device)
+            device = own_device(settings.device, worker_number())
+            folder = Path(settings.fusion)
+            others["fusion"] = open_fusion(folder, self.kb, self.job.out, device=device)
         if context == "words":
             return Linker(self.kb, encoder=WordEncoder(self.kb), **others)
         if self.job.context_vectors is None:

@@ -18,8 +18,8 @@ _DROPPED, _ADDED = 0.05, 0.001
 """p(accents of the mention | entity) where the entity has no name with these accents: without any,
 and with some. Of 25,388 mentions of names without accents in the texts of linking_results.md, 5 had
 some. Accents were dropped in 12 of 883 mentions in Wikipedia's captions, and in 17 of 18 in tweets,
-news and posts: 1 in 20 is set by hand, for of two entities, the one whose name is exactly this is
-meant unless it is far less known."""
+news and posts, so the data does not settle the other number. It is set by hand: an exact name wins
+unless its entity is far less known."""
 
 
 def as_written(candidates: Candidates, mentions: Mentions) -> Candidates:

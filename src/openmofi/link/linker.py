@@ -263,17 +263,10 @@ class Linker:
         logit = logits(evidence, self.weights)
         score, order = probabilities(logit, candidates.rank, self.weights.nil)
         if self.fusion is not None:
-            hard = HardMentions(
-                captions.take(pa.array(mentions.row)).to_pylist(),
-                mentions.start,
-                mentions.end,
-                candidates.item,
-                candidates.entity,
-                features_of(evidence, logit, self.weights.nil),
-            )
-            added = read_again(self.fusion, score, hard, self.settings.read_above)
-            terms["fusion"] = added
-            logit = logit + np.nan_to_num(added)
+            features = features_of(evidence, logit, self.weights.nil)
+            offered = _as_read(captions, found, features)
+            terms["fusion"] = read_again(self.fusion, score, offered, self.settings.read_above)
+            logit = logit + np.nan_to_num(terms["fusion"])
             score, order = probabilities(logit, candidates.rank, self.weights.nil)
         # Candidates are reordered only within their mention: `item` and `rank` do not change.
         kept = self._kept(found, score[order], terms["case"][order], all_candidates)
@@ -349,6 +342,14 @@ class Linker:
             for field in self._schema
         ]
         return pa.RecordBatch.from_arrays(typed, schema=self._schema)
+
+
+def _as_read(captions: pa.LargeStringArray, found: _Found, features: np.ndarray) -> HardMentions:
+    """Returns all mentions of a batch as a reader takes them."""
+    mentions, candidates = found.mentions, found.candidates
+    texts = captions.take(pa.array(mentions.row)).to_pylist()
+    places = mentions.start, mentions.end, candidates.item, candidates.entity
+    return HardMentions(texts, *places, features)
 
 
 def _checked(spans: pa.Table, num_captions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
