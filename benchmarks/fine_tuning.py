@@ -27,6 +27,7 @@ import json
 import random
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ PARTS = ("known", "unseen")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("material", choices=["grocery", "caltech101"])
+    parser.add_argument("material", choices=sorted(READ))
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--encoders", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -106,7 +107,20 @@ def read_folders(photos: Path) -> list[tuple[str, str, str, str]]:
     return [(str(f.resolve()), f.parent.name, f.parent.name.replace("_", " "), "") for f in files]
 
 
-READ = {"grocery": read_grocery, "caltech101": read_folders}
+def read_devices(photos: Path) -> list[tuple[str, str, str, str]]:
+    with (photos / "devices.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    size = Counter(row["category"] for row in rows)
+    return [
+        (str((photos / row["file"]).resolve()), row["category"], row["category"], "")
+        for row in rows
+        if size[row["category"]] >= SMALLEST
+    ]
+
+
+SMALLEST = 10
+"""Categories of devices with fewer photos are left out: they could not be divided."""
+READ = {"grocery": read_grocery, "caltech101": read_folders, "devices": read_devices}
 """Material -> (file, class, its name, its description) of every photo."""
 
 

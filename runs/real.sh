@@ -50,14 +50,16 @@ vectors_and_encoders() {
       --shared "$DATA/.." > "$OUT/adapt.jsonl.part"
     mv "$OUT/adapt.jsonl.part" "$OUT/adapt.jsonl"
   }
-  # The encoder itself fine-tuned, three seeds.
+  # The encoder itself fine-tuned: shop photos, three seeds, and categories of devices.
   python "$REPO/benchmarks/fine_tuning.py" grocery --photos "$DATA/grocery" \
-    --encoders "$OUT/encoders" --out "$OUT/tuned"
+    --encoders "$OUT/encoders" --out "$OUT/tuned" --ways "as it is" adapt fine-tuned
+  python "$REPO/benchmarks/fine_tuning.py" devices --photos "$DATA/real/devices" \
+    --encoders "$OUT/encoders" --out "$OUT/tuned" --seeds 0 --ways "as it is" adapt fine-tuned
 }
 
-words_and_labels > "$OUT/words_and_labels.log" 2>&1 &
+{ time words_and_labels; } > "$OUT/words_and_labels.log" 2>&1 &
 words=$!
-vectors_and_encoders > "$OUT/vectors_and_encoders.log" 2>&1 &
+{ time vectors_and_encoders; } > "$OUT/vectors_and_encoders.log" 2>&1 &
 vectors=$!
 failed=0
 wait "$words" || { failed=1; tail -5 "$OUT/words_and_labels.log"; }
