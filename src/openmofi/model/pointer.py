@@ -33,6 +33,7 @@ from openmofi.model.checkpoint import load_text_encoder
 from openmofi.model.dual import pool
 from openmofi.model.fusion_files import damaged, read_card, write_card, write_json
 from openmofi.model.mofi import MofiModel
+from openmofi.model.precision import fast_dtype
 
 KIND, VERSION = "pointer", 1
 """Raise the version whenever the network or its inputs change."""
@@ -43,11 +44,10 @@ _BEFORE, _AFTER = 100, 300
 """Characters of a caption that are read beside a mention; less before it, where it would not be
 among the tokens."""
 _TOKENS = 128
-_ROWS = 64
-"""Mentions read at once. Always as many, and lengths in steps: so a mention's numbers do not depend
-on what is read beside it, to the last bit."""
-_STEP = 16
-_CANDIDATES_STEP = 8
+_ROWS = 16
+"""Captions, or mentions, read at once. Always as many, and lengths in steps: so a mention's numbers
+do not depend on what is read beside it, to the last bit. Few, as they are filled up."""
+_STEP, _CANDIDATES_STEP = 8, 4
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,14 @@ class Pointer(nn.Module):
             self.features.bias.zero_()
             self.head.weight.zero_()
 
+    def encode_captions(
+        self, tokens_BL: Int[Tensor, "b l"], mask_BL: Int[Tensor, "b l"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b l d"]]:
+        """Returns vectors of captions, and of their tokens."""
+        output = self.encoder(input_ids=tokens_BL, attention_mask=mask_BL)
+        caption_BD = pool(output, self.pooling, mask_BL)
+        return caption_BD.float(), output.last_hidden_state.float()
+
     def encode_mentions(
         self,
         tokens_BL: Int[Tensor, "b l"],
@@ -96,11 +104,8 @@ class Pointer(nn.Module):
         inside_BL: Bool[Tensor, "b l"],
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """Returns vectors of captions, and the means over the tokens inside the mentions."""
-        output = self.encoder(input_ids=tokens_BL, attention_mask=mask_BL)
-        caption_BD = pool(output, self.pooling, mask_BL)
-        inside_BL1 = inside_BL[..., None].to(caption_BD.dtype)
-        mention_BD = (output.last_hidden_state * inside_BL1).sum(1)
-        return caption_BD, mention_BD / inside_BL1.sum(1).clamp(min=1)
+        caption_BD, tokens_BLD = self.encode_captions(tokens_BL, mask_BL)
+        return caption_BD, mean_inside(tokens_BLD, inside_BL)
 
     def forward(
         self,
@@ -138,11 +143,19 @@ class Pointer(nn.Module):
             1,
         )
         absent = F.pad(~offered_BK, (3, 0))
-        read = self.attention(
-            torch.cat([others_B3D, candidates_BKD], 1), src_key_padding_mask=absent
-        )
-        score = self.head(read)[..., 0]
+        told_BKD = torch.cat([others_B3D, candidates_BKD], 1)
+        dtype = self.attention.layers[0].linear1.weight.dtype
+        read_BKD = self.attention(told_BKD.to(dtype), src_key_padding_mask=absent)
+        score = self.head(read_BKD.float())[..., 0]
         return self.closeness * closeness_BK + score[:, 3:] - score[:, 2:3]
+
+
+def mean_inside(
+    tokens_BLD: Float[Tensor, "b l d"], inside_BL: Bool[Tensor, "b l"]
+) -> Float[Tensor, "b d"]:
+    """Returns the means over the tokens inside mentions."""
+    inside_BL1 = inside_BL[..., None].to(tokens_BLD.dtype)
+    return (tokens_BLD * inside_BL1).sum(1) / inside_BL1.sum(1).clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -227,6 +240,8 @@ class PointerReader:
         self.pointer, self.texts, self.entities = trained.network.eval(), trained.captions, entities
         self._weights, self._scale = trained.weights, trained.scale
         self.device = self.texts.device
+        for part in (self.pointer.encoder, self.pointer.attention):  # nearly all of the work
+            part.to(fast_dtype(self.device))
 
     @property
     def weights(self) -> LinkWeights:
@@ -255,15 +270,24 @@ class PointerReader:
         return self._scale * added
 
     def _encoded(self, mentions: HardMentions) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m d"]]:
-        """Returns the vectors of captions and of the mentions in them."""
+        """Returns the vectors of captions and of the mentions in them; equal captions once."""
         most = most_tokens(self.texts)
         read = tokenise_mentions(self.texts.tokenizer, mentions, most=most)
-        lengths = np.minimum(_rounded(read.mask_BL.sum(1).numpy(), _STEP), most)
+        first, caption = np.unique(
+            read.tokens_BL.numpy(), axis=0, return_index=True, return_inverse=True
+        )[1:]
+        lengths = np.minimum(_rounded(read.mask_BL.sum(1).numpy()[first], _STEP), most)
         found = torch.zeros(2, len(mentions), self.texts.dim)
         for length, part, rows in _alike(lengths):
-            own = (_cut(array[rows], length).to(self.device) for array in read.arrays)
-            encoded = torch.stack(self.pointer.encode_mentions(*own))
-            found[:, part] = encoded[:, : len(part)].float().cpu()
+            own = (_cut(array[first[rows]], length).to(self.device) for array in read.arrays[:2])
+            caption_BD, tokens_BLD = self.pointer.encode_captions(*own)
+            place = np.full(len(first), -1)
+            place[part] = np.arange(len(part))
+            named = np.flatnonzero(place[caption] >= 0)
+            at = place[caption[named]]
+            inside = _cut(read.inside_BL[named], length).to(self.device)
+            found[0, named] = caption_BD[at].cpu()
+            found[1, named] = mean_inside(tokens_BLD[at], inside).cpu()
         return found[0], found[1]
 
 
