@@ -109,7 +109,8 @@ def read_folders(photos: Path) -> list[tuple[str, str, str, str]]:
 
 def read_devices(photos: Path) -> list[tuple[str, str, str, str]]:
     with (photos / "devices.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        # Some products share a photo.
+        rows = list({row["file"]: row for row in csv.DictReader(file)}.values())
     size = Counter(row["category"] for row in rows)
     return [
         (str((photos / row["file"]).resolve()), row["category"], row["category"], "")

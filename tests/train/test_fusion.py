@@ -17,6 +17,7 @@ from openmofi.config import FusionSettings, LinkSettings
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.evaluate.linking import evaluate_linking
 from openmofi.evaluate.linking_data import read_linking
+from openmofi.evaluate.linking_fit import examples_in
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label.fusion import open_fusion
 from openmofi.link import Linker, WordEncoder
@@ -24,8 +25,8 @@ from openmofi.link.fusion import HardMentions
 from openmofi.model.pointer import VERSION, load_pointer, tokenise_mentions
 from openmofi.train import fusion
 from openmofi.train.fusion import fit_fusion
-from openmofi.train.fusion_examples import examples_of_descriptions
-from openmofi.train.pointer_training import listwise_loss
+from openmofi.train.fusion_examples import examples_of_descriptions, examples_of_group
+from openmofi.train.pointer_training import PointerTraining, listwise_loss
 from selected import in_processes
 
 TOPICS = {
@@ -146,6 +147,34 @@ def test_a_mention_is_read_alike_whatever_is_read_beside_it(world, trained):
         assert found.to_pylist() == expected.to_pylist()
 
 
+def test_what_it_begins_with_is_the_optimum_of_few_numbers(world):
+    linker = Linker(KnowledgeBase.open(world / "kb"))
+    data = read_linking(world / "texts.jsonl")
+    texts = [document.text for document in data.documents]
+    examples = examples_of_group(linker, examples_in(linker, data), texts)
+    described = examples.texts.described
+    learner = PointerTraining(str(world / "encoder"), described, SETTINGS, torch.device("cpu"))
+    network = learner.network
+
+    @torch.no_grad()
+    def loss() -> float:
+        penalty = 1e-3 * float((network.linear.weight.double() ** 2).sum())
+        return float(learner.loss(examples).double().mean()) + penalty
+
+    with torch.no_grad():
+        assert not learner.network.eval()(*random_inputs(5)).any()  # adds nothing
+    before = loss()
+    learner.begin(examples)
+    best = loss()
+    assert best < before
+    for number, parameter in ((0, network.closeness), (1, network.linear.weight)):
+        for sign in (-1, 1):
+            with torch.no_grad():
+                parameter.add_(0.03 * sign)
+                assert loss() > best, number
+                parameter.sub_(0.03 * sign)
+
+
 # ---- the network -------------------------------------------------------------------------------
 
 
@@ -246,8 +275,10 @@ def slow_pointer(pointer, caption, mention, entity, features) -> list[float]:
             after.append(row + array(f"{at}.linear2.weight") @ inner + array(f"{at}.linear2.bias"))
         rows = after
     score = [float(array("head.weight")[0] @ row) for row in rows]
-    weight = float(array("closeness"))
-    return [weight * near + own - score[2] for near, own in zip(closeness, score[3:], strict=True)]
+    corrected = [float(array("linear.weight")[0] @ one) for one in features]
+    near = float(array("closeness")) * closeness
+    parts = zip(near, corrected, score[3:], strict=True)
+    return [close + linear + own - score[2] for close, linear, own in parts]
 
 
 def test_the_network_is_a_slow_one(untrained):

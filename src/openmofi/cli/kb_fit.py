@@ -37,7 +37,8 @@ def kb_fit(
 
     Args:
         data: Files in the format of MELBench, ELEVANT or ZELDA, as for `evaluate linking`; all have
-            the same weight. Only ELEVANT's annotate every mention and thus teach NIL.
+            the same weight. Only ELEVANT's annotate every mention and thus teach NIL. Or outputs of
+            `openmofi label`: captions whose images are sure what a name means.
         out: JSON file to write, which `openmofi link --weights` takes; with --fusion, a directory.
         kb: Knowledge base directory.
         context: What compares texts with the candidates' descriptions: words (those they share), or
@@ -52,13 +53,14 @@ def kb_fit(
     from openmofi.errors import SettingsError
     from openmofi.evaluate.linking_data import read_linking
     from openmofi.evaluate.linking_fit import fit_on
+    from openmofi.evaluate.linking_images import texts_of_images
     from openmofi.kb import KnowledgeBase
     from openmofi.link.weights import save_link_weights
     from openmofi.progress import progress
 
     if fusion is None and (set_ or device != "auto"):
         raise SettingsError("--set and --device are for a reader; add --fusion ENCODER.")
-    read = [read_linking(path) for path in data]
+    read = [texts_of_images(path) if path.is_dir() else read_linking(path) for path in data]
     knowledge = KnowledgeBase.open(kb)
     encodes = context != "words"
     chosen = f" --context {quoted(context)}" if encodes else ""

@@ -23,7 +23,7 @@ from openmofi.errors import InputError
 from openmofi.files.tables import read_json_lines
 from openmofi.kb.titles import plain_title
 
-Format = Literal["melbench", "elevant", "zelda", "oven"]
+Format = Literal["melbench", "elevant", "zelda", "oven", "i2e"]
 
 # Annotators' words for "no entity of the knowledge base"; ELEVANT also numbers unknown entities.
 _NIL = re.compile(r"|<NIL>|<NO_MAPPING>|NIL|Unknown\d*")

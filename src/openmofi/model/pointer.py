@@ -6,7 +6,8 @@
 
 Where Fusion Entity Decoding (arXiv 2404.01626) spells the title of the entity, which need not be
 unique, this points. What it says is a residual: an untrained pointer adds 0, so the linear score
-stands, and NIL's is the reference.
+stands, and NIL's is the reference. Closeness, the cosine of query and candidate, and corrections of
+the linear terms are added directly, and what attention finds beside them.
 
 In tensors: B mentions, L tokens, K candidates, D width of the text encoder, F features.
 """
@@ -35,7 +36,7 @@ from openmofi.model.fusion_files import damaged, read_card, write_card, write_js
 from openmofi.model.mofi import MofiModel
 from openmofi.model.precision import fast_dtype
 
-KIND, VERSION = "pointer", 1
+KIND, VERSION = "pointer", 2
 """Raise the version whenever the network or its inputs change."""
 WEIGHTS, ENTITIES = "pointer.safetensors", "entities"
 _CLOSENESS = 20.0
@@ -70,6 +71,7 @@ class Pointer(nn.Module):
         width = texts.dim
         self.query = nn.Linear(2 * width, width)
         self.entity = nn.Linear(width, width, bias=False)
+        self.linear = nn.Linear(NUM_FEATURES, 1, bias=False)
         self.features = nn.Linear(NUM_FEATURES + 1, width)
         self.role = nn.Parameter(torch.zeros(4, width))
         layer = nn.TransformerEncoderLayer(
@@ -85,6 +87,7 @@ class Pointer(nn.Module):
             self.entity.weight.copy_(torch.eye(width))
             self.role.normal_(std=width**-0.5)
             # A term that training never saw must not matter later.
+            self.linear.weight.zero_()
             self.features.weight.zero_()
             self.features.bias.zero_()
             self.head.weight.zero_()
@@ -125,12 +128,7 @@ class Pointer(nn.Module):
             offered_BK: where there is a candidate.
         """
         entity_BKD = F.normalize(self.entity(entity_BKD), dim=-1)
-        query_BD = F.normalize(self.query(torch.cat([caption_BD, mention_BD], -1)), dim=-1)
-        closeness_BK = _CLOSENESS * torch.einsum("bd,bkd->bk", query_BD, entity_BKD)
-        # Relative to the mean, so that closeness speaks neither for nor against NIL.
-        num_offered_B1 = offered_BK.sum(1, keepdim=True).clamp(min=1)
-        mean_B1 = (closeness_BK * offered_BK).sum(1, keepdim=True) / num_offered_B1
-        closeness_BK = closeness_BK - mean_B1
+        closeness_BK = self.closeness_of(caption_BD, mention_BD, entity_BKD, offered_BK)
         told = torch.cat([features_BKF, closeness_BK[..., None]], -1)
         # Logs of probabilities reach -10 and more; only their order matters there.
         candidates_BKD = entity_BKD + self.features(told / 4).tanh() + self.role[3]
@@ -144,10 +142,28 @@ class Pointer(nn.Module):
         )
         absent = F.pad(~offered_BK, (3, 0))
         told_BKD = torch.cat([others_B3D, candidates_BKD], 1)
-        dtype = self.attention.layers[0].linear1.weight.dtype
+        dtype = next(self.attention.parameters()).dtype
         read_BKD = self.attention(told_BKD.to(dtype), src_key_padding_mask=absent)
         score = self.head(read_BKD.float())[..., 0]
-        return self.closeness * closeness_BK + score[:, 3:] - score[:, 2:3]
+        alone_BK = self.closeness * closeness_BK + self.linear(features_BKF)[..., 0]
+        return alone_BK + score[:, 3:] - score[:, 2:3]
+
+    def closeness_of(
+        self,
+        caption_BD: Float[Tensor, "b d"],
+        mention_BD: Float[Tensor, "b d"],
+        entity_BKD: Float[Tensor, "b k d"],
+        offered_BK: Bool[Tensor, "b k"],
+    ) -> Float[Tensor, "b k"]:
+        """Returns scaled cosines of mentions with unit vectors of candidates, less their mean.
+
+        So they speak neither for nor against NIL.
+        """
+        query_BD = F.normalize(self.query(torch.cat([caption_BD, mention_BD], -1)), dim=-1)
+        closeness_BK = _CLOSENESS * torch.einsum("bd,bkd->bk", query_BD, entity_BKD)
+        num_offered_B1 = offered_BK.sum(1, keepdim=True).clamp(min=1)
+        mean_B1 = (closeness_BK * offered_BK).sum(1, keepdim=True) / num_offered_B1
+        return closeness_BK - mean_B1
 
 
 def mean_inside(

@@ -32,6 +32,9 @@ class DecoderTraining:
         """Returns parameters, their relative step size and their weight decay."""
         return [(list(self.network.parameters()), 1, _DECAY)]
 
+    def begin(self, examples: MentionExamples) -> None:
+        """Does nothing: an encoder-decoder begins as it is."""
+
     def loss(self, examples: MentionExamples) -> Float[Tensor, " b"]:
         """Returns -log p(title) of each mention's truth; 0 where it means NIL."""
         right, _ = examples.padded(examples.right, False)

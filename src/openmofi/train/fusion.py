@@ -4,8 +4,7 @@
 
 A name is held out with all its mentions. There the scale of what the reader adds is fitted, since
 readers are soon too sure of themselves, and the step after which the truth is most probable is
-kept; the untrained pointer, which adds nothing, is step 0. Only texts whose mentions are all
-annotated show what NIL is.
+kept. Only texts whose mentions are all annotated show what NIL is.
 
 State is written at each evaluation; the same call goes on from it and ends with the same bits.
 """
@@ -70,6 +69,10 @@ class Learner(Protocol):
         """Returns parameters, their relative step size and their weight decay."""
         ...
 
+    def begin(self, examples: MentionExamples, /) -> None:
+        """Does what comes before the first step."""
+        ...
+
     def loss(self, examples: MentionExamples, /) -> Float[Tensor, " b"]:
         """Returns the loss of each mention."""
         ...
@@ -98,7 +101,7 @@ class FusionSummary:
     """Mentions that mean nothing; only completely annotated texts have any."""
     held_out: int
     steps: int
-    """The step that was kept; 0: none was better than the linear score, and nothing is added."""
+    """The step that was kept; 0: none was better than what it began with."""
     before: dict[str, float]
     """Of held-out mentions, by the linear score: accuracy, and mean log likelihood of the truth."""
     after: dict[str, float]
@@ -264,6 +267,8 @@ class _Training:
     def train(self, state: Path, described: dict[str, Any]) -> None:
         """Trains to the end, and leaves the weights of the best step."""
         if self.step == 0:
+            self.learner.begin(self.examples.some(self.train_rows))
+            self._share_parameters()
             self._evaluate()
         with progress("read", total=self.steps, unit="steps") as bar:
             bar.advance(self.step)
@@ -275,6 +280,12 @@ class _Training:
                     if self.world.is_first and self.step < self.steps:
                         self.save(state, described)
         self.network.load_state_dict(self.best[2])
+
+    def _share_parameters(self) -> None:
+        """Gives all processes those of the first."""
+        if self.world.size > 1:
+            for parameter in self.network.parameters():
+                dist.broadcast(parameter.data, 0, group=self.world.group)
 
     def _advance(self) -> None:
         """Does one step; each process takes its part of the mentions."""

@@ -31,9 +31,12 @@ from openmofi.progress import progress
 from openmofi.train.fusion_examples import MentionExamples
 
 _TEXTS_AT_ONCE = 1024
-_NEW, _CLOSENESS = 10, 400
+_NEW, _CLOSENESS = 10, 40
 """Step size of new layers, and of the weight of closeness, relative to the text encoder's."""
 _DECAY = 0.01
+_PENALTY = 1e-3
+"""On the squared corrections of the linear terms, per mention."""
+_MOST_STEPS = 60
 
 
 class PointerTraining:
@@ -84,30 +87,74 @@ class PointerTraining:
         closeness: list[Tensor] = [self.network.closeness]
         return [(encoder, 1, _DECAY), (others, _NEW, _DECAY), (closeness, _CLOSENESS, 0.0)]
 
+    def begin(self, examples: MentionExamples) -> None:
+        """Fits how much closeness counts, and the linear terms: a convex problem, of few numbers.
+
+        What learns step by step afterwards begins from there, and needs not find it first.
+
+        Args:
+            examples: those to learn from.
+        """
+        parts = []
+        with torch.no_grad():
+            self.network.eval()
+            for at in range(0, len(examples), _TEXTS_AT_ONCE):
+                some = examples.some(np.arange(at, min(at + _TEXTS_AT_ONCE, len(examples))))
+                caption, mention, entity, features, offered = self._told(some)
+                closeness = self.network.closeness_of(caption, mention, entity, offered)
+                terms = torch.cat([features, closeness[..., None]], -1).double()
+                linear, *rest = self._truth(some)
+                parts.append((terms, linear.double(), *rest))
+        weights = torch.zeros(parts[0][0].shape[-1], dtype=torch.float64, device=self.device)
+        weights.requires_grad_()
+        solver = torch.optim.LBFGS([weights], max_iter=_MOST_STEPS, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            solver.zero_grad()
+            of_parts = [
+                listwise_loss(t @ weights + linear, linear, *rest).sum()
+                for t, linear, *rest in parts
+            ]
+            total = (
+                torch.stack(of_parts).sum() / len(examples) + _PENALTY * (weights[:-1] ** 2).sum()
+            )
+            total.backward()
+            return total
+
+        solver.step(loss)
+        with torch.no_grad():
+            self.network.linear.weight.copy_(weights[None, :-1])
+            self.network.closeness.copy_(weights[-1])
+
     def loss(self, examples: MentionExamples) -> Float[Tensor, " b"]:
         """Returns the loss of each mention."""
-        logit = self.logits(examples)
-        linear, offered = examples.padded(examples.logit.astype(np.float32), 0.0)
-        right, _ = examples.padded(examples.right, False)
-        arrays = (linear, right, offered, examples.knows_nil)
-        linear_BK, right_BK, offered_BK, knows_nil_B = (
-            torch.from_numpy(array).to(self.device) for array in arrays
-        )
-        return listwise_loss(logit, linear_BK, right_BK, offered_BK, knows_nil_B)
+        return listwise_loss(self.logits(examples), *self._truth(examples))
 
     def logits(self, examples: MentionExamples) -> Float[Tensor, "b k"]:
         """Returns logits relative to NIL; what stands where no candidate is does not matter."""
+        linear_BK, *_ = self._truth(examples)
+        return linear_BK + self.network(*self._told(examples))
+
+    def _truth(self, examples: MentionExamples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns linear logits, what is right, what is offered, and where NIL is annotated."""
+        linear, offered = examples.padded(examples.logit.astype(np.float32), 0.0)
+        right, _ = examples.padded(examples.right, False)
+        arrays = (linear, right, offered, examples.knows_nil)
+        linear, right, offered, knows_nil = (torch.from_numpy(a).to(self.device) for a in arrays)
+        return linear, right, offered, knows_nil
+
+    def _told(self, examples: MentionExamples) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Returns what the network reads."""
         device, mentions = self.device, examples.mentions
-        linear, _ = examples.padded(examples.logit.astype(np.float32), 0.0)
-        rows = np.arange(len(mentions))
-        places, features, offered = candidate_arrays(mentions, rows, linear.shape[1])
+        width = int(np.diff(examples.begin).max())
+        places, features, offered = candidate_arrays(mentions, np.arange(len(mentions)), width)
         entity = self._vectors_ND[mentions.entity[places]].astype(np.float32)
-        vectors = torch.from_numpy(entity).to(device)
         read = tokenise_mentions(self.tokenizer, mentions, most=most_tokens(self.entities))
         caption, mention = self.network.encode_mentions(*(a.to(device) for a in read.arrays))
-        told = (torch.from_numpy(array).to(device) for array in (features, offered))
-        added = self.network(caption, mention, vectors, *told)
-        return torch.from_numpy(linear).to(device) + added
+        vectors, terms, is_offered = (
+            torch.from_numpy(array).to(device) for array in (entity, features, offered)
+        )
+        return caption, mention, vectors, terms, is_offered
 
     def _encoded(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Returns unit vectors of texts, as fp16, in which they will be stored."""
