@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from openmofi import progress
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
 from openmofi.shards import (
     OutputError,
@@ -69,6 +70,13 @@ def test_retry_says_which_finished_shards_are_tried_again(tmp_path, retry, again
     assert fixed.calls == again
     assert totals.done == 2 + len(again)
     assert totals.rows == 5 + 2 * ("s1" in again) + ("s2" in again)
+
+
+def test_shards_of_an_earlier_run_are_counted_but_are_no_speed(tmp_path, monkeypatch, capsys):
+    _run(tmp_path, Store(s1="gone"))
+    monkeypatch.setattr(progress, "_LOG_EVERY_SECONDS", 0.0)
+    _run(tmp_path, Store())
+    assert capsys.readouterr().err.startswith("label: 3/4 shards\nlabel: 3/4 shards, 2 pairs, ")
 
 
 def test_a_shard_left_undone_is_an_error_where_nobody_else_is_at_work(tmp_path):

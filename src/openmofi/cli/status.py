@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from openmofi.cli.app import Json, app
-from openmofi.cli.output import print_json, print_table
-
-if TYPE_CHECKING:
-    pass
-from openmofi.cli.output import say_troubled
+from openmofi.cli.output import print_json, print_table, say_troubled
+from openmofi.progress import duration, rate
 
 
 @app.command
@@ -30,8 +27,8 @@ def status(i2e: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
         print_json(found)
         return
     counts = found.totals
-    rate = f"{found.rows_per_second:,.0f} pairs/s" if found.rows_per_second else "-"
-    left = "-" if found.seconds_left is None else f"{found.seconds_left / 60:,.1f} min"
+    speed = rate(found.rows_per_second, " pairs") if found.rows_per_second else "-"
+    left = "-" if found.seconds_left is None else duration(found.seconds_left)
     rows = [
         ("shards", f"{counts.shards:,}"),
         *((name, f"{getattr(counts, name):,}") for name in ("done", "partial", "failed")),
@@ -40,7 +37,7 @@ def status(i2e: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
         ("to choose from", f"{counts.kept:,} ({counts.kept / max(counts.rows, 1):.1%})"),
         *((f"refused: {reason}", f"{count:,}") for reason, count in counts.errors.items()),
         ("running", f"{found.running:,}"),
-        ("speed", rate),
+        ("speed", speed),
         ("time left", left),
     ]
     print_table(("", ""), rows)

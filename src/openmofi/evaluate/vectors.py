@@ -84,18 +84,22 @@ class ModelVectors:
         contents, start = iter(contents), 0
         with progress(f"embed {title}", total=total, unit="images") as bar:
             while batch := list(islice(contents, _BATCH)):
-                good, vectors = self._encode_batch(batch, refused)
+                good, vectors, num_known = self._encode_batch(batch, refused)
                 parts.append(vectors)
                 rows.extend(start + i for i in good)
                 start += len(batch)
-                bar.advance(len(batch))
+                bar.skip(num_known)
+                bar.advance(len(batch) - num_known)
         self._store()
         return Encoded(np.concatenate(parts), np.array(rows, dtype=np.int64), dict(refused))
 
     def _encode_batch(
         self, batch: Sequence[tuple[bytes | Refused, Box | None]], refused: Counter[str]
-    ) -> tuple[list[int], Float[np.ndarray, "n dim"]]:
-        """Returns (positions of the readable images, their vectors) and counts the others."""
+    ) -> tuple[list[int], Float[np.ndarray, "n dim"], int]:
+        """Returns (positions of the readable images, their vectors, how many the cache had).
+
+        Counts the others.
+        """
         vectors: dict[int, np.ndarray] = {}
         keys: dict[int, bytes] = {}
         pixels: dict[int, np.ndarray] = {}
@@ -113,12 +117,14 @@ class ModelVectors:
                 refused[decoded.reason] += 1
             else:
                 pixels[i] = decoded
+        num_known = len(vectors)
         if pixels:
             new = self.model.encode_pixels(np.stack(list(pixels.values())))
             vectors |= dict(zip(pixels, new, strict=True))
             self._remember([(keys[i], vectors[i]) for i in pixels])
         good = sorted(vectors)
-        return good, np.array([vectors[i] for i in good], np.float32).reshape(-1, self.model.dim)
+        found = np.array([vectors[i] for i in good], np.float32).reshape(-1, self.model.dim)
+        return good, found, num_known
 
     def _remember(self, fresh: list[tuple[bytes, np.ndarray]]) -> None:
         if self._cache is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from openmofi.errors import OpenMOFIError, SettingsError
-from openmofi.progress import Progress, progress
+from openmofi.progress import Progress, progress, rate
 from openmofi.shards.commits import Commit, RunTotals, statuses, totals
 from openmofi.shards.events import EventLog
 from openmofi.shards.local import run_local
@@ -85,7 +85,7 @@ def run_shards(
     log.write("begin", shards=len(mine), pending=len(pending), **settings)
     try:
         with progress(title, total=len(mine), unit="shards") as bar:
-            bar.advance(len(mine) - len(pending))
+            bar.skip(len(mine) - len(pending))
             live = _Live(bar, log)
             options = {"workers": workers, "retry": again, "count": live.count}
             run_engine = run_local
@@ -162,7 +162,9 @@ class _Live:
 
     def _note(self) -> str:
         rows = max(self._ticked, self.rows)
-        note = f"{rows:,} pairs, {rows / max(time.monotonic() - self._began, 1e-9):,.0f}/s"
+        note = f"{rows:,} pairs"
+        if rows:
+            note += f", {rate(rows / max(time.monotonic() - self._began, 1e-9))}"
         if self.rows:
             note += f", {self.kept / self.rows:.0%} to choose from"
         for reason, count in self.errors.most_common(_SHOWN_REASONS):

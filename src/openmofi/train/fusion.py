@@ -266,7 +266,7 @@ class _Training:
         if self.step == 0:
             self._evaluate()
         with progress("read", total=self.steps, unit="steps") as bar:
-            bar.advance(self.step)
+            bar.skip(self.step)
             while self.step < self.steps:
                 self._advance()
                 bar.advance(1)

@@ -7,6 +7,7 @@ process, or in all those that `torchrun` starts.
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -161,7 +162,7 @@ def train(
             log, recent, bar = None, _Recent(settings.batch_size), None
             if world.is_first and went_on:
                 bar = closing.enter_context(progress(out.name, total=settings.steps, unit="steps"))
-                bar.start_at(run.step)
+                bar.skip(run.step)
             batches = loader.batches(run.step, settings.steps)
             closing.callback(batches.close)
             asked = time.monotonic()
@@ -181,7 +182,7 @@ def train(
                     log.write(run.step, line)
                     recent = _Recent(settings.batch_size)
                 if bar is not None:
-                    bar.advance(note=f"loss {loss:.3f}")
+                    bar.advance(note=f"loss {loss:.3f}" if math.isfinite(loss) else "")
                 paused = time.monotonic()
                 measures = run.step % settings.evaluation.every == 0 or run.step == settings.steps
                 if measures and len(held_out):
