@@ -161,6 +161,7 @@ def test_without_hard_links_a_record_is_published_all_the_same(tmp_path, monkeyp
 
 def test_of_two_processes_at_one_shard_the_first_record_stands(tmp_path):
     freeze_plan(tmp_path, SHARDS, {})
+    (tmp_path / "labels").mkdir()
     for name in ("one", "two"):
         (tmp_path / f"labels/{name}").touch()
     first = publish(Commit("s0", "done", file="labels/one"), tmp_path)
@@ -183,7 +184,7 @@ def test_the_status_counts_what_is_left(tmp_path):
 
 
 def test_the_status_of_something_else_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not an output of `openmofi label`"):
+    with pytest.raises(InputError, match="is not an output folder of `openmofi label`"):
         status(tmp_path)
 
 

@@ -15,7 +15,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from openmofi.embed import Places
@@ -182,7 +181,7 @@ class FileVectors:
                 )
             tables.append(found.rows)
             parts.append(found.vectors)
-        models = {_stated(file, "model") for file in files}
+        models = {_stated(rows, "model") for rows in tables}
         if len(models) > 1 or len({part.shape[1] for part in parts}) > 1:
             raise InputError(
                 f"The files hold vectors of several models ({', '.join(sorted(models))}); "
@@ -193,7 +192,7 @@ class FileVectors:
         self._vectors = np.concatenate(
             [_unit_rows(part, file) for part, file in zip(parts, files, strict=True)]
         )
-        roots = [_stated(file, "root") for file in files]
+        roots = [_stated(rows, "root") for rows in tables]
         self._moved = not all("://" in root or Path(root).exists() for root in roots)
         roots = [""] * len(files) if self._moved else roots
         pairs = zip(tables, roots, strict=True)
@@ -305,7 +304,7 @@ def _unit_rows(vectors: np.ndarray, path: Path) -> np.ndarray:
     return vectors / norms
 
 
-def _stated(path: Path, name: str) -> str:
-    """Returns the name of the model or the root that `openmofi embed` wrote into its file."""
-    metadata = pq.read_schema(path).metadata or {}
+def _stated(rows: pa.Table, name: str) -> str:
+    """Returns the name of the model or the root that `openmofi embed` wrote into its tables."""
+    metadata = rows.schema.metadata or {}
     return metadata.get(f"openmofi.{name}".encode(), b"").decode()

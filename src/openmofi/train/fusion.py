@@ -32,7 +32,7 @@ from openmofi.config import FusionSettings, as_dict, override
 from openmofi.errors import InputError, MismatchError
 from openmofi.evaluate.linking_data import LinkingData
 from openmofi.evaluate.linking_fit import examples_in
-from openmofi.files.folders import check_replaceable, local_path, new_folder, replace_file
+from openmofi.files.folders import alone_in, check_replaceable, local_path, new_folder, replace_file
 from openmofi.label.encoder import model_digest
 from openmofi.link.linker import Linker
 from openmofi.link.weights import LinkWeights
@@ -50,7 +50,6 @@ from openmofi.train.fusion_examples import (
     joined,
 )
 from openmofi.train.pointer_training import PointerTraining
-from openmofi.train.recipe import alone_in
 
 _FEWEST = 100
 _FEWEST_APART = 10

@@ -26,7 +26,7 @@ import openmofi
 from openmofi.arrays.random_keys import DRAWS_VERSION, Purpose, random_key
 from openmofi.config import TrainSettings, override
 from openmofi.errors import InputError, MismatchError
-from openmofi.files.folders import local_path, new_folder
+from openmofi.files.folders import alone_in, local_path, new_folder
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.open_clip import is_open_clip
 from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
@@ -46,7 +46,6 @@ from openmofi.train.losses import IMAGE_TEXT
 from openmofi.train.metrics_log import MetricsLog, drop_after, last_loss, last_scores
 from openmofi.train.order import Order, balanced_order
 from openmofi.train.recipe import (
-    alone_in,
     check,
     check_place,
     read_recipe,
