@@ -1,4 +1,4 @@
-"""`openmofi embed` on Ray writes the bytes of one process, the encoder in each task or in an actor."""
+"""`openmofi embed` on Ray writes the bytes of one process, wherever the encoder is held."""
 
 import pytest
 
