@@ -35,6 +35,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from openmofi.config import EmbedSettings
 from openmofi.embed import embed
 from openmofi.evaluate.metrics import average_precisions
 from openmofi.train import train
@@ -177,7 +178,7 @@ def run(
         model = image
     elif way == "adapt":
         vectors = work / "learnt.parquet"
-        embed(str(image), work / "learnt.csv", out=vectors, device="cpu")
+        embed(str(image), work / "learnt.csv", out=vectors, settings=EmbedSettings(device="cpu"))
         adapt(vectors, labels=given["labels"], out=out, device="cpu")
     elif way == "paired":
         pair(str(image), str(text), data=work / "named.csv", out=out, device="cpu")
@@ -201,7 +202,7 @@ def score(model: str, work: Path, parts: dict[str, list[tuple]], part: str) -> f
     """Returns retrieval mAP among the photos of a part."""
     file = work / "scored.parquet"
     file.unlink(missing_ok=True)
-    embed(model, work / f"{part}.csv", out=file, device="cpu")
+    embed(model, work / f"{part}.csv", out=file, settings=EmbedSettings(device="cpu"))
     table = pq.read_table(file, columns=["path", "vector"])
     shown = {row[0]: row[1] for row in parts[part]}
     names = [shown[path] for path in table["path"].to_pylist()]

@@ -39,7 +39,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from openmofi.config import LabelSettings, SelectSettings
+from openmofi.config import EmbedSettings, LabelSettings, SelectSettings
 from openmofi.embed import embed
 from openmofi.evaluate.metrics import average_precisions
 from openmofi.kb import KnowledgeBase, build_kb
@@ -369,7 +369,7 @@ def encoded(
     for part in asked:
         file = files.with_name(f"{files.name}-{part}.parquet")
         if not file.is_file():
-            embed(model, listings / f"{part}.csv", out=file, device="cpu")
+            embed(model, listings / f"{part}.csv", out=file, settings=EmbedSettings(device="cpu"))
         table = pq.read_table(file)
         paths = [path.lstrip("/") for path in table["path"].to_pylist()]
         found = dict(zip(paths, table["vector"].to_pylist(), strict=True))

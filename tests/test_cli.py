@@ -146,7 +146,7 @@ MISTAKES = [
     ("label {w}/photos --kb {w}/kb --model {w}/model --out {w}/photos/o", "inside the input"),
     ("label {w}/pairs --kb {w}/kb --model {w}/model --out {t}/o --batch-size 0", "at least 1"),
     ("label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/noise.bin", "noise.bin"),
-    ("select {w}/empty", "is not an output of `openmofi label`"),
+    ("select {w}/empty", "is not an output folder of `openmofi label`"),
     ("select {w}/i2e --min-images 99", "lower --min-images"),
     ("select {w}/i2e --threshold 99", "expected a number between 0 and 1"),
     ("select {w}/i2e --order text-first --threshold 99", "lower --min-images"),
@@ -157,7 +157,7 @@ MISTAKES = [
     ("label {w}/pairs --kb {w}/kb --out {t}/o --context ./words", "no model directory './words'"),
     ("label {w}/pairs --kb {w}/kb --out {t}/o --context {w}/empty", "has no config.json"),
     ("label {w}/pairs --kb {w}/kb --out {t}/o --keep-embeddings", "needs an encoder"),
-    ("status {w}/empty", "is not an output of `openmofi label`"),
+    ("status {w}/empty", "is not an output folder of `openmofi label`"),
     ("export {w}/i2e --out {t}/x", "is not a selection"),
     ("inspect {w}/i2e --name none", "has no selection 'none'"),
     ("train {w}/nowhere.yaml --data {w}/pairs --out {t}/r", "no recipe"),
@@ -182,7 +182,10 @@ MISTAKES = [
     ("embed {w}/model {w}/dark.tar --out {t}/e.parquet", "corrupt_image 1"),
     ("embed {w}/model {w}/other.parquet --out {t}/e.parquet", "columns vector"),
     ("embed {w}/model {w}/photos --out {w}/photos/e.parquet", "inside the input"),
-    ("embed {w}/model {w}/photos --out {w}/empty", "empty"),
+    ("embed {w}/model {w}/photos --out {w}/pairs", "exists and is not an output of `embed`"),
+    ("embed {w}/model {w}/photos --out {w}/fruit.csv", "is a file; give a folder"),
+    ("embed {w}/model {w}/photos --out {t}/e --retry all", "'retry' cannot be 'all'"),
+    ("embed {w}/model {w}/photos --out {t}/e --rank 0", "need --engine rank"),
     ("embed {w}/nowhere {w}/photos --out {t}/e.parquet", "no model directory"),
     ("evaluate {w}/model --data {w}/photos", "NAME=PATH"),
     ("evaluate {w}/model --data a={w}/nowhere", "no evaluation data"),
@@ -228,7 +231,7 @@ MISTAKES = [
     ("tag {w}/model {w}/photos --kb {w}/kb --out s3://bucket/tags.csv", "is a URL"),
     ("evaluate linking --kb {w}/kb --data {w}/mel.jsonl --out s3://b/x", "is a URL"),
     ("index export {w}/index --to parquet --out s3://b/x.parquet", "is a URL"),
-    ("embed {w}/model {w}/photos --out {w}/photos", "is a folder; give the name of a file"),
+    ("embed {w}/model {w}/photos --out {w}/photos", "lies inside the input"),
     ("label {w}/pairs --kb {w}/kb --out {t}/l --rank 1 --world-size 2", "need --engine rank"),
     ("label {w}/pairs --kb {w}/kb --out {t}/l --engine rank", "finds no rank"),
     ("tag {w}/model {w}/photos --kb {w}/kb --xmp --json", "Choose one of"),
@@ -420,10 +423,10 @@ def test_select_and_inspect_follow_on_damaged_data(run, damaged, tmp_path):
 
 def test_embed_needs_no_caption_and_counts_what_it_cannot_read(run, damaged, tmp_path):
     code, out, _ = run("embed {w}/model {t}/in --out {t}/e.parquet")
-    assert code == 0
+    assert code == 3
     ids = pq.read_table(tmp_path / "e.parquet")["id"].to_pylist()
     assert set(ids) == fruit.damaged_keys() - set(fruit.BAD) - {"alone"}
-    for part in ("corrupt_image 3", "image_too_large 2", "no_image 1", "not_a_tar 2"):
+    for part in ("corrupt_image 3", "image_too_large 2", "no_image 1", "early: not_a_tar"):
         assert part in out
 
 
@@ -452,8 +455,8 @@ def test_one_bad_shard_of_several_does_not_stop_embedding(run, tmp_path):
     pq.write_table(pa.table(images), tmp_path / "in/a.parquet")
     (tmp_path / "in/b.parquet").write_bytes(b"PAR1")
     code, out, err = run("embed {w}/model {t}/in --out {t}/e.parquet")
-    assert (code, "(1 vectors; dropped 1: unreadable_shard 1)" in out) == (0, True)
-    assert "left out b.parquet" in err
+    assert (code, "(1 vectors)" in out, "shard b failed: " in out) == (1, True, True)
+    assert "1 of 2 shards failed" in err
 
 
 # ---- what every verb owes ------------------------------------------------------------------

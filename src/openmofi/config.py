@@ -146,28 +146,11 @@ class LinkSettings(_Settings):
 
 
 @dataclass(frozen=True)
-class LabelSettings(_Settings):
-    """Scores every candidate entity against its image."""
+class JobSettings(_Settings):
+    """Where and when a job over shards works; its results do not depend on it."""
 
-    context: str = "words"
-    """What compares a caption with the candidates' descriptions: words (those they share), model
-    (the text tower of --model), or a text encoder: a directory or hub id."""
-    priors: str | None = None
-    """File with what a crawl taught, as `openmofi kb count --priors` writes it."""
-    fusion: str | None = None
-    """Directory of a reader of hard mentions, as `openmofi kb fit --fusion` writes it."""
-    read_above: Share = 0.1
-    """The reader reads the mentions that the linear score gets wrong with a larger probability."""
     batch_size: Count = 256
     """Images per forward pass of the encoder."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the encoder; auto: fp16 on a GPU, fp32 on a CPU."""
-    background: Count = 512
-    """Images with other captions from which each entity's background cosine is estimated."""
-    text_regions: bool = False
-    """Find the text in each image (needs the extra `ocr`); select --max-text-area uses it."""
-    keep_embeddings: bool = False
-    """Also store the image embeddings (fp16)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     engine: Literal["local", "ray", "rank"] = "local"
@@ -189,11 +172,42 @@ class LabelSettings(_Settings):
     retry: str = "failed"
     """Which finished shards are tried again: failed, partial, failed,partial or none."""
     fail_if_error_rate: Share = 1.0
-    """Stop with an error once more than this share of the pairs is refused."""
+    """Stop with an error once more than this share of the rows is refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_bounds("rank", self.rank, 0, (self.world_size or inf) - 1)
+
+
+@dataclass(frozen=True)
+class LabelSettings(JobSettings):
+    """Scores every candidate entity against its image."""
+
+    context: str = "words"
+    """What compares a caption with the candidates' descriptions: words (those they share), model
+    (the text tower of --model), or a text encoder: a directory or hub id."""
+    priors: str | None = None
+    """File with what a crawl taught, as `openmofi kb count --priors` writes it."""
+    fusion: str | None = None
+    """Directory of a reader of hard mentions, as `openmofi kb fit --fusion` writes it."""
+    read_above: Share = 0.1
+    """The reader reads the mentions that the linear score gets wrong with a larger probability."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the encoder; auto: fp16 on a GPU, fp32 on a CPU."""
+    background: Count = 512
+    """Images with other captions from which each entity's background cosine is estimated."""
+    text_regions: bool = False
+    """Find the text in each image (needs the extra `ocr`); select --max-text-area uses it."""
+    keep_embeddings: bool = False
+    """Also store the image embeddings (fp16)."""
+
+
+@dataclass(frozen=True)
+class EmbedSettings(JobSettings):
+    """Embeds every readable image."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the encoder; auto: fp16 on a GPU, fp32 on a CPU."""
 
 
 @dataclass(frozen=True)

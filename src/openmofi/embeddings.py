@@ -1,15 +1,17 @@
 """Vectors of any origin -> rows of schema.embeddings and float32 [n, dim].
 
-Reads what `openmofi embed` and `index export` write; Parquet or Feather files with a column of
-vectors, as pandas, polars and DuckDB write them; and .npy files: alone, next to a Parquet file of
-their rows, or in the folders of clip-retrieval (img_emb/, metadata/), autofaiss and
-embedding-reader. A row without a vector is left out; the others keep their numbers.
+Reads what `openmofi embed` (a file, or a folder of shards) and `index export` write; Parquet or
+Feather files with a column of vectors, as pandas, polars and DuckDB write them; and .npy files:
+alone, next to a Parquet file of their rows, or in the folders of clip-retrieval (img_emb/,
+metadata/), autofaiss and embedding-reader. A row without a vector is left out; the others keep
+their numbers.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from jaxtyping import Float
 
 from openmofi import schema
 from openmofi.errors import InputError
+from openmofi.shards import commits, is_job, planned_shards
 
 _VECTORS = (
     *("vector", "embedding", "embeddings", "emb", "image_embedding", "image_emb", "img_emb"),
@@ -64,16 +67,17 @@ def read_embeddings(path: Path | str) -> Embeddings:
     tables, vectors, refused, begin = [], [], Counter(), 0
     for file, beside in _files(path):
         rows, found, lost = _read_file(file, beside, begin)
-        if vectors and found.shape[1] != vectors[0].shape[1]:
+        if vectors and len(found) and found.shape[1] != vectors[0].shape[1]:
             raise InputError(
                 f"{str(file)!r} holds vectors of {found.shape[1]} numbers, the files before it of "
                 f"{vectors[0].shape[1]}."
             )
         tables.append(rows)
-        vectors.append(found)
+        if len(found):
+            vectors.append(found)
         refused["no_vector"] += lost
         begin += len(rows) + lost
-    if not any(map(len, tables)):
+    if not vectors:
         raise InputError(f"{str(path)!r} holds no vectors; make it with `openmofi embed`.")
     rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
     return Embeddings(rows, np.concatenate(vectors), dict(+refused))
@@ -84,6 +88,8 @@ def _files(path: Path) -> list[tuple[Path, Path | None]]:
     if path.is_file():
         beside = path.with_suffix(".parquet")
         return [(path, beside if path.suffix == ".npy" and beside.is_file() else None)]
+    if is_job(path):
+        return [(file, None) for file in finished_files(path)]
     folder = next((path / name for name in _NUMPY_FOLDERS if (path / name).is_dir()), path)
     arrays = _sorted(folder, ".npy")
     if not arrays:
@@ -107,6 +113,23 @@ def _files(path: Path) -> list[tuple[Path, Path | None]]:
                 f"{len(metadata)} Parquet files; expected one for each."
             )
     return [(array, None) for array in arrays]
+
+
+def finished_files(job: Path) -> list[Path]:
+    """Returns the tables of the finished shards of an output folder of `embed`.
+
+    Raises:
+        InputError: there are none, or they are labels.
+    """
+    found = [commit for commit in commits(job) if commit.file]
+    if not found or not found[0].file.startswith("vectors/"):
+        raise InputError(
+            f"{str(job)!r} holds no vectors of a finished shard; make them with `openmofi embed`."
+        )
+    left = planned_shards(job) - len(found)
+    if left:
+        print(f"{job}: {left:,} shards have no vectors; see `openmofi status`", file=sys.stderr)
+    return [job / commit.file for commit in found]
 
 
 def _sorted(folder: Path, *suffixes: str) -> list[Path]:

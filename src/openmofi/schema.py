@@ -108,6 +108,8 @@ SCORED_ENTITY = pa.struct(
     ]
 )
 
+VECTORS_VERSION = 1
+"""Raised whenever the tables of `openmofi embed` change."""
 LABELS_VERSION = 2
 """Version of what `label` writes; a folder never mixes files of two versions."""
 
@@ -209,6 +211,21 @@ def embeddings(dim: int) -> pa.Schema:
             ("vector", pa.list_(pa.float16(), dim)),
         ]
     )
+
+
+# refused/ of `openmofi embed`'s output; one row per image without a vector.
+UNEMBEDDED = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("path", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("caption", pa.string()),
+        ("url", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
 
 
 # index/part-N/rows.parquet; one row per vector.

@@ -1,6 +1,5 @@
 """Labelling on Ray, with the encoder in an actor that is killed on the way."""
 
-import importlib
 import threading
 import time
 from dataclasses import replace
@@ -11,7 +10,7 @@ import fruit
 from openmofi.config import LabelSettings
 from openmofi.errors import InputError
 from openmofi.kb import build_kb
-from openmofi.label import label
+from openmofi.label import engine, label
 from openmofi.shards import commits
 
 ray = pytest.importorskip("ray", reason="the extra openmofi[ray] is not installed")
@@ -43,15 +42,14 @@ def _digests(i2e):
 
 def _captured_actors(monkeypatch):
     """Returns a list that will hold the encoder's actors."""
-    module = importlib.import_module("openmofi.label.label")  # not the function of that name
-    actors, start = [], module.start_encoders
+    actors, start = [], engine.start_encoders
 
     def capturing(*arguments, **more):
         remote = start(*arguments, **more)
         actors.extend(remote._actors)
         return remote
 
-    monkeypatch.setattr(module, "start_encoders", capturing)
+    monkeypatch.setattr(engine, "start_encoders", capturing)
     return actors
 
 

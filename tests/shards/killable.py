@@ -1,6 +1,6 @@
 """A job of forty shards whose function is cheap, run as a script so that it can be killed.
 
-python killable.py OUT [WORKERS]
+python killable.py OUT
 """
 
 import sys
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
+from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards, tick
 
 SHARDS = [Shard(f"s{i:02d}", f"s{i:02d}.tar", "tar", i, i) for i in range(40)]
 
 
 def rows_of(shard: Shard) -> ShardResult:
-    time.sleep(0.05)  # so that a kill may come in the middle
+    for _ in range(5):
+        time.sleep(0.01)  # so that a kill may come in the middle
+        tick(10)
     return ShardResult(pa.table({"n": [shard.size * 100 + i for i in range(50)]}), kept=50)
 
 
@@ -23,10 +25,10 @@ def make():
     return rows_of
 
 
-def run(out: Path, workers: int = 2):
+def run(out: Path, workers: int = 2, **more):
     freeze_plan(out, SHARDS, {"kb": "a"})
-    return run_shards(make, SHARDS, out=out, workers=workers)
+    return run_shards(make, SHARDS, out=out, workers=workers, **more)
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2)
+    run(Path(sys.argv[1]))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from openmofi import progress
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
 from openmofi.shards import (
     OutputError,
@@ -69,6 +70,13 @@ def test_retry_says_which_finished_shards_are_tried_again(tmp_path, retry, again
     assert fixed.calls == again
     assert totals.done == 2 + len(again)
     assert totals.rows == 5 + 2 * ("s1" in again) + ("s2" in again)
+
+
+def test_shards_of_an_earlier_run_are_counted_but_are_no_speed(tmp_path, monkeypatch, capsys):
+    _run(tmp_path, Store(s1="gone"))
+    monkeypatch.setattr(progress, "_LOG_EVERY_SECONDS", 0.0)
+    _run(tmp_path, Store())
+    assert capsys.readouterr().err.startswith("label: 3/4 shards\nlabel: 3/4 shards, 2 pairs, ")
 
 
 def test_a_shard_left_undone_is_an_error_where_nobody_else_is_at_work(tmp_path):
@@ -153,6 +161,7 @@ def test_without_hard_links_a_record_is_published_all_the_same(tmp_path, monkeyp
 
 def test_of_two_processes_at_one_shard_the_first_record_stands(tmp_path):
     freeze_plan(tmp_path, SHARDS, {})
+    (tmp_path / "labels").mkdir()
     for name in ("one", "two"):
         (tmp_path / f"labels/{name}").touch()
     first = publish(Commit("s0", "done", file="labels/one"), tmp_path)
@@ -175,7 +184,7 @@ def test_the_status_counts_what_is_left(tmp_path):
 
 
 def test_the_status_of_something_else_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not an output of `openmofi label`"):
+    with pytest.raises(InputError, match="is not an output folder of `openmofi label`"):
         status(tmp_path)
 
 

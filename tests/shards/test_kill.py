@@ -33,9 +33,15 @@ pytestmark = pytest.mark.slow
 _SCRIPT = Path(killable.__file__)
 
 
-def _start(out):
+def _start(out, **pipes):
     # its own process group, so that workers are killed with it
-    return subprocess.Popen([sys.executable, _SCRIPT, out], start_new_session=True)
+    return subprocess.Popen([sys.executable, _SCRIPT, out], start_new_session=True, **pipes)
+
+
+def _wait_for_commits(job, out):
+    while not (out / "_done").is_dir() or not commits(out):
+        assert job.poll() is None
+        time.sleep(0.02)
 
 
 def _kill_after(out, seconds):
@@ -73,14 +79,23 @@ def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path):
 
 def test_a_killed_run_is_not_taken_for_a_running_one(tmp_path):
     job = _start(tmp_path)
-    while not (tmp_path / "_done").is_dir() or not commits(tmp_path):
-        assert job.poll() is None
-        time.sleep(0.02)
+    _wait_for_commits(job, tmp_path)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
     found = status(tmp_path)
     assert (found.running, found.seconds_left) == (0, None)
     assert found.left == 40 - found.totals.done > 0
+
+
+def test_workers_without_their_main_process_end_quietly_and_fail_no_shard(tmp_path):
+    for _ in range(3):
+        job = _start(tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        _wait_for_commits(job, tmp_path)
+        os.kill(job.pid, signal.SIGKILL)
+        _, said = job.communicate(timeout=60)  # until the last worker has closed its end
+        assert said == ""
+    assert {commit.status for commit in commits(tmp_path)} == {"done"}
+    assert killable.run(tmp_path, workers=1, retry="none").done == 40
 
 
 def test_a_run_of_another_machine_is_believed_for_a_quarter_of_an_hour(tmp_path):

@@ -16,12 +16,12 @@ import yaml
 
 from openmofi.config import as_dict
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
+from openmofi.files.folders import alone_in
 from openmofi.model import load_model
 from openmofi.model.class_rows import load_head_rows
 from openmofi.train import train
 from openmofi.train.checkpoints import Checkpoints
 from openmofi.train.distributed import World
-from openmofi.train.recipe import alone_in
 from selected import losses, tiny, write_selected
 
 ALONE = World(0, 1, torch.device("cpu"))

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from conftest import jpeg, write_tar
+from openmofi import progress
 from openmofi.config import TrainSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError, SettingsError
 from openmofi.model import load_model
@@ -80,6 +81,14 @@ def test_a_line_of_the_log_is_the_mean_of_its_steps(pairs, tmp_path):
         (step, pytest.approx(loss, abs=2e-5)) for step, loss in means
     ]
     assert each[0] != pytest.approx(each[1], abs=1e-3)
+
+
+def test_before_the_first_logged_loss_no_loss_is_shown(pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_LOG_EVERY_SECONDS", 0.0)
+    train(_settings(log_every=3), data=pairs, out=tmp_path / "run")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "steps" in line]
+    assert ["loss" in line for line in lines if "0/4" not in line] == [False, False, True, True]
+    assert "nan" not in "".join(lines)
 
 
 def test_resuming_a_finished_run_changes_nothing(pairs, tmp_path):

@@ -44,8 +44,8 @@ def evaluate(
         data: NAME=PATH: class folders (also below train/ and test/), a .csv with the columns file
             and label or caption, GPR1200, ROxford or RParis, a "wds" folder of CLIP_benchmark, or a
             folder of several, a dataset in Parquet, SCAM, RTA-100, or a demo world. Repeatable.
-        embeddings: Vectors to measure instead of a model: a file of `openmofi embed`, repeatable,
-            or one .npy in the data's order.
+        embeddings: Vectors to measure instead of a model: an output of `openmofi embed`,
+            repeatable, or one .npy in the data's order.
         kb: Knowledge base with the labels' names and descriptions.
         benchmarks: Measures for labelled images: some of retrieval,knn,zero-shot,tagging,probe,
             typographic with commas, or all. The default is the first four. Of the default and of

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from openmofi.cli.app import Flags, Json, Out, app
+from openmofi.cli.job_end import end_job, say_unfinished
 from openmofi.cli.output import print_json, quoted, say_next, say_wrote
 from openmofi.config import LabelSettings
-from openmofi.errors import OpenMOFIError
-
-if TYPE_CHECKING:
-    pass
-from openmofi.cli.output import say_troubled
-
-_ENDED_EARLY = 3
 
 
 @app.command
@@ -46,25 +39,13 @@ def label(
         as_json: Print the counts as JSON.
     """
     from openmofi.label import label as run_label
-    from openmofi.shards import commits
 
     totals = run_label(source, kb=kb, model=model, out=out, settings=settings)
     if as_json:
         print_json(totals)
     else:
         say_wrote(out, totals.rows - sum(totals.errors.values()), totals.errors, "pairs")
-        say_troubled(
-            out, [(c.shard, c.status, c.reason) for c in commits(out) if c.status != "done"]
-        )
-        left = totals.shards - totals.done - totals.partial - totals.failed
-        if left:
-            print(f"{left:,} of {totals.shards:,} shards are left to other ranks")
+        say_unfinished(out, totals)
         if totals.done + totals.partial:
             say_next(f"openmofi select {quoted(out)}")
-    if totals.failed:
-        raise OpenMOFIError(
-            f"{totals.failed} of {totals.shards} shards failed; fix the cause and repeat the "
-            f"command to try them again (`openmofi status {out}` lists the reasons)."
-        )
-    if totals.partial:
-        sys.exit(_ENDED_EARLY)
+    end_job(out, totals)

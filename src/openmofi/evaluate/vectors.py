@@ -15,7 +15,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from openmofi.embed import Places
@@ -84,18 +83,22 @@ class ModelVectors:
         contents, start = iter(contents), 0
         with progress(f"embed {title}", total=total, unit="images") as bar:
             while batch := list(islice(contents, _BATCH)):
-                good, vectors = self._encode_batch(batch, refused)
+                good, vectors, num_known = self._encode_batch(batch, refused)
                 parts.append(vectors)
                 rows.extend(start + i for i in good)
                 start += len(batch)
-                bar.advance(len(batch))
+                bar.skip(num_known)
+                bar.advance(len(batch) - num_known)
         self._store()
         return Encoded(np.concatenate(parts), np.array(rows, dtype=np.int64), dict(refused))
 
     def _encode_batch(
         self, batch: Sequence[tuple[bytes | Refused, Box | None]], refused: Counter[str]
-    ) -> tuple[list[int], Float[np.ndarray, "n dim"]]:
-        """Returns (positions of the readable images, their vectors) and counts the others."""
+    ) -> tuple[list[int], Float[np.ndarray, "n dim"], int]:
+        """Returns (positions of the readable images, their vectors, how many the cache had).
+
+        Counts the others.
+        """
         vectors: dict[int, np.ndarray] = {}
         keys: dict[int, bytes] = {}
         pixels: dict[int, np.ndarray] = {}
@@ -113,12 +116,14 @@ class ModelVectors:
                 refused[decoded.reason] += 1
             else:
                 pixels[i] = decoded
+        num_known = len(vectors)
         if pixels:
             new = self.model.encode_pixels(np.stack(list(pixels.values())))
             vectors |= dict(zip(pixels, new, strict=True))
             self._remember([(keys[i], vectors[i]) for i in pixels])
         good = sorted(vectors)
-        return good, np.array([vectors[i] for i in good], np.float32).reshape(-1, self.model.dim)
+        found = np.array([vectors[i] for i in good], np.float32).reshape(-1, self.model.dim)
+        return good, found, num_known
 
     def _remember(self, fresh: list[tuple[bytes, np.ndarray]]) -> None:
         if self._cache is not None:
@@ -176,7 +181,7 @@ class FileVectors:
                 )
             tables.append(found.rows)
             parts.append(found.vectors)
-        models = {_stated(file, "model") for file in files}
+        models = {_stated(rows, "model") for rows in tables}
         if len(models) > 1 or len({part.shape[1] for part in parts}) > 1:
             raise InputError(
                 f"The files hold vectors of several models ({', '.join(sorted(models))}); "
@@ -187,7 +192,7 @@ class FileVectors:
         self._vectors = np.concatenate(
             [_unit_rows(part, file) for part, file in zip(parts, files, strict=True)]
         )
-        roots = [_stated(file, "root") for file in files]
+        roots = [_stated(rows, "root") for rows in tables]
         self._moved = not all("://" in root or Path(root).exists() for root in roots)
         roots = [""] * len(files) if self._moved else roots
         pairs = zip(tables, roots, strict=True)
@@ -299,7 +304,7 @@ def _unit_rows(vectors: np.ndarray, path: Path) -> np.ndarray:
     return vectors / norms
 
 
-def _stated(path: Path, name: str) -> str:
-    """Returns the name of the model or the root that `openmofi embed` wrote into its file."""
-    metadata = pq.read_schema(path).metadata or {}
+def _stated(rows: pa.Table, name: str) -> str:
+    """Returns the name of the model or the root that `openmofi embed` wrote into its tables."""
+    metadata = rows.schema.metadata or {}
     return metadata.get(f"openmofi.{name}".encode(), b"").decode()

@@ -158,6 +158,31 @@ def lock_file(file: IO, folder: Path, *, busy: str) -> None:
         )
 
 
+_locks: set[IO[bytes]] = set()
+
+
+# After the training process is killed, decoding processes would hold its lock for seconds.
+os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Keeps other runs out of a directory while this one uses it.
+
+    Raises:
+        InputError: another run is using the directory.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("ab") as lock:
+        busy = f"Another run is writing {str(out)!r}; wait for it, or give this one another --out."
+        lock_file(lock, out, busy=busy)
+        _locks.add(lock)
+        try:
+            yield
+        finally:
+            _locks.discard(lock)
+
+
 def cache_folder() -> Path:
     """Returns OPENMOFI_CACHE, or openmofi in the user's cache folder."""
     given = os.environ.get("OPENMOFI_CACHE")

@@ -80,7 +80,7 @@ def look(
 
 
 def decode(
-    read: Callable[..., bytes], row: dict[str, Any], transform: Fitting
+    read: Callable[..., bytes], row: Any, transform: Fitting
 ) -> tuple[np.ndarray, tuple[int, int]] | Refused:
     """Returns (pixels uint8 [size, size, 3], the image's own (width, height)), or a Refused.
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _OF_A_MODEL = (".json", ".safetensors", ".bin", ".txt", ".pt", ".onnx")
 """Suffixes of a model's files."""
+_DECODE_THREADS = 8
+"""Most threads that decode images for one GPU."""
 
 
 class Encoder(Protocol):
@@ -90,20 +92,35 @@ def share_cores(workers: int) -> None:
         torch.set_num_threads(max(1, cores() // workers))
 
 
+def decode_threads(encoder: Any, workers: int) -> int:
+    """Returns how many threads decode images for an encoder: 1 if it keeps the cores busy itself.
+
+    Args:
+        encoder: the encoder, or None.
+        workers: number of processes that share the machine.
+    """
+    device = getattr(encoder, "device", None)
+    if device is None or device.type == "cpu":
+        return 1
+    return max(1, min(_DECODE_THREADS, cores() // workers))
+
+
 def cores() -> int:
     """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(models: Sequence[str], device: str) -> int:
-    """Returns one process per GPU, or without a GPU one per core as far as memory allows.
+def default_workers(models: Sequence[str], device: str, threads: int = 1) -> int:
+    """Returns one process per GPU, or without a GPU enough for all cores, as far as memory allows.
 
     Args:
         models: those that every process holds; without any, no GPU is used.
-        device: see `config.LabelSettings`.
+        device: see `config.JobSettings`.
+        threads: cores that a process keeps busy.
     """
+    wanted = -(-cores() // threads)
     if not models:
-        return cores()
+        return wanted
     import torch
 
     if device in ("auto", "cuda") and torch.cuda.is_available():
@@ -116,7 +133,7 @@ def default_workers(models: Sequence[str], device: str) -> int:
     ]
     each = 2 * sum(file.stat().st_size for file in files) + 1_000_000_000
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores(), int(free * 0.8 / each)))
+    return max(1, min(wanted, int(free * 0.8 / each)))
 
 
 def model_digest(model: str | None) -> str:

@@ -7,10 +7,7 @@ what to keep.
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,26 +15,26 @@ from typing import Any
 
 import openmofi
 from openmofi.config import LabelSettings, as_dict
-from openmofi.errors import InputError, SettingsError
+from openmofi.errors import SettingsError
 from openmofi.files.folders import local_path
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BACKGROUND_FILE, write_background
-from openmofi.label.encoder import default_workers, model_digest, start_encoders
+from openmofi.label.encoder import model_digest
+from openmofi.label.engine import (
+    PLACEMENT,
+    absolute_model,
+    absolute_root,
+    check_outside,
+    find_job_rank,
+    open_engine,
+)
 from openmofi.label.entity_vectors import place
 from openmofi.label.fusion import ENTITIES, check_fusion
 from openmofi.label.shard_labeller import Job, ShardLabeller
 from openmofi.link.crawl_priors import read_crawl_priors
 from openmofi.pairs import Input, find_shards
 from openmofi.schema import LABELS_VERSION
-from openmofi.shards import RunTotals, freeze_plan, run_shards
-from openmofi.shards.job import Engine, parse_retry
-from openmofi.shards.ranks import Rank, choose_rank
-
-_PLACEMENT = (
-    *("workers", "engine", "rank", "world_size", "device", "batch_size"),
-    *("ray_address", "encoders", "retry", "fail_if_error_rate"),
-)
-"""Settings that change where and when the work is done, but not its result."""
+from openmofi.shards import JobWords, RunTotals, freeze_plan
 
 
 def label(
@@ -66,13 +63,8 @@ def label(
         TooManyErrors: more pairs were refused than `settings` allows.
     """
     settings = settings or LabelSettings()
-    rank = Rank(0, 1, "alone")
-    if settings.engine == "rank":
-        rank = choose_rank(settings.rank, settings.world_size, os.environ)
-    elif settings.rank is not None or settings.world_size is not None:
-        raise SettingsError("--rank and --world-size need --engine rank.")
+    rank = find_job_rank(settings)
     out, kb, name = local_path(out), Path(kb), None if model is None else str(model)
-    parse_retry(settings.retry)
     needs_model = {
         "--context model": settings.context == "model",
         "--keep-embeddings": settings.keep_embeddings,
@@ -82,7 +74,7 @@ def label(
             raise SettingsError(f"{flag} needs an encoder; add --model, or leave {flag} out.")
     context = None if settings.context in ("words", "model") else settings.context
     found = find_shards(source)
-    _check_place(out, str(source), found)
+    check_outside(out, str(source), found)
     _warn_of_known_captions(name, source)
     knowledge = KnowledgeBase.open(kb)
     priors = _priors_file(settings.priors, knowledge)
@@ -99,28 +91,26 @@ def label(
     job = Job(
         found.root.resolve(),
         kb.resolve(),
-        _absolute(name),
+        absolute_model(name) if name else None,
         out.resolve(),
-        replace(settings, context=_absolute(context) or settings.context, priors=priors),
+        replace(
+            settings,
+            context=absolute_model(context) if context else settings.context,
+            priors=priors,
+        ),
         vectors_of(run["model_sha256"]),
         vectors_of(run["context_sha256"]) if context else None,
     )
-    with _engine(job) as (engine, workers, make_labeller):
+    others = [job.settings.context] if job.context_vectors else []
+    if settings.fusion:
+        others += [settings.fusion, f"{settings.fusion}/{ENTITIES}"]
+    held = {"model": job.model, "precision": settings.precision, "others": others}
+    with open_engine(partial(ShardLabeller, job), settings, rank, **held) as engine:
         if name and not (out / BACKGROUND_FILE).is_file():
-            first = make_labeller()
+            first = engine.make()
             calls = {"draws": first.background_draws, "sample": first.background_sample}
             write_background(out, found.shards, settings.background, **calls)
-        return run_shards(
-            make_labeller,
-            found.shards,
-            out=out,
-            engine=engine,
-            workers=workers,
-            rank=rank.number,
-            world_size=rank.size,
-            retry=settings.retry,
-            fail_if_error_rate=settings.fail_if_error_rate,
-        )
+        return engine.run(found.shards, out, JobWords())
 
 
 def _priors_file(path: str | None, kb: KnowledgeBase) -> str | None:
@@ -137,11 +127,6 @@ def _priors_file(path: str | None, kb: KnowledgeBase) -> str | None:
     return str(Path(path).resolve())
 
 
-def _absolute(model: str | None) -> str | None:
-    """Returns a directory's absolute path: other machines do not share the working directory."""
-    return str(Path(model).resolve()) if model and Path(model).is_dir() else model
-
-
 def _warn_of_known_captions(model: str | None, source: Path | str) -> None:
     """Says so if `openmofi pair` made the encoder out of these very captions."""
     card = Path(model or "").parent / "pair.json"
@@ -155,43 +140,6 @@ def _warn_of_known_captions(model: str | None, source: Path | str) -> None:
         )
 
 
-@contextmanager
-def _engine(job: Job) -> Iterator[tuple[Engine, int, Any]]:
-    """Yields (engine, workers, a function that makes each process's labeller)."""
-    settings = job.settings
-    if settings.engine != "ray":
-        models = [job.model] if job.model else []
-        models += [settings.context] if job.context_vectors else []
-        models += [settings.fusion, f"{settings.fusion}/{ENTITIES}"] if settings.fusion else []
-        workers = settings.workers or default_workers(models, settings.device)
-        yield "local", workers, partial(ShardLabeller, job, workers=workers)
-        return
-    from openmofi.shards.ray_tasks import connected, import_ray
-
-    with connected(settings.ray_address):
-        resources = import_ray().cluster_resources()
-        workers = settings.workers or int(resources.get("CPU", 1))
-        count = settings.encoders
-        if count is None:
-            count = int(resources.get("GPU", 0)) if settings.device != "cpu" else 0
-        remote = None
-        if job.model and count:
-            options = {"device": settings.device, "precision": settings.precision}
-            remote = start_encoders(job.model, **options, count=count)
-        yield "ray", workers, partial(ShardLabeller, job, workers=workers, encoder=remote)
-
-
-def _check_place(out: Path, source: str, found: Input) -> None:
-    """Rejects an output inside the input, where its tables would be read as input later."""
-    tars = all(shard.kind == "tar" for shard in found.shards)
-    folder = Path(source)
-    if folder.is_dir() and not tars and out.resolve().is_relative_to(folder.resolve()):
-        raise InputError(
-            f"--out {str(out)!r} lies inside the input {source!r}, where its tables would "
-            "be taken for shards the next time; choose a folder outside it."
-        )
-
-
 def _run_description(
     found: Input,
     knowledge: KnowledgeBase,
@@ -201,11 +149,10 @@ def _run_description(
     settings: LabelSettings,
 ) -> dict[str, Any]:
     """Returns what the labels depend on; runs with the same description may share a directory."""
-    root = str(found.root)
     # Their contents count, not their place; and runs of earlier versions had none.
-    left_out = {*_PLACEMENT, "priors", "fusion", *(() if settings.fusion else ("read_above",))}
+    left_out = {*PLACEMENT, "priors", "fusion", *(() if settings.fusion else ("read_above",))}
     return {
-        "input": root if "://" in root else os.path.realpath(root),
+        "input": absolute_root(found),
         "kb": knowledge.fingerprint,
         "kb_path": str(kb.resolve()),
         "model": model,

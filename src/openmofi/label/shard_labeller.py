@@ -21,7 +21,13 @@ from openmofi.errors import InputError
 from openmofi.images.look import SeenImage, fetch, look
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BackgroundSample, draw, read_background
-from openmofi.label.encoder import Encoder, cores, load_encoder, own_device, share_cores
+from openmofi.label.encoder import (
+    Encoder,
+    decode_threads,
+    load_encoder,
+    own_device,
+    share_cores,
+)
 from openmofi.label.entity_vectors import EntityVectors
 from openmofi.label.fusion import open_fusion
 from openmofi.label.image_scorer import ImageScorer, unseen
@@ -35,9 +41,6 @@ from openmofi.refused import Refused
 from openmofi.shards import Shard, ShardResult, tick, worker_number
 
 Looked = tuple[SeenImage | Refused, Regions | None]
-
-_DECODE_THREADS = 8
-"""Most threads that decode images for one GPU."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class ShardLabeller:
         self.encoder = encoder or self._load_encoder(workers)
         self.linker = self._make_linker(workers)
         self._finder = TextRegions() if self.settings.text_regions else None
-        self._threads = self._decode_threads(workers)
+        self._threads = decode_threads(self.encoder, workers)
 
     def _load_encoder(self, workers: int) -> Encoder | None:
         if self.job.model is None:
@@ -92,13 +95,6 @@ class ShardLabeller:
             return text_linker(self.kb, self.encoder, self.job.vectors, **others)
         encoder = load_encoder(context, **self._placement(workers), texts_alone=True)
         return text_linker(self.kb, encoder, self.job.context_vectors, **others)
-
-    def _decode_threads(self, workers: int) -> int:
-        """Returns 1 if the encoder itself keeps the cores busy."""
-        device = getattr(self.encoder, "device", None)
-        if device is None or device.type == "cpu":
-            return 1
-        return max(1, min(_DECODE_THREADS, cores() // workers))
 
     @cached_property
     def _scorer(self) -> ImageScorer:

@@ -48,7 +48,7 @@ def find_shards(path: Path | str | Remote) -> Input:
         raise InputError(f"{str(path)!r} holds no image-caption pairs; pass {ACCEPTED}.")
     shards = _distinct(chosen)
     if isinstance(place, Path):  # each part of a remote file would transfer it whole
-        shards = _distinct([part for shard in shards for part in _cut(place, shard)])
+        shards = _distinct([part for shard in shards for part in cut_shard(place, shard)])
     return Input(place, shards)
 
 
@@ -114,7 +114,7 @@ def _shard(file: FoundFile, kind: str) -> Shard:
     return Shard(name or "shard", file.path, kind, file.size, file.mtime_ns)
 
 
-def _cut(root: Path, shard: Shard) -> Iterator[Shard]:
+def cut_shard(root: Path, shard: Shard) -> Iterator[Shard]:
     """Yields the parts of a shard, or the shard itself if it is small."""
     stops = FORMATS[shard.kind].stops(root / shard.path)
     if not stops:

@@ -102,9 +102,11 @@ def select(
     settings = settings or SelectSettings()
     i2e = Path(i2e)
     _check(name, settings)
-    done = [commit for commit in commits(i2e) if commit.file]
+    done = [commit for commit in commits(i2e) if commit.file.startswith("labels/")]
     if not done:
-        raise InputError(f"{str(i2e)!r} holds no finished shard; run `openmofi label` first.")
+        raise InputError(
+            f"{str(i2e)!r} holds no labels of a finished shard; run `openmofi label` first."
+        )
     run = json.loads((i2e / "run.json").read_text())
     files, kb = [i2e / commit.file for commit in done], KnowledgeBase.open(Path(run["kb_path"]))
     weighing = None

@@ -2,7 +2,8 @@
 
     plan.parquet            the inputs, frozen with size and mtime
     run.json                what the outputs depend on; a run with other contents is rejected
-    labels/<shard>-<id>.parquet   the rows of an attempt, which is not read before its commit
+    labels/<shard>-<id>.parquet   the rows of an attempt, which is not read before its commit;
+                            those of `embed` are in vectors/
     _done/<shard>.json      the commit: created exclusively, with the file's name, sha256 and counts
     events/<run>.jsonl      what happened and when, one event per line
 
@@ -17,9 +18,10 @@ from openmofi.shards.commits import (
     ShardResult,
     commits,
     committed_files,
+    is_job,
     totals,
 )
-from openmofi.shards.job import run_shards
+from openmofi.shards.job import JobWords, run_shards
 from openmofi.shards.plan import Shard, freeze_plan, planned_shards
 from openmofi.shards.status import JobStatus, status
 from openmofi.shards.worker import tick, worker_number
@@ -27,6 +29,7 @@ from openmofi.shards.worker import tick, worker_number
 __all__ = [
     "Commit",
     "JobStatus",
+    "JobWords",
     "OutputError",
     "RunTotals",
     "Shard",
@@ -34,6 +37,7 @@ __all__ = [
     "commits",
     "committed_files",
     "freeze_plan",
+    "is_job",
     "planned_shards",
     "run_shards",
     "status",

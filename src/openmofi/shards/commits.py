@@ -32,13 +32,17 @@ class ShardResult:
 
     table: pa.Table
     errors: dict[str, int] = field(default_factory=dict)
-    """Number of refused rows by reason; the table contains them, too."""
+    """Number of refused rows by reason."""
     damage: str | None = None
     """Why the shard ended early, which makes the commit `partial`; None: it did not."""
     extra: dict[str, pa.Table] = field(default_factory=dict)
     """Further tables, each written to the folder of its name."""
     kept: int = 0
     """Number of rows that the next stage can use."""
+    rows: int | None = None
+    """Number of rows of the input; None: as many as the table has."""
+    folder: str = "labels"
+    """Folder of the table."""
 
 
 @dataclass(frozen=True)
@@ -86,23 +90,21 @@ def write_attempt(result: ShardResult, shard: str, out: Path, seconds: float) ->
         OutputError: the disk is full or not writable.
     """
     attempt = f"{shard}-{uuid.uuid4().hex[:8]}.parquet"
-    extra = {}
+    digests = {}
     with _stop_if_unwritable(out):
-        digest = write_parquet(result.table, out / "labels" / attempt)
-        for folder, table in result.extra.items():
+        for folder, table in ({result.folder: result.table} | result.extra).items():
             (out / folder).mkdir(exist_ok=True)
-            write_parquet(table, out / folder / attempt)
-            extra[folder] = f"{folder}/{attempt}"
+            digests[folder] = write_parquet(table, out / folder / attempt)
     return Commit(
         shard,
         "partial" if result.damage else "done",
-        file=f"labels/{attempt}",
-        sha256=digest,
-        rows=len(result.table),
+        file=f"{result.folder}/{attempt}",
+        sha256=digests[result.folder],
+        rows=len(result.table) if result.rows is None else result.rows,
         kept=result.kept,
         errors=dict(sorted(result.errors.items())),
         reason=result.damage or "",
-        extra=extra,
+        extra={folder: f"{folder}/{attempt}" for folder in result.extra},
         seconds=round(seconds, 3),
     )
 
@@ -189,8 +191,8 @@ def read_commit(path: Path) -> Commit:
         return Commit(**json.loads(path.read_text()))
     except (ValueError, TypeError):
         raise InputError(
-            f"The record {str(path)!r} is damaged; delete it and run `openmofi label` again to "
-            "redo the shard."
+            f"The record {str(path)!r} is damaged; delete it and repeat the command that wrote it, "
+            "which redoes the shard."
         ) from None
 
 
@@ -198,13 +200,24 @@ def commits(out: Path) -> list[Commit]:
     """Returns the job's commits in shard order.
 
     Raises:
-        InputError: `out` is not an output of `openmofi label`, or a record is damaged.
+        InputError: `out` is not a job's directory, or a record is damaged.
     """
-    if not (out / "_done").is_dir():
-        raise InputError(
-            f"{str(out)!r} is not an output of `openmofi label`; pass its --out folder."
-        )
+    if not is_job(out):
+        raise no_job(out)
     return [read_commit(path) for path in sorted((out / "_done").glob("[!.]*.json"))]
+
+
+def is_job(out: Path) -> bool:
+    """Returns whether a folder is a job's directory."""
+    return (out / "_done").is_dir()
+
+
+def no_job(out: Path) -> InputError:
+    """Returns the error of a folder that is not a job's directory."""
+    return InputError(
+        f"{str(out)!r} is not an output folder of `openmofi label` or `openmofi embed`; pass their "
+        "--out."
+    )
 
 
 def statuses(out: Path) -> dict[str, str]:
@@ -213,7 +226,7 @@ def statuses(out: Path) -> dict[str, str]:
 
 
 def committed_files(out: Path) -> list[Path]:
-    """Returns the labels files that commits name; no others may be read."""
+    """Returns the tables that commits name; no others may be read."""
     return [out / commit.file for commit in commits(out) if commit.file]
 
 

@@ -6,11 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from openmofi.errors import OpenMOFIError, SettingsError
-from openmofi.progress import Progress, progress
+from openmofi.progress import Progress, progress, rate
 from openmofi.shards.commits import Commit, RunTotals, statuses, totals
 from openmofi.shards.events import EventLog
 from openmofi.shards.local import run_local
@@ -22,6 +23,17 @@ Engine = Literal["local", "ray"]
 _FEWEST_ROWS = 1000
 """Number of rows from which an error rate is meaningful."""
 _SHOWN_REASONS = 3
+
+
+@dataclass(frozen=True)
+class JobWords:
+    """How a job speaks of what it does."""
+
+    verb: str = "label"
+    rows: str = "pairs"
+    """What a row is."""
+    kept: str = "to choose from"
+    """What is said of rows that the next stage can use."""
 
 
 class TooManyErrors(OpenMOFIError):
@@ -53,7 +65,7 @@ def run_shards(
     world_size: int = 1,
     retry: str = "failed",
     fail_if_error_rate: float = 1.0,
-    title: str = "label",
+    words: JobWords = JobWords(),
 ) -> RunTotals:
     """Runs the function over every shard that has no commit yet.
 
@@ -67,7 +79,7 @@ def run_shards(
         world_size: this process takes every world_size-th shard.
         retry: statuses to try again: failed, partial, failed,partial or none.
         fail_if_error_rate: share of refused rows above which no further shard is started.
-        title: name of the progress bar.
+        words: how its progress, its log and its errors speak of it.
 
     Raises:
         MismatchError: a shard that ended early has changed, and `retry` excludes it.
@@ -82,11 +94,11 @@ def run_shards(
     pending = [shard for shard in mine if shard.name not in finished]
     log = EventLog(out)
     settings = {"engine": engine, "workers": workers, "rank": rank, "world_size": world_size}
-    log.write("begin", shards=len(mine), pending=len(pending), **settings)
+    log.write("begin", **asdict(words), shards=len(mine), pending=len(pending), **settings)
     try:
-        with progress(title, total=len(mine), unit="shards") as bar:
-            bar.advance(len(mine) - len(pending))
-            live = _Live(bar, log)
+        with progress(words.verb, total=len(mine), unit="shards") as bar:
+            bar.skip(len(mine) - len(pending))
+            live = _Live(bar, log, words)
             options = {"workers": workers, "retry": again, "count": live.count}
             run_engine = run_local
             if engine == "ray":
@@ -109,7 +121,7 @@ def run_shards(
             "command."
         )
     if found.error_rate > fail_if_error_rate:
-        raise _too_many(found.error_rate, fail_if_error_rate)
+        raise _too_many(found.error_rate, fail_if_error_rate, words)
     return found
 
 
@@ -119,21 +131,21 @@ def _watch(run: Iterator[Commit], live: _Live, most: float) -> None:
         live.add(commit)
         refused = sum(live.errors.values()) / max(live.rows, 1)
         if live.rows >= _FEWEST_ROWS and refused > most:
-            raise _too_many(refused, most)
+            raise _too_many(refused, most, live.words)
 
 
-def _too_many(rate: float, most: float) -> TooManyErrors:
+def _too_many(share: float, most: float, words: JobWords) -> TooManyErrors:
     return TooManyErrors(
-        f"{rate:.1%} of the pairs were refused, more than --fail-if-error-rate {most:g} allows; "
-        "`openmofi status` lists the reasons."
+        f"{share:.1%} of the {words.rows} were refused, more than --fail-if-error-rate "
+        f"{most:g} allows; `openmofi status` lists the reasons."
     )
 
 
 class _Live:
     """What this run has done so far, shown after the progress bar and in the log."""
 
-    def __init__(self, bar: Progress, log: EventLog):
-        self._bar, self._log = bar, log
+    def __init__(self, bar: Progress, log: EventLog, words: JobWords):
+        self._bar, self._log, self.words = bar, log, words
         self._began = time.monotonic()
         self._ticked = self.rows = self.kept = 0
         self.errors: Counter[str] = Counter()
@@ -162,9 +174,11 @@ class _Live:
 
     def _note(self) -> str:
         rows = max(self._ticked, self.rows)
-        note = f"{rows:,} pairs, {rows / max(time.monotonic() - self._began, 1e-9):,.0f}/s"
+        note = f"{rows:,} {self.words.rows}"
+        if rows:
+            note += f", {rate(rows / max(time.monotonic() - self._began, 1e-9))}"
         if self.rows:
-            note += f", {self.kept / self.rows:.0%} to choose from"
+            note += f", {self.kept / self.rows:.0%} {self.words.kept}"
         for reason, count in self.errors.most_common(_SHOWN_REASONS):
             note += f", {reason} {count:,}"
         return note

@@ -1,13 +1,15 @@
 """The local engine: spawned processes that take one shard at a time.
 
 A process that dies (out of memory, a decoder's crash) is replaced and its shard tried once more; if
-that process dies, too, the shard has failed and the job continues.
+that process dies, too, the shard has failed and the job continues. If the main process dies, the
+others end at the next row that they report.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -126,7 +128,7 @@ class _Pool:
         """Sends the next shard, or ends the process if there is none."""
         worker.ready = True
         worker.shard = waiting.popleft() if waiting else None
-        with suppress(BrokenPipeError):  # it died, which the next `wait` reports
+        with suppress(ConnectionError):  # it died, which the next `wait` reports
             worker.connection.send(worker.shard)
         if worker.shard is None:
             worker.process.join()
@@ -166,8 +168,15 @@ def _serve(
 ) -> None:
     """Processes the shards from the connection until None comes or the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
-    become_worker(number, connection.send)
-    with suppress(EOFError, BrokenPipeError):
+
+    def tell(count: int) -> None:
+        try:
+            connection.send(count)
+        except ConnectionError:  # the main process was killed, which is no error of the shard
+            sys.exit()
+
+    become_worker(number, tell)
+    with suppress(EOFError, ConnectionError):
         try:
             function = make_function()
             connection.send("ready")

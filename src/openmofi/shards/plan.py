@@ -56,7 +56,7 @@ def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None
     Raises:
         MismatchError: `out` was made from other inputs or settings.
     """
-    for folder in ("_done", "labels", "events"):
+    for folder in ("_done", "events"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     _freeze_run(out, run)
     plan = _table(shards)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from openmofi.errors import InputError
-from openmofi.shards.commits import RunTotals, commits, totals
+from openmofi.shards.commits import RunTotals, commits, no_job, totals
 from openmofi.shards.events import process_of, read_events
+from openmofi.shards.job import JobWords
 from openmofi.shards.plan import planned_shards
 
 _QUIET_SECONDS = 900.0
@@ -22,6 +23,7 @@ _QUIET_SECONDS = 900.0
 class JobStatus:
     """The status of a job."""
 
+    words: JobWords
     totals: RunTotals
     left: int
     """Number of shards without a commit."""
@@ -39,23 +41,24 @@ def status(out: Path | str) -> JobStatus:
     """Returns the status of a job from its commits and its event log.
 
     Raises:
-        InputError: `out` is not an output of `openmofi label`.
+        InputError: `out` is not a job's directory.
     """
     out = Path(out)
     if not (out / "plan.parquet").is_file():
-        raise InputError(
-            f"{str(out)!r} is not an output of `openmofi label`; pass its --out folder."
-        )
+        raise no_job(out)
     counts = totals(out, planned_shards(out))
     finished = counts.done + counts.partial + counts.failed
-    runs = _runs(out)
+    events = list(read_events(out))
+    said = next((event for event in events if event["event"] == "begin"), {})
+    words = JobWords(**{n: said[n] for n in ("verb", "rows", "kept") if n in said})
+    runs = _runs(events)
     alive = [run for run in runs if run.alive]
     rate = sum(run.rate for run in alive or runs[-1:]) or None
     left = counts.shards - finished
     rows_per_shard = counts.rows / max(counts.done + counts.partial, 1)
     seconds = left * rows_per_shard / rate if rate and alive else None
     troubled = tuple((c.shard, c.status, c.reason) for c in commits(out) if c.status != "done")
-    return JobStatus(counts, left, len(alive), rate, seconds, troubled)
+    return JobStatus(words, counts, left, len(alive), rate, seconds, troubled)
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,9 @@ class _Run:
     rate: float
 
 
-def _runs(out: Path) -> list[_Run]:
+def _runs(all_events: Iterable[dict[str, Any]]) -> list[_Run]:
     by_run: dict[str, list[dict[str, Any]]] = {}
-    for event in read_events(out):
+    for event in all_events:
         by_run.setdefault(event["run"], []).append(event)
     now, runs = datetime.now(UTC), []
     for run, events in by_run.items():

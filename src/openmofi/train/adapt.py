@@ -23,7 +23,7 @@ from openmofi.config import AdaptSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError
 from openmofi.files.folders import check_replaceable, local_path, new_folder
 from openmofi.model import MofiModel, load_model
-from openmofi.progress import progress
+from openmofi.progress import Progress, progress
 from openmofi.train.adapt_data import Cached, read_cached, read_labels
 from openmofi.train.adapt_files import (
     AdaptSummary,
@@ -357,17 +357,22 @@ def _choose(labelled: Labelled, settings: AdaptSettings, log: list[dict[str, Any
                     Fit(fold.examples, settings, pull=pull, start=form.maps)
                     for fold, form in zip(folds, forms, strict=True)
                 ]
-                best = _try(fits, folds, forms[0], choice, log)
-                bar.advance(settings.steps)
+                best = _try(fits, folds, forms[0], choice, log, bar)
+                bar.skip(settings.steps - fits[0].steps)
                 if best <= reached:  # a weaker pull leads farther in the same direction
-                    bar.advance(settings.steps * (len(pulls) - number - 1))
+                    bar.skip(settings.steps * (len(pulls) - number - 1))
                     break
                 reached = best
     return choice
 
 
 def _try(
-    fits: list[Fit], folds: list[Fold], form: ClosedForm, choice: Choice, log: list[dict[str, Any]]
+    fits: list[Fit],
+    folds: list[Fold],
+    form: ClosedForm,
+    choice: Choice,
+    log: list[dict[str, Any]],
+    bar: Progress,
 ) -> float:
     """Trains with one pull on every fold; stops when the held-out score no longer rises.
 
@@ -377,6 +382,7 @@ def _try(
     while fits[0].steps < settings.steps and waited < settings.patience:
         ahead = min(settings.evaluate_every, settings.steps - fits[0].steps)
         terms = [fit.advance(ahead) for fit in fits]
+        bar.advance(ahead)
         step = fits[0].steps
         found = joined([fold.score(fit.maps) for fold, fit in zip(folds, fits, strict=True)])
         line = {"step": step, "start": form.name, "pull": fits[0].pull}

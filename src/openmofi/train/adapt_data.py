@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openmofi.embeddings import finished_files
 from openmofi.errors import InputError
+from openmofi.shards import is_job
 from openmofi.train.labels import LABEL_COLUMNS, join_labels, read_label_column, without_label
 
 _CHUNK = 65_536
@@ -39,7 +41,7 @@ def read_cached(path: Path | str) -> Cached:
         InputError: it is missing, empty, in neither format, or holds NaN or infinity.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.is_file() and not is_job(path):
         raise InputError(f"There is no file {str(path)!r}; make it with `openmofi embed`.")
     cached = _read_npy(path) if path.suffix == ".npy" else _read_parquet(path)
     if not len(cached.vectors):
@@ -70,6 +72,23 @@ def _read_npy(path: Path) -> Cached:
 
 
 def _read_parquet(path: Path) -> Cached:
+    """Reads a file, or the files of a folder that `embed` wrote."""
+    tables = [_open_parquet(file) for file in (finished_files(path) if is_job(path) else [path])]
+    kind = tables[0].schema_arrow.field("vector").type
+    count = sum(table.metadata.num_rows for table in tables)
+    vectors = np.empty((count, kind.list_size), kind.value_type.to_pandas_dtype())
+    start, others = 0, []
+    for table in tables:
+        for batch in table.iter_batches(_CHUNK, columns=["vector"]):
+            flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+            vectors[start : start + len(batch)] = flat.reshape(len(batch), -1)
+            start += len(batch)
+        others.append(table.read([n for n in table.schema_arrow.names if n != "vector"]))
+    model = (tables[0].schema_arrow.metadata or {}).get(b"openmofi.model", b"").decode()
+    return Cached(path, vectors, pa.concat_tables(others), model)
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
@@ -83,15 +102,7 @@ def _read_parquet(path: Path) -> Cached:
             f"{str(path)!r} has no column of vectors; pass the output of `openmofi embed`, or an "
             ".npy file."
         )
-    vectors = np.empty((file.metadata.num_rows, kind.list_size), kind.value_type.to_pandas_dtype())
-    start = 0
-    for batch in file.iter_batches(_CHUNK, columns=["vector"]):
-        flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
-        vectors[start : start + len(batch)] = flat.reshape(len(batch), -1)
-        start += len(batch)
-    others = file.read([name for name in schema.names if name != "vector"])
-    model = (schema.metadata or {}).get(b"openmofi.model", b"").decode()
-    return Cached(path, vectors, others, model)
+    return file
 
 
 def read_labels(cached: Cached, path: Path | str | None) -> tuple[list[list[str]], dict[str, int]]:

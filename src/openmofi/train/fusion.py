@@ -31,7 +31,7 @@ from openmofi.config import FusionSettings, as_dict, override
 from openmofi.errors import InputError, MismatchError
 from openmofi.evaluate.linking_data import LinkingData
 from openmofi.evaluate.linking_fit import examples_in
-from openmofi.files.folders import check_replaceable, local_path, new_folder, replace_file
+from openmofi.files.folders import alone_in, check_replaceable, local_path, new_folder, replace_file
 from openmofi.label.encoder import model_digest
 from openmofi.link.linker import Linker
 from openmofi.link.weights import LinkWeights
@@ -49,7 +49,6 @@ from openmofi.train.fusion_examples import (
     joined,
 )
 from openmofi.train.pointer_training import PointerTraining
-from openmofi.train.recipe import alone_in
 
 _FEWEST = 100
 _FEWEST_APART = 10
@@ -271,7 +270,7 @@ class _Training:
             self._share_parameters()
             self._evaluate()
         with progress("read", total=self.steps, unit="steps") as bar:
-            bar.advance(self.step)
+            bar.skip(self.step)
             while self.step < self.steps:
                 self._advance()
                 bar.advance(1)

@@ -7,6 +7,7 @@ process, or in all those that `torchrun` starts.
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ import openmofi
 from openmofi.arrays.random_keys import DRAWS_VERSION, Purpose, random_key
 from openmofi.config import TrainSettings, override
 from openmofi.errors import InputError, MismatchError
-from openmofi.files.folders import local_path, new_folder
+from openmofi.files.folders import alone_in, local_path, new_folder
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.open_clip import is_open_clip
 from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
@@ -45,7 +46,6 @@ from openmofi.train.losses import IMAGE_TEXT
 from openmofi.train.metrics_log import MetricsLog, drop_after, last_loss, last_scores
 from openmofi.train.order import Order, balanced_order
 from openmofi.train.recipe import (
-    alone_in,
     check,
     check_place,
     read_recipe,
@@ -161,7 +161,7 @@ def train(
             log, recent, bar = None, _Recent(settings.batch_size), None
             if world.is_first and went_on:
                 bar = closing.enter_context(progress(out.name, total=settings.steps, unit="steps"))
-                bar.start_at(run.step)
+                bar.skip(run.step)
             batches = loader.batches(run.step, settings.steps)
             closing.callback(batches.close)
             asked = time.monotonic()
@@ -181,7 +181,7 @@ def train(
                     log.write(run.step, line)
                     recent = _Recent(settings.batch_size)
                 if bar is not None:
-                    bar.advance(note=f"loss {loss:.3f}")
+                    bar.advance(note=f"loss {loss:.3f}" if math.isfinite(loss) else "")
                 paused = time.monotonic()
                 measures = run.step % settings.evaluation.every == 0 or run.step == settings.steps
                 if measures and len(held_out):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 import openmofi
 from openmofi.config import TrainSettings, as_dict, override
 from openmofi.errors import InputError, MismatchError, SettingsError
-from openmofi.files.folders import lock_file, replace_file
+from openmofi.files.folders import replace_file
 from openmofi.train.data import TrainData
 
 _FREE_TO_CHANGE = frozenset(
@@ -159,31 +157,6 @@ def write_config(out: Path, settings: TrainSettings, data: Path) -> None:
     resolved = {**as_dict(settings), "data": str(data)}
     with replace_file(out / "config.yaml") as partial:
         partial.write_text(yaml.safe_dump(resolved, sort_keys=False))
-
-
-_locks: set[IO[bytes]] = set()
-
-
-# After the training process is killed, decoding processes would hold its lock for seconds.
-os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
-
-
-@contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Keeps other runs out of a directory while this one uses it.
-
-    Raises:
-        InputError: another run is using the directory.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("ab") as lock:
-        busy = f"Another run is writing {str(out)!r}; wait for it, or give this one another --out."
-        lock_file(lock, out, busy=busy)
-        _locks.add(lock)
-        try:
-            yield
-        finally:
-            _locks.discard(lock)
 
 
 def _flat(settings: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:

@@ -211,7 +211,7 @@ def _fill(
     """Fills the rest of a file chunk by chunk; `encode` gets the first row and the end."""
     array = done.open(name, shape)
     with progress(name, total=len(array)) as bar:
-        bar.advance(done.rows[name])
+        bar.skip(done.rows[name])
         for start in range(done.rows[name], len(array), _CHUNK):
             stop = min(start + _CHUNK, len(array))
             vectors = encode(start, stop)

@@ -18,7 +18,7 @@ from openmofi.kb.read.parts import PartFiles, make_part
 from openmofi.kb.read.pool import decode_chunks, num_workers
 from openmofi.kb.read.records import Records
 from openmofi.kb.read.single_entity import is_whole_file, read_whole
-from openmofi.progress import Progress, progress
+from openmofi.progress import Progress, progress, rate
 
 COMMIT_SECONDS = 5.0
 _CATALOGUE_ROWS = 1 << 14
@@ -79,20 +79,23 @@ class _Meter:
 
     def __init__(self, bar: Progress, *, by_content: bool):
         self._bar, self._by_content = bar, by_content
-        self._start = time.monotonic()
+        self._start = 0.0
         self._first_end: int | None = None
         self._first_entities = 0
 
     def show(self, chunk: cutting.Chunk, num_entities: int) -> None:
         """Moves the bar to the end of a chunk."""
+        at = int((chunk.end if self._by_content else chunk.position) / _MEGABYTE)
         if self._first_end is None:  # the rates are those of this run, also after a resume
             self._first_end, self._first_entities = chunk.end, num_entities
+            self._start = time.monotonic()
+            self._bar.skip(at)
+            return
         seconds = max(time.monotonic() - self._start, 1e-9)
         content = (chunk.end - self._first_end) / _MEGABYTE / seconds
         entities = (num_entities - self._first_entities) / seconds
-        note = f"{num_entities:,} entities; {content:,.0f} MB of JSON/s, {entities:,.0f} entities/s"
-        at = chunk.end if self._by_content else chunk.position
-        self._bar.advance(int(at / _MEGABYTE) - self._bar.count, note)
+        rates = f"{rate(content, ' MB of JSON')}, {rate(entities, ' entities')}"
+        self._bar.advance(at - self._bar.count, f"{num_entities:,} entities; {rates}")
 
 
 def read_catalogue_parts(path: Path, records: Records, files: PartFiles) -> None:

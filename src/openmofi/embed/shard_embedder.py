@@ -1,0 +1,116 @@
+"""One shard -> its vectors, and the rows without one, each with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from openmofi import schema
+from openmofi.config import EmbedSettings
+from openmofi.embed.encode import computing_in_one_thread, encode_rows, place_reader
+from openmofi.embed.places import has_image, read_selected
+from openmofi.files.remote import Root
+from openmofi.label.encoder import Encoder, own_device, share_cores
+from openmofi.model import MofiModel, load_model
+from openmofi.pairs import ImageReader, open_shard
+from openmofi.shards import Shard, ShardResult, tick, worker_number
+
+VECTORS = "vectors"
+"""Folder of the tables with vectors."""
+REFUSED = "refused"
+"""Folder of the tables of the other rows."""
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """Everything a worker process needs to embed a shard; small and picklable."""
+
+    root: Root
+    selection: Path | None
+    """The selection whose images are embedded; None: all of the input."""
+    model: str
+    settings: EmbedSettings
+    about: dict[str, str]
+    """Metadata of the tables."""
+
+
+class ShardEmbedder:
+    """Embeds shards; keeps the encoder between them."""
+
+    def __init__(self, job: EmbedJob, *, workers: int = 1, encoder: Encoder | None = None):
+        self.job, self._workers = job, workers
+        self.encoder = encoder or self._load_encoder()
+
+    def _load_encoder(self) -> MofiModel:
+        share_cores(self._workers)
+        settings = self.job.settings
+        device = own_device(settings.device, worker_number())
+        with computing_in_one_thread():  # an ONNX session keeps the number that it is opened with
+            return load_model(self.job.model, device=device, precision=settings.precision)
+
+    def __call__(self, shard: Shard) -> ShardResult:
+        """Returns a row of schema.embeddings per readable image of the shard, in input order.
+
+        Raises:
+            InputError: the shard as a whole does not have the format of its suffix.
+            OSError: the shard has vanished.
+        """
+        with ExitStack() as opened:
+            rows, read, damage = self._open(shard, opened)
+            errors, vectors, good = rows["error"].to_pylist(), [], []
+            usable = np.flatnonzero(has_image(rows).to_numpy(zero_copy_only=False)).tolist()
+            tick(len(rows) - len(usable))
+            sizes = {"batch_size": self.job.settings.batch_size, "workers": self._workers}
+            for batch in encode_rows(self.encoder, usable, read, **sizes):
+                vectors.append(batch.vectors.astype(np.float16))
+                good += batch.rows
+                for row, reason in batch.refused.items():
+                    errors[row] = reason
+                tick(len(batch.rows) + len(batch.refused))
+        lost = np.setdiff1d(np.arange(len(rows)), good)
+        reasons = [errors[row] for row in lost]
+        refused = rows.take(pa.array(lost)).select(schema.UNEMBEDDED.names[:-1])
+        refused = refused.append_column("reason", pa.array(reasons, pa.string()))
+        found = np.concatenate([np.zeros((0, self.encoder.dim), np.float16), *vectors])
+        return ShardResult(
+            self._table(rows.take(pa.array(good, pa.int64())), found),
+            dict(Counter(reasons)),
+            damage,
+            {REFUSED: refused.cast(schema.UNEMBEDDED)} if len(lost) else {},
+            kept=len(good),
+            rows=len(rows),
+            folder=VECTORS,
+        )
+
+    def _open(
+        self, shard: Shard, opened: ExitStack
+    ) -> tuple[pa.Table, Callable[[int], bytes], str | None]:
+        """Returns (rows with a column `error`, what reads a row's image, why they end early)."""
+        if self.job.selection is None:
+            view = opened.enter_context(open_shard(self.job.root, shard))
+            return view.pairs.table, view.read, view.pairs.damage
+        rows = read_selected(self.job.selection, shard)
+        rows = rows.append_column("error", pa.array([""] * len(rows), pa.string()))
+        reader = opened.enter_context(closing(ImageReader(self.job.root)))
+        return rows, place_reader(reader, rows), None
+
+    def _table(self, rows: pa.Table, vectors: np.ndarray) -> pa.Table:
+        dim = vectors.shape[1]
+        made = schema.embeddings(dim).with_metadata(self.job.about)
+        columns = {"key": "id"}
+        rows = rows.rename_columns([columns.get(name, name) for name in rows.column_names])
+        flat = pa.array(vectors.ravel())
+        rows = rows.append_column("vector", pa.FixedSizeListArray.from_arrays(flat, dim))
+        if "entities" not in rows.column_names:
+            none = pa.array([[]] * len(rows), pa.list_(pa.string()))
+            rows = rows.append_column("entities", none)
+        for field in made:
+            if field.name not in rows.column_names:
+                rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+        return rows.select(made.names).cast(made)
