@@ -19,8 +19,8 @@ from openmofi.config import IndexSettings
 from openmofi.errors import InputError
 from openmofi.files.folders import local_path
 from openmofi.search import changes
-from openmofi.search.filter_rows import count_facets, passing_rows
-from openmofi.search.filters import Filter
+from openmofi.search.filter_rows import count_facet, passing_rows
+from openmofi.search.filters import Facet, Filter
 from openmofi.search.snapshot import Snapshot
 
 
@@ -193,9 +193,9 @@ class Index(Snapshot):
         """Returns the rows with an id; images of several folders may share one."""
         return np.flatnonzero(pc.equal(self.rows["id"], wanted).to_numpy() & self.live)
 
-    def facets(self, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
-        """Returns the number of rows with each entity, type and source, the 50 most frequent."""
-        return count_facets(self, rows)
+    def facet(self, rows: np.ndarray, facet: Facet) -> list[tuple[str, int]]:
+        """Returns the number of rows with each entity, type or source, the 50 most frequent."""
+        return count_facet(self, rows, facet)
 
     def read_image(self, row: int) -> bytes:
         """Returns the encoded image of a row.

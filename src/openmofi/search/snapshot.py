@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, MismatchError
-from openmofi.search.labels import Labels, Types
+from openmofi.search.labels import Labels, RowTypes, Sources, Types
 from openmofi.search.part import IndexPart
 
 FORMAT_VERSION = 2
@@ -130,6 +130,16 @@ class Snapshot:
     def types(self) -> Types:
         """The types of the entities."""
         return Types(self.entities, self.labels.ids)
+
+    @cached_property
+    def row_types(self) -> RowTypes:
+        """The types of the rows."""
+        return RowTypes(self.labels, self.types)
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The sources of the rows."""
+        return Sources(self.rows["source"])
 
     @cached_property
     def rows(self) -> pa.Table:
