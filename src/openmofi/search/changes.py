@@ -230,8 +230,9 @@ def _replaced(index: Snapshot, rows: pa.Table, root: str) -> np.ndarray:
     for begin, part in index.begins():
         same_root = np.array([origin.root == root for origin in part.origins])
         if same_root.any():
-            known = pc.is_in(_places(part.rows), value_set=new).to_numpy()
-            found.append(begin + np.flatnonzero(known & same_root[part.rows["origin"].to_numpy()]))
+            stored = part.column("shard", "path", "offset", "origin")
+            known = pc.is_in(_places(stored), value_set=new).to_numpy()
+            found.append(begin + np.flatnonzero(known & same_root[stored["origin"].to_numpy()]))
     return np.concatenate(found)
 
 

@@ -36,9 +36,8 @@ def passing_rows(index: Snapshot, filter: Filter) -> np.ndarray:
     if filter.sources:
         passing &= index.sources.among(filter.sources)
     if filter.max_text_area is not None:
-        area = index.rows["text_area"].to_numpy()
         with np.errstate(invalid="ignore"):
-            passing &= area <= filter.max_text_area
+            passing &= index.text_area <= filter.max_text_area
     if filter.lasso:
         passing &= _inside(index, filter.lasso)
     return passing

@@ -16,18 +16,17 @@ import pyarrow.compute as pc
 class Labels:
     """The labels of all rows; arrays have one element per label, in the order of the rows."""
 
-    def __init__(self, rows: pa.Table):
-        entities = _one_array(rows["entities"])
-        codes = entities.flatten().dictionary_encode()
-        self.num_rows = len(rows)
-        self.row: np.ndarray = pc.list_parent_indices(entities).to_numpy().astype(np.int64)
+    def __init__(self, entities: pa.ChunkedArray, label_scores: pa.ChunkedArray):
+        # Chunk by chunk where it can be: one array of all names would hold them twice.
+        num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
+        num_scores = pc.list_value_length(label_scores).fill_null(0).to_numpy()
+        self.num_rows = len(entities)
+        self.begins = _begins(num_labels)
+        codes = pc.list_flatten(entities).dictionary_encode().combine_chunks()
+        self.row: np.ndarray = np.repeat(np.arange(self.num_rows), num_labels)
         self.code: np.ndarray = codes.indices.to_numpy()
         self.ids: list[str] = codes.dictionary.to_pylist()
-        scores = _one_array(rows["label_scores"])
-        num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
-        self.begins = _begins(num_labels)
-        num_scores = pc.list_value_length(scores).fill_null(0).to_numpy()
-        flat = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        flat = pc.list_flatten(label_scores).to_numpy().astype(np.float32, copy=False)
         fits = num_labels == num_scores  # else nothing says which label a score belongs to
         self.score = np.full(num_labels.sum(), np.nan, np.float32)
         """float32, NaN for a label without a score."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,8 @@ _TRAINED_ON = 64
 """Vectors per list from which the lists' centres are learnt."""
 _RESCORED = 4
 """Ratio of rows found by 8-bit codes, which are then compared by 16-bit vectors, to wanted rows."""
+ROWS_PER_GROUP = 8192
+"""Rows that are read together from rows.parquet."""
 
 Nearest = tuple[np.ndarray, np.ndarray]
 """Rows and their cosines, best first."""
@@ -142,7 +145,7 @@ def _write(folder: Path, stored: Any, graph: Any, lists: Any) -> None:
 
 
 def _write_tables(folder: Path, rows: pa.Table, entities: pa.Table, origins: list[Origin]) -> None:
-    pq.write_table(rows, folder / "rows.parquet")
+    pq.write_table(rows, folder / "rows.parquet", row_group_size=ROWS_PER_GROUP)
     pq.write_table(entities, folder / "entities.parquet")
     described = {"origins": [vars(origin) for origin in origins]}
     (folder / "part.json").write_text(json.dumps(described, indent=2) + "\n")
@@ -172,7 +175,10 @@ class IndexPart:
         """Names and types of its entities."""
         self._reading = threading.Lock()
         self._scanners = threading.local()
-        if self._rows_file.metadata.num_rows != self.stored.ntotal:
+        about = self._rows_file.metadata
+        sizes = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+        self._group_begins = np.cumsum([0, *sizes])
+        if about.num_rows != self.stored.ntotal:
             raise ValueError("the numbers of rows and vectors differ")
 
     def __len__(self) -> int:
@@ -183,15 +189,36 @@ class IndexPart:
         """The kind of index: flat, hnsw or ivf."""
         return "hnsw" if self.graph is not None else "ivf" if self.lists is not None else "flat"
 
-    @property
-    def rows(self) -> pa.Table:
-        """The metadata of each row, read when first needed."""
+    def column(self, *names: str) -> pa.Table:
+        """Reads some columns of all rows."""
         with self._reading:  # only one thread at a time may read the file
-            return self._rows
+            return self._rows_file.read(columns=list(names))
 
-    @cached_property
-    def _rows(self) -> pa.Table:
-        return self._rows_file.read()
+    def read_rows(self) -> pa.Table:
+        """Reads the metadata of all rows: schema.INDEX_ROWS."""
+        with self._reading:
+            return self._rows_file.read()
+
+    def row_groups(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yields (first row, metadata of some thousand rows)."""
+        for group, begin in enumerate(self._group_begins[:-1].tolist()):
+            with self._reading:
+                table = self._rows_file.read_row_group(group)
+            yield begin, table
+
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """Reads the metadata of some rows, in their order."""
+        groups = np.searchsorted(self._group_begins, rows, "right") - 1
+        order, taken = (
+            np.argsort(groups, kind="stable"),
+            [self._rows_file.schema_arrow.empty_table()],
+        )
+        for group in np.unique(groups).tolist():
+            own = rows[order[groups[order] == group]] - self._group_begins[group]
+            with self._reading:
+                table = self._rows_file.read_row_group(group)
+            taken.append(table.take(pa.array(own)))
+        return pa.concat_tables(taken).take(pa.array(np.argsort(order)))
 
     def vectors(self, rows: np.ndarray | None = None) -> Float[np.ndarray, "n dim"]:
         """Returns the stored vectors of all or some rows as float32."""

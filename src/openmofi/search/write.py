@@ -129,9 +129,10 @@ def merge_parts(
     tables = []
     for part in parts:  # whose rows number the part's own origins
         number = np.array([origins.index(origin) for origin in part.origins], np.int32)
-        own = pa.array(number[part.rows["origin"].to_numpy()])
-        place = part.rows.schema.get_field_index("origin")
-        tables.append(part.rows.set_column(place, "origin", own))
+        own_rows = part.read_rows()
+        own = pa.array(number[own_rows["origin"].to_numpy()])
+        place = own_rows.schema.get_field_index("origin")
+        tables.append(own_rows.set_column(place, "origin", own))
     rows = pa.concat_tables(tables)
     known = pa.concat_tables([part.entities for part in reversed(parts)])  # the newest comes first
     _, first = np.unique(known["id"].to_numpy(), return_index=True)
