@@ -27,9 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from openmofi.config import IndexSettings
 from openmofi.pairs import ImageReader
-from openmofi.shards import OutputError
 
 GRAPH, LISTS = "graph.faiss", "lists.faiss"
 
@@ -43,8 +41,6 @@ _GATHER_BELOW = 0.02
 """Share of passing rows below which they are gathered instead of selected during a full scan."""
 _PROBES = 64
 """Least number of lists that are searched."""
-_TRAINED_ON = 64
-"""Vectors per list from which the lists' centres are learnt."""
 _RESCORED = 4
 """Ratio of rows found by 8-bit codes, which are then compared by 16-bit vectors, to wanted rows."""
 ROWS_PER_GROUP = 8192
@@ -63,102 +59,14 @@ class Origin:
     """Directory of the selection that kept them, or ""."""
 
 
-def write_part(
-    folder: Path,
-    vectors: Float[np.ndarray, "n dim"],
-    rows: pa.Table,
-    entities: pa.Table,
-    origins: list[Origin],
-    *,
-    kind: str,
-    settings: IndexSettings,
-) -> None:
-    """Writes a part.
-
-    Args:
-        folder: created here.
-        vectors: float32, normalised here.
-        rows: schema.INDEX_ROWS, whose `origin` is an index into `origins`.
-        entities: schema.INDEX_ENTITIES.
-        origins: where the images lie.
-        kind: flat, hnsw or ivf.
-        settings: parameters of the graph.
-    """
-    import faiss
-
-    vectors = np.array(vectors, np.float32, order="C")
-    faiss.normalize_L2(vectors)
-    stored, graph, lists = _stored(vectors), None, None
-    if kind == "hnsw":
-        graph = _graph(vectors, settings)
-    elif kind == "ivf":
-        lists = _lists(vectors)
-    _write(folder, stored, graph, lists)
-    _write_tables(folder, rows, entities, origins)
-
-
-def add_to(
-    folder: Path,
-    first: IndexPart,
-    vectors: Float[np.ndarray, "n dim"],
-    rows: pa.Table,
-    entities: pa.Table,
-    origins: list[Origin],
-) -> None:
-    """Writes a part that continues another one, with its graph or lists extended.
-
-    Args:
-        folder: created here.
-        first: the part that is continued.
-        vectors: unit vectors of the new rows.
-        rows: rows of both, as for `write_part`.
-        entities: entities of both.
-        origins: origins of both.
-    """
-    whole = IndexPart(first.folder, ef_search=first.ef_search, mapped=False)
-    if whole.graph is not None:
-        whole.graph.add(vectors)  # also adds them to the stored ones
-    else:
-        assert whole.lists is not None
-        whole.lists.add(vectors)
-        whole.stored.add(vectors)
-    _write(folder, whole.stored, whole.graph, whole.lists)
-    _write_tables(folder, rows, entities, origins)
-
-
-def _write(folder: Path, stored: Any, graph: Any, lists: Any) -> None:
-    import faiss
-
-    folder.mkdir()
-    try:
-        faiss.write_index(stored, str(folder / "vectors.faiss"))
-        if graph is not None:
-            faiss.write_index(graph, str(folder / GRAPH), faiss.IO_FLAG_SKIP_STORAGE)
-        if lists is not None:
-            faiss.write_index(lists, str(folder / LISTS))
-    except RuntimeError as error:  # faiss raises it for a full disk, too
-        why = str(error).strip().rsplit("\n", 1)[-1].rsplit(": ", 1)[-1]
-        raise OutputError(
-            f"The index cannot be written below {str(folder.parent)!r} ({why}); free some space "
-            "and repeat the command."
-        ) from None
-
-
-def _write_tables(folder: Path, rows: pa.Table, entities: pa.Table, origins: list[Origin]) -> None:
-    pq.write_table(rows, folder / "rows.parquet", row_group_size=ROWS_PER_GROUP)
-    pq.write_table(entities, folder / "entities.parquet")
-    described = {"origins": [vars(origin) for origin in origins]}
-    (folder / "part.json").write_text(json.dumps(described, indent=2) + "\n")
-
-
 class IndexPart:
     """An open part; only headers are read before the rest is needed."""
 
-    def __init__(self, folder: Path, *, ef_search: int, mapped: bool = True):
+    def __init__(self, folder: Path, *, ef_search: int):
         import faiss
 
         self.folder, self.ef_search = folder, ef_search
-        flags = faiss.IO_FLAG_MMAP_IFC if mapped else 0
+        flags = faiss.IO_FLAG_MMAP_IFC
         self.stored = faiss.read_index(str(folder / "vectors.faiss"), flags)
         self.graph = self.lists = None
         if (folder / GRAPH).is_file():
@@ -222,10 +130,7 @@ class IndexPart:
 
     def vectors(self, rows: np.ndarray | None = None) -> Float[np.ndarray, "n dim"]:
         """Returns the stored vectors of all or some rows as float32."""
-        import faiss
-
-        codes = faiss.rev_swig_ptr(self.stored.codes.data(), self.stored.codes.size())
-        halves = codes.view(np.float16).reshape(len(self), self.stored.d)
+        halves = halves_of(self.stored)
         return (halves if rows is None else halves[rows]).astype(np.float32)
 
     @cached_property
@@ -323,37 +228,9 @@ class IndexPart:
         return rows[best], scores[best]
 
 
-def _stored(vectors: np.ndarray) -> Any:
+def halves_of(stored: Any) -> Float[np.ndarray, "n dim"]:
+    """Returns faiss' stored vectors as they are, float16, without a copy."""
     import faiss
 
-    stored = faiss.IndexScalarQuantizer(
-        vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    stored.train(vectors[:1])
-    stored.add(vectors)
-    return stored
-
-
-def _graph(vectors: np.ndarray, settings: IndexSettings) -> Any:
-    import faiss
-
-    dim = vectors.shape[1]
-    graph = faiss.IndexHNSWSQ(
-        dim, faiss.ScalarQuantizer.QT_fp16, settings.hnsw_links, faiss.METRIC_INNER_PRODUCT
-    )
-    graph.hnsw.efConstruction = settings.ef_construction
-    graph.train(vectors[:1])
-    graph.add(vectors)
-    return graph
-
-
-def _lists(vectors: np.ndarray) -> Any:
-    import faiss
-
-    dim, count = vectors.shape[1], len(vectors)
-    num_lists = max(1, min(int(4 * np.sqrt(count)), count // _TRAINED_ON))
-    lists = faiss.index_factory(dim, f"IVF{num_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    sample = np.random.default_rng(0).permutation(count)[: _TRAINED_ON * num_lists]
-    lists.train(np.ascontiguousarray(vectors[np.sort(sample)]))
-    lists.add(vectors)
-    return lists
+    codes = faiss.rev_swig_ptr(stored.codes.data(), stored.codes.size())
+    return codes.view(np.float16).reshape(stored.ntotal, stored.d)
