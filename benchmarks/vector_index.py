@@ -1,6 +1,6 @@
 """How right and how fast `search.Index` is, under filters, beside hnswlib and usearch.
 
-    python benchmarks/vector_index.py --rows 200000 --dim 256
+    python benchmarks/vector_index.py --rows 200000 --dim 256 --kind hnsw
 
 Vectors lie around centres, two thirds of a vector's length being noise; queries lie around the same
 centres and are not in the index. Every answer is compared with the exact one over float32 vectors.

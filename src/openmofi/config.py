@@ -525,7 +525,8 @@ class IndexSettings(_Settings):
     """A vector index."""
 
     kind: Literal["auto", "flat", "hnsw", "ivf"] = "auto"
-    """auto: exact below 100,000 vectors, HNSW above, and lists in a file (IVF) from 2 million."""
+    """auto: exact up to a billion numbers (4 million vectors of 256), lists in a file (IVF) above;
+    HNSW, a graph, takes much longer to build."""
     hnsw_links: Annotated[int, Meta(ge=2)] = 32
     """Neighbours per node of the HNSW graph."""
     ef_construction: Count = 200

@@ -14,6 +14,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,10 @@ _ALSO = {
 }
 """Other names of columns of schema.embeddings, by column."""
 _NUMPY_FOLDERS = ("img_emb", "embeddings", "text_emb")
-_TABLES = (".parquet", ".feather", ".arrow")
+_FEATHER = (".feather", ".arrow")
+_TABLES = (".parquet", *_FEATHER)
+_BATCH = 16_384
+"""Rows that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +65,51 @@ def read_embeddings(path: Path | str) -> Embeddings:
     Raises:
         InputError: there are no vectors, or they differ in length.
     """
-    path = Path(path)
+    batches = list(embedding_batches(path))
+    tables = [batch.rows for batch in batches]
+    rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+    refused = sum((Counter(batch.refused) for batch in batches), Counter())
+    vectors = np.concatenate([batch.vectors for batch in batches if len(batch.rows)])
+    return Embeddings(rows, vectors, dict(refused))
+
+
+def embedding_batches(path: Path | str) -> Iterator[Embeddings]:
+    """Yields what `read_embeddings` returns, some thousand rows at a time.
+
+    Raises:
+        InputError: there are no vectors, or they differ in length.
+    """
+    path, begin, dim, found = Path(path), 0, None, False
+    for file, beside in _existing_files(path):
+        for batch in _read_file(file, beside, begin):
+            if len(batch.rows):
+                if dim is not None and batch.vectors.shape[1] != dim:
+                    raise InputError(
+                        f"{str(file)!r} holds vectors of {batch.vectors.shape[1]} numbers, the "
+                        f"files before it of {dim}."
+                    )
+                found, dim = True, batch.vectors.shape[1]
+                yield batch
+            elif batch.refused:
+                yield batch
+            begin += len(batch.rows) + sum(batch.refused.values())
+    if not found:
+        raise InputError(f"{str(path)!r} holds no vectors; make it with `openmofi embed`.")
+
+
+def count_rows(path: Path | str) -> int:
+    """Returns the number of rows of a file or folder, those without a vector included.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    return sum(_length(file) for file, _ in _existing_files(Path(path)))
+
+
+def _existing_files(path: Path) -> list[tuple[Path, Path | None]]:
     if not path.exists():
         raise InputError(f"There is no file {str(path)!r}; make it with `openmofi embed`.")
-    tables, vectors, refused, begin = [], [], Counter(), 0
-    for file, beside in _files(path):
-        rows, found, lost = _read_file(file, beside, begin)
-        if vectors and len(found) and found.shape[1] != vectors[0].shape[1]:
-            raise InputError(
-                f"{str(file)!r} holds vectors of {found.shape[1]} numbers, the files before it of "
-                f"{vectors[0].shape[1]}."
-            )
-        tables.append(rows)
-        if len(found):
-            vectors.append(found)
-        refused["no_vector"] += lost
-        begin += len(rows) + lost
-    if not vectors:
-        raise InputError(f"{str(path)!r} holds no vectors; make it with `openmofi embed`.")
-    rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
-    return Embeddings(rows, np.concatenate(vectors), dict(+refused))
+    return _files(path)
 
 
 def _files(path: Path) -> list[tuple[Path, Path | None]]:
@@ -145,56 +174,107 @@ def _sorted(folder: Path, *suffixes: str) -> list[Path]:
     return sorted(files, key=natural)
 
 
-def _read_file(file: Path, beside: Path | None, begin: int) -> tuple[pa.Table, np.ndarray, int]:
-    """Returns (rows with a vector, their vectors, how many rows have none)."""
+def _read_file(file: Path, beside: Path | None, begin: int) -> Iterator[Embeddings]:
+    """Yields the rows of a file that have a vector; they are numbered from `begin`."""
     if file.suffix == ".npy":
-        try:
-            stored = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise InputError(f"{str(file)!r} is not a readable .npy file: {error}.") from None
-        if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+        stored = _load(file)
+        table = _read_table(beside) if beside else None
+        if table is not None and len(table) != len(stored):
             raise InputError(
-                f"{str(file)!r} holds {stored.dtype} of shape {stored.shape}; expected numbers of "
-                "shape (vectors, dim)."
-            )
-        vectors = np.asarray(stored, np.float32)
-        table = _read_table(beside) if beside else pa.table({"id": _numbers(len(vectors), begin)})
-        if len(table) != len(vectors):
-            raise InputError(
-                f"{str(file)!r} holds {len(vectors):,} vectors, but {str(beside)!r} "
+                f"{str(file)!r} holds {len(stored):,} vectors, but {str(beside)!r} "
                 f"{len(table):,} rows; expected one for each."
             )
-        return _as_rows(table, begin), vectors, 0
-    table = _read_table(file)
-    name = _vector_column(file, table)
-    vectors, has_vector = _vectors(file, name, table[name])
-    rows = _as_rows(table.drop_columns([name]), begin)
-    return rows.filter(pa.array(has_vector)), vectors, int((~has_vector).sum())
+        for start in range(0, len(stored), _BATCH):
+            vectors = np.asarray(stored[start : start + _BATCH], np.float32)
+            numbers = _numbers(len(vectors), begin + start)
+            rows = table.slice(start, _BATCH) if table is not None else pa.table({"id": numbers})
+            yield Embeddings(_as_rows(rows, begin + start), vectors, {})
+        return
+    name, dim, start = _vector_column(file, _schema(file)), None, 0
+    for table in _tables(file):
+        vectors, has_vector = _vectors(file, name, table[name], start, dim)
+        rows = _as_rows(table.drop_columns([name]), begin + start)
+        lost = int((~has_vector).sum())
+        refused = {"no_vector": lost} if lost else {}
+        yield Embeddings(rows.filter(pa.array(has_vector)), vectors, refused)
+        dim = vectors.shape[1] if len(vectors) else dim
+        start += len(table)
+
+
+def _load(file: Path) -> np.ndarray:
+    """Maps the array of a .npy file into memory."""
+    try:
+        stored = np.load(file, allow_pickle=False, mmap_mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{str(file)!r} is not a readable .npy file: {error}.") from None
+    if stored.ndim != 2 or stored.dtype.kind not in "fiu":
+        raise InputError(
+            f"{str(file)!r} holds {stored.dtype} of shape {stored.shape}; expected numbers of "
+            "shape (vectors, dim)."
+        )
+    return stored
+
+
+def _length(file: Path) -> int:
+    if file.suffix == ".npy":
+        return len(_load(file))
+    if file.suffix in _FEATHER:
+        return len(_read_table(file))
+    with _readable(file):
+        return pq.ParquetFile(file).metadata.num_rows
+
+
+def _schema(file: Path) -> pa.Schema:
+    if file.suffix in _FEATHER:
+        return _read_table(file).schema
+    with _readable(file):
+        return pq.ParquetFile(file).schema_arrow
+
+
+def _tables(file: Path) -> Iterator[pa.Table]:
+    """Yields the rows of a Parquet or Feather file, some thousand at a time."""
+    if file.suffix in _FEATHER:
+        whole = _read_table(file)
+        for start in range(0, len(whole), _BATCH):
+            yield whole.slice(start, _BATCH)
+        return
+    with _readable(file):
+        # Read page by page: else the whole file would be in memory in the end.
+        read = pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
+        for batch in read.iter_batches(_BATCH):
+            yield pa.Table.from_batches([batch])
 
 
 def _read_table(file: Path) -> pa.Table:
-    try:
-        if file.suffix in (".feather", ".arrow"):
-            return feather.read_table(file)
+    with _readable(file):
+        if file.suffix in _FEATHER:
+            return feather.read_table(file, memory_map=True)
         return pq.ParquetFile(file).read()
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turns the errors of reading a damaged file into an InputError."""
+    try:
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{str(file)!r} is not a readable Parquet file: {error}.") from None
 
 
-def _vector_column(file: Path, table: pa.Table) -> str:
+def _vector_column(file: Path, columns: pa.Schema) -> str:
     """Returns the name of the column of vectors: the likeliest name, or the only possible column.
 
     Raises:
         InputError: no column holds vectors, or several might.
     """
-    by_name = {name.lower(): name for name in reversed(table.column_names)}
+    by_name = {name.lower(): name for name in reversed(columns.names)}
     named = [by_name[name] for name in _VECTORS if name in by_name]
-    possible = [name for name in table.column_names if _item_type(table.schema.field(name).type)]
+    possible = [name for name in columns.names if _item_type(columns.field(name).type)]
     found = [name for name in named if name in possible] or possible[:2]
     if len(found) == 1 or (found and found[0] in named):
         return found[0]
     if named:
-        what = table.schema.field(named[0]).type
+        what = columns.field(named[0]).type
         raise InputError(
             f"{str(file)!r} has a column {named[0]!r} of {what}; expected a list of numbers in "
             "each row."
@@ -218,9 +298,19 @@ def _item_type(kind: pa.DataType) -> pa.DataType | None:
     return kind.value_type if number else None
 
 
-def _vectors(file: Path, name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (vectors, float32 [n, dim], of the rows that have one; bool [rows]: which do)."""
-    parts, masks, dim, begin = [], [], None, 0
+def _vectors(
+    file: Path, name: str, column: pa.ChunkedArray, begin: int, dim: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (vectors, float32 [n, dim], of the rows that have one; bool [rows]: which do).
+
+    Args:
+        file: named in errors.
+        name: name of the column.
+        column: lists of numbers.
+        begin: number of the column's first row in the file.
+        dim: width of the vectors before it, if there are any.
+    """
+    parts, masks, first = [], [], begin
     for chunk in column.chunks:
         chunk = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
         whole = _whole(chunk)
@@ -239,10 +329,11 @@ def _vectors(file: Path, name: str, column: pa.ChunkedArray) -> tuple[np.ndarray
         masks.append(whole)
         begin += len(chunk)
     if dim is None:
-        return np.zeros((0, 0), np.float32), np.zeros(begin, bool)
+        return np.zeros((0, 0), np.float32), np.zeros(begin - first, bool)
     if not dim:
         raise InputError(f"The vectors of {str(file)!r} are empty.")
-    return np.concatenate([part for part in parts if part.size]), np.concatenate(masks)
+    whole_parts = [part for part in parts if part.size] or [np.zeros((0, dim), np.float32)]
+    return np.concatenate(whole_parts), np.concatenate(masks)
 
 
 def _whole(lists: pa.Array) -> np.ndarray:

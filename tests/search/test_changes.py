@@ -18,7 +18,7 @@ from indexed import clustered, make_index, write_embeddings
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import build_kb
-from openmofi.search import Filter, Index, changes, snapshot
+from openmofi.search import Filter, Index, changes, part, snapshot
 from openmofi.search.changes import set_map
 
 DIM = 16
@@ -224,21 +224,39 @@ def test_opening_again_and_again_keeps_nothing_open(tmp_path, vectors):
 def test_threads_that_ask_at_once_read_the_rows_once(tmp_path, vectors, monkeypatch):
     index = make_index(tmp_path, vectors)
     part, reads = index.parts[0], []
-    whole = part._rows_file.read()
+    whole = part.read_rows()
 
-    class Slow:
-        def read(self):
-            reads.append(1)
-            time.sleep(0.05)
-            return whole
+    def read_slowly():
+        reads.append(1)
+        time.sleep(0.05)
+        return whole
 
-    monkeypatch.setattr(part, "_rows_file", Slow())
-    threads = [threading.Thread(target=lambda: part.rows) for _ in range(8)]
+    monkeypatch.setattr(part, "read_rows", read_slowly)
+    threads = [threading.Thread(target=lambda: index.rows) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(reads) == 1
+
+
+def test_a_few_hits_are_read_without_the_other_rows(tmp_path, vectors, monkeypatch):
+    monkeypatch.setattr(part, "ROWS_PER_GROUP", 10)
+    index = make_index(tmp_path, vectors).add(_more(tmp_path, vectors[:50], first=400))
+    monkeypatch.setattr(Index, "rows", property(lambda _: pytest.fail("all rows were read")))
+    hits = index.hits(np.array([449, 3, 399, 3, 400]))
+    assert [hit.id for hit in hits] == ["r449", "r3", "r399", "r3", "r400"]
+    assert index.rows_of("lime").tolist() == list(range(400, 450))
+
+
+def test_who_reads_many_rows_reads_all_of_them_once(tmp_path, vectors, monkeypatch):
+    monkeypatch.setattr(snapshot, "ROWS_PER_GROUP", 100)
+    index, groups = make_index(tmp_path, vectors), []
+    take = index.parts[0].take
+    monkeypatch.setattr(index.parts[0], "take", lambda rows: groups.append(1) or take(rows))
+    for row in range(20):
+        assert index.hits(np.array([row]))[0].id == f"r{row}"
+    assert len(groups) == 4
 
 
 def test_an_index_is_not_built_over_one_that_is_being_changed(index, vectors, tmp_path):

@@ -94,7 +94,8 @@ def test_the_rows_that_pass_are_those_of_the_reference(index, table, wanted):
 @settings(max_examples=50, deadline=None)
 @given(rows=st.sets(st.integers(0, COUNT - 1)))
 def test_facets_count_each_row_once(index, table, rows):
-    found = index.facets(np.array(sorted(rows), np.int64))
+    facets = ("entities", "types", "sources")
+    found = {facet: index.facet(np.array(sorted(rows), np.int64), facet) for facet in facets}
     for name, count in found["entities"]:
         assert count == sum(name in table["entities"][row] for row in rows)
     kinds = [{k for n in table["entities"][r] for k in TYPES.get(n, [])} for r in rows]
@@ -160,6 +161,14 @@ def test_the_total_counts_what_is_near_enough_however_few_are_shown(index, k):
         found = Searcher(index).search([Term("row", 1)], filter=wanted, k=k, min_score=least)
         assert found.total == sum(score >= least for score in scores)
         assert len(found.hits) == min(k, found.total)
+
+
+def test_a_least_score_is_enough_when_it_is_reached_exactly(index):
+    query = index.vectors(np.array([1]))[0]
+    _, scores, _ = index.nearest(query, k=7)
+    least = float(scores[6])
+    found = Searcher(index).search([Term("vector", query)], k=7, min_score=least)
+    assert (len(found.hits), found.total) == (7, 7)
 
 
 def test_what_cannot_be_asked_is_refused_in_a_sentence(index):

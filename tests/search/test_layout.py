@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from indexed import clustered, make_index
+from openmofi.progress import Progress
 from openmofi.search import layout
 from openmofi.search.layout import lay_out, make_map
 
@@ -43,3 +44,31 @@ def test_a_handful_of_images_has_a_map_too(count):
 
 def test_images_that_are_all_the_same_lie_in_one_place():
     assert np.ptp(lay_out(np.ones((40, 8), np.float32)), axis=0).tolist() == [0.0, 0.0]
+
+
+def test_the_bar_covers_the_whole_work(monkeypatch):
+    counts, close = [], Progress.close
+    monkeypatch.setattr(Progress, "close", lambda bar: counts.append(bar) or close(bar))
+    monkeypatch.setattr(layout, "_SAMPLE", 100)
+    monkeypatch.setattr(layout, "_PLACED_AT_ONCE", 70)
+    lay_out(clustered(np.random.default_rng(2), 400, 8)[0], threads=1)
+    [bar] = counts
+    assert bar.count == bar.total == 50 + 750 + 5  # of 300 others, 70 at a time
+
+
+def test_vectors_beside_the_sample_are_read_some_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "_SAMPLE", 100)
+    monkeypatch.setattr(layout, "_PLACED_AT_ONCE", 70)
+    index, read = make_index(tmp_path, clustered(np.random.default_rng(2), 400, 8)[0]), []
+    vectors = index.vectors
+    monkeypatch.setattr(index, "vectors", lambda rows: read.append(len(rows)) or vectors(rows))
+    make_map(index, threads=1)
+    assert read == [100, 70, 70, 70, 70, 20]
+
+
+def test_a_vector_lies_at_the_median_of_its_nearest_in_the_sample():
+    rng = np.random.default_rng(3)
+    known, laid, vectors = rng.random((50, 4)), rng.random((50, 2)), rng.random((20, 4))
+    distance = ((vectors[:, None] - known[None]) ** 2).sum(-1)
+    expected = np.median(laid[np.argsort(distance, axis=1)[:, :10]], axis=1)
+    assert np.allclose(layout._place(vectors, known, laid, threads=1), expected)

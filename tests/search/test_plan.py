@@ -71,12 +71,12 @@ def test_equal_vectors_come_in_the_order_of_their_rows(tmp_path):
     ]
 
 
-def test_a_large_index_gets_a_graph_and_a_huge_one_lists(monkeypatch, tmp_path, world):
-    monkeypatch.setattr("openmofi.search.write._EXACT_BELOW", 10)
-    assert make_index(tmp_path, world[0][:50]).meta["kind"] == "hnsw"
-    monkeypatch.setattr("openmofi.search.write._LISTS_FROM", 40)
-    assert make_index(tmp_path, world[0][:50]).meta["kind"] == "ivf"
-    assert make_index(tmp_path, world[0][:9]).meta["kind"] == "flat"
+def test_an_index_gets_lists_where_comparing_all_numbers_would_take_long(monkeypatch, tmp_path):
+    monkeypatch.setattr("openmofi.search.write._MOST_COMPARED", 400)
+    vectors = unit(np.random.default_rng(0).standard_normal((50, 16)))
+    assert make_index(tmp_path, vectors[:25]).meta["kind"] == "flat"
+    assert make_index(tmp_path, vectors[:26]).meta["kind"] == "ivf"
+    assert make_index(tmp_path, vectors[:, :8]).meta["kind"] == "flat"
 
 
 def test_vectors_are_stored_once_in_sixteen_bits(index):

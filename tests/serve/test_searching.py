@@ -3,6 +3,7 @@
 import pytest
 
 import fruit
+from openmofi.search import Index
 from orchard import IMAGES, client_of, code_of, write_orchard
 
 JPEG = {"content-type": "image/jpeg"}
@@ -210,6 +211,13 @@ def test_the_map_gives_every_row_a_place_and_a_class(client):
     assert sorted(set(classes)) == [0, 1, 2]
     again = client.get("/api/map/points", headers={"if-none-match": answer.headers["etag"]})
     assert again.status_code == 304
+
+
+def test_each_group_is_counted_once_whatever_is_filtered_by(client, monkeypatch):
+    counted, count = [], Index.facet
+    monkeypatch.setattr(Index, "facet", lambda *given: counted.append(given[2]) or count(*given))
+    _search(client, filter={"entities": ["red"], "types": ["apple"], "sources": ["nowhere"]})
+    assert sorted(counted) == ["entities", "sources", "types"]
 
 
 def test_a_group_that_is_filtered_by_is_counted_without_its_filter(client):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
 from openmofi.config import IndexSettings
-from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError, MismatchError
 from openmofi.files.folders import (
     check_replaceable,
@@ -31,68 +28,72 @@ from openmofi.files.folders import (
     replace_file,
     sync_tree,
 )
-from openmofi.search.part import write_part
+from openmofi.search.part import IndexPart
 from openmofi.search.snapshot import FORMAT_VERSION, Snapshot, is_index
-from openmofi.search.write import describe, kind_for, merge_parts, prepare_rows
+from openmofi.search.structures import write_structure
+from openmofi.search.write import Described, kind_for, merge_parts, places, write_source
 
 _MOST_PARTS = 8
+_PLACE = ("shard", "path", "offset")
 _TAIL_SHARE = 0.1
 """Share of the first part above which the later parts, searched row by row, are merged into it."""
 _LEAST_TAIL = 10_000
+_UNFINISHED = "unfinished-graph"
+"""A graph whose building was interrupted; the same change goes on with it."""
 
 
 def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | str | None) -> None:
     """Writes an index of vectors; see `Index.build`."""
     check_replaceable(out, is_index, "an index")
-    rows, vectors = _read(source)
-    described = describe(rows, kb)
-    kind = kind_for(settings, len(rows))
-    tables = prepare_rows(rows, described)
-    meta = {
-        "format_version": FORMAT_VERSION,
-        "id": uuid.uuid4().hex,
-        "generation": 1,
-        "rows": len(rows),
-        "dim": vectors.shape[1],
-        "kind": kind,
-        "settings": asdict(settings),
-        "model": described.model,
-        "kb": described.kb,
-        "selection": described.origin.selection,
-        "parts": ["part-0001"],
-        "deleted": None,
-        "map": None,
-    }
+    kept = out.with_name(f".{out.name}.graph")
     busy = _locked(out) if is_index(out) else nullcontext()
     with busy, new_folder(out) as partial:
-        folder, origins = partial / "part-0001", [described.origin]
-        write_part(folder, vectors, *tables, origins, kind=kind, settings=settings)
+        folder = partial / "part-0001"
+        described = write_source(folder, source, kb=kb)
+        part = IndexPart(folder, ef_search=settings.ef_search)
+        kind = kind_for(settings, len(part), part.stored.d)
+        write_structure(folder, kind=kind, settings=settings, kept=kept)
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "id": uuid.uuid4().hex,
+            "generation": 1,
+            "rows": len(part),
+            "dim": part.stored.d,
+            "kind": kind,
+            "settings": asdict(settings),
+            "model": described.model,
+            "kb": described.kb,
+            "selection": described.origin.selection,
+            "parts": ["part-0001"],
+            "deleted": None,
+            "map": None,
+        }
         _write_meta(partial / "meta.json", meta)
 
 
 def add(index: Snapshot, source: Path | str) -> None:
     """Adds vectors as a part; see `Index.add`."""
-    rows, vectors = _read(source)
-    described = describe(rows, index.meta["kb"] or None)
-    if vectors.shape[1] != index.meta["dim"]:
-        raise InputError(
-            f"{str(source)!r} holds vectors of {vectors.shape[1]} numbers, the index of "
-            f"{index.meta['dim']}; embed with the model {index.meta['model']!r}."
-        )
-    if described.model != index.meta["model"]:
-        raise InputError(
-            f"{str(source)!r} was made by the model {described.model!r}, the index by "
-            f"{index.meta['model']!r}; their vectors cannot be compared."
-        )
-    tables, origins = prepare_rows(rows, described), [described.origin]
+
+    def check(described: Described, dim: int) -> None:
+        if dim != index.meta["dim"]:
+            raise InputError(
+                f"{str(source)!r} holds vectors of {dim} numbers, the index of "
+                f"{index.meta['dim']}; embed with the model {index.meta['model']!r}."
+            )
+        if described.model != index.meta["model"]:
+            raise InputError(
+                f"{str(source)!r} was made by the model {described.model!r}, the index by "
+                f"{index.meta['model']!r}; their vectors cannot be compared."
+            )
+
     with _changing(index) as meta:
         name = _next(index, "part")
-        write_part(
-            index.folder / name, vectors, *tables, origins, kind="flat", settings=IndexSettings()
-        )
+        folder = index.folder / name
+        described = write_source(folder, source, kb=index.meta["kb"] or None, check=check)
+        part = IndexPart(folder, ef_search=index.settings.ef_search)
         meta["parts"] = [*meta["parts"], name]
-        meta["rows"] = index.num_rows + len(rows)
-        _delete(index, meta, _replaced(index, rows, described.origin.root))
+        meta["rows"] = index.num_rows + len(part)
+        _delete(index, meta, _replaced(index, part, described.origin.root))
 
 
 def merge_if_due(index: Snapshot) -> None:
@@ -103,8 +104,14 @@ def merge_if_due(index: Snapshot) -> None:
     with _changing(index) as meta:
         name = _next(index, "part")
         if meta["kind"] == "flat":
-            meta["kind"] = kind_for(index.settings, index.num_rows)
-        merge_parts(index.folder / name, index.parts, kind=meta["kind"], settings=index.settings)
+            meta["kind"] = kind_for(index.settings, index.num_rows, index.meta["dim"])
+        merge_parts(
+            index.folder / name,
+            index.parts,
+            kind=meta["kind"],
+            settings=index.settings,
+            kept=index.folder / _UNFINISHED,
+        )
         meta["parts"] = [name]
 
 
@@ -121,9 +128,14 @@ def compact(index: Snapshot, settings: IndexSettings) -> None:
     keep = np.flatnonzero(index.live)
     with _changing(index) as meta:
         name = _next(index, "part")
-        meta["kind"] = kind_for(settings, len(keep))
+        meta["kind"] = kind_for(settings, len(keep), index.meta["dim"])
         merge_parts(
-            index.folder / name, index.parts, keep=keep, kind=meta["kind"], settings=settings
+            index.folder / name,
+            index.parts,
+            keep=keep,
+            kind=meta["kind"],
+            settings=settings,
+            kept=index.folder / _UNFINISHED,
         )
         meta |= {"parts": [name], "rows": len(keep), "deleted": None}
         meta["settings"] = asdict(settings)
@@ -172,28 +184,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _read(source: Path | str) -> tuple[pa.Table, np.ndarray]:
-    """Returns (rows, their vectors); of several rows with the same image, the last is kept.
-
-    Raises:
-        InputError: there are no vectors, or some are not finite.
-    """
-    found = read_embeddings(source)
-    rows, vectors = found.rows, found.vectors
-    for reason, count in found.refused.items():
-        print(f"left out {count:,} rows: {reason}", file=sys.stderr)
-    if not np.isfinite(vectors).all():
-        raise InputError(f"{str(source)!r} holds vectors that are not finite; embed it again.")
-    places = _places(rows).combine_chunks().dictionary_encode().indices
-    numbers = np.where(_lies_somewhere(rows), places.to_numpy(), -1 - np.arange(len(rows)))
-    _, last = np.unique(numbers[::-1], return_index=True)
-    keep = np.sort(len(rows) - 1 - last)
-    if len(keep) == len(rows):
-        return rows, vectors
-    print(f"left out {len(rows) - len(keep):,} repeated images", file=sys.stderr)
-    return rows.take(pa.array(keep)), vectors[keep]
-
-
 def _write_meta(path: Path, meta: dict[str, Any]) -> None:
     path.write_text(json.dumps(meta, indent=2) + "\n")
 
@@ -223,24 +213,14 @@ def _remove_unnamed(folder: Path, meta: dict[str, Any]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _replaced(index: Snapshot, rows: pa.Table, root: str) -> np.ndarray:
-    """Returns the rows with images at the same places as those of new rows."""
-    rows = rows.filter(pa.array(_lies_somewhere(rows)))
-    new, found = _places(rows).combine_chunks(), [np.zeros(0, np.int64)]
+def _replaced(index: Snapshot, new: IndexPart, root: str) -> np.ndarray:
+    """Returns the rows with images at the same places as those of a new part."""
+    new_places = places(new.column(*_PLACE)).drop_null()
+    found = [np.zeros(0, np.int64)]
     for begin, part in index.begins():
         same_root = np.array([origin.root == root for origin in part.origins])
         if same_root.any():
-            known = pc.is_in(_places(part.rows), value_set=new).to_numpy()
-            found.append(begin + np.flatnonzero(known & same_root[part.rows["origin"].to_numpy()]))
+            stored = part.column(*_PLACE, "origin")
+            known = pc.is_in(places(stored), value_set=new_places).to_numpy(zero_copy_only=False)
+            found.append(begin + np.flatnonzero(known & same_root[stored["origin"].to_numpy()]))
     return np.concatenate(found)
-
-
-def _places(table: pa.Table) -> pa.ChunkedArray:
-    names = [table[n].cast(pa.string()).fill_null("") for n in ("shard", "path", "offset")]
-    return pc.binary_join_element_wise(*names, "\0")
-
-
-def _lies_somewhere(table: pa.Table) -> np.ndarray:
-    """Returns whether each row names its image's place; vectors of other tools may not."""
-    named = pc.not_equal(table["path"].fill_null(""), "")
-    return pc.or_(named, pc.greater_equal(table["offset"].fill_null(-1), 0)).to_numpy()

@@ -46,11 +46,13 @@ def export_index(index: Index, out: str, *, to: Target, name: str = "openmofi") 
 
 def _batches(index: Index) -> Iterator[pa.Table]:
     """Yields rows with the names of their labels and their vectors, float32."""
-    live = np.flatnonzero(index.live)
+    live = index.live
     names = {entity["id"]: entity["label"] for entity in index.entities.to_pylist()}
-    for start in track(range(0, len(live), _BATCH), "export", unit="batches"):
-        rows = live[start : start + _BATCH]
-        table = index.rows.select(_COLUMNS).take(pa.array(rows))
+    for begin, read in track(_read_batches(index), "export", unit="batches"):
+        rows = begin + np.flatnonzero(live[begin : begin + len(read)])
+        if not len(rows):
+            continue
+        table = read.select(_COLUMNS).take(pa.array(rows - begin))
         vectors = index.vectors(rows)
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         labels = [[names[e] for e in entities or ()] for entities in table["entities"].to_pylist()]
@@ -59,6 +61,14 @@ def _batches(index: Index) -> Iterator[pa.Table]:
             .append_column("labels", pa.array(labels, pa.list_(pa.string())))
             .append_column("vector", flat)
         )
+
+
+def _read_batches(index: Index) -> Iterator[tuple[int, pa.Table]]:
+    """Yields (first row, metadata of the rows from there)."""
+    for first, part in index.begins():
+        for begin, group in part.row_groups():
+            for start in range(0, len(group), _BATCH):
+                yield first + begin + start, group.slice(start, _BATCH)
 
 
 def _to_parquet(index: Index, out: str, name: str) -> None:

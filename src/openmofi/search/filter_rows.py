@@ -1,13 +1,13 @@
-"""A filter and an index -> the rows that pass, and facet counts of rows."""
+"""A filter and an index -> the rows that pass, and counts of what rows show."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from openmofi.errors import InputError
-from openmofi.search.filters import Filter
+from openmofi.search.filters import Facet, Filter
 from openmofi.search.snapshot import Snapshot
 
 _MOST_FACETS = 50
@@ -34,47 +34,39 @@ def passing_rows(index: Snapshot, filter: Filter) -> np.ndarray:
     if filter.not_entities:
         passing &= ~labels.rows_with(np.isin(labels.code, labels.codes(filter.not_entities)))
     if filter.sources:
-        wanted = pa.array(filter.sources, pa.string())
-        passing &= pc.is_in(index.rows["source"], value_set=wanted).to_numpy()
+        passing &= index.sources.among(filter.sources)
     if filter.max_text_area is not None:
-        area = index.rows["text_area"].to_numpy()
         with np.errstate(invalid="ignore"):
-            passing &= area <= filter.max_text_area
+            passing &= index.text_area <= filter.max_text_area
     if filter.lasso:
         passing &= _inside(index, filter.lasso)
     return passing
 
 
-def count_facets(index: Snapshot, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
-    """Returns the number of rows with each entity, type and source, the most frequent first."""
-    labels, types = index.labels, index.types
-    positions = labels.of_rows(rows)
-    codes = labels.code[positions]
-    images = np.bincount(codes, minlength=len(labels.ids))
-    which, kind = types.of(codes)
-    row_and_type = np.unique(np.stack([labels.row[positions][which], kind]), axis=1)
-    typed = np.bincount(row_and_type[1], minlength=len(types.ids))
-    sources = pc.value_counts(index.rows["source"].take(pa.array(rows)))
-    return {
-        "entities": _most(dict(zip(labels.ids, images.tolist(), strict=True))),
-        "types": _most(dict(zip(types.ids, typed.tolist(), strict=True))),
-        "sources": _most({s["values"] or "": s["counts"] for s in sources.to_pylist()}),
-    }
+def count_facet(index: Snapshot, rows: np.ndarray, facet: Facet) -> list[tuple[str, int]]:
+    """Returns the number of rows with each entity, type or source, the 50 most frequent first."""
+    counted = {"entities": index.labels, "types": index.row_types, "sources": index.sources}[facet]
+    return _most(counted.ids, counted.count(rows))
 
 
-def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
-    found = [(name, count) for name, count in counts.items() if count]
-    return sorted(found, key=lambda item: (-item[1], item[0]))[:_MOST_FACETS]
+def _most(names: Sequence[str], counts: np.ndarray) -> list[tuple[str, int]]:
+    """Returns the names with the highest counts; of equal counts, the first by name."""
+    if len(counts) > _MOST_FACETS:
+        least = np.partition(counts, -_MOST_FACETS)[-_MOST_FACETS]
+        found = np.flatnonzero(counts >= max(least, 1))
+    else:
+        found = np.flatnonzero(counts)
+    named = [(names[i], int(counts[i])) for i in found.tolist()]
+    return sorted(named, key=lambda item: (-item[1], item[0]))[:_MOST_FACETS]
 
 
 def _inside(index: Snapshot, lasso: tuple[tuple[float, float], ...]) -> np.ndarray:
     """Returns whether each row's point on the map lies inside a polygon; a missing one does not."""
-    from matplotlib.path import Path as Polygon
+    from openmofi.search.lasso import inside
 
     points = index.map_points()
     if points is None:
         raise InputError(
             f"There is no map of {str(index.folder)!r}; make it with `openmofi index map`."
         )
-    placed = ~np.isnan(points).any(1)
-    return placed & Polygon(np.asarray(lasso)).contains_points(np.nan_to_num(points))
+    return inside(points, np.asarray(lasso))

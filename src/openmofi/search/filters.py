@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from openmofi.errors import SettingsError
+
+Facet = Literal["entities", "types", "sources"]
+"""What rows can be counted by."""
 
 
 @dataclass(frozen=True)

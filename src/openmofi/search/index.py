@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
@@ -19,8 +19,9 @@ from openmofi.config import IndexSettings
 from openmofi.errors import InputError
 from openmofi.files.folders import local_path
 from openmofi.search import changes
-from openmofi.search.filter_rows import count_facets, passing_rows
-from openmofi.search.filters import Filter
+from openmofi.search.filter_rows import count_facet, passing_rows
+from openmofi.search.filters import Facet, Filter
+from openmofi.search.part import IndexPart
 from openmofi.search.snapshot import Snapshot
 
 
@@ -191,11 +192,11 @@ class Index(Snapshot):
 
     def rows_with_id(self, wanted: str) -> np.ndarray:
         """Returns the rows with an id; images of several folders may share one."""
-        return np.flatnonzero(pc.equal(self.rows["id"], wanted).to_numpy() & self.live)
+        return np.flatnonzero(pc.equal(self.column("id"), wanted).to_numpy() & self.live)
 
-    def facets(self, rows: np.ndarray) -> dict[str, list[tuple[str, int]]]:
-        """Returns the number of rows with each entity, type and source, the 50 most frequent."""
-        return count_facets(self, rows)
+    def facet(self, rows: np.ndarray, facet: Facet) -> list[tuple[str, int]]:
+        """Returns the number of rows with each entity, type or source, the 50 most frequent."""
+        return count_facet(self, rows, facet)
 
     def read_image(self, row: int) -> bytes:
         """Returns the encoded image of a row.
@@ -203,19 +204,17 @@ class Index(Snapshot):
         Raises:
             OSError: the file is gone, or shorter than it was.
         """
-        [(_, part, own)] = self.by_part(np.array([row]))
-        place = part.rows.slice(int(own[0]), 1).to_pylist()[0]
+        part, place = self._place(row)
         return part.readers[place["origin"]].read(place)
 
     def root_of(self, row: int) -> str:
         """Returns the root of the input that contains a row's image."""
-        [(_, part, own)] = self.by_part(np.array([row]))
-        return part.origins[part.rows["origin"][int(own[0])].as_py()].root
+        part, place = self._place(row)
+        return part.origins[place["origin"]].root
 
     def selection_place(self, row: int) -> tuple[Path, str, int] | None:
         """Returns (selection, shard, row of the shard's labels) of a row, or None."""
-        [(_, part, own)] = self.by_part(np.array([row]))
-        place = part.rows.slice(int(own[0]), 1).to_pylist()[0]
+        part, place = self._place(row)
         selection = part.origins[place["origin"]].selection
         if not selection or place["labels_row"] is None:
             return None
@@ -223,7 +222,7 @@ class Index(Snapshot):
 
     def hits(self, rows: np.ndarray, scores: np.ndarray | None = None) -> list[Hit]:
         """Returns rows as hits."""
-        taken = self.rows.take(pa.array(np.asarray(rows, np.int64))).to_pylist()
+        taken = self.take(rows).to_pylist()
         cosines = [None] * len(taken) if scores is None else np.asarray(scores).tolist()
         hits = []
         for row, score, data in zip(np.asarray(rows).tolist(), cosines, taken, strict=True):
@@ -243,6 +242,11 @@ class Index(Snapshot):
             )
             hits.append(hit)
         return hits
+
+    def _place(self, row: int) -> tuple[IndexPart, dict[str, Any]]:
+        """Returns a row's part and its metadata."""
+        [(_, part, _)] = self.by_part(np.array([row]))
+        return part, self.take(np.array([row])).to_pylist()[0]
 
     def _query(self, vector: np.ndarray) -> Float[np.ndarray, " dim"]:
         """Normalises a vector.

@@ -1,4 +1,8 @@
-"""The entities that the rows of an index show, and their types: tables -> flat arrays."""
+"""What the rows of an index are filtered and counted by: tables -> flat arrays.
+
+`Labels` are the entities that the rows show, `Types` the types of these entities, `RowTypes` the
+types of the rows, and `Sources` where their images come from.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,17 @@ import pyarrow.compute as pc
 class Labels:
     """The labels of all rows; arrays have one element per label, in the order of the rows."""
 
-    def __init__(self, rows: pa.Table):
-        entities = _one_array(rows["entities"])
-        codes = entities.flatten().dictionary_encode()
-        self.num_rows = len(rows)
-        self.row: np.ndarray = pc.list_parent_indices(entities).to_numpy().astype(np.int64)
+    def __init__(self, entities: pa.ChunkedArray, label_scores: pa.ChunkedArray):
+        # Chunk by chunk where it can be: one array of all names would hold them twice.
+        num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
+        num_scores = pc.list_value_length(label_scores).fill_null(0).to_numpy()
+        self.num_rows = len(entities)
+        self.begins = _begins(num_labels)
+        codes = pc.list_flatten(entities).dictionary_encode().combine_chunks()
+        self.row: np.ndarray = np.repeat(np.arange(self.num_rows), num_labels)
         self.code: np.ndarray = codes.indices.to_numpy()
         self.ids: list[str] = codes.dictionary.to_pylist()
-        scores = _one_array(rows["label_scores"])
-        num_labels = pc.list_value_length(entities).fill_null(0).to_numpy()
-        num_scores = pc.list_value_length(scores).fill_null(0).to_numpy()
-        flat = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        flat = pc.list_flatten(label_scores).to_numpy().astype(np.float32, copy=False)
         fits = num_labels == num_scores  # else nothing says which label a score belongs to
         self.score = np.full(num_labels.sum(), np.nan, np.float32)
         """float32, NaN for a label without a score."""
@@ -41,11 +45,10 @@ class Labels:
         order, bounds = self._postings
         return self.row[order[bounds[code] : bounds[code + 1]]]
 
-    def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the positions of all labels of some rows."""
-        wanted = np.zeros(self.num_rows, bool)
-        wanted[rows] = True
-        return np.flatnonzero(wanted[self.row])
+    def count(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the number of the given rows that show each entity."""
+        codes = self.code[_positions(self.begins, rows)]
+        return np.bincount(codes, minlength=len(self.ids))
 
     def rows_with(self, wanted: np.ndarray) -> np.ndarray:
         """Returns for each row whether one of its labels is wanted (bool per label)."""
@@ -86,20 +89,60 @@ class Types:
         flat = types.flatten().dictionary_encode()
         self.ids: list[str] = flat.dictionary.to_pylist()
         self.flat: np.ndarray = flat.indices.to_numpy()
-        self.lengths = pc.list_value_length(types).fill_null(0).to_numpy().astype(np.int64)
-        self.begins = np.cumsum(self.lengths) - self.lengths
+        self.begins = _begins(pc.list_value_length(types).fill_null(0).to_numpy())
 
     def having(self, types: tuple[str, ...]) -> np.ndarray:
         """Returns the codes of the entities that have any of the types."""
         wanted = np.isin(self.flat, [i for i, name in enumerate(self.ids) if name in types])
-        return np.unique(np.repeat(np.arange(len(self.lengths)), self.lengths)[wanted])
+        return np.unique(np.searchsorted(self.begins, np.flatnonzero(wanted), "right") - 1)
 
-    def of(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (index into the codes, type) for each type of each entity."""
-        num = self.lengths[codes]
-        which = np.repeat(np.arange(len(codes)), num)
-        within = np.arange(len(which)) - np.repeat(np.cumsum(num) - num, num)
-        return which, self.flat[self.begins[codes][which] + within]
+
+class RowTypes:
+    """The types of each row, each once however many of its entities have it."""
+
+    def __init__(self, labels: Labels, types: Types):
+        self.ids = types.ids
+        num_types = np.diff(types.begins)[labels.code]
+        row = np.repeat(labels.row, num_types)
+        kind = types.flat[_positions(types.begins, labels.code)]
+        pairs = row * max(len(types.ids), 1) + kind
+        pairs.sort(kind="stable")  # nearly in order already, which this kind is fast for
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+        row, self.flat = np.divmod(pairs, max(len(types.ids), 1))
+        self.begins = _begins(np.bincount(row, minlength=labels.num_rows))
+
+    def count(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the number of the given rows with each type."""
+        return np.bincount(self.flat[_positions(self.begins, rows)], minlength=len(self.ids))
+
+
+class Sources:
+    """The source of each row, as a number."""
+
+    def __init__(self, column: pa.ChunkedArray):
+        codes = column.fill_null("").combine_chunks().dictionary_encode()
+        self.ids: list[str] = codes.dictionary.to_pylist()
+        self.code: np.ndarray = codes.indices.to_numpy()
+
+    def among(self, sources: tuple[str, ...]) -> np.ndarray:
+        """Returns for each row whether its source is one of those given."""
+        return np.isin(self.ids, sources)[self.code]
+
+    def count(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the number of the given rows with each source."""
+        return np.bincount(self.code[rows], minlength=len(self.ids))
+
+
+def _begins(lengths: np.ndarray) -> np.ndarray:
+    """Returns where each list begins in the flat array, and where the last one ends."""
+    return np.r_[0, np.cumsum(lengths, dtype=np.int64)]
+
+
+def _positions(begins: np.ndarray, lists: np.ndarray) -> np.ndarray:
+    """Returns the positions, in the flat array, of all items of the given lists."""
+    num = begins[lists + 1] - begins[lists]
+    ends = np.cumsum(num)
+    return np.arange(num.sum()) + np.repeat(begins[lists] - (ends - num), num)
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.ListArray:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from openmofi.config import IndexSettings
 from openmofi.pairs import ImageReader
-from openmofi.shards import OutputError
 
 GRAPH, LISTS = "graph.faiss", "lists.faiss"
 
@@ -42,10 +41,10 @@ _GATHER_BELOW = 0.02
 """Share of passing rows below which they are gathered instead of selected during a full scan."""
 _PROBES = 64
 """Least number of lists that are searched."""
-_TRAINED_ON = 64
-"""Vectors per list from which the lists' centres are learnt."""
 _RESCORED = 4
 """Ratio of rows found by 8-bit codes, which are then compared by 16-bit vectors, to wanted rows."""
+ROWS_PER_GROUP = 8192
+"""Rows that are read together from rows.parquet."""
 
 Nearest = tuple[np.ndarray, np.ndarray]
 """Rows and their cosines, best first."""
@@ -60,102 +59,14 @@ class Origin:
     """Directory of the selection that kept them, or ""."""
 
 
-def write_part(
-    folder: Path,
-    vectors: Float[np.ndarray, "n dim"],
-    rows: pa.Table,
-    entities: pa.Table,
-    origins: list[Origin],
-    *,
-    kind: str,
-    settings: IndexSettings,
-) -> None:
-    """Writes a part.
-
-    Args:
-        folder: created here.
-        vectors: float32, normalised here.
-        rows: schema.INDEX_ROWS, whose `origin` is an index into `origins`.
-        entities: schema.INDEX_ENTITIES.
-        origins: where the images lie.
-        kind: flat, hnsw or ivf.
-        settings: parameters of the graph.
-    """
-    import faiss
-
-    vectors = np.array(vectors, np.float32, order="C")
-    faiss.normalize_L2(vectors)
-    stored, graph, lists = _stored(vectors), None, None
-    if kind == "hnsw":
-        graph = _graph(vectors, settings)
-    elif kind == "ivf":
-        lists = _lists(vectors)
-    _write(folder, stored, graph, lists)
-    _write_tables(folder, rows, entities, origins)
-
-
-def add_to(
-    folder: Path,
-    first: IndexPart,
-    vectors: Float[np.ndarray, "n dim"],
-    rows: pa.Table,
-    entities: pa.Table,
-    origins: list[Origin],
-) -> None:
-    """Writes a part that continues another one, with its graph or lists extended.
-
-    Args:
-        folder: created here.
-        first: the part that is continued.
-        vectors: unit vectors of the new rows.
-        rows: rows of both, as for `write_part`.
-        entities: entities of both.
-        origins: origins of both.
-    """
-    whole = IndexPart(first.folder, ef_search=first.ef_search, mapped=False)
-    if whole.graph is not None:
-        whole.graph.add(vectors)  # also adds them to the stored ones
-    else:
-        assert whole.lists is not None
-        whole.lists.add(vectors)
-        whole.stored.add(vectors)
-    _write(folder, whole.stored, whole.graph, whole.lists)
-    _write_tables(folder, rows, entities, origins)
-
-
-def _write(folder: Path, stored: Any, graph: Any, lists: Any) -> None:
-    import faiss
-
-    folder.mkdir()
-    try:
-        faiss.write_index(stored, str(folder / "vectors.faiss"))
-        if graph is not None:
-            faiss.write_index(graph, str(folder / GRAPH), faiss.IO_FLAG_SKIP_STORAGE)
-        if lists is not None:
-            faiss.write_index(lists, str(folder / LISTS))
-    except RuntimeError as error:  # faiss raises it for a full disk, too
-        why = str(error).strip().rsplit("\n", 1)[-1].rsplit(": ", 1)[-1]
-        raise OutputError(
-            f"The index cannot be written below {str(folder.parent)!r} ({why}); free some space "
-            "and repeat the command."
-        ) from None
-
-
-def _write_tables(folder: Path, rows: pa.Table, entities: pa.Table, origins: list[Origin]) -> None:
-    pq.write_table(rows, folder / "rows.parquet")
-    pq.write_table(entities, folder / "entities.parquet")
-    described = {"origins": [vars(origin) for origin in origins]}
-    (folder / "part.json").write_text(json.dumps(described, indent=2) + "\n")
-
-
 class IndexPart:
     """An open part; only headers are read before the rest is needed."""
 
-    def __init__(self, folder: Path, *, ef_search: int, mapped: bool = True):
+    def __init__(self, folder: Path, *, ef_search: int):
         import faiss
 
         self.folder, self.ef_search = folder, ef_search
-        flags = faiss.IO_FLAG_MMAP_IFC if mapped else 0
+        flags = faiss.IO_FLAG_MMAP_IFC
         self.stored = faiss.read_index(str(folder / "vectors.faiss"), flags)
         self.graph = self.lists = None
         if (folder / GRAPH).is_file():
@@ -171,7 +82,11 @@ class IndexPart:
         self.entities = pq.read_table(folder / "entities.parquet")
         """Names and types of its entities."""
         self._reading = threading.Lock()
-        if self._rows_file.metadata.num_rows != self.stored.ntotal:
+        self._scanners = threading.local()
+        about = self._rows_file.metadata
+        sizes = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+        self._group_begins = np.cumsum([0, *sizes])
+        if about.num_rows != self.stored.ntotal:
             raise ValueError("the numbers of rows and vectors differ")
 
     def __len__(self) -> int:
@@ -182,22 +97,40 @@ class IndexPart:
         """The kind of index: flat, hnsw or ivf."""
         return "hnsw" if self.graph is not None else "ivf" if self.lists is not None else "flat"
 
-    @property
-    def rows(self) -> pa.Table:
-        """The metadata of each row, read when first needed."""
+    def column(self, *names: str) -> pa.Table:
+        """Reads some columns of all rows."""
         with self._reading:  # only one thread at a time may read the file
-            return self._rows
+            return self._rows_file.read(columns=list(names))
 
-    @cached_property
-    def _rows(self) -> pa.Table:
-        return self._rows_file.read()
+    def read_rows(self) -> pa.Table:
+        """Reads the metadata of all rows: schema.INDEX_ROWS."""
+        with self._reading:
+            return self._rows_file.read()
+
+    def row_groups(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yields (first row, metadata of some thousand rows)."""
+        for group, begin in enumerate(self._group_begins[:-1].tolist()):
+            with self._reading:
+                table = self._rows_file.read_row_group(group)
+            yield begin, table
+
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """Reads the metadata of some rows, in their order."""
+        groups = np.searchsorted(self._group_begins, rows, "right") - 1
+        order, taken = (
+            np.argsort(groups, kind="stable"),
+            [self._rows_file.schema_arrow.empty_table()],
+        )
+        for group in np.unique(groups).tolist():
+            own = rows[order[groups[order] == group]] - self._group_begins[group]
+            with self._reading:
+                table = self._rows_file.read_row_group(group)
+            taken.append(table.take(pa.array(own)))
+        return pa.concat_tables(taken).take(pa.array(np.argsort(order)))
 
     def vectors(self, rows: np.ndarray | None = None) -> Float[np.ndarray, "n dim"]:
         """Returns the stored vectors of all or some rows as float32."""
-        import faiss
-
-        codes = faiss.rev_swig_ptr(self.stored.codes.data(), self.stored.codes.size())
-        halves = codes.view(np.float16).reshape(len(self), self.stored.d)
+        halves = halves_of(self.stored)
         return (halves if rows is None else halves[rows]).astype(np.float32)
 
     @cached_property
@@ -229,8 +162,35 @@ class IndexPart:
         self, query: Float[np.ndarray, " dim"], least: float, passing: np.ndarray | None
     ) -> int:
         """Returns the number of passing rows with a cosine of at least `least` to a unit vector."""
-        _, _, rows = self.stored.range_search(query[None], least)
-        return len(rows) if passing is None else int(np.count_nonzero(passing[rows]))
+        import faiss
+
+        found = faiss.RangeSearchResult(1)
+        partial = faiss.RangeSearchPartialResult(found)
+        near = partial.new_result(0)
+        self._scanner.set_query(faiss.swig_ptr(query))
+        below = float(np.nextafter(np.float32(least), np.float32(-np.inf)))  # only more is counted
+        codes = self.stored.codes.data()
+        self._scanner.scan_codes_range(len(self), codes, None, below, near)
+        if passing is None or not near.nres:
+            return near.nres
+        partial.finalize()
+        rows = faiss.rev_swig_ptr(found.labels, near.nres)
+        return int(np.count_nonzero(passing[rows]))
+
+    @property
+    def _scanner(self) -> Any:
+        """This thread's scanner of the vectors.
+
+        `range_search` decodes each vector first, which takes 40 times as long (faiss 1.15). Kept,
+        for faiss's Python package cannot free a scanner.
+        """
+        import faiss
+
+        if not hasattr(self._scanners, "own"):
+            kind = (faiss.METRIC_INNER_PRODUCT, None, True, None)  # rows are numbered by place
+            self._scanners.own = self.stored.sq.select_InvertedListScanner(*kind)
+            self._scanners.own.set_list(0, 0.0)
+        return self._scanners.own
 
     def _through_graph(self, query: np.ndarray, wanted: int, breadth: int) -> Nearest:
         """Returns the nearest rows, whether they pass or not."""
@@ -268,37 +228,9 @@ class IndexPart:
         return rows[best], scores[best]
 
 
-def _stored(vectors: np.ndarray) -> Any:
+def halves_of(stored: Any) -> Float[np.ndarray, "n dim"]:
+    """Returns faiss' stored vectors as they are, float16, without a copy."""
     import faiss
 
-    stored = faiss.IndexScalarQuantizer(
-        vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    stored.train(vectors[:1])
-    stored.add(vectors)
-    return stored
-
-
-def _graph(vectors: np.ndarray, settings: IndexSettings) -> Any:
-    import faiss
-
-    dim = vectors.shape[1]
-    graph = faiss.IndexHNSWSQ(
-        dim, faiss.ScalarQuantizer.QT_fp16, settings.hnsw_links, faiss.METRIC_INNER_PRODUCT
-    )
-    graph.hnsw.efConstruction = settings.ef_construction
-    graph.train(vectors[:1])
-    graph.add(vectors)
-    return graph
-
-
-def _lists(vectors: np.ndarray) -> Any:
-    import faiss
-
-    dim, count = vectors.shape[1], len(vectors)
-    num_lists = max(1, min(int(4 * np.sqrt(count)), count // _TRAINED_ON))
-    lists = faiss.index_factory(dim, f"IVF{num_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    sample = np.random.default_rng(0).permutation(count)[: _TRAINED_ON * num_lists]
-    lists.train(np.ascontiguousarray(vectors[np.sort(sample)]))
-    lists.add(vectors)
-    return lists
+    codes = faiss.rev_swig_ptr(stored.codes.data(), stored.codes.size())
+    return codes.view(np.float16).reshape(stored.ntotal, stored.d)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -41,6 +41,8 @@ class Found:
     """Number of rows that pass the filter and, if given, the least score."""
     plan: str
     """browse: there was no query; exact: all passing rows were compared; approximate."""
+    passing: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """Whether each row of the index passes the filter; None if all do."""
 
 
 class Searcher:
@@ -143,7 +145,7 @@ class Searcher:
         if not terms:
             rows = self.index.labels.in_turns
             rows = rows if passing is None else rows[passing[rows]]
-            return Found(self.index.hits(rows[offset : offset + k]), total, "browse")
+            return Found(self.index.hits(rows[offset : offset + k]), total, "browse", passing)
         vector = self.vector(terms)
         rows, scores, plan = self.index.nearest(vector, k=offset + k, passing=passing)
         if min_score is not None:
@@ -152,7 +154,7 @@ class Searcher:
             total = len(rows)
             if near.all():  # else all of them were found
                 total = self.index.count_near(vector, least=min_score, passing=passing)
-        return Found(self.index.hits(rows[offset:], scores[offset:]), total, plan)
+        return Found(self.index.hits(rows[offset:], scores[offset:]), total, plan, passing)
 
     def ask(
         self, terms: list[Term], *, filter: Filter, k: int, min_score: float | None = None

@@ -7,6 +7,7 @@ of each change, lists the valid files. Row numbers do not change until `compact`
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,9 @@ from jaxtyping import Float
 
 from openmofi.config import IndexSettings
 from openmofi.errors import InputError, MismatchError
-from openmofi.search.labels import Labels, Types
-from openmofi.search.part import IndexPart
+from openmofi.schema import INDEX_ROWS
+from openmofi.search.labels import Labels, RowTypes, Sources, Types
+from openmofi.search.part import ROWS_PER_GROUP, IndexPart
 
 FORMAT_VERSION = 2
 _TRIES = 20
@@ -40,6 +42,9 @@ class Snapshot:
         if meta["deleted"]:
             self._deleted = np.zeros(self.num_rows, bool)
             self._deleted[np.load(folder / meta["deleted"])] = True
+        self._rows: pa.Table | None = None
+        self._num_taken = 0
+        self._reading = threading.Lock()
         self._map = np.load(folder / meta["map"], mmap_mode="r") if meta["map"] else None
 
     @classmethod
@@ -124,7 +129,7 @@ class Snapshot:
     @cached_property
     def labels(self) -> Labels:
         """The labels of the rows."""
-        return Labels(self.rows)
+        return Labels(self.column("entities"), self.column("label_scores"))
 
     @cached_property
     def types(self) -> Types:
@@ -132,9 +137,51 @@ class Snapshot:
         return Types(self.entities, self.labels.ids)
 
     @cached_property
+    def row_types(self) -> RowTypes:
+        """The types of the rows."""
+        return RowTypes(self.labels, self.types)
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The sources of the rows."""
+        return Sources(self.column("source"))
+
+    @cached_property
+    def text_area(self) -> np.ndarray:
+        """The share of each image that is covered by text; NaN where it is unknown."""
+        return self.column("text_area").to_numpy()
+
+    @property
     def rows(self) -> pa.Table:
-        """The metadata of each row: schema.INDEX_ROWS."""
-        return pa.concat_tables([part.rows for part in self.parts]).combine_chunks()
+        """The metadata of each row: schema.INDEX_ROWS; stays in memory once it was asked for."""
+        with self._reading:
+            if self._rows is None:
+                tables = [part.read_rows() for part in self.parts]
+                self._rows = pa.concat_tables(tables).combine_chunks()
+        return self._rows
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Returns a column of `rows` without reading the others."""
+        if self._rows is not None:
+            return self._rows[name]
+        return pa.concat_tables([part.column(name) for part in self.parts])[name]
+
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """Returns the metadata of some rows, in their order, without reading all others.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        rows = np.asarray(rows, np.int64)
+        parts = list(self.by_part(rows))
+        # Each row costs reading a group of rows: soon it is cheaper to read all, and to keep them.
+        if self._rows is not None or self._num_taken * ROWS_PER_GROUP >= self.num_rows:
+            return self.rows.take(pa.array(rows))
+        self._num_taken += len(rows)
+        if not parts:
+            return INDEX_ROWS.empty_table()
+        taken = pa.concat_tables([part.take(own) for _, part, own in parts])
+        return taken.take(pa.array(np.argsort(np.concatenate([mine for mine, _, _ in parts]))))
 
     @cached_property
     def entities(self) -> pa.Table:

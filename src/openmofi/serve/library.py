@@ -110,10 +110,8 @@ class Library:
 
     def place(self, row: int) -> tuple[Any, ...]:
         """Returns what identifies a row's image, including the version of its file."""
-        rows, root = self.index.rows, self.index.root_of(row)
-        shard, offset, size, path = (
-            rows[name][row].as_py() for name in ("shard", "offset", "size", "path")
-        )
+        root, [stored] = self.index.root_of(row), self.index.take(np.array([row])).to_pylist()
+        shard, offset, size, path = (stored[name] for name in ("shard", "offset", "size", "path"))
         state, file = None, open_root(root) / (shard or path)
         if isinstance(file, Path):  # the file's version
             try:

@@ -184,7 +184,7 @@ def _checked(library: Library, model: Path | str | None) -> Library:
 
 def _warm(library: Library) -> None:
     """Reads and derives what most requests need."""
-    _ = library.own, library.index.labels.in_turns
+    _ = library.index.rows, library.own, library.index.labels.in_turns
     for make in (facets_of_all, EntityNames, EntityMeans):
         library.once(make)
 

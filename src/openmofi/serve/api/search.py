@@ -56,7 +56,7 @@ def _found(
         hits=library.hits(found.hits),
         total=found.total,
         plan=found.plan,
-        facets=count_facets(library, vector, conditions, question.min_score)
+        facets=count_facets(library, vector, conditions, question.min_score, found.passing)
         if question.facets
         else None,
         terms=[view for _, view in understood],
