@@ -80,6 +80,7 @@ def embedding_batches(path: Path | str) -> Iterator[Embeddings]:
         InputError: there are no vectors, or they differ in length.
     """
     path, begin, dim, found = Path(path), 0, None, False
+    say_missing(path)
     for file, beside in _existing_files(path):
         for batch in _read_file(file, beside, begin):
             if len(batch.rows):
@@ -155,10 +156,14 @@ def finished_files(job: Path) -> list[Path]:
         raise InputError(
             f"{str(job)!r} holds no vectors of a finished shard; make them with `openmofi embed`."
         )
-    left = planned_shards(job) - len(found)
-    if left:
-        print(f"{job}: {left:,} shards have no vectors; see `openmofi status`", file=sys.stderr)
     return [job / commit.file for commit in found]
+
+
+def say_missing(path: Path) -> None:
+    """Tells how many shards of an output folder of `embed` are not finished, if any."""
+    left = planned_shards(path) - len(finished_files(path)) if is_job(path) else 0
+    if left:
+        print(f"{path}: {left:,} shards have no vectors; see `openmofi status`", file=sys.stderr)
 
 
 def _sorted(folder: Path, *suffixes: str) -> list[Path]:

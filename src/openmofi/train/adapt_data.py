@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openmofi.embeddings import finished_files
+from openmofi.embeddings import finished_files, say_missing
 from openmofi.errors import InputError
 from openmofi.shards import is_job
 from openmofi.train.labels import LABEL_COLUMNS, join_labels, read_label_column, without_label
@@ -73,6 +73,7 @@ def _read_npy(path: Path) -> Cached:
 
 def _read_parquet(path: Path) -> Cached:
     """Reads a file, or the files of a folder that `embed` wrote."""
+    say_missing(path)
     tables = [_open_parquet(file) for file in (finished_files(path) if is_job(path) else [path])]
     kind = tables[0].schema_arrow.field("vector").type
     count = sum(table.metadata.num_rows for table in tables)
