@@ -27,7 +27,7 @@ from jaxtyping import Float
 
 from openmofi import schema
 from openmofi.errors import InputError
-from openmofi.shards import commits, is_job, planned_shards
+from openmofi.shards import commits_of, is_job, planned_shards
 
 _VECTORS = (
     *("vector", "embedding", "embeddings", "emb", "image_embedding", "image_emb", "img_emb"),
@@ -151,12 +151,7 @@ def finished_files(job: Path) -> list[Path]:
     Raises:
         InputError: there are none, or they are labels.
     """
-    found = [commit for commit in commits(job) if commit.file]
-    if not found or not found[0].file.startswith("vectors/"):
-        raise InputError(
-            f"{str(job)!r} holds no vectors of a finished shard; make them with `openmofi embed`."
-        )
-    return [job / commit.file for commit in found]
+    return [job / commit.file for commit in commits_of(job, "vectors")]
 
 
 def say_missing(path: Path) -> None:

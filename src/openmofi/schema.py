@@ -82,6 +82,8 @@ PAIRS = pa.schema(
     ]
 )
 
+_PAIR = [field for field in PAIRS if field.name not in ("status", "error")]
+
 SCORED_ENTITY = pa.struct(
     [
         ("id", pa.string()),
@@ -132,7 +134,7 @@ LABELS = pa.schema(
 # i2e/select/<name>/keep.parquet; one row per kept image.
 KEEP = pa.schema(
     [
-        *[field for field in PAIRS if field.name not in ("status", "error")],
+        *_PAIR,
         ("text_area", pa.float32()),  # as in LABELS
         ("row", pa.int64()),  # row in the labels of its shard
         ("classes", pa.list_(pa.int32())),  # rows of vocabulary.parquet
@@ -216,13 +218,7 @@ def embeddings(dim: int) -> pa.Schema:
 # refused/ of `openmofi embed`'s output; one row per image without a vector.
 UNEMBEDDED = pa.schema(
     [
-        ("key", pa.string()),
-        ("shard", pa.string()),
-        ("path", pa.string()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("caption", pa.string()),
-        ("url", pa.string()),
+        *_PAIR,
         ("reason", pa.string()),
     ]
 )

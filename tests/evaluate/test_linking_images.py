@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from labelled import candidate, pair, unseen, write_i2e
@@ -9,6 +10,7 @@ from openmofi.cli import main
 from openmofi.errors import InputError
 from openmofi.evaluate.linking_data import GoldMention
 from openmofi.evaluate.linking_images import texts_of_images
+from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
 
 RED, GREEN = GoldMention(2, 7, "red", "apple"), GoldMention(2, 7, "green", "apple")
 
@@ -62,6 +64,15 @@ def test_every_name_of_a_caption_is_judged_by_itself(tmp_path):
 def test_labels_that_decide_nothing_are_refused(tmp_path, rows, why):
     with pytest.raises(InputError, match=why):
         texts_of_images(write_i2e(tmp_path, rows))
+
+
+def test_vectors_are_not_taken_for_labels(tmp_path):
+    vectors = ShardResult(pa.table({"id": ["a"]}), folder="vectors")
+    shards = [Shard("s", "", "folder", 0, 0)]
+    freeze_plan(tmp_path / "e", shards, {})
+    run_shards(lambda: lambda shard: vectors, shards, out=tmp_path / "e")
+    with pytest.raises(InputError, match="holds no labels of a finished shard"):
+        texts_of_images(tmp_path / "e")
 
 
 def test_kb_fit_learns_from_labels_that_nobody_annotated(tmp_path, capsys):

@@ -22,7 +22,8 @@ from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label.fusion import open_fusion
 from openmofi.link import Linker, WordEncoder
 from openmofi.link.fusion import HardMentions
-from openmofi.model.pointer import VERSION, load_pointer, tokenise_mentions
+from openmofi.model.pointer import VERSION, Pointer, load_pointer, tokenise_mentions
+from openmofi.model.precision import fast_dtype
 from openmofi.train import fusion
 from openmofi.train.fusion import fit_fusion
 from openmofi.train.fusion_examples import examples_of_descriptions, examples_of_group
@@ -134,6 +135,45 @@ def test_only_what_is_uncertain_is_read_and_once(world, untrained):
     certain = linker_of(world, untrained, read_above=0.9)
     assert certain.link(texts)["fusion"].null_count == 5
     assert certain.fusion.num_read == 0
+
+
+def test_equal_captions_are_encoded_once(world, untrained, monkeypatch):
+    rows = []
+    encode = Pointer.encode_captions
+    monkeypatch.setattr(
+        Pointer, "encode_captions", lambda *a: rows.append(len(a[1].unique(dim=0))) or encode(*a)
+    )
+    linker = linker_of(world, untrained, read_above=0)
+    linker.link([f"old {NAMES[0]} near {NAMES[1]}", f"our {NAMES[2]}", f"our {NAMES[2]} fish"])
+    assert linker.fusion.num_read == 4
+    assert sum(rows) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_short_numbers_hardly_change_what_is_read(world, trained, monkeypatch, dtype):
+    texts = texts_of(world)[:60]
+    monkeypatch.setattr("openmofi.model.pointer.fast_dtype", lambda device: torch.float32)
+    exact = linker_of(world, trained.out, read_above=0).link(texts, all_candidates=True)
+    monkeypatch.setattr("openmofi.model.pointer.fast_dtype", lambda device: dtype)
+    found = linker_of(world, trained.out, read_above=0).link(texts, all_candidates=True)
+    assert np.ptp(exact["fusion"].to_numpy()) > 2
+    by_place = [("row", "ascending"), ("start", "ascending"), ("id", "ascending")]
+    exact, found = (table.sort_by(by_place)["fusion"].to_numpy() for table in (exact, found))
+    assert found == pytest.approx(exact, abs=1e-5 if dtype == torch.float32 else 0.3)
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": False}, torch.float32),
+    ],
+)
+def test_only_what_multiplies_short_numbers_is_given_them(monkeypatch, able, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert fast_dtype(torch.device("cpu")) == expected
 
 
 @pytest.mark.slow

@@ -21,9 +21,8 @@ def say_unfinished(job: Path, totals: RunTotals) -> None:
 
     if totals.failed or totals.partial:
         say_troubled(job, [(c.shard, c.status, c.reason) for c in commits(job) if c.reason])
-    left = totals.shards - totals.done - totals.partial - totals.failed
-    if left:
-        print(f"{left:,} of {totals.shards:,} shards are left to other ranks")
+    if totals.left:
+        print(f"{totals.left:,} of {totals.shards:,} shards are left to other ranks")
 
 
 def end_job(job: Path, totals: RunTotals) -> None:

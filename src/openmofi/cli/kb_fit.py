@@ -37,8 +37,8 @@ def kb_fit(
 
     Args:
         data: Files in the format of MELBench, ELEVANT or ZELDA, as for `evaluate linking`; all have
-            the same weight. Only ELEVANT's annotate every mention and thus teach NIL. Or outputs of
-            `openmofi label`: captions whose images are sure what a name means.
+            the same weight. Only ELEVANT's annotate every mention and thus teach NIL. Or output
+            folders of `openmofi label`: captions whose image alone tells what a name means.
         out: JSON file to write, which `openmofi link --weights` takes; with --fusion, a directory.
         kb: Knowledge base directory.
         context: What compares texts with the candidates' descriptions: words (those they share), or

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -37,7 +38,7 @@ from openmofi.label.engine import (
     open_engine,
 )
 from openmofi.model import MofiModel
-from openmofi.pairs import find_shards
+from openmofi.pairs import Input, find_shards
 from openmofi.schema import VECTORS_VERSION
 from openmofi.shards import JobWords, RunTotals, commits, committed_files, freeze_plan, is_job
 from openmofi.shards.ranks import Rank
@@ -101,32 +102,20 @@ def embed(
         check_outside(out, str(source), found)
     if not is_file:
         _check_folder(out)
-    if isinstance(model, (str, Path)):
-        name, digest = absolute_model(str(model)), model_digest(str(model))
-    else:
-        name, digest = "", _weights_digest(model)
-    run = {
-        "input": absolute_root(found),
-        "selection": str(selection.resolve()) if selection else "",
-        "model": name,
-        "model_sha256": digest,
-        "settings": {k: v for k, v in as_dict(settings).items() if k not in PLACEMENT},
-        "version": openmofi.__version__,
-        "vectors_version": VECTORS_VERSION,
-    }
+    run = _run_description(found, selection, model, settings)
     about = {
-        "openmofi.model": name,
+        "openmofi.model": run["model"],
         "openmofi.root": str(found.root.resolve()),
         "openmofi.selection": run["selection"],
     }
     job = out.with_name(f"{out.name}.shards") if is_file else out
-    made = EmbedJob(found.root.resolve(), selection and selection.resolve(), name, settings, about)
+    place = (found.root.resolve(), selection and selection.resolve())
+    made = EmbedJob(*place, run["model"], settings, about)
     with alone_in(job) if is_file else nullcontext():
         freeze_plan(job, found.shards, run)
         with _engine(made, model, rank) as engine:
             totals = engine.run(found.shards, job, WORDS)
-        left = totals.shards - totals.done - totals.partial - totals.failed
-        if not totals.kept and not left:
+        if not totals.kept and not totals.left:
             if is_file:
                 shutil.rmtree(job)
             raise nothing_read(source, totals.errors | totals.reasons)
@@ -136,6 +125,25 @@ def embed(
             shutil.rmtree(job)
     dim = _dim(out) if totals.kept else 0
     return EmbedSummary(out, totals.kept, dim, totals.errors, totals, job)
+
+
+def _run_description(
+    found: Input, selection: Path | None, model: str | Path | MofiModel, settings: EmbedSettings
+) -> dict[str, Any]:
+    """Returns what the vectors depend on; runs with the same description may share a directory."""
+    if isinstance(model, (str, Path)):
+        name, digest = absolute_model(str(model)), model_digest(str(model))
+    else:
+        name, digest = "", _weights_digest(model)
+    return {
+        "input": absolute_root(found),
+        "selection": str(selection.resolve()) if selection else "",
+        "model": name,
+        "model_sha256": digest,
+        "settings": {k: v for k, v in as_dict(settings).items() if k not in PLACEMENT},
+        "version": openmofi.__version__,
+        "vectors_version": VECTORS_VERSION,
+    }
 
 
 def _check_folder(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Texts that nobody annotated: output of `label` -> captions whose images say what a name means.
+"""Texts that nobody annotated: output of `label` -> captions whose image tells what a name means.
 
 A caption with "crane" does not tell which one; its image often does. Where the image alone, by the
 weights of the joint score in this crawl and as if the text had nothing to say, is sure of one of
@@ -23,7 +23,7 @@ from openmofi.label.background import spread_out
 from openmofi.label.score import ScoreWeights
 from openmofi.select.choose import judge, read_candidates, read_mentions
 from openmofi.select.joint_weights import weigh
-from openmofi.shards.commits import committed_files
+from openmofi.shards import commits_of
 
 _SURE = 0.9
 """Least probability of the candidate that the image shows, NIL and the others included."""
@@ -31,17 +31,17 @@ _ENOUGH = 100_000
 
 
 def texts_of_images(i2e: Path) -> LinkingData:
-    """Returns the captions of a labelling job whose images are sure what a name means.
+    """Returns the captions of a labelling job whose image alone tells what a name means.
 
     Of many, a sample. Other names of a caption count as not annotated.
 
     Args:
-        i2e: output of `label`, with an image encoder that did not learn these captions.
+        i2e: output of `label`; its encoder should not have learnt these captions.
 
     Raises:
-        InputError: no image was looked at, or none is sure.
+        InputError: it is no such output, no image was looked at, or none is sure.
     """
-    files = committed_files(i2e)
+    files = [i2e / commit.file for commit in commits_of(i2e, "labels")]
     weighing = weigh(files)
     documents: list[GoldDocument] = []
     for file in spread_out(files):

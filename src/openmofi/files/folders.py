@@ -161,7 +161,7 @@ def lock_file(file: IO, folder: Path, *, busy: str) -> None:
 _locks: set[IO[bytes]] = set()
 
 
-# After the training process is killed, decoding processes would hold its lock for seconds.
+# After a process is killed, those that it forked would hold its lock for seconds.
 os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 

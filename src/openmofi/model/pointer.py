@@ -289,13 +289,13 @@ class PointerReader:
         """Returns the vectors of captions and of the mentions in them; equal captions once."""
         most = most_tokens(self.texts)
         read = tokenise_mentions(self.texts.tokenizer, mentions, most=most)
-        first, caption = np.unique(
-            read.tokens_BL.numpy(), axis=0, return_index=True, return_inverse=True
-        )[1:]
+        told = np.hstack([read.tokens_BL.numpy(), read.mask_BL.numpy()])
+        _, first, caption = np.unique(told, axis=0, return_index=True, return_inverse=True)
         lengths = np.minimum(_rounded(read.mask_BL.sum(1).numpy()[first], _STEP), most)
         found = torch.zeros(2, len(mentions), self.texts.dim)
         for length, part, rows in _alike(lengths):
-            own = (_cut(array[first[rows]], length).to(self.device) for array in read.arrays[:2])
+            captions = (read.tokens_BL[first[rows]], read.mask_BL[first[rows]])
+            own = (_cut(array, length).to(self.device) for array in captions)
             caption_BD, tokens_BLD = self.pointer.encode_captions(*own)
             place = np.full(len(first), -1)
             place[part] = np.arange(len(part))

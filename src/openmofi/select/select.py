@@ -43,7 +43,7 @@ from openmofi.select.image_priors import learn_image_priors, prior_weight
 from openmofi.select.joint_weights import Weighing, weigh
 from openmofi.select.outputs import write_rows, write_shards, write_vocabulary
 from openmofi.select.repeats import Repeats, refuse_known, refuse_repeated
-from openmofi.shards import commits, planned_shards
+from openmofi.shards import commits_of, planned_shards
 
 _HISTOGRAM_BINS = 80
 
@@ -102,11 +102,7 @@ def select(
     settings = settings or SelectSettings()
     i2e = Path(i2e)
     _check(name, settings)
-    done = [commit for commit in commits(i2e) if commit.file.startswith("labels/")]
-    if not done:
-        raise InputError(
-            f"{str(i2e)!r} holds no labels of a finished shard; run `openmofi label` first."
-        )
+    done = commits_of(i2e, "labels")
     run = json.loads((i2e / "run.json").read_text())
     files, kb = [i2e / commit.file for commit in done], KnowledgeBase.open(Path(run["kb_path"]))
     weighing = None

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,6 +77,11 @@ class RunTotals:
     errors: dict[str, int]
     reasons: dict[str, int]
     """Number of partial or failed shards by reason."""
+
+    @property
+    def left(self) -> int:
+        """Number of shards without a commit."""
+        return self.shards - self.done - self.partial - self.failed
 
     @property
     def error_rate(self) -> float:
@@ -205,6 +211,21 @@ def commits(out: Path) -> list[Commit]:
     if not is_job(out):
         raise no_job(out)
     return [read_commit(path) for path in sorted((out / "_done").glob("[!.]*.json"))]
+
+
+def commits_of(out: Path, what: Literal["labels", "vectors"]) -> list[Commit]:
+    """Returns the commits of the shards that have a table of labels or of vectors.
+
+    Raises:
+        InputError: as of `commits`, or there is none.
+    """
+    found = [commit for commit in commits(out) if commit.file.startswith(f"{what}/")]
+    if not found:
+        verb = {"labels": "label", "vectors": "embed"}[what]
+        raise InputError(
+            f"{str(out)!r} holds no {what} of a finished shard; make them with `openmofi {verb}`."
+        )
+    return found
 
 
 def is_job(out: Path) -> bool:

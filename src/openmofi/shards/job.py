@@ -114,10 +114,9 @@ def run_shards(
         found = totals(out, len(shards))
         log.write("end", rows=found.rows, done=found.done, failed=found.failed)
         log.close()
-    left = len(shards) - found.done - found.partial - found.failed
-    if world_size == 1 and left:
+    if world_size == 1 and found.left:
         raise OpenMOFIError(
-            f"{left:,} of {len(shards):,} shards are unfinished in {str(out)!r}; repeat the "
+            f"{found.left:,} of {found.shards:,} shards are unfinished in {str(out)!r}; repeat the "
             "command."
         )
     if found.error_rate > fail_if_error_rate:

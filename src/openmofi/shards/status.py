@@ -47,18 +47,16 @@ def status(out: Path | str) -> JobStatus:
     if not (out / "plan.parquet").is_file():
         raise no_job(out)
     counts = totals(out, planned_shards(out))
-    finished = counts.done + counts.partial + counts.failed
     events = list(read_events(out))
     said = next((event for event in events if event["event"] == "begin"), {})
     words = JobWords(**{n: said[n] for n in ("verb", "rows", "kept") if n in said})
     runs = _runs(events)
     alive = [run for run in runs if run.alive]
     rate = sum(run.rate for run in alive or runs[-1:]) or None
-    left = counts.shards - finished
     rows_per_shard = counts.rows / max(counts.done + counts.partial, 1)
-    seconds = left * rows_per_shard / rate if rate and alive else None
+    seconds = counts.left * rows_per_shard / rate if rate and alive else None
     troubled = tuple((c.shard, c.status, c.reason) for c in commits(out) if c.status != "done")
-    return JobStatus(words, counts, left, len(alive), rate, seconds, troubled)
+    return JobStatus(words, counts, counts.left, len(alive), rate, seconds, troubled)
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,8 @@ class _Training:
     def train(self, state: Path, described: dict[str, Any]) -> None:
         """Trains to the end, and leaves the weights of the best step."""
         if self.step == 0:
-            self.learner.begin(self.examples.some(self.train_rows))
+            if self.world.is_first:
+                self.learner.begin(self.examples.some(self.train_rows))
             self._share_parameters()
             self._evaluate()
         with progress("read", total=self.steps, unit="steps") as bar:

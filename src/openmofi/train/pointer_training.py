@@ -30,13 +30,13 @@ from openmofi.model.pointer import (
 from openmofi.progress import progress
 from openmofi.train.fusion_examples import MentionExamples
 
-_TEXTS_AT_ONCE = 1024
+_TEXTS_AT_ONCE, _MENTIONS_AT_ONCE = 1024, 256
 _NEW, _CLOSENESS = 10, 40
 """Step size of new layers, and of the weight of closeness, relative to the text encoder's."""
 _DECAY = 0.01
 _PENALTY = 1e-3
 """On the squared corrections of the linear terms, per mention."""
-_MOST_STEPS = 60
+_MOST_ITERATIONS = 60
 
 
 class PointerTraining:
@@ -88,36 +88,37 @@ class PointerTraining:
         return [(encoder, 1, _DECAY), (others, _NEW, _DECAY), (closeness, _CLOSENESS, 0.0)]
 
     def begin(self, examples: MentionExamples) -> None:
-        """Fits how much closeness counts, and the linear terms: a convex problem, of few numbers.
+        """Fits how much closeness counts, and corrections of the linear terms: a convex problem.
 
-        What learns step by step afterwards begins from there, and needs not find it first.
+        The networks learn from there, and need not find it first.
 
         Args:
             examples: those to learn from.
         """
         parts = []
-        with torch.no_grad():
-            self.network.eval()
-            for at in range(0, len(examples), _TEXTS_AT_ONCE):
-                some = examples.some(np.arange(at, min(at + _TEXTS_AT_ONCE, len(examples))))
+        self.network.eval()
+        rows = np.arange(len(examples))
+        with torch.no_grad(), progress("begin", total=len(rows), unit="mentions") as bar:
+            for at in range(0, len(rows), _MENTIONS_AT_ONCE):
+                some = examples.some(rows[at : at + _MENTIONS_AT_ONCE])
                 caption, mention, entity, features, offered = self._told(some)
                 closeness = self.network.closeness_of(caption, mention, entity, offered)
                 terms = torch.cat([features, closeness[..., None]], -1).double()
                 linear, *rest = self._truth(some)
                 parts.append((terms, linear.double(), *rest))
+                bar.advance(len(some))
         weights = torch.zeros(parts[0][0].shape[-1], dtype=torch.float64, device=self.device)
         weights.requires_grad_()
-        solver = torch.optim.LBFGS([weights], max_iter=_MOST_STEPS, line_search_fn="strong_wolfe")
+        solver = torch.optim.LBFGS(
+            [weights], max_iter=_MOST_ITERATIONS, line_search_fn="strong_wolfe"
+        )
 
         def loss() -> Tensor:
             solver.zero_grad()
-            of_parts = [
-                listwise_loss(t @ weights + linear, linear, *rest).sum()
-                for t, linear, *rest in parts
-            ]
-            total = (
-                torch.stack(of_parts).sum() / len(examples) + _PENALTY * (weights[:-1] ** 2).sum()
-            )
+            total = _PENALTY * (weights[:-1] ** 2).sum()
+            for terms, linear, *rest in parts:
+                of_part = listwise_loss(linear + terms @ weights, linear, *rest)
+                total = total + of_part.sum() / len(examples)
             total.backward()
             return total
 
@@ -128,7 +129,9 @@ class PointerTraining:
 
     def loss(self, examples: MentionExamples) -> Float[Tensor, " b"]:
         """Returns the loss of each mention."""
-        return listwise_loss(self.logits(examples), *self._truth(examples))
+        linear_BK, *rest = self._truth(examples)
+        logit_BK = linear_BK + self.network(*self._told(examples))
+        return listwise_loss(logit_BK, linear_BK, *rest)
 
     def logits(self, examples: MentionExamples) -> Float[Tensor, "b k"]:
         """Returns logits relative to NIL; what stands where no candidate is does not matter."""
@@ -144,7 +147,7 @@ class PointerTraining:
         return linear, right, offered, knows_nil
 
     def _told(self, examples: MentionExamples) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Returns what the network reads."""
+        """Returns the arguments of the network."""
         device, mentions = self.device, examples.mentions
         width = int(np.diff(examples.begin).max())
         places, features, offered = candidate_arrays(mentions, np.arange(len(mentions)), width)
