@@ -184,7 +184,7 @@ def demo_examples(linker: Linker, captions: list[Caption]) -> LinkExamples:
     gold = []
     for (row, start, end), ids in offered.items():
         meant = set(ids) & set(captions[row].mentioned)
-        gold.append((row, start, end, min(meant, default=None), len(meant) > 1))
+        gold.append((row, start, end, min(meant, default=None), len(meant) > 1, 1.0))
     columns = zip(*gold, strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, GOLD, strict=True)]
     gold_table = pa.Table.from_arrays(arrays, schema=GOLD)

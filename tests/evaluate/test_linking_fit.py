@@ -41,9 +41,9 @@ def write(folder: Path, line: dict, *, name: str = "x.jsonl", times: int = 1) ->
 def examples(folder: Path, linker: Linker, line: dict, **file) -> list[tuple[str, str | None]]:
     """Returns the mentions that give examples, with what they mean."""
     found = examples_in(linker, read_linking(write(folder, line, **file)))
-    rows = found.candidates.append_column("right", [found.right]).to_pylist()
+    rows = found.candidates.append_column("target", [found.target]).to_pylist()
     surfaces = dict.fromkeys(row["surface"] for row in rows)
-    meant = {row["surface"]: row["id"] for row in rows if row["right"]}
+    meant = {row["surface"]: row["id"] for row in rows if row["target"]}
     return [(surface, meant.get(surface)) for surface in surfaces]
 
 

@@ -1,18 +1,20 @@
-"""Captions whose images are sure what a name means: which are taken, and that `kb fit` learns."""
+"""Captions of which images tell what their names mean, and that `kb fit` learns from them."""
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labelled import candidate, pair, unseen, write_i2e
 from openmofi.cli import main
 from openmofi.errors import InputError
-from openmofi.evaluate.linking_data import GoldMention
-from openmofi.evaluate.linking_images import texts_of_images
+from openmofi.evaluate.linking_images import meant_by_images, texts_of_images
+from openmofi.label.score import LEAST_TEXT, ScoreWeights
+from openmofi.select.choose import ScoredCandidates
 from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
-
-RED, GREEN = GoldMention(2, 7, "red", "apple"), GoldMention(2, 7, "green", "apple")
 
 
 def _apples(red: float, green: float, *, text: float = 0.5, start: int = 2):
@@ -26,11 +28,15 @@ def _crawl(tmp_path, *more):
     return write_i2e(tmp_path, rows, list(more))
 
 
-def _taken(i2e) -> dict[str, tuple[GoldMention, ...]]:
-    return {document.key: document.mentions for document in texts_of_images(i2e).documents}
+def _meant(i2e) -> dict[str, dict[tuple[int, str], float]]:
+    """Returns key -> (start, id) -> probability."""
+    return {
+        document.key: {(m.start, m.id or ""): m.probability for m in document.mentions}
+        for document in texts_of_images(i2e).documents
+    }
 
 
-def test_the_image_says_what_is_meant_whatever_the_text_says(tmp_path):
+def test_an_image_decides_where_it_shows_a_candidate_and_else_the_text_stands(tmp_path):
     more = [
         pair("red", *_apples(7.0, 0.0, text=0.02)),
         pair("neither", *_apples(0.0, 0.0, text=0.98)),
@@ -38,30 +44,59 @@ def test_the_image_says_what_is_meant_whatever_the_text_says(tmp_path):
         pair("no choice", candidate("lime", z=7.0)),
         pair("not looked at", unseen("red"), unseen("green")),
     ]
-    taken = _taken(_crawl(tmp_path, *more))
-    assert taken["red"] == (RED,)
-    assert taken["k1"] == (RED,)
-    assert taken["k2"] == (GREEN,)
-    assert not taken.keys() & {"neither", "both", "no choice", "not looked at"}
+    meant = _meant(_crawl(tmp_path, *more))
+    assert meant["red"][2, "red"] > 0.9
+    assert meant["k1"][2, "red"] > 0.9
+    assert meant["k2"][2, "green"] > 0.9
+    assert meant["neither"][2, "red"] == pytest.approx(0.98, abs=0.005)
+    assert meant["both"][2, "red"] == pytest.approx(0.98, abs=0.01)
+    assert not meant.keys() & {"no choice", "not looked at"}
 
 
 def test_every_name_of_a_caption_is_judged_by_itself(tmp_path):
-    two = pair("two", *_apples(7.0, 0.0, start=2), *_apples(0.0, 7.0, start=20))
-    three = pair("one of two", *_apples(0.0, 0.0, start=2), *_apples(0.0, 7.0, start=20))
-    taken = _taken(_crawl(tmp_path, two, three))
-    later = GoldMention(20, 25, "green", "apple")
-    assert taken["two"] == (RED, later)
-    assert taken["one of two"] == (later,)
+    two = pair("two", *_apples(7.0, 0.0, start=2), *_apples(0.0, 0.0, text=0.3, start=20))
+    meant = _meant(_crawl(tmp_path, two))["two"]
+    assert meant[2, "red"] > 0.9
+    assert meant[20, "red"] == pytest.approx(0.3, abs=0.01)
+
+
+NUMBER = st.floats(-4, 9, width=32)
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.floats(0, 1, width=32), NUMBER), min_size=1, max_size=4),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_what_is_meant_is_as_slowly_computed(mentions):
+    weights = ScoreWeights(text=0.7, clip_z=1.3, nil_z=1.5)
+    sizes = [len(own) for own in mentions]
+    text, z = np.array([one for own in mentions for one in own], np.float32).T
+    begins = np.cumsum([0, *sizes[:-1]])
+    ids = pa.array([""] * len(z)).dictionary_encode()
+    row = np.zeros(len(z), int)
+    found = ScoredCandidates(row, ids, begins, text, z, np.full((len(z), 1), np.nan))
+    expected = []
+    for own in mentions:
+        text_of = [max(p, LEAST_TEXT) for p, _ in own]
+        odds = [p**0.7 * np.exp(1.3 * (z - 1.5)) for p, (_, z) in zip(text_of, own, strict=True)]
+        shown = [one / (1 + sum(odds)) for one in odds]
+        not_shown = 1 / (1 + sum(odds))
+        told = zip(shown, text_of, strict=True)
+        expected += [one + not_shown * p / sum(text_of) for one, p in told]
+    assert meant_by_images(found, weights) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
-        ([pair("a", unseen("red"), unseen("green"))], "looked at"),
-        ([pair("a", *_apples(0.0, 0.0))], "sure of a name"),
+        ([pair("a", unseen("red"), unseen("green"))], "were looked at"),
+        ([pair("a", candidate("lime", z=7.0))], "have ambiguous names"),
     ],
 )
-def test_labels_that_decide_nothing_are_refused(tmp_path, rows, why):
+def test_labels_that_tell_nothing_are_refused(tmp_path, rows, why):
     with pytest.raises(InputError, match=why):
         texts_of_images(write_i2e(tmp_path, rows))
 

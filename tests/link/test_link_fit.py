@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 import pyarrow as pa
@@ -37,8 +38,10 @@ def kb(tmp_path_factory) -> KnowledgeBase:
 KINDS = [("a nice flag over Turkey", "country"), ("nice dinner: turkey and wine", "bird")]
 
 
-def gold_of(rows: Sequence[tuple[int, int, int, str | None, bool]]) -> pa.Table:
-    columns = zip(*rows, strict=True)
+def gold_of(rows: Sequence[tuple[int, int, int, str | None, bool]], *shares: float) -> pa.Table:
+    """Returns a table of `GOLD`, with probabilities in turn."""
+    told = [(*row, share) for row, share in zip(rows, cycle(shares or (1.0,)), strict=False)]
+    columns = zip(*told, strict=True)
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, GOLD, strict=True)], schema=GOLD)
 
 
@@ -85,7 +88,7 @@ def test_incomplete_texts_say_nothing_of_nil(kb):
 def test_a_mention_without_a_right_candidate_is_nil_only_where_all_are_annotated(kb):
     gold = gold_of([(0, 0, 4, "paris", False)])
     complete = examples_of(Linker(kb), ["Nice"], gold, complete=True)
-    assert (len(complete), complete.right.tolist()) == (1, [False])
+    assert (len(complete), complete.target.tolist()) == (1, [0.0])
     assert len(examples_of(Linker(kb), ["Nice"], gold, complete=False)) == 0
 
 
@@ -96,10 +99,24 @@ def test_names_that_touch_an_annotated_span_are_no_examples_of_nil(kb, optional)
     assert found.candidates["row"].to_pylist() == [1]
 
 
+def test_a_mention_that_probably_means_something_counts_in_its_share(kb):
+    linker, texts = Linker(kb), [KINDS[0][0]] * 400
+    start = texts[0].index("Turkey")
+    place = start, start + 6
+    apart = [(row, *place, "country" if row % 4 else "bird", False) for row in range(400)]
+    both = [(row, *place, id_, False) for row in range(400) for id_ in ("country", "bird")]
+    tables = gold_of(apart), gold_of(both, 0.75, 0.25)
+    groups = [examples_of(linker, texts, gold, complete=False) for gold in tables]
+    assert [len(group) for group in groups] == [400, 400]
+    own, shared = (fit(linker, group, terms=("prior", "case")) for group in groups)
+    assert shared.after == pytest.approx(own.after, abs=1e-9)
+    assert shared.weights.prior == pytest.approx(own.weights.prior, abs=1e-3)
+
+
 def test_groups_count_the_same_whatever_their_size(kb):
     linker = Linker(kb, encoder=WordEncoder(kb))
     small, large, others = (examples(linker, n) for n in (100, 1000, 200))
-    others = LinkExamples(others.candidates, ~others.right, others.types, complete=True)
+    others = LinkExamples(others.candidates, 1 - others.target, others.types, complete=True)
     terms = ("prior", "context")
     few, many = fit(linker, small, others, terms=terms), fit(linker, large, others, terms=terms)
     for name in (*terms, "nil"):

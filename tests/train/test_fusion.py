@@ -348,46 +348,41 @@ def test_the_mention_is_found_among_the_tokens(untrained):
 # ---- the loss ----------------------------------------------------------------------------------
 
 
-def slow_loss(logit, linear, right, knows_nil) -> float:
+def slow_loss(logit, linear, target, knows_nil) -> float:
     def share(values):
         weights = np.exp([0.0, *values])
         return weights / weights.sum()
 
+    def cross_entropy(truth, found):
+        return -sum(t * np.log(p) for t, p in zip(truth, found, strict=True) if t)
+
     after, before = share(logit), share(linear)
     if knows_nil:
-        truth = after[1:][right].sum() if any(right) else after[0]
-        return -np.log(truth)
-    given = after[1:] / after[1:].sum()
+        return cross_entropy([1 - sum(target), *target], after)
     moved = sum(
         b * np.log(b / a) for b, a in ((before[0], after[0]), (1 - before[0], 1 - after[0]))
     )
-    return -np.log(given[right].sum()) + moved
+    return cross_entropy(target, after[1:] / after[1:].sum()) + moved
 
 
 @pytest.mark.parametrize(
-    ("knows_nil", "right"),
+    ("knows_nil", "target"),
     [
-        *[
-            (nil, right)
-            for nil in (True, False)
-            for right in ([True, False, False], [False, True, True])
-        ],
-        (True, [False] * 3),
+        *[(nil, own) for nil in (True, False) for own in ([1.0, 0.0, 0.0], [0.0, 0.25, 0.75])],
+        (True, [0.0] * 3),
     ],
 )
-def test_the_loss_is_a_slow_one(knows_nil, right):
+def test_the_loss_is_a_slow_one(knows_nil, target):
     logit, linear = [0.3, -2.0, 1.5], [1.0, 0.2, -0.4]
     offered = [[True] * 3 + [False]]
     padded = ([*values, 77.0] for values in (logit, linear))
     found = listwise_loss(
         *(torch.tensor([values]) for values in padded),
-        torch.tensor([[*right, False]]),
+        torch.tensor([[*target, 0.0]]),
         torch.tensor(offered),
         torch.tensor([knows_nil]),
     )
-    assert found.item() == pytest.approx(
-        slow_loss(logit, linear, np.array(right), knows_nil), abs=1e-5
-    )
+    assert found.item() == pytest.approx(slow_loss(logit, linear, target, knows_nil), abs=1e-5)
 
 
 def test_where_nil_is_annotated_the_reader_learns_it(world, tmp_path):
@@ -512,9 +507,9 @@ def test_a_name_in_a_description_means_the_type_of_what_is_described(tmp_path):
     meant = {}
     for row, text in enumerate(found.mentions.texts):
         own = slice(found.begin[row], found.begin[row + 1])
-        (entity,) = found.mentions.entity[own][found.right[own]]
+        (entity,) = found.mentions.entity[own][found.target[own] > 0]
         meant[text] = found.texts.ids[entity]
-        assert len(found.right[own]) == 2
+        assert len(found.target[own]) == 2
     assert meant["a deep lake"] == meant["lake near the alps"] == "lake"
     assert meant["a colour and a lake"] == "colour"
     assert not found.knows_nil.any()

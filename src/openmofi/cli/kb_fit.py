@@ -38,7 +38,7 @@ def kb_fit(
     Args:
         data: Files in the format of MELBench, ELEVANT or ZELDA, as for `evaluate linking`; all have
             the same weight. Only ELEVANT's annotate every mention and thus teach NIL. Or output
-            folders of `openmofi label`: captions whose image alone tells what a name means.
+            folders of `openmofi label`: what the images tell of the captions' names.
         out: JSON file to write, which `openmofi link --weights` takes; with --fusion, a directory.
         kb: Knowledge base directory.
         context: What compares texts with the candidates' descriptions: words (those they share), or

@@ -44,6 +44,8 @@ class GoldMention:
     """Name of the entity in the data; empty if the data gives none."""
     optional: bool = False
     """A date, a quantity, or marked as optional: neither finding nor missing it counts."""
+    probability: float = 1.0
+    """That this is meant, where images told and nobody annotated; see linking_images.py."""
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,15 @@ def examples_in(linker: Linker, data: LinkingData) -> LinkExamples:
             f"{data.name} asks questions and has no mentions to fit to; pass other data."
         )
     documents = with_kb_ids(data, linker.kb)
-    gold: list[tuple[int, int, int, str | None, bool]] = []  # row, start, end, id, optional
+    gold: list[tuple[int, int, int, str | None, bool, float]] = []  # as in GOLD
     for row, document in enumerate(documents):
-        gold += [(row, m.start, m.end, m.id, m.optional) for m in document.mentions]
+        own = document.mentions
+        gold += [(row, m.start, m.end, m.id, m.optional, m.probability) for m in own]
         if document.evaluated is not None:
             # What is not annotated counts as an optional mention of no entity.
             low, high = document.evaluated
             outside = ((0, low), (high, len(document.text)))
-            gold += [(row, start, end, None, True) for start, end in outside if start < end]
+            gold += [(row, start, end, None, True, 1.0) for start, end in outside if start < end]
     columns = zip(*gold, strict=True) if gold else [()] * len(GOLD)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, GOLD, strict=True)]
     return examples_of(

@@ -3,7 +3,7 @@
 In: groups of examples, each from its own texts and knowledge base. Out: `LinkWeights` under which
 the gold entities, or NIL if none of a mention's candidates is right, are most probable: a
 conditional logistic regression (McFadden 1974) with weights of at least 0, so that every term keeps
-its meaning.
+its meaning. Where nobody annotated, but images tell, the truth is a distribution over candidates.
 
 Only texts with all mentions annotated show which names mean nothing. If only some are annotated,
 others may be names too: then the fit asks only which of its candidates a mention means, given that
@@ -40,6 +40,7 @@ GOLD = pa.schema(
         ("end", pa.int32()),
         ("id", pa.string()),  # null: NIL
         ("optional", pa.bool_()),  # a date, or not annotated: neither right nor wrong
+        ("probability", pa.float64()),  # that this is meant
     ]
 )
 
@@ -50,8 +51,8 @@ class LinkExamples:
 
     candidates: pa.Table
     """`schema.CANDIDATES` with all candidates of every mention."""
-    right: np.ndarray
-    """Whether each candidate is what its mention means."""
+    target: np.ndarray
+    """Probability that each candidate is what its mention means: 0 or 1 where people annotated."""
     types: pa.ListArray
     """Types of each candidate."""
     complete: bool
@@ -89,25 +90,30 @@ def examples_of(linker: Linker, texts: Captions, gold: pa.Table, *, complete: bo
         linker: computes the terms of the score.
         texts: the texts with the gold spans.
         gold: table of `GOLD`; spans that are not names of the knowledge base give no example.
+            A span may have a row for each of several probable meanings.
         complete: whether all mentions of the texts are in `gold`. Then every other name that the
             linker finds is an example of NIL, unless it shares a character with a gold span.
     """
     required = gold.filter(np.logical_not(gold["optional"].to_numpy(zero_copy_only=False)))
-    offered = linker.link_spans(texts, required, all_candidates=True)
+    spans = required.select(["row", "start", "end"])
+    spans = spans.group_by(spans.column_names, use_threads=False).aggregate([])
+    offered = linker.link_spans(texts, spans, all_candidates=True)
     if complete:
         others = linker.link(texts, all_candidates=True)
         offered = pa.concat_tables([offered, others.filter(~_overlaps(others, gold))])
-    truth = dict(zip(_places(required), required["id"].to_pylist(), strict=True))
+    meant = zip(_places(required), required["id"].to_pylist(), strict=True)
+    truth = dict(zip(meant, required["probability"].to_pylist(), strict=True))
     answers = zip(_places(offered), offered["id"].to_pylist(), strict=True)
-    right = np.array([truth.get(place) == answer for place, answer in answers], dtype=bool)
+    target = np.array([truth.get(answer, 0.0) for answer in answers])
     begin = np.flatnonzero(offered["rank"].to_numpy() == 0)
     if not complete and len(begin):
-        # Leave out mentions without a right candidate.
-        answered = repeat_runs(np.logical_or.reduceat(right, begin), begin, len(right))
-        offered, right = offered.filter(answered), right[answered]
+        # Given that one of its candidates is meant; mentions without are left out.
+        any_of_them = repeat_runs(np.add.reduceat(target, begin), begin, len(target))
+        answered = any_of_them > 0
+        offered, target = offered.filter(answered), target[answered] / any_of_them[answered]
     rows = np.array(linker.kb.rows_of(offered["id"].to_pylist()), np.int64)
     types = linker.kb.entities(["types"])["types"].combine_chunks().take(pa.array(rows))
-    return LinkExamples(offered, right, types, complete)
+    return LinkExamples(offered, target, types, complete)
 
 
 def _places(table: pa.Table) -> list[tuple[int, int, int]]:
@@ -169,13 +175,15 @@ def fit_link_weights(
 
 def _type_odds(groups: Sequence[LinkExamples]) -> dict[str, float]:
     """Returns for each type how much higher its log odds of being right are than those of all."""
-    seen, hits, right, count = Counter(), Counter(), 0, 0
+    seen, hits, right, count = Counter(), Counter(), 0.0, 0
     for group in groups:
         names = group.types.flatten().to_numpy(zero_copy_only=False)
-        hit = group.right[group.types.value_parent_indices().to_numpy()]
+        hit = group.target[group.types.value_parent_indices().to_numpy()]
         seen.update(names.tolist())
-        hits.update(names[hit].tolist())
-        right, count = right + int(group.right.sum()), count + len(group.right)
+        known, place = np.unique(names, return_inverse=True)
+        sums = np.bincount(place, hit, len(known))
+        hits.update(dict(zip(known.tolist(), sums.tolist(), strict=True)))
+        right, count = right + float(group.target.sum()), count + len(group.target)
     share = (right + 1) / (count + 2)
     return {
         name: round(float(_log_odds((hits[name] + share) / (times + 1)) - _log_odds(share)), 3)
@@ -219,7 +227,7 @@ class _Likelihood:
         names: Sequence[str],
         fixed: dict[str, float],
     ):
-        sizes = [len(group.right) for group in groups]
+        sizes = [len(group.target) for group in groups]
         counts = [len(group) for group in groups]
         offsets = np.cumsum([0, *sizes[:-1]])
 
@@ -230,14 +238,14 @@ class _Likelihood:
         columns = [column(name) for name in names]
         self._matrix = np.array(columns).reshape(len(names), sum(sizes)).T
         self._constant = sum((w * column(name) for name, w in fixed.items()), np.zeros(sum(sizes)))
-        self._right = np.concatenate([group.right for group in groups])
+        self._target = np.concatenate([group.target for group in groups])
         begins = zip(groups, offsets, strict=True)
         self._begin = np.concatenate([group.begin + at for group, at in begins])
-        self._mention = repeat_runs(np.arange(sum(counts)), self._begin, len(self._right))
+        self._mention = repeat_runs(np.arange(sum(counts)), self._begin, len(self._target))
         self._share = np.repeat([1 / (n * len(groups)) for n in counts], counts)
         self._complete = np.repeat([group.complete for group in groups], counts)
         self._group = np.repeat(np.arange(len(groups)), counts)
-        self._is_nil = ~np.logical_or.reduceat(self._right, self._begin)
+        self._is_nil = np.add.reduceat(self._target, self._begin) == 0
         self.nil_of_group = np.bincount(self._group, self._is_nil, len(groups)).astype(int)
 
     def __len__(self) -> int:
@@ -252,11 +260,11 @@ class _Likelihood:
         exponentials = np.exp(logit - peak[self._mention])
         total = np.add.reduceat(exponentials, self._begin) + np.exp(nil - peak)
         log_total = np.log(total) + peak
-        surprise = (log_total[self._mention] - logit)[self._right]
+        surprise = log_total[self._mention] - logit
         share = self._share[self._mention]
         missed = (log_total - nil)[self._is_nil]
-        value = -(share[self._right] @ surprise + self._share[self._is_nil] @ missed)
-        slope = self._matrix.T @ (share * (self._right - exponentials / total[self._mention]))
+        value = -((share * self._target) @ surprise + self._share[self._is_nil] @ missed)
+        slope = self._matrix.T @ (share * (self._target - exponentials / total[self._mention]))
         by_mention = self._share * (self._is_nil - np.exp(nil - log_total))
         return float(value), np.append(slope, np.bincount(self._group, by_mention, len(of_nil)))
 

@@ -36,15 +36,15 @@ class DecoderTraining:
         """Does nothing: an encoder-decoder begins as it is."""
 
     def loss(self, examples: MentionExamples) -> Float[Tensor, " b"]:
-        """Returns -log p(title) of each mention's truth; 0 where it means NIL."""
-        right, _ = examples.padded(examples.right, False)
-        rows = np.flatnonzero(right.any(1))
+        """Returns -log p(title) of what each mention most probably means; 0 where it means NIL."""
+        target, _ = examples.padded(examples.target, 0.0)
+        rows = np.flatnonzero(target.any(1))
         loss = torch.zeros(len(examples), device=self.device)
         if not len(rows):
             return loss
         passages, titles = self.decoder.passages_of(examples.mentions, examples.texts)
         states, mask = self.decoder.encode([passages[row] for row in rows])
-        wanted = [titles[row][int(right[row].argmax())] for row in rows.tolist()]
+        wanted = [titles[row][int(target[row].argmax())] for row in rows.tolist()]
         log_p = self.decoder.log_probability(states, mask, wanted)
         return loss.index_copy(0, torch.from_numpy(rows).to(self.device), -log_p)
 

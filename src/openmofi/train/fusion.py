@@ -347,16 +347,15 @@ class _Training:
             if any(scales):
                 found = self.learner.logits(chosen).double().cpu().numpy()
                 added = np.where(offered, found - linear, 0)
-            truth, _ = chosen.padded(chosen.right, False)
-            truth = np.hstack([~truth.any(1, keepdims=True), truth])
+            truth, _ = chosen.padded(chosen.target, 0.0)
+            truth = np.hstack([truth.sum(1, keepdims=True) == 0, truth])
             nil = np.where(chosen.knows_nil, 0, -np.inf)[:, None]
             for number, scale in enumerate(scales):
                 logit = np.where(offered, linear + scale * added, -np.inf)
                 logit = np.hstack([nil, logit])
                 log_p = logit - np.logaddexp.reduce(logit, axis=1, keepdims=True)
                 right[number] += np.take_along_axis(truth, logit.argmax(1)[:, None], 1).sum()
-                of_truth = np.logaddexp.reduce(np.where(truth, log_p, -np.inf), axis=1)
-                likelihood[number] += of_truth.sum()
+                likelihood[number] += (truth * np.where(truth > 0, log_p, 0)).sum()
         best = int(likelihood.argmax())
         scores = {"accuracy": right[best], "log_likelihood": likelihood[best]}
         found = {name: float(score / len(rows)) for name, score in scores.items()}
@@ -364,7 +363,7 @@ class _Training:
 
     def summary(self, out: Path) -> FusionSummary:
         """Returns the figures of the best step."""
-        is_nil = ~np.logical_or.reduceat(self.examples.right, self.examples.begin[:-1])
+        is_nil = np.add.reduceat(self.examples.target, self.examples.begin[:-1]) == 0
         step, after, _ = self.best
         counts = len(self.examples), int(is_nil.sum()), len(self.held_out)
         return FusionSummary(out, *counts, step, self.before, after)

@@ -38,7 +38,8 @@ class MentionExamples:
     """With positions in `texts` for entities."""
     texts: CandidateTexts
     """Those of the candidates."""
-    right: Bool[np.ndarray, " c"]
+    target: Float[np.ndarray, " c"]
+    """Probability that this is meant: 0 or 1 where people annotated."""
     logit: Float[np.ndarray, " c"]
     """By the linear score, relative to NIL."""
     knows_nil: Bool[np.ndarray, " m"]
@@ -60,7 +61,7 @@ class MentionExamples:
         told = [mentions.texts, texts.ids, texts.described, self.names, asdict(weights)]
         digest = hashlib.sha256(json.dumps(told).encode())
         places = (mentions.start, mentions.end, mentions.item, mentions.entity)
-        for array in (*places, mentions.features, self.right, self.knows_nil):
+        for array in (*places, mentions.features, self.target, self.knows_nil):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
 
@@ -69,12 +70,12 @@ class MentionExamples:
 
         Args:
             rows: of the mentions.
-            most: candidates of each, the right ones among them; all by default.
+            most: candidates of each, the most probable among them; all by default.
         """
         begin, kept = self.begin, []
         for row in rows.tolist():
             own = np.arange(begin[row], begin[row + 1])
-            first = np.argsort(~self.right[own], kind="stable")[:most]
+            first = np.argsort(-self.target[own], kind="stable")[:most]
             kept.append(own[np.sort(first)])
         at = np.concatenate(kept)
         mentions = self.mentions
@@ -89,14 +90,14 @@ class MentionExamples:
         return replace(
             self,
             mentions=chosen,
-            right=self.right[at],
+            target=self.target[at],
             logit=self.logit[at],
             knows_nil=self.knows_nil[rows],
             names=[self.names[i] for i in rows.tolist()],
         )
 
     def padded(
-        self, values: np.ndarray, empty: float | bool
+        self, values: np.ndarray, empty: float
     ) -> tuple[np.ndarray, Bool[np.ndarray, "m k"]]:
         """Returns values of candidates [m, k], and where there is a candidate."""
         begin = self.begin
@@ -116,11 +117,11 @@ def examples_of_group(linker: Linker, group: LinkExamples, texts: list[str]) -> 
         texts: those of the file.
     """
     if not group.complete:
-        sizes = run_lengths(group.begin, len(group.right))
+        sizes = run_lengths(group.begin, len(group.target))
         several = np.repeat(sizes > 1, sizes)
         kept = pa.array(several)
         types, candidates = group.types.filter(kept), group.candidates.filter(kept)
-        group = replace(group, candidates=candidates, right=group.right[several], types=types)
+        group = replace(group, candidates=candidates, target=group.target[several], types=types)
     table, weights = group.candidates, linker.weights
     evidence = evidence_in(group, weights.types)
     logit = logits(evidence, weights) if len(group) else np.zeros(0)
@@ -130,14 +131,14 @@ def examples_of_group(linker: Linker, group: LinkExamples, texts: list[str]) -> 
         [texts[row] for row in table["row"].to_numpy()[begin].tolist()],
         table["start"].to_numpy()[begin].astype(np.int64),
         table["end"].to_numpy()[begin].astype(np.int64),
-        np.repeat(np.arange(len(begin)), run_lengths(begin, len(group.right))),
+        np.repeat(np.arange(len(begin)), run_lengths(begin, len(group.target))),
         place.astype(np.int64),
         features_of(evidence, logit, weights.nil),
     )
     return MentionExamples(
         mentions,
         texts_of(linker.kb, known),
-        group.right,
+        group.target,
         logit - weights.nil,
         np.full(len(begin), group.complete),
         [canonical(surface) for surface in table["surface"].take(begin).to_pylist()],
@@ -182,7 +183,7 @@ def examples_of_descriptions(
     chosen = repeat_runs(kept, begin, len(found))
     candidates = found.filter(pa.array(chosen))
     of_candidates = pa.array(kb.rows_of(candidates["id"].to_pylist()), pa.int64())
-    group = LinkExamples(candidates, right[chosen], types.take(of_candidates), complete=False)
+    group = LinkExamples(candidates, right[chosen] * 1.0, types.take(of_candidates), complete=False)
     return examples_of_group(linker, group, [text or "" for text in texts.to_pylist()])
 
 
@@ -205,7 +206,7 @@ def joined(parts: Sequence[MentionExamples]) -> MentionExamples:
             [text for part in parts for text in part.texts.labels],
             [text for part in parts for text in part.texts.described],
         ),
-        np.concatenate([part.right for part in parts]),
+        np.concatenate([part.target for part in parts]),
         np.concatenate([part.logit for part in parts]),
         np.concatenate([part.knows_nil for part in parts]),
         [name for part in parts for name in part.names],

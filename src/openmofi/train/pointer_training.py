@@ -139,12 +139,12 @@ class PointerTraining:
         return linear_BK + self.network(*self._told(examples))
 
     def _truth(self, examples: MentionExamples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns linear logits, what is right, what is offered, and where NIL is annotated."""
+        """Returns linear logits, what is meant, what is offered, and where NIL is annotated."""
         linear, offered = examples.padded(examples.logit.astype(np.float32), 0.0)
-        right, _ = examples.padded(examples.right, False)
-        arrays = (linear, right, offered, examples.knows_nil)
-        linear, right, offered, knows_nil = (torch.from_numpy(a).to(self.device) for a in arrays)
-        return linear, right, offered, knows_nil
+        target, _ = examples.padded(examples.target.astype(np.float32), 0.0)
+        arrays = (linear, target, offered, examples.knows_nil)
+        linear, target, offered, knows_nil = (torch.from_numpy(a).to(self.device) for a in arrays)
+        return linear, target, offered, knows_nil
 
     def _told(self, examples: MentionExamples) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Returns the arguments of the network."""
@@ -189,31 +189,31 @@ text encoder of captions loads with sentence-transformers.
 def listwise_loss(
     logit_BK: Float[Tensor, "b k"],
     linear_BK: Float[Tensor, "b k"],
-    right_BK: Bool[Tensor, "b k"],
+    target_BK: Float[Tensor, "b k"],
     offered_BK: Bool[Tensor, "b k"],
     knows_nil_B: Bool[Tensor, " b"],
 ) -> Float[Tensor, " b"]:
     """Returns the loss of each mention.
 
-    Where NIL is annotated: -log p(truth), NIL among the candidates. Elsewhere: -log p(truth | not
-    NIL), and how far p(NIL) is from the linear score's, KL(linear || read).
+    Where NIL is annotated: the cross entropy of truth and p, NIL among the candidates. Elsewhere:
+    that given that NIL is not meant, and how far p(NIL) is from the linear score's, KL(linear ||
+    read).
 
     Args:
         logit_BK: of the candidates, relative to NIL.
         linear_BK: the same by the linear score.
-        right_BK: the truth; none is right where the mention means NIL.
+        target_BK: probability that each is meant; they sum to 1, or to 0 where NIL is meant.
         offered_BK: where there is a candidate.
         knows_nil_B: whether NIL is annotated.
     """
     least = torch.finfo(logit_BK.dtype).min / 4
 
-    def total(values_BK: Tensor, chosen_BK: Tensor) -> Tensor:
-        return values_BK.masked_fill(~chosen_BK, least).logsumexp(1)
-
-    any_B, own_B = total(logit_BK, offered_BK), total(logit_BK, right_BK)
-    means_nil_B = ~right_BK.any(1)
-    with_nil_B = F.softplus(any_B) - torch.where(means_nil_B, 0, own_B)
-    before_B = total(linear_BK, offered_BK)
+    any_B, before_B = (
+        values_BK.masked_fill(~offered_BK, least).logsumexp(1)
+        for values_BK in (logit_BK, linear_BK)
+    )
+    own_B = (target_BK * logit_BK).sum(1)
+    with_nil_B = F.softplus(any_B) - own_B
     # Of p(NIL) = sigmoid(-any): cross entropy less the linear score's own entropy.
     not_nil_B = before_B.sigmoid()
     kept_B = F.binary_cross_entropy_with_logits(any_B, not_nil_B, reduction="none")
