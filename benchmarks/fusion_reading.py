@@ -109,7 +109,7 @@ def figures(kb: KnowledgeBase, folder: Path, data: LinkingData) -> dict[str, Any
         examples = examples_in(reading(kb, folder, above), data)
         fusion = examples.candidates["fusion"].to_numpy()[examples.begin]
         found[f"above {above}"] = {
-            "accuracy": round(float(examples.right[examples.begin].sum() / required), 4),
+            "accuracy": round(float(examples.target[examples.begin].sum() / required), 4),
             "read": round(float(np.mean(~np.isnan(fusion))), 3),
         }
     return found

@@ -123,7 +123,7 @@ def measure(folder: Path, work: Path) -> tuple[LinkWeights, dict[str, Any]]:
 def about(group: LinkExamples) -> dict[str, int | bool]:
     return {
         "mentions": len(group),
-        "with a right candidate": int(group.right.sum()),
+        "with a right candidate": int(group.target.sum()),
         "complete": group.complete,
     }
 

@@ -41,7 +41,8 @@ from openmofi.train.fusion import train_reader
 from openmofi.train.fusion_examples import examples_of_group, joined
 
 EXAMPLE = re.compile(r'[;:] "(.*?)"')
-
+ABOVE = ("@", "@i", "&", "\\")
+"""Pointers (wninput(5WN)): hypernym, instance of, similar to, pertains to or derived from."""
 
 PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 
@@ -53,6 +54,8 @@ class Synset:
     id: str
     lemmas: list[str]
     gloss: str
+    above: list[str]
+    """Places of what it is a kind of; of an adjective, what it is similar to or made from."""
 
 
 def main() -> None:
@@ -100,7 +103,9 @@ def read_synsets(data: Path) -> list[Synset]:
         fields = head.split()
         written = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
         lemmas = [lemma.split("(")[0].replace("_", " ") for lemma in written]  # galore(ip)
-        synsets.append(Synset(f"{fields[2]}{fields[0]}", lemmas, gloss))
+        pointers = fields[5 + 2 * len(written) :]
+        above = [pointers[i + 1] for i, kind in enumerate(pointers) if kind in ABOVE]
+        synsets.append(Synset(f"{fields[2]}{fields[0]}", lemmas, gloss, above))
     return synsets
 
 
@@ -108,10 +113,12 @@ def write_catalogue(synsets: list[Synset], out: Path) -> Path:
     """Writes synsets as a catalogue, with glosses without their examples."""
     with (out / "catalogue.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["id", "name", "aliases", "description"])
+        rows.writerow(["id", "name", "aliases", "description", "type"])
+        names = {one.id[1:]: one.lemmas[0] for one in synsets}
         for one in synsets:
             meaning = re.split(r'[;:] "', one.gloss)[0]
-            rows.writerow([one.id, one.lemmas[0], "|".join(one.lemmas[1:]), meaning])
+            kinds = "|".join(names[place] for place in one.above if place in names)
+            rows.writerow([one.id, one.lemmas[0], "|".join(one.lemmas[1:]), meaning, kinds])
     return out / "catalogue.csv"
 
 
@@ -177,7 +184,7 @@ def pointer(
 def accuracy(linker: Linker, data: LinkingData) -> float:
     """Returns the share of mentions whose sense is right, given their spans."""
     examples = examples_in(linker, data)
-    return round(float(examples.right[examples.begin].sum() / len(data.documents)), 4)
+    return round(float(examples.target[examples.begin].sum() / len(data.documents)), 4)
 
 
 if __name__ == "__main__":

@@ -510,6 +510,8 @@ class FusionSettings(_Settings):
     """Steps between evaluations on the held-out part."""
     holdout: Annotated[float, Meta(ge=0.01, le=0.5)] = 0.1
     """Share of the names that is held out, to choose the best step."""
+    text_layers: Annotated[int, Meta(ge=0)] = 0
+    """Layers of a pointer's text encoder that read captions, evenly spread; 0: all of them."""
     layers: Count = 2
     """Layers of attention across the candidates."""
     heads: Count = 4

@@ -59,7 +59,7 @@ WORDS = ("a", "red", "flag", "two")
 
 
 def write_text_encoder(
-    folder, *, pooling="pooling_mode_mean_tokens", words=WORDS, max_length=6, **modules
+    folder, *, pooling="pooling_mode_mean_tokens", words=WORDS, max_length=6, layers=1, **modules
 ):
     """Writes a small BERT as sentence-transformers does."""
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -67,7 +67,7 @@ def write_text_encoder(
 
     torch.manual_seed(1)
     config = BertConfig(
-        vocab_size=len(words) + 4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=len(words) + 4, hidden_size=16, num_hidden_layers=layers, num_attention_heads=2,
         intermediate_size=16,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel
 
 from model.test_dual import write_text_encoder
 from openmofi.cli import main
@@ -22,7 +23,13 @@ from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label.fusion import open_fusion
 from openmofi.link import Linker, WordEncoder
 from openmofi.link.fusion import HardMentions
-from openmofi.model.pointer import VERSION, Pointer, load_pointer, tokenise_mentions
+from openmofi.model.pointer import (
+    VERSION,
+    Pointer,
+    keep_layers,
+    load_pointer,
+    tokenise_mentions,
+)
 from openmofi.model.precision import fast_dtype
 from openmofi.train import fusion
 from openmofi.train.fusion import fit_fusion
@@ -72,11 +79,11 @@ def world(tmp_path_factory) -> Path:
     return folder
 
 
-def fit(world: Path, out: Path, settings: FusionSettings = SETTINGS):
+def fit(world: Path, out: Path, settings: FusionSettings = SETTINGS, encoder: Path | None = None):
     linker = Linker(KnowledgeBase.open(world / "kb"))
     data = [read_linking(world / "texts.jsonl")]
     return fit_fusion(
-        linker, data, encoder=world / "encoder", out=out, settings=settings, device="cpu"
+        linker, data, encoder=encoder or world / "encoder", out=out, settings=settings, device="cpu"
     )
 
 
@@ -343,6 +350,35 @@ def test_the_mention_is_found_among_the_tokens(untrained):
         read = tokenise_mentions(tokenizer, HardMentions([text], *one, *nothing), most=most)
         assert read.tokens_BL.shape[1] <= most
         assert tokenizer.decode(read.tokens_BL[0][read.inside_BL[0]]) == "boat"
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "mpnet", "modernbert"])
+def test_of_six_layers_every_second_is_kept(kind):
+    sizes = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2}
+    sizes |= {"num_hidden_layers": 6, "intermediate_size": 32, "pad_token_id": 0}
+    encoder = AutoModel.from_config(AutoConfig.for_model(kind, **sizes)).eval()
+    whole = {id(parameter) for parameter in encoder.parameters()}
+    keep_layers(encoder, 3)
+    found = encoder(input_ids=torch.ones(1, 4, dtype=torch.long), output_hidden_states=True)
+    assert len(found.hidden_states) == 4
+    names = [name for name, _ in encoder.named_parameters() if ".2." in name]
+    assert names
+    assert not any(".3." in name for name, _ in encoder.named_parameters())
+    assert {id(parameter) for parameter in encoder.parameters()} < whole
+    with pytest.raises(SettingsError, match="cannot be 4; the text encoder has 3 layers"):
+        keep_layers(encoder, 4)
+
+
+def test_a_reader_of_fewer_layers_learns_and_loads(world, tmp_path):
+    write_text_encoder(tmp_path / "deep", words=WORDS, max_length=32, layers=3)
+    settings = replace(SETTINGS, text_layers=1, epochs=2)
+    fit(world, tmp_path / "p", settings, encoder=tmp_path / "deep")
+    loaded = load_pointer(tmp_path / "p", device="cpu")
+    layers = [
+        one.network.text_model.config.num_hidden_layers
+        for one in (loaded.captions, loaded.entities)
+    ]
+    assert layers == [1, 3]
 
 
 # ---- the loss ----------------------------------------------------------------------------------

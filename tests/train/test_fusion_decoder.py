@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from openmofi.cli import main
 from openmofi.config import LinkSettings
-from openmofi.errors import InputError
+from openmofi.errors import InputError, SettingsError
 from openmofi.evaluate.linking_data import read_linking
 from openmofi.kb import KnowledgeBase
 from openmofi.label.fusion import check_fusion, open_fusion
@@ -172,6 +172,8 @@ def test_a_decoder_learns_keeps_nil_and_is_a_directory_of_hugging_face(world, tm
     encoder = write_encoder_decoder(tmp_path / "t5")
     settings = replace(SETTINGS, epochs=2)
     where = {"encoder": encoder, "out": tmp_path / "reader", "device": "cpu"}
+    with pytest.raises(SettingsError, match="'text_layers' is for pointers"):
+        fit_fusion(Linker(kb), [data], settings=replace(settings, text_layers=1), **where)
     found = fit_fusion(Linker(kb), [data], settings=settings, **where)
     assert found.mentions == len(NAMES) * 12
     log = [json.loads(line) for line in (found.out / "metrics.jsonl").read_text().splitlines()]
@@ -209,7 +211,7 @@ def test_one_reader_is_not_taken_for_another(world, tmp_path):
     where = {"encoder": encoder, "out": tmp_path / "reader", "device": "cpu"}
     settings = replace(SETTINGS, epochs=1, learning_rate=0, batch_size=256)
     fit_fusion(Linker(kb), [data], settings=settings, **where)
-    with pytest.raises(InputError, match=r"holds a decoder of version 1.* reads a pointer"):
+    with pytest.raises(InputError, match=r"holds a decoder of version 2.* reads a pointer"):
         load_pointer(tmp_path / "reader")
     (tmp_path / "reader" / "model.safetensors").write_bytes(b"1")
     with pytest.raises(InputError, match="is damaged"):

@@ -187,6 +187,10 @@ class KnowledgeBase:
         """Returns "label: description" of entities, or only the label without a description."""
         return self.texts.described(np.asarray(rows, np.int64)).to_pylist()
 
+    def text_with_types(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """Returns "label (type, type): description" of entities, with their two nearest types."""
+        return self.texts.of_kind(np.asarray(rows, np.int64)).to_pylist()
+
     def keys(self, names: Names) -> np.ndarray:
         """Returns the position of each name in the index, -1 for unknown ones."""
         return self.index.find(self.hasher.strings(canonical_batch(names)))

@@ -15,6 +15,8 @@ from openmofi.arrays.mapped import one_chunk
 from openmofi.arrays.strings import open_strings, write_strings
 from openmofi.kb.ids import Ids
 
+_NEAREST = 2
+
 
 class Texts:
     """The texts of a knowledge base's entities."""
@@ -29,13 +31,24 @@ class Texts:
         at = pa.array(np.asarray(rows, np.int64))
         return _joined(self.label.take(at), ": ", self.description.take(at))
 
+    def of_kind(self, rows: np.ndarray) -> pa.Array:
+        """Returns "label (type, type): description" with the two nearest types."""
+        at = pa.array(np.asarray(rows, np.int64))
+        types = pc.list_slice(pc.split_pattern(self.types.take(at), ", "), 0, _NEAREST)
+        nearest = pc.binary_join(types, pa.scalar(", ", pa.large_string()))
+        named = _joined(self.label.take(at), " ", _bracketed(nearest))
+        return _joined(named, ": ", self.description.take(at))
+
     def in_full(self, rows: np.ndarray) -> pa.Array:
         """Returns "label: description (types)", without the parts that are missing."""
         types = self.types.take(pa.array(np.asarray(rows, np.int64)))
-        before, after, nothing = (pa.scalar(text, pa.large_string()) for text in ("(", ")", ""))
-        bracketed = pc.binary_join_element_wise(before, types, after, nothing)
-        known = pc.not_equal(types, nothing)
-        return _joined(self.described(rows), " ", pc.if_else(known, bracketed, nothing))
+        return _joined(self.described(rows), " ", _bracketed(types))
+
+
+def _bracketed(texts: pa.Array) -> pa.Array:
+    before, after, nothing = (pa.scalar(text, pa.large_string()) for text in ("(", ")", ""))
+    bracketed = pc.binary_join_element_wise(before, texts, after, nothing)
+    return pc.if_else(pc.equal(texts, nothing), nothing, bracketed)
 
 
 def _joined(one: pa.Array, between: str, other: pa.Array) -> pa.Array:

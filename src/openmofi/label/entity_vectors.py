@@ -36,6 +36,7 @@ class EntityVectors:
         encoder: Encoder,
         path: Path,
         *,
+        texts: Callable[[np.ndarray], list[str]] | None = None,
         advance: Callable[[int], object] | None = None,
     ):
         """Opens the file, or makes it.
@@ -44,9 +45,10 @@ class EntityVectors:
             kb: the entities.
             encoder: encodes those that nobody encoded before.
             path: the file.
+            texts: rows -> texts of entities; `KnowledgeBase.entity_text` by default.
             advance: told the number of texts, whenever some were encoded.
         """
-        self._advance = advance
+        self._advance, self._texts = advance, texts or kb.entity_text
         self.kb, self.encoder, self.path = kb, encoder, path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -62,7 +64,7 @@ class EntityVectors:
         missing = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT))
         for at in range(0, len(missing), _AT_ONCE):
             part = missing[at : at + _AT_ONCE]
-            new = self.encoder.encode_texts_alone(self.kb.entity_text(rows[part]))
+            new = self.encoder.encode_texts_alone(self._texts(rows[part]))
             halves = new.astype(np.float16)
             for row, vector in zip(rows[part].tolist(), halves, strict=True):
                 os.pwrite(self._file, vector.tobytes(), row * vector.nbytes)

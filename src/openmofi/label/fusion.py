@@ -67,6 +67,8 @@ def open_fusion(
         decoder, weights, scale = load_decoder(folder, device=device)
         return DecoderReader(decoder, kb, weights, scale)
     trained = load_pointer(folder, device=device)
-    key = f"{model_digest(str(folder / ENTITIES))}-{_PRECISION}"
-    vectors = place(kb.path.resolve(), out, key)
-    return PointerReader(trained, EntityVectors(kb, trained.entities, vectors, advance=advance))
+    key = f"{model_digest(str(folder / ENTITIES))}-{_PRECISION}-types"
+    path = place(kb.path.resolve(), out, key)
+    encoder, texts = trained.entities, kb.text_with_types
+    vectors = EntityVectors(kb, encoder, path, texts=texts, advance=advance)
+    return PointerReader(trained, vectors)

@@ -73,7 +73,7 @@ class CandidateTexts:
     ids: list[str]
     labels: list[str]
     described: list[str]
-    """label: description."""
+    """label (types): description."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,7 +83,7 @@ def texts_of(kb: KnowledgeBase, rows: Int[np.ndarray, " n"]) -> CandidateTexts:
     """Returns the texts of rows of a knowledge base."""
     at = pa.array(rows, pa.int64())
     ids, labels = kb.ids.take(at).to_pylist(), kb.texts.label.take(at).to_pylist()
-    return CandidateTexts(ids, labels, kb.entity_text(rows))
+    return CandidateTexts(ids, labels, kb.text_with_types(rows))
 
 
 class FusionReader(Protocol):

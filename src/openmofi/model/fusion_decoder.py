@@ -30,7 +30,7 @@ from openmofi.link.weights import LinkWeights
 from openmofi.model.fusion_files import damaged, read_card, write_card
 from openmofi.model.mofi import pick_device
 
-KIND, VERSION = "decoder", 1
+KIND, VERSION = "decoder", 2
 """Raise the version whenever the passages or the titles change."""
 _MARKS = ("<s1>", "<e1>")
 _ROOM, _DESCRIBED = 300, 300

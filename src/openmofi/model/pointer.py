@@ -1,7 +1,7 @@
 """The pointer: reads a mention and all its candidates together, and points at one or at NIL.
 
     caption -> text encoder, which learns -> vectors of the caption and of the mention's tokens
-    candidate's "label: description" -> the encoder as it was, once per knowledge base -> a map
+    candidate's "label (types): description" -> the encoder as it was, once per KB -> a map
     [caption, mention, NIL, candidate 1 …] -> attention without positions -> what to add to a logit
 
 Where Fusion Entity Decoding (arXiv 2404.01626) spells the title of the entity, which need not be
@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from openmofi.errors import SettingsError
 from openmofi.link.disambiguate import StoredVectors
 from openmofi.link.fusion import NUM_FEATURES, HardMentions
 from openmofi.link.weights import LinkWeights
@@ -36,7 +37,7 @@ from openmofi.model.fusion_files import damaged, read_card, write_card, write_js
 from openmofi.model.mofi import MofiModel
 from openmofi.model.precision import fast_dtype
 
-KIND, VERSION = "pointer", 2
+KIND, VERSION = "pointer", 3
 """Raise the version whenever the network or its inputs change."""
 WEIGHTS, ENTITIES = "pointer.safetensors", "entities"
 _CLOSENESS = 20.0
@@ -164,6 +165,25 @@ class Pointer(nn.Module):
         num_offered_B1 = offered_BK.sum(1, keepdim=True).clamp(min=1)
         mean_B1 = (closeness_BK * offered_BK).sum(1, keepdim=True) / num_offered_B1
         return closeness_BK - mean_B1
+
+
+def keep_layers(encoder: Any, count: int) -> None:
+    """Keeps `count` layers of a text encoder, evenly spread, the last among them.
+
+    Raises:
+        SettingsError: it has fewer, or its layers are not to be found.
+    """
+    num_layers: int = encoder.config.num_hidden_layers
+    stacks = [m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
+    if len(stacks) != 1 or count > num_layers:
+        raise SettingsError(
+            f"Setting 'text_layers' cannot be {count}; the text encoder has {num_layers} layers"
+            + ("." if len(stacks) == 1 else ", which cannot be told from its other parts.")
+        )
+    kept = [stacks[0][(n + 1) * num_layers // count - 1] for n in range(count)]
+    del stacks[0][:]
+    stacks[0].extend(kept)
+    encoder.config.num_hidden_layers = count
 
 
 def mean_inside(

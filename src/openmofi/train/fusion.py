@@ -28,7 +28,7 @@ from torch import Tensor
 import openmofi
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import FusionSettings, as_dict, override
-from openmofi.errors import InputError, MismatchError
+from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.evaluate.linking_data import LinkingData
 from openmofi.evaluate.linking_fit import examples_in
 from openmofi.files.folders import alone_in, check_replaceable, local_path, new_folder, replace_file
@@ -208,8 +208,13 @@ def _learner(
 
     Raises:
         InputError: it is neither an encoder-decoder nor a text encoder.
+        SettingsError: layers of an encoder-decoder are to be left out.
     """
     if is_encoder_decoder(encoder):
+        if settings.text_layers:
+            raise SettingsError(
+                "Setting 'text_layers' is for pointers; a decoder keeps all layers."
+            )
         decoder = load_encoder_decoder(encoder, device=str(world.device))
         return DecoderTraining(decoder, world.device)
     if is_dual(encoder):

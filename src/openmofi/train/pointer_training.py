@@ -23,6 +23,7 @@ from openmofi.model.pointer import (
     Pointer,
     PointerShape,
     candidate_arrays,
+    keep_layers,
     most_tokens,
     save_pointer,
     tokenise_mentions,
@@ -59,7 +60,8 @@ class PointerTraining:
 
         Raises:
             InputError: the encoder's tokenizer does not tell places.
-            SettingsError: the heads do not divide the encoder's width.
+            SettingsError: the heads do not divide the encoder's width, or it has fewer layers than
+                the settings keep.
         """
         shape = PointerShape(settings.layers, settings.heads, settings.dropout)
         self.entities = load_text_encoder(encoder, device=str(device))
@@ -74,7 +76,10 @@ class PointerTraining:
                 f"The tokenizer of {encoder!r} does not tell where its tokens stand in the text; "
                 "expected a text encoder with a tokenizer.json."
             )
-        self.network = Pointer(load_text_encoder(encoder, device=str(device)), shape).to(device)
+        captions = load_text_encoder(encoder, device=str(device))
+        if settings.text_layers:
+            keep_layers(captions.network.text_model, settings.text_layers)
+        self.network = Pointer(captions, shape).to(device)
         self._vectors_ND = self._encoded(texts)
 
     def groups(self) -> list[tuple[list[Tensor], float, float]]:
