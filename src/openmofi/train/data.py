@@ -118,9 +118,10 @@ class TrainData:
         whole = self.known_fingerprint or fingerprint(
             ((name, self.source[name].chunks) for name in HASHED), self.classes, self.entity_ids
         )
-        if self.part is None:
+        rows = self.rows
+        if rows.are_left_out and not len(rows.listed):
             return whole
-        told = f"{whole} {self.part.are_left_out} ".encode() + self.part.listed.tobytes()
+        told = f"{whole} {rows.are_left_out} ".encode() + rows.listed.tobytes()
         return hashlib.sha256(told).hexdigest()
 
     def texts(self) -> Iterator[str]:
