@@ -51,8 +51,8 @@ def ours_bytes(data: TrainData, batch: int) -> int:
     order, count = Order(len(data), 1), 0
     maker = BatchMaker(data, Transform(64), order, batch_size=batch, cache_bytes=0)
     texts = TextMix(data, ("caption",))
-    offsets, sizes = (data.table[name].to_numpy() for name in ("offset", "size"))
-    shards = data.table["shard"].to_pylist()
+    offsets, sizes = (data.source[name].to_numpy() for name in ("offset", "size"))
+    shards = data.source["shard"].to_pylist()
     for start in range(0, len(data) - batch + 1, batch):
         rows = order.rows(np.arange(start, start + batch))
         captions = texts.texts(np.zeros(batch, int), rows, rows)

@@ -281,7 +281,7 @@ def test_own_labels_make_pairs_a_dataset_and_images_without_are_left_out(tmp_pat
     lines = "000.jpg,red\n001.jpg,green\n003.jpg,red\n004.jpg,green\n004.jpg,red\n"
     data = open_train_data(_labelled(tmp_path, lines)[0], labels=tmp_path / "labels.csv")
     assert data.entity_ids == ["green", "red"]
-    assert data.table["path"].to_pylist() == ["000.jpg", "001.jpg", "003.jpg", "004.jpg"]
+    assert data.source["path"].to_pylist() == ["000.jpg", "001.jpg", "003.jpg", "004.jpg"]
     assert data.targets(np.arange(4)).tolist() == [[1, -1], [0, -1], [1, -1], [0, 1]]
     assert data.vocabulary["label"].to_pylist() == ["green", "red"]  # no names are known
     assert data.vocabulary["images"].to_pylist() == [2, 3]
@@ -296,8 +296,8 @@ def test_labelled_images_need_no_captions_and_take_their_names_instead(tmp_path)
     (tmp_path / "texts.csv").write_text("id,name\nred,Red Apple\n")
     files = {"labels": tmp_path / "labels.csv", "texts": tmp_path / "texts.csv"}
     data = open_train_data(tmp_path / "photos", **files)
-    assert data.table["path"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
-    assert data.table["caption"].to_pylist() == ["Red Apple", "some limes", "Red Apple"]
+    assert data.source["path"].to_pylist() == ["0.jpg", "1.jpg", "2.jpg"]
+    assert data.source["caption"].to_pylist() == ["Red Apple", "some limes", "Red Apple"]
 
 
 def test_texts_give_labels_their_names(tmp_path):

@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmofi.arrays.random_keys import Purpose, random_key
-from openmofi.train.order import Order, balanced_order, permute, uniform
+from openmofi.train.class_balance import ClassBalance
+from openmofi.train.class_lists import ClassLists
+from openmofi.train.order import Order, permute, uniform, unpermute
+from openmofi.train.rows import Rows
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,11 +78,23 @@ def test_uniform_numbers_are_even_and_follow_from_index_and_key():
     assert not np.array_equal(uniform(np.arange(9), columns=3, key=6), draws[:9])
 
 
+@given(st.integers(1, 3000), st.integers(0, 2**64 - 1), st.data())
+def test_unpermute_undoes_permute(total, key, data):
+    index = np.array(data.draw(st.lists(st.integers(0, total - 1), max_size=20)), np.int64)
+    places = permute(index, total=total, key=key)
+    np.testing.assert_array_equal(unpermute(places, total=total, key=key), index)
+
+
+def _order(lists, balance, *, left_out=()):
+    classes = ClassLists.of(lists)
+    rows = Rows.all_but(np.array(left_out, np.int64), total=len(lists))
+    return Order(len(rows), 1, ClassBalance(classes, rows, balance))
+
+
 def _long_tail(balance):
-    classes = np.repeat([0, 1, 2], [900, 90, 10])[:, None]
-    order = balanced_order(classes, np.array([900, 90, 10]), balance=balance, seed=1)
-    rows = order.rows(np.arange(20_000))
-    return np.bincount(classes[rows, 0]) / len(rows), rows
+    names = np.repeat([0, 1, 2], [900, 90, 10])
+    places = _order([[name] for name in names], balance).rows(np.arange(20_000))
+    return np.bincount(names[places]) / len(places), places
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
@@ -96,7 +111,23 @@ def test_within_a_class_all_images_come_alike():
 
 
 def test_the_rarest_class_of_an_image_counts():
-    classes = np.array([[0, 1], [0, -1], [0, -1], [0, -1]])
-    order = balanced_order(classes, np.array([4, 1]), balance=1.0, seed=0)
+    order = _order([[0, 1], [0], [0], [0]], 1.0)
     times = np.bincount(order.rows(np.arange(4000)), minlength=4)
     assert times[0] == pytest.approx(4000 * 4 / 7, rel=0.05)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_every_image_comes_as_often_as_its_weight_says(data):
+    lists = data.draw(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=3), min_size=2))
+    chosen = st.lists(st.integers(0, len(lists) - 1), unique=True, max_size=len(lists) - 1)
+    left_out, balance = sorted(data.draw(chosen)), data.draw(st.floats(0, 2))
+    order = _order(lists, balance, left_out=left_out)
+    counts = Counter(name for own in lists for name in own)
+    kept = [own for row, own in enumerate(lists) if row not in left_out]
+    weights = np.array([min(counts[name] for name in own) ** -balance for own in kept])
+    shares = weights / weights.sum() * len(kept)
+    for epoch in range(3):
+        places = epoch * len(kept) + np.arange(len(kept))
+        times = np.bincount(order.rows(places), minlength=len(kept))
+        assert (np.abs(times - shares) < 1 + 1e-6).all()

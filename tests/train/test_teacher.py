@@ -57,7 +57,7 @@ def _learnt(data):
 
 
 def _images(data, transform):
-    rows = data.table.select(["shard", "offset", "size"]).to_pylist()
+    rows = data.records(np.arange(len(data)), ["shard", "offset", "size"]).to_pylist()
     for row in rows:
         file = (data.root / row["shard"]).read_bytes()
         yield transform.pixels(file[row["offset"] : row["offset"] + row["size"]]).copy()
@@ -208,7 +208,8 @@ def test_a_killed_job_goes_on_to_the_same_files(teach, data, monkeypatch, tmp_pa
 
 
 def _damage(data):
-    table = _learnt(data).table
+    learnt = _learnt(data)
+    table = learnt.records(np.arange(len(learnt)))
     tar = bytearray((data.parent / "a.tar").read_bytes())
     for row in (3, 9):
         offset, size = (table[name][row].as_py() for name in ("offset", "size"))

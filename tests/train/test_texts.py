@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from openmofi.schema import VOCABULARY
-from openmofi.train.data import ClassLists, TrainData
+from openmofi.train.class_lists import ClassLists
+from openmofi.train.data import TrainData
 from openmofi.train.order import uniform
 from openmofi.train.texts import KINDS, TextMix, meaning_keys
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from openmofi.arrays.splitmix64 import GOLDEN, MASK64, MIX2, finalise, finalise_int
 
-DRAWS_VERSION = 2
+DRAWS_VERSION = 3
 """Stored with every checkpoint; raise it whenever the same seed draws something else."""
 
 
@@ -47,6 +47,8 @@ class Purpose(IntEnum):
     FUSION_STEP = 22
     """Weights of new layers, and what each step leaves out."""
     FUSION_DESCRIPTIONS = 23
+    TOKENIZER_TEXTS = 24
+    """From which captions a tokenizer is learnt, where there are very many."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

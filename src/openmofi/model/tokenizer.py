@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openmofi.errors import InputError
@@ -56,6 +57,13 @@ def train_tokenizer(
         truncation_side="right",
         add_prefix_space=True,  # transformers 4 sets the backend's from this when it loads
     )
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Returns a trained tokenizer that was saved."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:

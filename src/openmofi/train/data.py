@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,68 +25,47 @@ from openmofi.errors import InputError
 from openmofi.files.remote import Root, open_root
 from openmofi.pairs import find_shards, read_shard
 from openmofi.schema import VOCABULARY
+from openmofi.train.class_lists import ClassLists
 from openmofi.train.labels import join_labels, read_texts
-from openmofi.train.order import permute
+from openmofi.train.mapped import HASHED, check_classes, fingerprint, open_mapped
+from openmofi.train.order import permute, unpermute
+from openmofi.train.rows import Rows
 
-_COLUMNS = ["shard", "offset", "size", "path", "caption"]
-
-
-@dataclass(frozen=True)
-class ClassLists:
-    """The class indices of each image, best first, in two flat arrays."""
-
-    starts: Int[np.ndarray, " images_plus_one"]
-    values: Int[np.ndarray, " labels"]
-
-    @classmethod
-    def of(cls, lists: Sequence[Sequence[int]]) -> ClassLists:
-        """Builds them from one list per image."""
-        starts = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-        return cls(starts, np.array([c for row in lists for c in row], dtype=np.int64))
-
-    @classmethod
-    def of_column(cls, column: pa.ChunkedArray) -> ClassLists:
-        """Builds them from a list column."""
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        return cls(starts, pc.list_flatten(column).to_numpy().astype(np.int64))
-
-    def take(self, rows: Int[np.ndarray, " n"]) -> ClassLists:
-        """Returns the lists of some images."""
-        lengths = np.diff(self.starts)[rows]
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(self.starts[rows] - starts[:-1], lengths) + np.arange(starts[-1])
-        return ClassLists(starts, self.values[places])
-
-    @cached_property
-    def longest(self) -> int:
-        """Largest number of classes of an image, at least 1."""
-        return max(int(np.diff(self.starts).max(initial=0)), 1)
-
-    def padded(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n K"]:
-        """Returns the lists of some images, padded with -1 to the longest of all images."""
-        lists = self.take(rows)
-        lengths = np.diff(lists.starts)
-        padded = np.full((len(rows), self.longest), -1, dtype=np.int64)
-        padded[np.arange(padded.shape[1]) < lengths[:, None]] = lists.values
-        return padded
+PLACE = ("shard", "offset", "size", "path")
+"""Columns that tell where an image is."""
+_COLUMNS = [*PLACE, "caption"]
+_ENOUGH_TEXTS = 1_000_000
+_AT_ONCE = 1 << 16
+_MAP_ABOVE = 1 << 20
+"""Images above which a selection is mapped instead of read."""
 
 
 @dataclass(frozen=True)
 class TrainData:
     """The images of a training run and what is known about them."""
 
-    table: pa.Table
-    """Columns shard, offset, size, path, caption; one row per image."""
+    source: pa.Table
+    """Columns shard, offset, size, path, caption of all images of the dataset."""
     classes: ClassLists | None
-    """Class indices of each image, best first; None for raw pairs."""
+    """Class indices of all images, best first; None for raw pairs."""
     vocabulary: pa.Table | None
     """schema.VOCABULARY; None for raw pairs."""
     root: Root
     """Folder of the shards."""
+    part: Rows | None = None
+    """The images that belong; None: all of the dataset."""
+    known_fingerprint: str | None = None
+    """Of the whole dataset, where it was computed before."""
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.rows)
+
+    @property
+    def rows(self) -> Rows:
+        """The images that belong, as rows of the dataset."""
+        if self.part is not None:
+            return self.part
+        return Rows.all_but(np.zeros(0, np.int64), total=len(self.source))
 
     @property
     def entity_ids(self) -> list[str]:
@@ -97,53 +75,63 @@ class TrainData:
     @property
     def class_counts(self) -> Int[np.ndarray, " classes"]:
         """Number of images of each class; empty for raw pairs."""
-        values = np.zeros(0, dtype=np.int64) if self.classes is None else self.classes.values
-        return np.bincount(values, minlength=len(self.entity_ids))
+        if self.classes is None:
+            return np.zeros(0, dtype=np.int64)
+        rows = self.rows
+        if rows.are_left_out:
+            return self.classes.counts - self.classes.counts_of(rows.listed)
+        return self.classes.counts_of(rows.listed)
 
-    def targets(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n K"]:
+    def records(self, places: Int[np.ndarray, " n"], columns: Sequence[str] = _COLUMNS) -> pa.Table:
+        """Returns what the table says of some images."""
+        return self.source.select(list(columns)).take(pa.array(self.rows.of(places)))
+
+    def targets(self, places: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n K"]:
         """Returns the class indices of some images, best first, padded with -1."""
         if self.classes is None:
-            return np.full((len(rows), 1), -1, dtype=np.int64)
-        return self.classes.padded(rows)
+            return np.full((len(places), 1), -1, dtype=np.int64)
+        return self.classes.padded(self.rows.of(places))
 
-    def take(self, rows: Int[np.ndarray, " n"]) -> TrainData:
-        """Returns the images of some rows."""
-        classes = None if self.classes is None else self.classes.take(rows)
-        return replace(self, table=self.table.take(pa.array(rows)), classes=classes)
+    def take(self, places: Int[np.ndarray, " n"]) -> TrainData:
+        """Returns the images at some places."""
+        return replace(self, part=self.rows.take(places))
 
     def split(self, evaluation: EvaluationSettings, *, seed: int) -> DataParts:
         """Returns the images to learn from and the held-out ones, drawn by the seed."""
-        learnt, unseen = np.arange(len(self)), np.zeros(0, dtype=np.int64)
-        if evaluation.holdout_entities > 0:
+        assert self.part is None
+        total, unseen = len(self), np.zeros(0, dtype=np.int64)
+        if evaluation.holdout_entities > 0 and self.classes is not None:
             count = len(self.entity_ids)
             key = random_key(seed, Purpose.HELD_OUT_ENTITIES)
             order = permute(np.arange(count), total=count, key=key)
-            hidden = order < round(evaluation.holdout_entities * count)
-            shows = np.append(hidden, False)[self.targets(learnt)].any(1)  # -1 is padding
-            learnt, unseen = np.flatnonzero(~shows), np.flatnonzero(shows)
+            unseen = self.classes.showing(order < round(evaluation.holdout_entities * count))
+        others = Rows.all_but(unseen, total=total)
         key = random_key(seed, Purpose.HELD_OUT)
-        order = permute(np.arange(len(learnt)), total=len(learnt), key=key)
-        held_out = order < round(evaluation.holdout * len(learnt))
-        return DataParts(*map(self.take, (learnt[~held_out], learnt[held_out], unseen)))
+        drawn = np.arange(round(evaluation.holdout * len(others)))
+        held_out = others.of(np.sort(unpermute(drawn, total=len(others), key=key)))
+        learnt = Rows.all_but(np.union1d(held_out, unseen), total=total)
+        listed = (Rows(total, rows, False) for rows in (held_out, unseen))
+        return DataParts(*(replace(self, part=part) for part in (learnt, *listed)))
 
     def fingerprint(self) -> str:
         """Returns a hash of the images' places, captions and classes, and of the vocabulary."""
-        digest = hashlib.sha256()
-        for name in ("shard", "offset", "path", "caption"):
-            # Arrow's stream format of a single chunk does not depend on how it was in memory.
-            column = self.table.select([name]).replace_schema_metadata(None).combine_chunks()
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, column.schema) as writer:
-                writer.write_table(column, max_chunksize=1 << 16)
-            digest.update(memoryview(sink.getvalue()))
-        if self.classes is not None:
-            digest.update(self.classes.starts.tobytes() + self.classes.values.tobytes())
-        digest.update("\0".join(self.entity_ids).encode())
-        return digest.hexdigest()
+        whole = self.known_fingerprint or fingerprint(
+            ((name, self.source[name].chunks) for name in HASHED), self.classes, self.entity_ids
+        )
+        rows = self.rows
+        if rows.are_left_out and not len(rows.listed):
+            return whole
+        told = f"{whole} {rows.are_left_out} ".encode() + rows.listed.tobytes()
+        return hashlib.sha256(told).hexdigest()
 
     def texts(self) -> Iterator[str]:
-        """Yields every text that a tokenizer should know."""
-        yield from self.table["caption"].to_pylist()
+        """Yields texts that a tokenizer should know: of many captions, a sample."""
+        places = np.arange(len(self))
+        if len(self) > _ENOUGH_TEXTS:
+            key = random_key(0, Purpose.TOKENIZER_TEXTS)
+            places = np.sort(unpermute(places[:_ENOUGH_TEXTS], total=len(self), key=key))
+        for at in range(0, len(places), _AT_ONCE):
+            yield from self.records(places[at : at + _AT_ONCE], ["caption"])["caption"].to_pylist()
         if self.vocabulary is not None:
             yield from self.vocabulary["label"].to_pylist()
             yield from self.vocabulary["description"].to_pylist()
@@ -194,7 +182,7 @@ def open_train_data(
         for shard in source.shards:
             table = read_shard(source.root, shard).table
             tables.append(table.filter(pc.equal(table["status"], "ok")))
-        pairs = pa.concat_tables(tables).select(_COLUMNS)
+        pairs = pa.concat_tables(tables).select(_COLUMNS).combine_chunks()
         data = TrainData(pairs, classes=None, vocabulary=None, root=source.root)
     if not len(data):
         raise InputError(f"{str(path)!r} holds no usable image; expected at least one to train on.")
@@ -214,11 +202,11 @@ def _open_labelled(
     rows = np.array([row for row, found in enumerate(given) if found], dtype=np.int64)
     ids = sorted({entity for found in given for entity in found})
     number = {entity: place for place, entity in enumerate(ids)}
-    classes = ClassLists.of([[number[entity] for entity in given[row]] for row in rows])
+    lists = [[number[entity] for entity in given[row]] for row in rows]
+    classes = ClassLists.of(lists, classes=len(ids))
     names, descriptions = read_texts(ids, texts=texts, kb=kb) or (ids, [""] * len(ids))
     names = [name or entity for name, entity in zip(names, ids, strict=True)]
-    counts = np.bincount(classes.values, minlength=len(ids))
-    columns = {"id": ids, "label": names, "description": descriptions, "images": counts}
+    columns = {"id": ids, "label": names, "description": descriptions, "images": classes.counts}
     table = places.table.take(pa.array(rows)).select(_COLUMNS)
     captions = [
         caption or names[target]
@@ -232,19 +220,14 @@ def _open_labelled(
 
 def _open_selected(path: Path) -> TrainData:
     card = json.loads((path / "card.json").read_text())
-    keep = pq.read_table(path / "keep.parquet")
     vocabulary = pq.read_table(path / "vocabulary.parquet")
-    classes = ClassLists.of_column(keep["classes"])
-    wrong = classes.values[(classes.values < 0) | (classes.values >= len(vocabulary))]
-    if len(wrong):
-        raise InputError(
-            f"{str(path)!r} labels images with class {wrong[0]} but its vocabulary has "
-            f"{len(vocabulary)}; run `openmofi select` again."
+    root = open_root(card["input"])
+    if pq.read_metadata(path / "keep.parquet").num_rows > _MAP_ABOVE:
+        mapped = open_mapped(path, vocabulary)
+        return TrainData(
+            mapped.table, mapped.classes, vocabulary, root, known_fingerprint=mapped.fingerprint
         )
-    without = int((np.diff(classes.starts) == 0).sum())
-    if without:
-        raise InputError(
-            f"{str(path)!r} has {without} images without a class, which `openmofi select` never "
-            "writes; run it again."
-        )
-    return TrainData(keep.select(_COLUMNS), classes, vocabulary, open_root(card["input"]))
+    keep = pq.read_table(path / "keep.parquet")
+    classes = ClassLists.of_column(keep["classes"], classes=len(vocabulary))
+    check_classes(path, classes.starts, classes.values, len(vocabulary))
+    return TrainData(keep.select(_COLUMNS).combine_chunks(), classes, vocabulary, root)

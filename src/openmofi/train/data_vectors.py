@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,6 +17,8 @@ from openmofi.train.order import permute
 
 _IMAGES_PER_CLASS = 16
 _MOST_IMAGES = 100_000
+_MOST_DRAWN = 10_000_000
+"""Images among which these are sought; of more, a sample."""
 
 
 def encode_data(
@@ -31,7 +32,7 @@ def encode_data(
         world: the processes.
     """
     mine = np.arange(len(data))[world.rank :: world.size]
-    places = Places(data.table.take(pa.array(mine)), data.root, {})
+    places = Places(data.records(mine), data.root, {})
     vectors = np.zeros((len(data), model.dim), dtype=np.float32)
     read = np.zeros(len(data), dtype=np.float32)
     for chunk, part, _ in encode_places(model, places):
@@ -53,7 +54,8 @@ def class_means(
 
     It takes up to 16 images of a class, and 100,000 altogether; a class without any is zero.
     """
-    order = permute(np.arange(len(data)), total=len(data), key=random_key(seed, Purpose.CLASS_ROWS))
+    key = random_key(seed, Purpose.CLASS_ROWS)
+    order = permute(np.arange(min(len(data), _MOST_DRAWN)), total=len(data), key=key)
     targets = data.targets(order)[:, 0]
     by_class = np.argsort(targets, kind="stable")
     firsts = np.searchsorted(targets[by_class], targets[by_class])

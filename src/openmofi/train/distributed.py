@@ -59,6 +59,17 @@ class World:
         """Waits until all processes have arrived here."""
         self.any(False)
 
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Lets the first process go through before all others."""
+        if not self.is_first:
+            self.barrier()
+        try:
+            yield
+        finally:
+            if self.is_first:
+                self.barrier()
+
     def any(self, here: bool) -> bool:
         """Returns whether something is true in any process; all processes must call it."""
         if self.size == 1:

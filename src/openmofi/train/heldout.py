@@ -50,7 +50,7 @@ class HeldOut:
         if len(rows) >= 2 and self.data.classes is not None:
             scores |= self._by_entity(model, vectors, rows)
         elif len(rows) >= 2:
-            captions = self.data.table["caption"].take(pa.array(rows)).to_pylist()
+            captions = self.data.records(rows, ["caption"])["caption"].to_pylist()
             scores |= recall_at_1(vectors, model.encode_texts(captions), captions)
         if len(self.unseen):
             vectors, rows = encode_data(model, self.unseen, world)

@@ -25,7 +25,7 @@ from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
 from openmofi.refused import Refused
 from openmofi.train.augment import NUM_DRAWS
-from openmofi.train.data import TrainData
+from openmofi.train.data import PLACE, TrainData
 from openmofi.train.order import Order, uniform
 from openmofi.train.teacher import Teacher
 from openmofi.train.texts import TextMix, meaning_keys
@@ -41,7 +41,7 @@ class Batch:
 
     step: int
     rows: Int[Tensor, " b"]
-    """Rows of TrainData.table."""
+    """Places in TrainData."""
     epochs: Int[Tensor, " b"]
     """The pass over the data to which each image belongs."""
     draws: Float[Tensor, "b draws"]
@@ -116,8 +116,6 @@ class BatchMaker(Dataset):
         self.texts, self.tokenize, self.draw_entity = texts, tokenize, draw_entity
         self.teachers = tuple(teachers)
         self._reader = ImageReader(data.root)
-        self._shards, self._paths = (data.table[n].combine_chunks() for n in ("shard", "path"))
-        self._offsets, self._sizes = (data.table[n].to_numpy() for n in ("offset", "size"))
         cacheable = len(data) * transform.size**2 * 3 <= cache_bytes
         self._cache: dict[int, np.ndarray] | None = {} if cacheable else None
 
@@ -139,8 +137,7 @@ class BatchMaker(Dataset):
         rows = self.order.rows(positions)
         side, unreadable = self.transform.size, 0
         pixels = np.empty((len(rows), side, side, 3), dtype=np.uint8)
-        for place, row in enumerate(rows.tolist()):
-            decoded = self._pixels(row)
+        for place, decoded in enumerate(self._pixels(rows)):
             if decoded is None:
                 rows[place], decoded = self._stand_in(int(positions[place]))
                 unreadable += 1
@@ -197,26 +194,29 @@ class BatchMaker(Dataset):
         It depends only on the position, so it is the same for any number of processes.
         """
         for attempt in range(1, _MOST_STAND_INS + 1):
-            row = int(self.order.rows(np.array([position + attempt * 7_919]))[0])
-            pixels = self._pixels(row)
+            rows = self.order.rows(np.array([position + attempt * 7_919]))
+            (pixels,) = self._pixels(rows)
             if pixels is not None:
-                return row, pixels
+                return int(rows[0]), pixels
         raise InputError(
             f"Hardly any image can be read from {str(self.data.root)!r}: {_MOST_STAND_INS + 1} "
             "in a row could not; are the shards still there?"
         )
 
-    def _pixels(self, row: int) -> np.ndarray | None:
-        """Returns a decoded image, or None if it cannot be read."""
-        if self._cache is not None and row in self._cache:
-            return self._cache[row]
-        place = {"shard": self._shards[row].as_py(), "path": self._paths[row].as_py()}
-        place |= {"offset": int(self._offsets[row]), "size": int(self._sizes[row])}
-        decoded = decode(self._reader.read, place, self.transform)
-        pixels = None if isinstance(decoded, Refused) else decoded[0]
-        if self._cache is not None and pixels is not None:
-            self._cache[row] = pixels
-        return pixels
+    def _pixels(self, rows: Int[np.ndarray, " n"]) -> Iterator[np.ndarray | None]:
+        """Yields decoded images, or None where one cannot be read."""
+        cache = {} if self._cache is None else self._cache
+        unknown = np.array([row for row in rows.tolist() if row not in cache], np.int64)
+        places = iter(self.data.records(unknown, PLACE).to_pylist())
+        for row in rows.tolist():
+            if row in cache:
+                yield cache[row]
+                continue
+            decoded = decode(self._reader.read, next(places), self.transform)
+            pixels = None if isinstance(decoded, Refused) else decoded[0]
+            if self._cache is not None and pixels is not None:
+                self._cache[row] = pixels
+            yield pixels
 
 
 class Loader:

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,12 +29,13 @@ from openmofi.files.folders import alone_in, local_path, new_folder
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.open_clip import is_open_clip
 from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
-from openmofi.model.tokenizer import special_tokens, train_tokenizer
+from openmofi.model.tokenizer import load_tokenizer, special_tokens, train_tokenizer
 from openmofi.model.transform import Transform
 from openmofi.progress import progress
 from openmofi.train import towers as holding
 from openmofi.train.card import model_card
 from openmofi.train.checkpoints import Checkpoints
+from openmofi.train.class_balance import ClassBalance
 from openmofi.train.data import TrainData, open_train_data
 from openmofi.train.data_vectors import class_means
 from openmofi.train.distributed import World, join_world
@@ -44,7 +44,7 @@ from openmofi.train.heldout import HeldOut
 from openmofi.train.loader import CACHE_BYTES, BatchMaker, Loader
 from openmofi.train.losses import IMAGE_TEXT
 from openmofi.train.metrics_log import MetricsLog, drop_after, last_loss, last_scores
-from openmofi.train.order import Order, balanced_order
+from openmofi.train.order import Order
 from openmofi.train.recipe import (
     check,
     check_place,
@@ -57,6 +57,8 @@ from openmofi.train.teacher import Teacher, check_teachers
 from openmofi.train.texts import TextMix
 from openmofi.train.wise_ft import WeightAverage, choose_share
 
+TOKENIZER = "tokenizer"
+"""Folder of a run with what a new model's tokenizer learnt, for --resume."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -117,7 +119,8 @@ def train(
         world = closing_run.enter_context(join_world(settings.device))
 
         # ---- data, settings and place: the user's mistakes are reported here ---------------------
-        everything = open_train_data(data, labels=labels, texts=texts, kb=kb)
+        with world.in_turn():  # the first one may have files to write
+            everything = open_train_data(data, labels=labels, texts=texts, kb=kb)
         parts = everything.split(settings.evaluation, seed=settings.seed)
         images = parts.learnt
         settings = with_steps(settings, images=len(images))
@@ -126,13 +129,14 @@ def train(
         world.share(settings.batch_size)
 
         # ---- the model, and the batches ahead of it ----------------------------------------------
+        is_new = not (out / "checkpoints/latest").is_file()
         torch.manual_seed(random_key(settings.seed, Purpose.WEIGHTS))
-        model = make_model(settings, images, device=str(world.device))
+        learnt_before = None if is_new else out / TOKENIZER
+        model = make_model(settings, images, device=str(world.device), tokenizer=learnt_before)
         mix = TextMix(images, settings.loss.text)
         teachers = [Teacher(folder) for folder in settings.loss.teachers]
         check_teachers(teachers, images, settings.augment)
         means = None
-        is_new = not (out / "checkpoints/latest").is_file()
         if settings.loss.supervised > 0 and settings.head.start == "means" and is_new:
             means = class_means(model, images, world, seed=settings.seed)
         run = Run(model, images, settings, world, start_rows=means)
@@ -261,16 +265,17 @@ def _go_on(run: Run, checkpoints: Checkpoints, card: dict[str, Any], out: Path) 
     if found is None:
         return
     path, before = found
-    if before["data"] != card["data"]:
+    same_draws = before.get("draws") == card["draws"]
+    if not same_draws and before["step"] < run.settings.steps:
+        raise MismatchError(
+            f"The run in {str(out)!r} was begun by a version of openmofi that draws "
+            "other random numbers, and would now see images in another order; start "
+            "a new run with another --out."
+        )
+    if same_draws and before["data"] != card["data"]:
         raise MismatchError(
             "The data changed since this run's last checkpoint; bring it back, or start a "
             "new run with another --out."
-        )
-    if before.get("draws") != card["draws"] and before["step"] < run.settings.steps:
-        raise MismatchError(
-            f"The run in {str(out)!r} was begun by a version of openmofi that draws "
-            "other random numbers, and would now learn from images that it held out; start "
-            "a new run with another --out."
         )
     state = run.state_dict()
     checkpoints.load(path, state)
@@ -286,6 +291,9 @@ def _open_log(out: Path, settings: TrainSettings, run: Run, data: Path) -> Itera
     if run.world.is_first:
         drop_after(out / "metrics.jsonl", run.step)
         write_config(out, settings, data)
+        if settings.model.init is None and not (out / TOKENIZER).is_dir():
+            with new_folder(out / TOKENIZER) as folder:
+                run.model.tokenizer.save_pretrained(folder)
     run.world.barrier()
     try:
         yield log
@@ -361,8 +369,17 @@ class _StopRequest:
         self.requested = True
 
 
-def make_model(settings: TrainSettings, data: TrainData, *, device: str) -> MofiModel:
-    """Returns the initial model: a new one, or the one that the recipe names."""
+def make_model(
+    settings: TrainSettings, data: TrainData, *, device: str, tokenizer: Path | None = None
+) -> MofiModel:
+    """Returns the initial model: a new one, or the one that the recipe names.
+
+    Args:
+        settings: those of the run.
+        data: whose texts a new model's tokenizer learns.
+        device: auto, cpu, cuda or cuda:N.
+        tokenizer: folder of one that learnt them before, if it is there.
+    """
     if settings.model.init is not None:
         if is_open_clip(settings.model.init):
             raise InputError(
@@ -374,14 +391,17 @@ def make_model(settings: TrainSettings, data: TrainData, *, device: str) -> Mofi
             model.check_reads_texts()
         return model
     preset = settings.model.preset
-    tokenizer = train_tokenizer(
-        data.texts(),
-        vocab_size=settings.model.vocab_size,
-        context_length=CONTEXT_LENGTHS.get(preset, 77),
-    )
+    if tokenizer is not None and tokenizer.is_dir():
+        words = load_tokenizer(tokenizer)
+    else:
+        words = train_tokenizer(
+            data.texts(),
+            vocab_size=settings.model.vocab_size,
+            context_length=CONTEXT_LENGTHS.get(preset, 77),
+        )
     size = settings.model.image_size or IMAGE_SIZES[preset]
-    network = build_network(preset, special_tokens(tokenizer), image_size=size)
-    model = MofiModel(network, tokenizer, Transform(size), device)
+    network = build_network(preset, special_tokens(words), image_size=size)
+    model = MofiModel(network, words, Transform(size), device)
     torch.nn.init.constant_(model.logit_scale, IMAGE_TEXT[settings.loss.image_text].logit_scale)
     return model
 
@@ -395,12 +415,10 @@ def _make_loader(
     world: World,
 ) -> Loader:
     reads_texts = settings.loss.contrastive > 0
-    order = Order(len(images), settings.seed)
-    if settings.balance > 0:
-        targets = images.targets(np.arange(len(images)))
-        order = balanced_order(
-            targets, images.class_counts, balance=settings.balance, seed=settings.seed
-        )
+    balance = None
+    if settings.balance > 0 and images.classes is not None:
+        balance = ClassBalance(images.classes, images.rows, settings.balance)
+    order = Order(len(images), settings.seed, balance)
     # Compiled towers need texts of one length.
     length = model.context_length if settings.compile else None
     tokenize = partial(model.text_inputs.copy(), length=length)

@@ -1,11 +1,12 @@
-"""Which images a step sees: (seed, step) -> rows, without a state or a table of the order.
+"""Which images a step sees: (seed, step) -> images, without a state or a table of the order.
 
-The order is a keyed permutation, so the rows of a step follow from the seed and the step's number:
-resuming takes one integer, for any number of processes.
+The order is a keyed permutation, so the images of a step follow from the seed and the number of the
+step: resuming takes one integer, for any number of processes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.arrays.splitmix64 import GOLDEN, finalise
+from openmofi.train.class_balance import ClassBalance
 
 _FEW = 1024
 """Up to so many places, a permutation is drawn as a table; the network mixes a few unevenly."""
@@ -29,16 +31,50 @@ def permute(
     order of random numbers.
     """
     if total <= _FEW:
-        return uniform(np.arange(total), columns=1, key=key)[:, 0].argsort()[index]
+        return _table(total, key)[index]
+    steps = [key * rounds + number for number in range(rounds)]
+
+    def network(left, right, mask):
+        for step in steps:
+            left, right = right, left ^ (_mix(right, step) & mask)
+        return left, right
+
+    return _walk(index, total, network)
+
+
+def unpermute(
+    places: Int[np.ndarray, " n"], *, total: int, key: int, rounds: int = 6
+) -> Int[np.ndarray, " n"]:
+    """Returns the indices that `permute` sends to some places."""
+    if total <= _FEW:
+        return _table(total, key).argsort()[places]
+    steps = [key * rounds + number for number in reversed(range(rounds))]
+
+    def network(left, right, mask):
+        for step in steps:
+            left, right = right ^ (_mix(left, step) & mask), left
+        return left, right
+
+    return _walk(places, total, network)
+
+
+def _table(total: int, key: int) -> Int[np.ndarray, " total"]:
+    return uniform(np.arange(total), columns=1, key=key)[:, 0].argsort()
+
+
+def _walk(
+    index: Int[np.ndarray, " n"],
+    total: int,
+    network: Callable[[np.ndarray, np.ndarray, np.uint64], tuple[np.ndarray, np.ndarray]],
+) -> Int[np.ndarray, " n"]:
+    """Applies a network to both halves of each number, again and again until it is in the range."""
     half = np.uint64(max((int(total - 1).bit_length() + 1) // 2, 1))
     mask = np.uint64((1 << int(half)) - 1)
     values = np.asarray(index, dtype=np.uint64)
     outside = np.ones(len(values), dtype=bool)
     while outside.any():
         walked = values[outside]
-        left, right = walked >> half, walked & mask
-        for number in range(rounds):
-            left, right = right, left ^ (_mix(right, key * rounds + number) & mask)
+        left, right = network(walked >> half, walked & mask, mask)
         values = values.copy()
         values[outside] = (left << half) | right
         outside = values >= total
@@ -59,16 +95,16 @@ def uniform(index: Int[np.ndarray, " n"], *, columns: int, key: int) -> Float[np
 
 @dataclass(frozen=True)
 class Order:
-    """The endless sequence of rows that a run sees."""
+    """The endless sequence of images that a run sees."""
 
     total: int
-    """Number of rows of the data, and of places in an epoch."""
+    """Number of images, and of places in an epoch."""
     seed: int
-    ends: Float[np.ndarray, " total"] | None = None
-    """Cumulative shares of the rows in an epoch; None if every row comes once per epoch."""
+    balance: ClassBalance | None = None
+    """None if every image comes once per epoch."""
 
     def rows(self, positions: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Returns the rows at some positions of the sequence."""
+        """Returns the images at some positions of the sequence."""
         epochs, within = positions // self.total, positions % self.total
         rows = np.empty(len(positions), dtype=np.int64)
         for epoch in np.unique(epochs):
@@ -78,40 +114,12 @@ class Order:
         return rows
 
     def _at(self, places: Int[np.ndarray, " n"], key: int) -> Int[np.ndarray, " n"]:
-        """Returns the row at each place of an epoch.
+        """Returns the image at each place of an epoch.
 
         Systematic sampling: `total` evenly spaced points, shifted together by a random part of
-        their distance, over the rows' shares; a row with share s comes floor(s) or ceil(s) times.
+        their distance.
         """
-        if self.ends is None:
+        if self.balance is None:
             return places
         moved = float(uniform(np.zeros(1, np.int64), columns=1, key=key)[0, 0])
-        rows = np.searchsorted(self.ends, places + moved, side="right")
-        return np.minimum(rows, self.total - 1)
-
-
-def balanced_order(
-    classes_NK: Int[np.ndarray, "N K"],
-    class_counts: Int[np.ndarray, " C"],
-    *,
-    balance: float,
-    seed: int,
-) -> Order:
-    """Returns an order in which rare classes come more often than their share.
-
-    An image has the weight n^-balance, where n is the number of images of its rarest class. If
-    images have one class, a class is seen in proportion to n^(1 - balance).
-
-    Args:
-        classes_NK: class indices of each image, padded with -1.
-        class_counts: number of images of each class.
-        balance: 0 samples the images evenly, 1 the classes.
-        seed: keys the order.
-    """
-    total = len(classes_NK)
-    if balance == 0:
-        return Order(total, seed)
-    counts_NK = np.where(classes_NK >= 0, class_counts[classes_NK.clip(min=0)], total)
-    weights = counts_NK.min(1).astype(np.float64) ** -balance
-    ends = np.cumsum(weights)
-    return Order(total, seed, ends * (total / ends[-1]))
+        return self.balance.at(places + moved)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ from openmofi.pairs import ImageReader
 from openmofi.progress import progress
 from openmofi.refused import Refused
 from openmofi.train.augment import augment
-from openmofi.train.data import TrainData, open_train_data
+from openmofi.train.data import PLACE, TrainData, open_train_data
 from openmofi.train.recipe import read_recipe
 from openmofi.train.teacher import IMAGES, TEXTS, teacher_draws, what_was_seen
 from openmofi.train.texts import TextMix
@@ -109,9 +109,9 @@ def reinforce(
         model = load_model(teacher, device=device, precision=settings.precision)
         card = what | {"dim": model.dim, "openmofi": openmofi.__version__}
         _encode_images(model, images, settings, card, done)
-        captions = images.table["caption"].to_pylist()
-        for name, lines in zip(TEXTS, (captions, texts.names, texts.descriptions), strict=True):
-            _encode_texts(model, lines, name, done)
+        kinds = len(images), len(texts.names), len(texts.descriptions)
+        for kind, (name, count) in enumerate(zip(TEXTS, kinds, strict=True)):
+            _encode_texts(model, texts, kind, count, name, done)
         done.finish(card)
     assert done.card is not None
     return ReinforceSummary(
@@ -193,13 +193,16 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         partial.write_text(json.dumps(content, indent=2))
 
 
-def _encode_texts(model: MofiModel, texts: Sequence[str], name: str, done: _Done) -> None:
-    """Fills the file of one kind of texts."""
+def _encode_texts(
+    model: MofiModel, texts: TextMix, kind: int, count: int, name: str, done: _Done
+) -> None:
+    """Fills the file of one kind of texts, of which there are `count`."""
 
     def encode(start: int, stop: int) -> np.ndarray:
-        return model.encode_texts(texts[start:stop])
+        rows = np.arange(start, stop)
+        return model.encode_texts(texts.texts(np.full(len(rows), kind), rows, rows))
 
-    _fill(done, name, (len(texts), model.dim), encode)
+    _fill(done, name, (count, model.dim), encode)
 
 
 def _fill(
@@ -267,7 +270,6 @@ def _decoded(
 ) -> Iterator[list[UInt8[np.ndarray, "size size 3"] | Refused]]:
     """Yields chunks of decoded images or refusals, decoding one chunk ahead."""
     reader = ImageReader(images.root)
-    places = images.table.select(["shard", "path", "offset", "size"])
 
     def pixels(place: dict[str, Any]) -> np.ndarray | Refused:
         found = decode(reader.read, place, model.transform)
@@ -275,7 +277,8 @@ def _decoded(
 
     ahead: list[Future] = []
     for start in range(first, len(images), _CHUNK):
-        chunk = places.slice(start, _CHUNK).to_pylist()
+        rows = np.arange(start, min(start + _CHUNK, len(images)))
+        chunk = images.records(rows, PLACE).to_pylist()
         before, ahead = ahead, [pool.submit(pixels, place) for place in chunk]
         if before:
             yield [future.result() for future in before]

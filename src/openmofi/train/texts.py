@@ -28,7 +28,7 @@ class TextMix:
                 "`openmofi select` as --data."
             )
         self._kinds = kinds
-        self._captions = data.table["caption"]
+        self._data = data
         self.names: list[str] = []
         self.descriptions: list[str] = []
         if data.vocabulary is not None:
@@ -47,15 +47,13 @@ class TextMix:
 
     def texts(self, kinds: np.ndarray, rows: np.ndarray, targets: np.ndarray) -> list[str]:
         """Returns one text per row; `targets` are the chosen classes of this step."""
+        is_caption = kinds == KINDS.index("caption")
+        captions = iter(self._data.records(rows[is_caption], ["caption"])["caption"].to_pylist())
+        of_entity = (self.names, self.descriptions)
         return [
-            self._text(KINDS[kind], int(row), int(target))
-            for kind, row, target in zip(kinds, rows, targets, strict=True)
+            next(captions) if kind == 0 else of_entity[kind - 1][target]
+            for kind, target in zip(kinds.tolist(), targets.tolist(), strict=True)
         ]
-
-    def _text(self, kind: str, row: int, target: int) -> str:
-        if kind == "caption":
-            return self._captions[row].as_py()
-        return (self.names if kind == "name" else self.descriptions)[target]
 
 
 def meaning_keys(targets: np.ndarray, texts: Sequence[str]) -> Int[np.ndarray, "batch 2"]:

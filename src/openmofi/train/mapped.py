@@ -1,0 +1,228 @@
+"""A large selection as flat files that all processes of a machine share by mapping them.
+
+In: a folder of `select`. Out: beside its tables, mapped/ with a file for each column, the classes,
+the images in the order of their rarest class, and what would otherwise need all rows: how many
+images each class has, and the fingerprint. Opening reads none of the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from openmofi.arrays.mapped import open_array, raw_to_npy
+from openmofi.arrays.strings import open_strings, write_strings
+from openmofi.errors import InputError
+from openmofi.files.folders import alone_in, new_folder
+from openmofi.progress import Progress, progress
+from openmofi.train.class_lists import ByClass, ClassLists
+
+FOLDER, VERSION = "mapped", 1
+HASHED = ("shard", "offset", "path", "caption")
+_STRINGS, _NUMBERS = ("shard", "path", "caption"), ("offset", "size")
+_AT_ONCE = 1 << 16
+_TAIL = 1 << 16
+"""Bytes at the end of a Parquet file, with its statistics, that tell it from others."""
+
+
+@dataclass(frozen=True)
+class MappedSelection:
+    """The images of a selection, none of which is in memory."""
+
+    table: pa.Table
+    """shard, offset, size, path, caption; each a single chunk."""
+    classes: ClassLists
+    fingerprint: str
+
+
+def open_mapped(selection: Path, vocabulary: pa.Table) -> MappedSelection:
+    """Opens the files of a selection, which are written if they are missing or of another.
+
+    Raises:
+        InputError: a class is not in the vocabulary, an image has none, another process is writing
+            the files, or the folder cannot be written to.
+    """
+    folder, what = selection / FOLDER, _described(selection)
+    if _read(folder / "meta.json").get("selection") != what:
+        try:
+            with alone_in(selection):
+                _write(selection, folder, vocabulary, what)
+        except OSError as error:
+            raise InputError(
+                f"Cannot write {folder}: {error.strerror}; expected a selection in a folder that "
+                "can be written to, so that its images need not be held in memory."
+            ) from None
+    meta = _read(folder / "meta.json")
+    strings = {name: open_strings(folder / name) for name in _STRINGS}
+    numbers = {name: pa.array(open_array(folder / f"{name}.npy")) for name in _NUMBERS}
+    arrays = {n: open_array(folder / f"{n}.npy") for n in ("starts", "values", "counts")}
+    order = (open_array(folder / f"by_class_{name}.npy") for name in ("rows", "starts"))
+    classes = ClassLists(**arrays, longest=meta["longest"], known_order=ByClass(*order))
+    return MappedSelection(pa.table(strings | numbers), classes, meta["fingerprint"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _described(selection: Path) -> list[int]:
+    """Returns what tells the tables of a selection from others: sizes and checksums of ends."""
+    told = []
+    for name in ("keep.parquet", "vocabulary.parquet"):
+        with (selection / name).open("rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            told += [size, zlib.crc32(file.read())]
+    return [VERSION, *told]
+
+
+def _write(selection: Path, folder: Path, vocabulary: pa.Table, what: list[int]) -> None:
+    keep = pq.ParquetFile(selection / "keep.parquet")
+    rows = keep.metadata.num_rows
+    passes = len(_STRINGS) + len(_NUMBERS) + len(HASHED) + 1
+    with new_folder(folder) as out, progress("map", total=passes * rows, unit="values") as bar:
+        for name in _STRINGS:
+            write_strings(out / name, _column(keep, name, bar))
+        for name in _NUMBERS:
+            _write_numbers(out / name, _column(keep, name, bar), np.int64)
+        classes = _write_classes(selection, out, _column(keep, "classes", bar), len(vocabulary))
+        columns = ((name, _column(keep, name, bar)) for name in HASHED)
+        meta = {
+            "selection": what,
+            "longest": classes.longest,
+            "fingerprint": fingerprint(columns, classes, vocabulary["id"].to_pylist()),
+        }
+        (out / "meta.json").write_text(json.dumps(meta))
+
+
+def _column(keep: pq.ParquetFile, name: str, bar: Progress) -> Iterator[pa.Array]:
+    for batch in keep.iter_batches(_AT_ONCE, columns=[name]):
+        yield batch.column(0)
+        bar.advance(len(batch))
+
+
+def _write_numbers(path: Path, batches: Iterable[pa.Array], dtype: type[np.generic]) -> None:
+    with path.with_suffix(".raw").open("wb") as file:
+        for batch in batches:
+            batch.to_numpy(zero_copy_only=False).astype(dtype).tofile(file)
+    raw_to_npy(path, np.dtype(dtype))
+
+
+def _write_classes(
+    selection: Path, out: Path, batches: Iterable[pa.Array], num_classes: int
+) -> ClassLists:
+    """Writes the classes of the images and returns them, mapped."""
+    lengths = [np.zeros(1, np.int64)]
+
+    def values() -> Iterator[pa.Array]:
+        for batch in batches:
+            lengths.append(pc.fill_null(pc.list_value_length(batch), 0).to_numpy())
+            yield pc.list_flatten(batch)
+
+    _write_numbers(out / "values", values(), np.int64)
+    found = open_array(out / "values.npy")
+    starts = np.cumsum(np.concatenate(lengths), dtype=np.int64)
+    np.save(out / "starts.npy", starts)
+    check_classes(selection, starts, found, num_classes)
+    classes = ClassLists.flat(starts, found, classes=num_classes)
+    np.save(out / "counts.npy", classes.counts)
+    order = classes.by_rarest
+    np.save(out / "by_class_rows.npy", order.rows)
+    np.save(out / "by_class_starts.npy", order.starts)
+    return classes
+
+
+def check_classes(
+    selection: Path,
+    starts: Int[np.ndarray, " images_plus_one"],
+    values: Int[np.ndarray, " labels"],
+    num_classes: int,
+) -> None:
+    """Checks the classes of a selection's images.
+
+    Raises:
+        InputError: a class is not in the vocabulary, or an image has none.
+    """
+    wrong = values[(values < 0) | (values >= num_classes)]
+    if len(wrong):
+        raise InputError(
+            f"{str(selection)!r} labels images with class {wrong[0]} but its vocabulary has "
+            f"{num_classes}; run `openmofi select` again."
+        )
+    without = int((np.diff(starts) == 0).sum())
+    if without:
+        raise InputError(
+            f"{str(selection)!r} has {without} images without a class, which `openmofi select` "
+            "never writes; run it again."
+        )
+
+
+# ---- the fingerprint ----------------------------------------------------------------------------
+
+
+class _Digest(io.RawIOBase):
+    """A file of which only the hash is kept."""
+
+    def __init__(self):
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return len(data)
+
+
+def fingerprint(
+    columns: Iterable[tuple[str, Iterable[pa.Array]]],
+    classes: ClassLists | None,
+    entity_ids: Sequence[str],
+) -> str:
+    """Returns a hash of columns, classes and entities, however the columns are cut into chunks."""
+    digest = _Digest()
+    for name, chunks in columns:
+        # Arrow's stream format of arrays that are no slices depends on their values alone.
+        writer = None
+        for batch in _cut(chunks):
+            table = pa.table({name: batch})
+            writer = writer or pa.ipc.new_stream(pa.PythonFile(digest, "w"), table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+    if classes is not None:
+        for array in (classes.starts, classes.values):
+            for at in range(0, len(array), _AT_ONCE):
+                digest.sha256.update(array[at : at + _AT_ONCE].astype(np.int64).tobytes())
+    digest.sha256.update("\0".join(entity_ids).encode())
+    return digest.sha256.hexdigest()
+
+
+def _cut(chunks: Iterable[pa.Array]) -> Iterator[pa.Array]:
+    """Yields the values in arrays of one length, but for the last."""
+    waiting: list[pa.Array] = []
+    for chunk in chunks:
+        at = 0
+        while at < len(chunk):
+            waiting.append(chunk[at : at + _AT_ONCE - sum(map(len, waiting))])
+            at += len(waiting[-1])
+            if sum(map(len, waiting)) == _AT_ONCE:
+                yield pa.concat_arrays(waiting)
+                waiting = []
+    if waiting:
+        yield pa.concat_arrays(waiting)
