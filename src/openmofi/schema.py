@@ -193,6 +193,28 @@ VOCABULARY = pa.schema(
     ]
 )
 
+# What `openmofi diff --table` writes; one row per label that was gained, lost or changed.
+CHANGES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("kind", pa.string()),  # gained | lost | changed
+        ("cause", pa.string()),  # see diff/causes.py
+        (
+            "reason",
+            pa.string(),
+        ),  # where the version without the label loses it, see diff/version.py
+        ("id_before", pa.string()),
+        ("score_before", pa.float32()),
+        ("file_before", pa.string()),  # of the labels; null: the pair is not there
+        ("row_before", pa.int64()),
+        ("id_after", pa.string()),
+        ("score_after", pa.float32()),
+        ("file_after", pa.string()),
+        ("row_after", pa.int64()),
+    ]
+)
+
 
 def embeddings(dim: int) -> pa.Schema:
     """Returns the schema of `openmofi embed`'s output for vectors of length `dim`."""
