@@ -9,8 +9,10 @@ Rows of equal names are matched in their order.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +21,10 @@ from openmofi.arrays.runs import repeat_runs, run_starts
 from openmofi.diff.rules import hashes, joined
 from openmofi.diff.version import ROWS, LabelVersion, read_rows
 
-_ROWS_AT_ONCE = 400_000
+T = TypeVar("T")
+_ROWS_AT_ONCE = 200_000
 """Rows of each version that are joined in memory."""
-_ROWS_TO_SPILL = 100_000
+_ROWS_TO_SPILL = 200_000
 """Rows that are collected before they are written, so that the files' batches are not tiny."""
 
 
@@ -53,37 +56,52 @@ def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[
     """
     whole = before.i2e.resolve() != after.i2e.resolve()
     named = before.rule.taught is not None or after.rule.taught is not None
-    parts = -(-max(before.num_pairs, after.num_pairs) // _ROWS_AT_ONCE)
-    by_place = _Spill(folder, "place", parts)
-    partner = {shard.name: number for number, shard in enumerate(after.shards)}
-    for number, shard in enumerate(before.shards):
-        path, other = before.i2e / shard.file, partner.pop(shard.name, None)
-        base = read_rows(path, whole=whole, named=named)
-        rows = before.read(number, base)
-        if other is None:
-            by_place.add(0, rows)
-            continue
-        other_path = after.i2e / after.shards[other].file
-        if other_path.resolve() != path.resolve():
-            base = read_rows(other_path, whole=whole, named=named)
-        found = after.read(other, base)
+    parts = max(-(-max(before.num_pairs, after.num_pairs) // _ROWS_AT_ONCE), 1)
+    by_place, by_text = (_Spill(folder, name, parts) for name in ("place", "text"))
+    for rows, found in read_ahead(_shards(before, after, whole, named)):
         if rows["key"].equals(found["key"]) and rows["shard"].equals(found["shard"]):
             yield Block(rows, found)
         else:
             by_place.add(0, rows)
             by_place.add(1, found)
-    for number in sorted(partner.values()):
-        path = after.i2e / after.shards[number].file
-        by_place.add(1, after.read(number, read_rows(path, whole=whole, named=named)))
-    by_text = _Spill(folder, "text", parts)
-    for one, other in by_place.joined():
+    for one, other in read_ahead(by_place.joined()):
         if len(one) == len(other):
             yield Block(one, other)
         else:
             by_text.add(0, one)
             by_text.add(1, other)
-    for one, other in by_text.joined():
+    for one, other in read_ahead(by_text.joined()):
         yield Block(one, other)
+
+
+def _shards(
+    before: LabelVersion, after: LabelVersion, whole: bool, named: bool
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yields the rows of both versions of every shard; none where one does not have it."""
+    nobody = ROWS.empty_table()
+    partner = {shard.name: number for number, shard in enumerate(after.shards)}
+    for number, shard in enumerate(before.shards):
+        path, other = before.i2e / shard.file, partner.pop(shard.name, None)
+        base = read_rows(path, whole=whole, named=named)
+        rows, found = before.read(number, base), nobody
+        if other is not None:
+            other_path = after.i2e / after.shards[other].file
+            if other_path.resolve() != path.resolve():
+                base = read_rows(other_path, whole=whole, named=named)
+            found = after.read(other, base)
+        yield rows, found
+    for number in sorted(partner.values()):
+        path = after.i2e / after.shards[number].file
+        yield nobody, after.read(number, read_rows(path, whole=whole, named=named))
+
+
+def read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yields the items; the next one is made in a thread while this one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 class _Spill:
@@ -100,8 +118,9 @@ class _Spill:
     def _identity(self, rows: pa.Table) -> np.ndarray:
         if self._by == "text":
             return rows["text"].to_numpy()
-        key, shard = (hashes(rows[name].combine_chunks()) for name in ("key", "shard"))
-        return joined(shard, key)
+        shard = rows["shard"].combine_chunks().dictionary_encode()
+        of_shard = hashes(shard.dictionary)[shard.indices.to_numpy()]
+        return joined(of_shard, hashes(rows["key"].combine_chunks()))
 
     def add(self, side: int, rows: pa.Table) -> None:
         """Writes rows of one version, now or later."""
