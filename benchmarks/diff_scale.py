@@ -15,14 +15,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from select_speed import measured, write_world
+from select_speed import write_world
 
 from openmofi.shards import Shard, ShardResult, commits_of, freeze_plan, run_shards
+
+_SHOWN = ("labels_before", "labels_after", "gained", "lost", "changed", "causes")
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
         ]
         for job, name, settings in chosen:
             if not (job / "select" / name).is_dir():
-                measured(["select", str(job), "--name", name, *settings, "--json"])
+                run_verb(["select", str(job), "--name", name, *settings])
         compared = {
             "two_selections_of_a_job": (first / "select/wide", first / "select/strict"),
             "selections_of_two_jobs": (first / "select/wide", second / "select/wide"),
@@ -55,27 +58,26 @@ def main() -> None:
         result: dict = {"rows": options.shards * options.rows}
         for name, (one, other) in compared.items():
             page, table = (str(folder / f"changes.{kind}") for kind in ("html", "parquet"))
-            command = ["diff", str(one), str(other), "--json", "--out", page, "--table", table]
-            result[name] = timed(command)
+            found, costs = run_verb(["diff", str(one), str(other), "--out", page, "--table", table])
+            result[name] = costs | {part: found[part] for part in _SHOWN}
     print(json.dumps(result, indent=2))
 
 
-def timed(arguments: list[str]) -> dict:
-    """Runs a verb in a process of its own; returns what it took, and its JSON."""
+def run_verb(arguments: list[str]) -> tuple[dict, dict[str, float]]:
+    """Runs a verb in a process of its own; returns its JSON, and what it took."""
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen([sys.executable, "-m", "openmofi", *arguments], stdout=said)
-        began = os.times().elapsed
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "openmofi", *arguments, "--json"]
+        process = subprocess.Popen(command, stdout=said)
         _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
         assert status == 0
         said.seek(0)
-        found = json.load(said)
-    names = ("labels_before", "labels_after", "gained", "lost", "changed", "causes")
-    return {
-        "seconds": round(os.times().elapsed - began, 1),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "gigabytes": round(used.ru_maxrss / 1e6, 2),
-        **{name: found[name] for name in names},
-    }
+        return json.load(said), {
+            "seconds": round(seconds, 1),
+            "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+            "gigabytes": round(used.ru_maxrss / 1e6, 2),
+        }
 
 
 def write_second_job(first: Path, out: Path) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from diff_scale import run_verb
 from PIL import Image
-from select_speed import measured
 
 from openmofi.config import KBSettings
 from openmofi.kb import build_kb
@@ -50,17 +50,10 @@ def main() -> None:
         jobs = {"first": ["kb"], "onto": ["next", "--onto", f"{folder}/first"], "full": ["next"]}
         result: dict = {"pairs": options.pairs, "new_entities": options.new}
         for name, (kb, *more) in jobs.items():
-            line = [
-                "label",
-                f"{folder}/pairs",
-                "--kb",
-                f"{folder}/{kb}",
-                "--out",
-                f"{folder}/{name}",
-            ]
-            took = measured([*line, "--model", f"{folder}/model", "--workers", "1", *more])
-            looked = sum(commit.looked for commit in commits(folder / name))
-            result[name] = {"looked": looked, "share_of_pairs": looked / options.pairs, **took}
+            line = f"label {folder}/pairs --kb {folder}/{kb} --out {folder}/{name} --workers 1"
+            totals, costs = run_verb([*line.split(), "--model", f"{folder}/model", *more])
+            share = totals["looked"] / options.pairs
+            result[name] = {"looked": totals["looked"], "share_of_pairs": share, **costs}
         tables = [{c.shard: c.sha256 for c in commits(folder / name)} for name in ("onto", "full")]
         result["same_tables"] = tables[0] == tables[1]
     print(json.dumps(result, indent=2))
