@@ -17,7 +17,7 @@ from openmofi.cli import app, main
 
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
-    select | inspect | export | train | reinforce | pair | adapt | embed | evaluate |
+    select | inspect | diff | export | train | reinforce | pair | adapt | embed | evaluate |
     evaluate linking | evaluate attack | evaluate oven | evaluate compare |
     index | index add | index delete | index compact | index map | index export |
     search | tag | tag calibrate | serve | demo | info
@@ -131,6 +131,9 @@ MISTAKES = [
         "evaluate linking --kb {w}/kb --data {w}/mel.jsonl --weights {w}/noise.bin",
         "does not hold the linker's weights",
     ),
+    ("diff {w}/i2e {w}/i2e/select/default", "is a selection, but"),
+    ("diff {w}/i2e {w}/photos", "is neither an output folder"),
+    ("diff {w}/i2e {w}/i2e --out s3://bucket/x.html", "is a URL"),
     ("label {w}/nowhere --kb {w}/kb --model {w}/model --out {t}/o", "no input"),
     ("label {w}/empty --kb {w}/kb --model {w}/model --out {t}/o", "holds no image-caption pairs"),
     (
@@ -370,6 +373,8 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(run, monkeypatch):
         "kb build {w}/fruit.csv --out {place}",
         "label {w}/pairs --kb {w}/kb --model {w}/model --out {place}",
         "inspect {w}/i2e --out {place}",
+        "diff {w}/i2e {w}/i2e --out {place}",
+        "diff {w}/i2e {w}/i2e --table {place}",
         "train {w}/recipe.yaml --data {w}/pairs --out {place}",
         "embed {w}/model {w}/photos --out {place}",
         "evaluate {w}/model --data a={w}/photos/test.csv --out {place}",

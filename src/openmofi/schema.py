@@ -112,7 +112,7 @@ SCORED_ENTITY = pa.struct(
 
 VECTORS_VERSION = 1
 """Raised whenever the tables of `openmofi embed` change."""
-LABELS_VERSION = 2
+LABELS_VERSION = 3
 """Version of what `label` writes; a folder never mixes files of two versions."""
 
 # i2e/labels/*.parquet; one row per image in input order, with ALL candidates considered.
@@ -190,6 +190,28 @@ VOCABULARY = pa.schema(
         ("label", pa.string()),
         ("description", pa.string()),
         ("images", pa.int64()),
+    ]
+)
+
+# What `openmofi diff --table` writes; one row per label that was gained, lost or changed.
+CHANGES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("kind", pa.string()),  # gained | lost | changed
+        ("cause", pa.string()),  # see diff/causes.py
+        (
+            "reason",
+            pa.string(),
+        ),  # where the version without the label loses it, see diff/version.py
+        ("id_before", pa.string()),
+        ("score_before", pa.float32()),
+        ("file_before", pa.string()),  # of the labels; null: the pair is not there
+        ("row_before", pa.int64()),
+        ("id_after", pa.string()),
+        ("score_after", pa.float32()),
+        ("file_after", pa.string()),
+        ("row_after", pa.int64()),
     ]
 )
 

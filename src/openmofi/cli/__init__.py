@@ -3,6 +3,7 @@
 from openmofi.cli import (
     adapt,
     demo,
+    diff,
     embed,
     evaluate,
     evaluate_attack,
@@ -42,6 +43,7 @@ __all__ = [
     "adapt",
     "app",
     "demo",
+    "diff",
     "embed",
     "evaluate",
     "evaluate_attack",

@@ -18,6 +18,7 @@ def kb_build(
     /,
     *,
     out: Annotated[Path, Out],
+    onto: Path | None = None,
     settings: Annotated[KBSettings, Flags] = KBSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -32,17 +33,25 @@ def kb_build(
             catalogues (.csv, .tsv, .jsonl, .parquet) and the folder of WordNet 3's database
             (/usr/share/wordnet on Debian), in any combination. The fastest format of a dump is
             .json.gz.
+        onto: Knowledge base that the sources are newer than: their entities replace those of the
+            same id, or are added, and the rest is kept.
         out: Directory to write; an existing knowledge base is replaced at the end.
         settings: One option per field.
         as_json: Print the counts as JSON.
     """
     from openmofi.kb import build_kb
 
-    summary = build_kb(sources, out=out, settings=settings)
+    summary = build_kb(sources, out=out, settings=settings, onto=onto)
     if as_json:
         print_json(summary)
         return
     say_wrote(out, summary.entities, summary.rejected, "entities")
+    if onto is not None:
+        new = summary.entities - summary.kept - summary.replaced
+        print(
+            f"note: {summary.kept:,} entities of {onto} are kept, {summary.replaced:,} are "
+            f"replaced, {new:,} are new"
+        )
     for source in summary.sources:
         if source.note:
             print(f"note: {source.path}: {source.note}")

@@ -19,6 +19,7 @@ def label(
     kb: Path,
     model: str | None = None,
     out: Annotated[Path, Out],
+    onto: Path | None = None,
     settings: Annotated[LabelSettings, Flags] = LabelSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -35,16 +36,22 @@ def label(
         model: Any Hugging Face dual encoder: a hub id or a local directory. Without one, captions
             are linked and images opened, but not compared.
         out: Directory to write; repeating the command continues an interrupted job.
+        onto: Output of an earlier job that differs in nothing but the knowledge base. Images are
+            looked at again only where their captions offer other candidates; the labels are the
+            same.
         settings: One option per field.
         as_json: Print the counts as JSON.
     """
     from openmofi.label import label as run_label
 
-    totals = run_label(source, kb=kb, model=model, out=out, settings=settings)
+    totals = run_label(source, kb=kb, model=model, out=out, settings=settings, onto=onto)
     if as_json:
         print_json(totals)
     else:
         say_wrote(out, totals.rows - sum(totals.errors.values()), totals.errors, "pairs")
+        if onto is not None:
+            share = totals.looked / max(totals.rows, 1)
+            print(f"looked at {totals.looked:,} images ({share:.1%} of the pairs)")
         say_unfinished(out, totals)
         if totals.done + totals.partial:
             say_next(f"openmofi select {quoted(out)}")

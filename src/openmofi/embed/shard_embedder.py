@@ -86,6 +86,7 @@ class ShardEmbedder:
             kept=len(good),
             rows=len(rows),
             folder=VECTORS,
+            looked=len(rows),
         )
 
     def _open(

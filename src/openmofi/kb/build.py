@@ -1,10 +1,10 @@
 """Builds a knowledge base from dumps and catalogues.
 
 In: paths of Wikidata dumps (.json, .json.gz, .json.bz2, .json.zst, or - for standard input) and
-catalogues (.csv, .tsv, .jsonl, .parquet; all but Parquet may be compressed). Out: a folder with
-meta.json, entities.parquet, names.parquet, index/, ids/, texts/, words/, rejects.jsonl and
-card.json, which gets its name only when it is complete. A killed build leaves `.NAME.parts` next to
-it, from which the same command continues.
+catalogues (.csv, .tsv, .jsonl, .parquet; all but Parquet may be compressed), and perhaps an older
+knowledge base. Out: a folder with meta.json, entities.parquet, names.parquet, index/, ids/, texts/,
+words/, rejects.jsonl and card.json, which gets its name only when it is complete. A killed build
+leaves `.NAME.parts` next to it, from which the same command continues.
 """
 
 import json
@@ -26,10 +26,12 @@ from openmofi.kb.format import FORMAT, FORMAT_VERSION
 from openmofi.kb.merge.links import LinkSources
 from openmofi.kb.merge.merge import Merged, merge
 from openmofi.kb.read.decode import SEVERAL
+from openmofi.kb.read.existing import KeptEntities, check_onto, keep_entities
 from openmofi.kb.read.parts import PartFiles
 from openmofi.kb.read.pool import num_workers
 from openmofi.kb.read.sources import Source, SourceSummary, open_source
 from openmofi.kb.read.work_folder import open_work
+from openmofi.kb.store import KnowledgeBase
 from openmofi.kb.text import CANONICAL_VERSION
 
 
@@ -47,6 +49,10 @@ class BuildSummary:
     """Counts of the lines of --redirects and --anchors."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Duration by stage."""
+    kept: int = 0
+    """Entities of the knowledge base that this one was built onto."""
+    replaced: int = 0
+    """Entities of it of which a source has the id."""
     peak_memory: int = 0
     """Bytes of resident memory: the peak of this process, plus that of its largest worker times
     the number of workers."""
@@ -57,6 +63,7 @@ def build_kb(
     *,
     out: Path | str,
     settings: KBSettings | None = None,
+    onto: Path | str | None = None,
 ) -> BuildSummary:
     """Builds a knowledge base and, at the very end, replaces the one at `out`, if any.
 
@@ -64,14 +71,26 @@ def build_kb(
     the first source, and every other field from the first source that has it. If the same build
     was killed before, what it has read is not read again.
 
+    Args:
+        sources: dumps, catalogues and WordNet's folder.
+        out: the folder to write.
+        settings: see `config.KBSettings`.
+        onto: a knowledge base whose other entities are kept; it may be `out` itself. The result is
+            that of a build from its sources, without the entities that the new sources have,
+            followed by the new ones; docs/linking.md says where it cannot be.
+
     Raises:
         InputError: a source is missing, of an unknown kind or without entities, a file named in
             the settings is invalid, `out` is not a knowledge base, or another build is writing it.
+        MismatchError: `onto` was built with other settings.
     """
     out, settings = local_path(out), settings or KBSettings()
     paths = [Path(sources)] if isinstance(sources, (str, Path)) else [Path(s) for s in sources]
     opened = [open_source(path, settings) for path in paths]
     links = LinkSources(settings)
+    base = None if onto is None else KnowledgeBase.open(onto)
+    if base is not None:
+        check_onto(base, settings)
     check_replaceable(out, _is_kb, "a knowledge base")
     with open_work(out, [source.path for source in opened], settings) as work:
         seconds = {}
@@ -83,7 +102,8 @@ def build_kb(
             raise _nothing_found(opened, settings)
         seconds["reading"] = round(time.monotonic() - start, 3)
         with new_folder(out) as partial:
-            summary = _build(opened, parts, links, partial, work, settings, seconds)
+            kept = None if base is None else keep_entities(base, parts, settings)
+            summary = _build(opened, parts, links, partial, work, settings, seconds, kept)
             summary = replace(summary, out=out)
             # Again: something else may have appeared there during hours of reading.
             check_replaceable(out, _is_kb, "a knowledge base")
@@ -120,20 +140,25 @@ def _build(
     work: Path,
     settings: KBSettings,
     seconds: dict[str, float],
+    kept: KeptEntities | None,
 ) -> BuildSummary:
     """Merges the parts and fills the folder."""
+    before = kept.parts if kept else []
+    names = [*(kept.sources if kept else []), *(source.path.name for source in sources)]
     with _Rejects(folder / "rejects.jsonl", sources) as rejects:
         for number, files in enumerate(parts):
             for reject in files.rejects():
                 rejects.write(number, **reject)
         merged = merge(
-            parts,
+            [*before, *parts],
             links,
-            sources=[source.path.name for source in sources],
+            sources=names,
             folder=folder,
             work=work / "merge",
             settings=settings,
-            refuse=rejects.refuse_repeated,
+            refuse=lambda number, line, identifier: rejects.refuse_repeated(
+                number - len(before), line, identifier
+            ),
         )
     unit = 1 if sys.platform == "darwin" else 1024
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -146,10 +171,15 @@ def _build(
         sources=[source.summary() for source in sources],
         links={kind: asdict(counts) for kind, counts in links.counts.items()},
         seconds={**seconds, **merged.seconds},
+        kept=kept.kept if kept else 0,
+        replaced=kept.replaced if kept else 0,
         peak_memory=unit * (own + largest_worker * num_workers(settings)),
     )
     num_nameless = sum(files.done.num_nameless for files in parts)
-    _write_json(folder / "card.json", _card(summary, settings, num_nameless))
+    card = _card(summary, settings, num_nameless)
+    if kept:
+        card["onto"] = kept.card | {"kept": kept.kept, "replaced": kept.replaced}
+    _write_json(folder / "card.json", card)
     _write_json(folder / "meta.json", _meta(merged, settings.languages))
     return summary
 

@@ -163,6 +163,10 @@ class KnowledgeBase:
         """Reads columns of `schema.ENTITIES`; the row number is the popularity rank."""
         return self._entities.read(columns=columns)
 
+    def find_rows(self, identifiers: pa.Array) -> np.ndarray:
+        """Returns the int64 row of each id, or of what it was redirected to; -1 for unknown ids."""
+        return self._ids.rows(identifiers)
+
     def row_of(self, identifier: str) -> int | None:
         """Returns the row of an entity, or None."""
         try:

@@ -35,6 +35,10 @@ class Encoder(Protocol):
         """Returns vectors of uint8 pixels [n, size, size, 3]."""
         ...
 
+    def encode_pixels_alone(self, pixels: np.ndarray, at_once: int, /) -> np.ndarray:
+        """Returns vectors of pixels that do not depend on the rest of the batch."""
+        ...
+
     def encode_texts(self, texts: Sequence[str], /) -> np.ndarray:
         """Returns vectors of texts."""
         ...
@@ -173,6 +177,10 @@ class RemoteEncoder:
         """Returns vectors of uint8 pixels [n, size, size, 3]."""
         return self._call("encode_pixels", pixels)
 
+    def encode_pixels_alone(self, pixels: np.ndarray, at_once: int, /) -> np.ndarray:
+        """Returns vectors of pixels that do not depend on the rest of the batch."""
+        return self._call("encode_pixels_alone", pixels, at_once)
+
     def encode_texts(self, texts: Sequence[str], /) -> np.ndarray:
         """Returns vectors of texts."""
         return self._call("encode_texts", list(texts))
@@ -181,11 +189,11 @@ class RemoteEncoder:
         """Returns vectors of texts that do not depend on the rest of the batch."""
         return self._call("encode_texts_alone", list(texts))
 
-    def _call(self, name: str, argument: Any) -> np.ndarray:
+    def _call(self, name: str, *arguments: Any) -> np.ndarray:
         import ray
 
         actor = self._actors[os.getpid() % len(self._actors)]
-        return ray.get(actor.encode.remote(name, argument))
+        return ray.get(actor.encode.remote(name, *arguments))
 
 
 def start_encoders(model: str, *, device: str, precision: str, count: int) -> RemoteEncoder:
@@ -217,6 +225,6 @@ class EncoderActor:
         """Returns (length of the vectors, transform of images)."""
         return self._encoder.dim, self._encoder.transform
 
-    def encode(self, name: str, argument: Any) -> np.ndarray:
+    def encode(self, name: str, *arguments: Any) -> np.ndarray:
         """Calls one of the encoder's methods."""
-        return getattr(self._encoder, name)(argument)
+        return getattr(self._encoder, name)(*arguments)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from openmofi.kb import KnowledgeBase
 from openmofi.label.encoder import Encoder
@@ -22,6 +24,8 @@ _UNIT = 0.02
 """Tolerated deviation of a stored vector's length from 1; rounding to fp16 changes it by less."""
 _AT_ONCE = 1024
 """Texts after which vectors are written, so that a kill costs no more."""
+_CARRIED = 16_384
+"""Vectors that are copied at once."""
 _SAMPLE = 128
 _LEAST_SPREAD = 0.01
 """Of cosines that should tell texts apart; less is rounding, or a handful of entities."""
@@ -60,8 +64,7 @@ class EntityVectors:
     def of(self, rows: np.ndarray) -> np.ndarray:
         """Returns float32 unit vectors [n, dim] of rows of the knowledge base."""
         vectors = self._stored[rows].astype(np.float32)
-        lengths = np.linalg.norm(vectors, axis=1)
-        missing = np.flatnonzero(~(np.abs(lengths - 1) < _UNIT))
+        missing = np.flatnonzero(~_is_written(vectors))
         for at in range(0, len(missing), _AT_ONCE):
             part = missing[at : at + _AT_ONCE]
             new = self.encoder.encode_texts_alone(self._texts(rows[part]))
@@ -88,6 +91,43 @@ class EntityVectors:
     def __del__(self) -> None:
         if hasattr(self, "_file"):  # not if opening failed
             os.close(self._file)
+
+
+def carry_vectors(old: tuple[KnowledgeBase, Path], new: tuple[KnowledgeBase, Path]) -> None:
+    """Copies vectors of entities whose texts stay, so that nobody encodes them again.
+
+    Args:
+        old: a knowledge base, and the file of its vectors, which may be missing.
+        new: another one; rows of its file that are written already are left alone.
+    """
+    (old_kb, source), (kb, path) = old, new
+    if not source.is_file() or not len(old_kb):
+        return
+    shape = source.stat().st_size // (2 * len(old_kb))
+    before = np.memmap(source, np.float16, "r", shape=(len(old_kb), shape))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        if file.tell() < len(kb) * shape * 2:
+            file.truncate(len(kb) * shape * 2)
+    after = np.memmap(path, np.float16, "r+", shape=(len(kb), shape))
+    for at in range(0, len(old_kb), _CARRIED):
+        rows = at + np.flatnonzero(_is_written(before[at : at + _CARRIED]))
+        ids = old_kb.ids.take(pa.array(rows))
+        there = kb.find_rows(ids)
+        found = np.flatnonzero(there >= 0)
+        rows, there = rows[found], there[found]
+        same = pc.equal(kb.ids.take(pa.array(there)), ids.take(pa.array(found)))
+        texts = [texts.described(r) for texts, r in ((old_kb.texts, rows), (kb.texts, there))]
+        same = pc.and_(same, pc.equal(*texts)).to_numpy(zero_copy_only=False)
+        wanted = same & ~_is_written(after[there])
+        after[there[wanted]] = before[rows[wanted]]
+    after.flush()
+
+
+def _is_written(vectors: np.ndarray) -> np.ndarray:
+    """Returns which rows are vectors, and not holes or torn."""
+    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    return np.abs(lengths - 1) < _UNIT
 
 
 def place(kb: Path, out: Path, key: str) -> Path:

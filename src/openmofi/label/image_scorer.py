@@ -29,12 +29,15 @@ class ImageScorer:
     background: Background
     weights: ScoreWeights
 
-    def terms(self, candidates: pa.Table, seen: Seen) -> dict[str, np.ndarray]:
+    def terms(
+        self, candidates: pa.Table, seen: Seen, known: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Returns clip, clip_z, clip_z_other [c, MISMATCHED] (NaN: no such image) and score.
 
         Args:
             candidates: the linker's, with the `place` of each one's image in `seen`.
             seen: the images.
+            known: clip of candidates whose image was seen before; NaN: not known.
         """
         if not len(candidates):
             return unseen(candidates)
@@ -46,6 +49,8 @@ class ImageScorer:
         ids = [self.kb.ids[row].as_py() for row in entity.tolist()]
         mean, spread = self.background.moments(texts, ids)[entity_of].T
         clip = (seen.vectors[place] * texts[entity_of]).sum(1)
+        if known is not None:
+            clip = np.where(np.isnan(known), clip, known)
         clip_z = (clip - mean) / spread
         starts = run_starts(mention)
         others = self._others(seen.words[place[starts]], ids, entity_of, starts)[mention]

@@ -19,6 +19,7 @@ from openmofi.errors import SettingsError
 from openmofi.files.folders import local_path
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BACKGROUND_FILE, write_background
+from openmofi.label.earlier import check_onto, older_kb
 from openmofi.label.encoder import model_digest
 from openmofi.label.engine import (
     PLACEMENT,
@@ -28,13 +29,13 @@ from openmofi.label.engine import (
     find_job_rank,
     open_engine,
 )
-from openmofi.label.entity_vectors import place
+from openmofi.label.entity_vectors import carry_vectors, place
 from openmofi.label.fusion import ENTITIES, check_fusion
 from openmofi.label.shard_labeller import Job, ShardLabeller
 from openmofi.link.crawl_priors import read_crawl_priors
 from openmofi.pairs import Input, find_shards
 from openmofi.schema import LABELS_VERSION
-from openmofi.shards import JobWords, RunTotals, freeze_plan
+from openmofi.shards import JobWords, RunTotals, freeze_plan, plan_table
 
 
 def label(
@@ -44,6 +45,7 @@ def label(
     model: str | Path | None = None,
     out: Path | str,
     settings: LabelSettings | None = None,
+    onto: Path | str | None = None,
 ) -> RunTotals:
     """Labels every pair of the input with scored candidate entities.
 
@@ -54,11 +56,13 @@ def label(
         model: hub id or directory of any dual encoder; without one, the text alone is scored.
         out: the i2e directory; repeating the call continues an interrupted job.
         settings: see `config.LabelSettings`.
+        onto: output of an earlier job that differs in nothing but the knowledge base; its images
+            are looked at again only where that matters, see `earlier`. The labels are the same.
 
     Raises:
         InputError: an input is missing or unreadable as a whole.
         SettingsError: a setting is impossible, or needs a model.
-        MismatchError: `out` was begun with other inputs or settings.
+        MismatchError: `out` was begun with other inputs or settings, or `onto` was.
         OutputError: `out` cannot be written to, or its disk is full.
         TooManyErrors: more pairs were refused than `settings` allows.
     """
@@ -83,6 +87,9 @@ def label(
         check_fusion(reader, standardised=settings.context != "words")
         settings = replace(settings, fusion=str(reader))
     run = _run_description(found, knowledge, kb, name, context, settings)
+    if onto is not None:
+        onto = Path(onto).resolve()
+        check_onto(onto, run, plan_table(found.shards))
     freeze_plan(out, found.shards, run)
 
     def vectors_of(digest: str) -> Path:
@@ -100,7 +107,11 @@ def label(
         ),
         vectors_of(run["model_sha256"]),
         vectors_of(run["context_sha256"]) if context else None,
+        onto,
     )
+    if onto is not None:
+        digests = [name for name in ("model_sha256", "context_sha256") if run.get(name)]
+        _carry_vectors(onto, knowledge, [vectors_of(run[name]) for name in digests])
     others = [job.settings.context] if job.context_vectors else []
     if settings.fusion:
         others += [settings.fusion, f"{settings.fusion}/{ENTITIES}"]
@@ -111,6 +122,14 @@ def label(
             calls = {"draws": first.background_draws, "sample": first.background_sample}
             write_background(out, found.shards, settings.background, **calls)
         return engine.run(found.shards, out, JobWords())
+
+
+def _carry_vectors(onto: Path, kb: KnowledgeBase, files: list[Path]) -> None:
+    """Copies the vectors of entities whose texts the earlier knowledge base has, too."""
+    older = older_kb(onto)
+    for path in files:
+        for folder in (older.path, onto):
+            carry_vectors((older, folder / path.parent.name / path.name), (kb, path))
 
 
 def _priors_file(path: str | None, kb: KnowledgeBase) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -35,6 +37,11 @@ class Seen:
         if regions is not None:
             columns["text_area"][place] = regions.area
             columns["text_boxes"][place] = regions.boxes
+
+    def recall(self, place: int, values: dict[str, Any]) -> None:
+        """Stores the table's values for an image that an earlier job saw."""
+        for name, column in self._images.items():
+            column[place] = values[name]
 
     @property
     def readable(self) -> np.ndarray:

@@ -21,6 +21,7 @@ from openmofi.errors import InputError
 from openmofi.images.look import SeenImage, fetch, look
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import BackgroundSample, draw, read_background
+from openmofi.label.earlier import EarlierLabels, EarlierShard
 from openmofi.label.encoder import (
     Encoder,
     decode_threads,
@@ -56,6 +57,8 @@ class Job:
     """Path of the entities' vectors."""
     context_vectors: Path | None = None
     """The same of the text encoder that --context names."""
+    onto: Path | None = None
+    """Output of an earlier job over the same images."""
 
 
 class ShardLabeller:
@@ -68,6 +71,7 @@ class ShardLabeller:
         self.linker = self._make_linker(workers)
         self._finder = TextRegions() if self.settings.text_regions else None
         self._threads = decode_threads(self.encoder, workers)
+        self._earlier = EarlierLabels(job.onto, self.kb) if job.onto else None
 
     def _load_encoder(self, workers: int) -> Encoder | None:
         if self.job.model is None:
@@ -113,18 +117,39 @@ class ShardLabeller:
             pairs = view.pairs.table
             usable = np.flatnonzero(_is_ok(pairs))
             candidates, rows = self._link(pairs, usable)
-            tick(len(pairs) - len(rows))
-            seen = self._look(view, rows)
+            again, known, earlier = self._to_look_at(shard, pairs, candidates, rows)
+            tick(len(pairs) - len(again))
+            seen = self._look(view, rows, again)
             damage = view.pairs.damage
+        if earlier is not None:
+            rest = np.setdiff1d(np.arange(len(rows)), again)
+            earlier.remember(seen, rest, rows[rest])
         readable = seen.readable[candidates["place"].to_numpy()]
-        candidates = candidates.filter(pa.array(readable))
-        terms = self._scorer.terms(candidates, seen) if self.encoder else unseen(candidates)
+        candidates, known = candidates.filter(pa.array(readable)), known[readable]
+        terms = self._scorer.terms(candidates, seen, known) if self.encoder else unseen(candidates)
         table = labels_table(pairs, rows, seen, candidates, terms)
         extra = {}
         if self.settings.keep_embeddings and self.encoder:
             extra["embeddings"] = seen.embeddings(pairs["key"], rows)
         named = len(np.unique(candidates["place"].to_numpy()))
-        return ShardResult(table, dict(count_errors(table)), damage, extra, kept=named)
+        errors = dict(count_errors(table))
+        return ShardResult(table, errors, damage, extra, kept=named, looked=len(again))
+
+    def _to_look_at(
+        self, shard: Shard, pairs: pa.Table, candidates: pa.Table, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, EarlierShard | None]:
+        """Returns (places in `rows`, known cosines of the candidates, what was seen before)."""
+        known = np.full(len(candidates), np.nan, np.float32)
+        earlier = self._earlier.of(shard, pairs) if self._earlier else None
+        if earlier is None:
+            return np.arange(len(rows)), known, None
+        lacking = ~earlier.opened(rows)
+        if self.encoder:
+            place = candidates["place"].to_numpy()
+            known = earlier.cosines(rows[place], candidates["id"])
+            lacking[place[np.isnan(known)]] = True
+            known[lacking[place]] = np.nan  # as one image gives them
+        return np.flatnonzero(lacking), known, earlier
 
     def _link(self, pairs: pa.Table, usable: np.ndarray) -> tuple[pa.Table, np.ndarray]:
         """Returns (candidates with `place`, the row of the shard for each place)."""
@@ -133,19 +158,19 @@ class ShardLabeller:
         named, place = np.unique(candidates["row"].to_numpy(), return_inverse=True)
         return candidates.append_column("place", pa.array(place)), usable[named]
 
-    def _look(self, view: ShardView, rows: np.ndarray) -> Seen:
-        """Decodes and encodes the images of some rows."""
+    def _look(self, view: ShardView, rows: np.ndarray, places: np.ndarray) -> Seen:
+        """Decodes and encodes the images of some rows, at these places among them."""
         seen = Seen(len(rows), self.encoder.dim if self.encoder else 0)
-        at = 0
-        for batch in self._batches(view, rows):
+        size, at = self.settings.batch_size, 0
+        for batch in self._batches(view, rows[places]):
             good, pixels = [], []
-            for place, (image, regions) in enumerate(batch, at):
+            for place, (image, regions) in zip(places[at:].tolist(), batch, strict=False):
                 seen.note(place, image, regions)
                 if isinstance(image, SeenImage):
                     good.append(place)
                     pixels.append(image.pixels)
             if good and self.encoder:
-                seen.vectors[good] = self.encoder.encode_pixels(np.stack(pixels))
+                seen.vectors[good] = self.encoder.encode_pixels_alone(np.stack(pixels), size)
             at += len(batch)
             tick(len(batch))
         return seen
@@ -204,7 +229,7 @@ class ShardLabeller:
                 usable = np.flatnonzero(_is_ok(pairs.table))
                 draws = draw(pairs.table.take(pa.array(usable)))
                 usable, draws = usable[draws <= limit], draws[draws <= limit]
-                seen = self._look(view, usable)
+                seen = self._look(view, usable, np.arange(len(usable)))
         except (OSError, InputError) as error:
             return BackgroundSample(*nothing, Counter([str(error).rstrip(".")]))
         rows = usable[seen.readable]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -193,17 +194,43 @@ class MofiModel:
         On a GPU they go through the network in one batch, whose size the caller chooses; on a CPU
         in small ones, since large activations cost more to get from the system than to compute.
         """
-        self.network.eval()
-        step = max(len(pixels), 1)
-        if self.device.type == "cpu":
-            step = max(8, min(64, _CPU_PIXELS // self.transform.size**2))
-        parts = []
-        for start in range(0, len(pixels), step):
-            batch = torch.from_numpy(pixels[start : start + step])
-            batch = batch.to(self.device, non_blocking=True)
-            with self._forward():
-                parts.append(_unit(self.image_features(self.transform.normalise(batch))))
+        step = self._cpu_batch if self.device.type == "cpu" else max(len(pixels), 1)
+        parts = [
+            self._encode_batch(pixels[start : start + step])
+            for start in range(0, len(pixels), step)
+        ]
         return _stack(parts, self.dim)
+
+    def encode_pixels_alone(self, pixels: np.ndarray, at_once: int) -> Float[np.ndarray, "n dim"]:
+        """Returns vectors that do not depend on the other images, to the last bit.
+
+        The last bits of a vector change with the shape of its batch. So all batches have the same
+        number of images; the last one is filled up.
+
+        Args:
+            pixels: as of `encode_pixels`.
+            at_once: images of a batch on a GPU; on a CPU it follows from their size.
+        """
+        if self.device.type == "cpu":
+            at_once = 1 << round(math.log2(self._cpu_batch))  # which divides most batch sizes
+        parts = []
+        for start in range(0, len(pixels), at_once):
+            part = pixels[start : start + at_once]
+            filled = np.zeros((at_once, *part.shape[1:]), np.uint8)
+            filled[: len(part)] = part
+            parts.append(self._encode_batch(filled)[: len(part)])
+        return _stack(parts, self.dim)
+
+    @property
+    def _cpu_batch(self) -> int:
+        return max(8, min(64, _CPU_PIXELS // self.transform.size**2))
+
+    @torch.inference_mode()
+    def _encode_batch(self, pixels: np.ndarray) -> np.ndarray:
+        self.network.eval()
+        batch = torch.from_numpy(pixels).to(self.device, non_blocking=True)
+        with self._forward():
+            return _unit(self.image_features(self.transform.normalise(batch)))
 
     @torch.inference_mode()
     def encode_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n dim"]:

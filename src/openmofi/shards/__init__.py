@@ -23,7 +23,7 @@ from openmofi.shards.commits import (
     totals,
 )
 from openmofi.shards.job import JobWords, run_shards
-from openmofi.shards.plan import Shard, freeze_plan, planned_shards
+from openmofi.shards.plan import Shard, freeze_plan, plan_table, planned_shards
 from openmofi.shards.status import JobStatus, status
 from openmofi.shards.worker import tick, worker_number
 
@@ -40,6 +40,7 @@ __all__ = [
     "committed_files",
     "freeze_plan",
     "is_job",
+    "plan_table",
     "planned_shards",
     "run_shards",
     "status",

@@ -44,6 +44,8 @@ class ShardResult:
     """Number of rows of the input; None: as many as the table has."""
     folder: str = "labels"
     """Folder of the table."""
+    looked: int = 0
+    """Number of images that were looked at."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Commit:
     """Why the shard is partial or failed."""
     extra: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    looked: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class RunTotals:
     errors: dict[str, int]
     reasons: dict[str, int]
     """Number of partial or failed shards by reason."""
+    looked: int = 0
+    """Number of images that were looked at."""
 
     @property
     def left(self) -> int:
@@ -112,6 +117,7 @@ def write_attempt(result: ShardResult, shard: str, out: Path, seconds: float) ->
         reason=result.damage or "",
         extra={folder: f"{folder}/{attempt}" for folder in result.extra},
         seconds=round(seconds, 3),
+        looked=result.looked,
     )
 
 
@@ -261,12 +267,13 @@ def totals(out: Path, shards: int) -> RunTotals:
     errors: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     status: Counter[str] = Counter()
-    rows = kept = 0
+    rows = kept = looked = 0
     for commit in commits(out):
         errors.update(commit.errors)
         status[commit.status] += 1
         rows += commit.rows
         kept += commit.kept
+        looked += commit.looked
         if commit.reason:
             reasons[commit.reason] += 1
     return RunTotals(
@@ -278,4 +285,5 @@ def totals(out: Path, shards: int) -> RunTotals:
         kept,
         dict(errors.most_common()),
         dict(reasons.most_common()),
+        looked,
     )

@@ -59,7 +59,7 @@ def freeze_plan(out: Path, shards: Sequence[Shard], run: dict[str, Any]) -> None
     for folder in ("_done", "events"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     _freeze_run(out, run)
-    plan = _table(shards)
+    plan = plan_table(shards)
     plan_file = out / "plan.parquet"
     if not plan_file.is_file():
         write_parquet(plan, plan_file)
@@ -91,7 +91,7 @@ def renew_plan(out: Path, shards: Sequence[Shard], again: frozenset[str]) -> Non
             its rows would point into another file than they were made from.
     """
     before = pq.read_table(out / "plan.parquet")
-    plan = _table(shards)
+    plan = plan_table(shards)
     if before.equals(plan):
         return
     changed = _changed(before, plan)
@@ -105,7 +105,8 @@ def renew_plan(out: Path, shards: Sequence[Shard], again: frozenset[str]) -> Non
     write_parquet(plan, out / "plan.parquet")
 
 
-def _table(shards: Sequence[Shard]) -> pa.Table:
+def plan_table(shards: Sequence[Shard]) -> pa.Table:
+    """Returns plan.parquet of these shards."""
     return pa.Table.from_pylist([asdict(shard) for shard in shards], schema=_PLAN)
 
 

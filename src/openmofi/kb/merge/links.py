@@ -140,6 +140,7 @@ class LinkSources:
                     "raw": found["raw"],
                     "language": pa.array([_LANGUAGE]).take(pa.array(np.zeros(size, np.int32))),
                     "p": np.full(size, -1.0),
+                    "spelling": np.zeros(size, np.int8),
                 },
                 schema=SORTED_NAMES,
             )
@@ -176,6 +177,7 @@ class LinkSources:
                 "raw": [d.name for d in decisions],
                 "language": [_LANGUAGE] * len(decisions),
                 "p": [-1.0 if d.id == REMOVE else d.p for d in decisions],
+                "spelling": [0] * len(decisions),
             },
             schema=SORTED_NAMES,
         )

@@ -40,6 +40,7 @@ SORTED_NAMES = pa.schema(
         ("raw", pa.string()),
         ("language", pa.string()),
         ("p", pa.float64()),  # of a decision; -1 without one
+        ("spelling", pa.int8()),  # of all names of a knowledge base's entity; 0: that of `raw`
     ]
 )
 # The rows of one name and entity become one row, with the fields of the first. The last keys are
@@ -115,16 +116,30 @@ def _weighted(
                 "raw": batch["raw"],
                 "language": batch["language"],
                 "p": np.full(len(batch), -1.0),
+                "spelling": _spelling(batch),
             }
             named = pa.RecordBatch.from_pydict(columns, schema=SORTED_NAMES)
             yield named.filter(pa.array((entity >= 0) & (weight > 0)))
 
 
+def _spelling(batch: pa.RecordBatch) -> pa.Array | np.ndarray:
+    """Returns the spellings that a knowledge base has, or 0."""
+    if "spelling" in batch.schema.names:
+        return batch["spelling"]
+    return np.zeros(len(batch), np.int8)
+
+
 def _with_signed_forms(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yields the rows, and those of names with a barrier again under the form with its sign."""
+    """Yields the rows, and those of names with a barrier again under the form with its sign.
+
+    A knowledge base has both forms already.
+    """
     for batch in batches:
         yield batch
-        perhaps = batch.filter(pc.match_substring_regex(batch["raw"], _PERHAPS_BARRIER))
+        is_new = pc.equal(batch["spelling"], 0)
+        perhaps = batch.filter(
+            pc.and_(is_new, pc.match_substring_regex(batch["raw"], _PERHAPS_BARRIER))
+        )
         if len(perhaps):
             number, key = signed_forms(perhaps["raw"])
             held = perhaps.take(pa.array(number))
@@ -159,7 +174,8 @@ class _Combiner:
         order = np.lexsort((entity[at], -weight, name))
         order = order[weight[order] > 0]
         # How the names of each entity are written; links count if there is nothing else.
-        each = spellings(table["raw"])
+        known = table["spelling"].to_numpy()
+        each = known if known.all() else np.where(known, known, spellings(table["raw"]))
         own = np.where(table["kind"].to_numpy() < _ANCHOR, each, 0).astype(np.int8)
         united = np.bitwise_or.reduceat(own, starts)
         spelling = np.where(united > 0, united, each[starts]).astype(np.int8)
