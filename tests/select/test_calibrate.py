@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from openmofi.select.calibrate import calibrate as calibrate_several
+from collected import calibrate_several
 from openmofi.select.interval import PROBABILITY
 
 

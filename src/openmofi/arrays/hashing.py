@@ -6,6 +6,8 @@ BASE^-start. Each n-gram of a batch of captions thus costs one subtraction, one 
 and the finaliser.
 """
 
+import threading
+
 import numpy as np
 import pyarrow as pa
 
@@ -15,6 +17,8 @@ HASH_VERSION = 1
 """Stored with every knowledge base; raise it whenever a hash changes."""
 
 _MODULUS = 2**64
+_EXTENDING = threading.Lock()
+"""Held while a Hasher extends its powers, which several threads may use."""
 
 
 class Hasher:
@@ -59,9 +63,12 @@ class Hasher:
 
     def _reach(self, length: int) -> None:
         """Extends the tables of powers to at least `length` by doubling."""
-        while len(self._powers) < length:
-            size = len(self._powers)
-            for name, base in (("_powers", self._base), ("_inverse_powers", self._inverse)):
-                table = getattr(self, name)
-                factor = np.uint64(pow(base, size, _MODULUS))
-                setattr(self, name, np.concatenate([table, table * factor]))
+        if len(self._powers) >= length:
+            return
+        with _EXTENDING:
+            while len(self._powers) < length:
+                size = len(self._powers)
+                for name, base in (("_inverse_powers", self._inverse), ("_powers", self._base)):
+                    table = getattr(self, name)
+                    factor = np.uint64(pow(base, size, _MODULUS))
+                    setattr(self, name, np.concatenate([table, table * factor]))

@@ -47,6 +47,8 @@ class Purpose(IntEnum):
     FUSION_STEP = 22
     """Weights of new layers, and what each step leaves out."""
     FUSION_DESCRIPTIONS = 23
+    SELECT_SAMPLE = 24
+    """Which pairs the weights of a selection, and its priors, are learnt from."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -21,8 +21,10 @@ from openmofi.errors import InputError
 from openmofi.evaluate.linking_data import GoldDocument, GoldMention, LinkingData
 from openmofi.label.background import spread_out
 from openmofi.label.score import ScoreWeights
+from openmofi.select.blocks import label_blocks
 from openmofi.select.choose import judge, read_candidates, read_mentions
 from openmofi.select.joint_weights import weigh
+from openmofi.select.sample import sample_mentions
 from openmofi.shards import commits_of
 
 _SURE = 0.9
@@ -42,7 +44,7 @@ def texts_of_images(i2e: Path) -> LinkingData:
         InputError: it is no such output, no image was looked at, or none is sure.
     """
     files = [i2e / commit.file for commit in commits_of(i2e, "labels")]
-    weighing = weigh(files)
+    weighing = weigh(sample_mentions(label_blocks(files), "joint"))
     documents: list[GoldDocument] = []
     for file in spread_out(files):
         documents += _documents(file, weighing.weights)
