@@ -247,7 +247,7 @@ class SelectSettings(_Settings):
     """Types, such as Q5, whose entities are refused, as are those of their subclasses."""
     max_text_area: Share | None = None
     """Images with more than this share covered by text are refused; needs label --text-regions."""
-    memory: Annotated[float, Meta(gt=0)] | None = None
+    memory: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     """GB of memory to use at most; the default is a quarter of the machine's, but no more than 4.
     The result does not depend on it."""
 

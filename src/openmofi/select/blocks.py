@@ -41,6 +41,8 @@ _BASE = 500_000_000
 """Bytes that the program itself takes, with what it maps of a knowledge base."""
 _CANDIDATE_BYTES = 250
 """Largest number of bytes per candidate of a block that a pass takes."""
+_FEW = 200_000
+"""Candidates of a block that need not be divided for more threads."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,14 @@ def label_blocks(
     """
     budget = budget_for(gigabytes, num_entities)
     pieces = [piece for number, path in enumerate(files) for piece in _pieces(number, path)]
+    for_all_threads = sum(piece.num_candidates for piece in pieces) // (4 * budget.threads)
+    most = min(budget.each // _CANDIDATE_BYTES, max(for_all_threads, _FEW))
     groups: list[list[Piece]] = []
     left = 0
     for piece in pieces:
         if not groups or piece.num_candidates > left:
             groups.append([])
-            left = budget.each // _CANDIDATE_BYTES
+            left = most
         groups[-1].append(piece)
         left -= piece.num_candidates
     sizes = [sum(piece.num_rows for piece in group) for group in groups]

@@ -15,7 +15,7 @@ from openmofi.arrays.hashing import Hasher
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights
 from openmofi.select.blocks import Block, Piece
-from openmofi.select.choose import ChosenCandidates, TaughtPriors, choose
+from openmofi.select.choose import TaughtPriors, choose
 from openmofi.select.hashes import digests
 
 _IMAGE_COLUMNS = ["error", "text_area", "sha256", "phash", "key"]
@@ -76,12 +76,11 @@ def read_chosen(
     choices = [
         choose(piece.path, order, weights, priors, group=piece.group) for piece in block.pieces
     ]
-    entity = [_entities(choice, kb) for choice in choices]
+    entity = _entities([choice.ids for choice in choices], kb)
     image = [choice.row + begin for choice, begin in zip(choices, block.begins, strict=False)]
     names = ("score", "evidence", "evidence_other", "confused", "priors")
     scores = (np.concatenate([getattr(choice, name) for choice in choices]) for name in names)
-    numbers = (np.concatenate(column).astype(np.int32) for column in (image, entity))
-    return ChosenLabels(*numbers, *scores)
+    return ChosenLabels(np.concatenate(image).astype(np.int32), entity, *scores)
 
 
 def read_images(block: Block) -> Images:
@@ -89,13 +88,16 @@ def read_images(block: Block) -> Images:
     return _images(pa.concat_tables([_image_columns(piece) for piece in block.pieces]))
 
 
-def _entities(choice: ChosenCandidates, kb: KnowledgeBase) -> np.ndarray:
+def _entities(parts: list[pa.DictionaryArray], kb: KnowledgeBase) -> np.ndarray:
     """Returns the row of each chosen entity; looks up those only, each once."""
-    codes = choice.ids.indices.to_numpy()
-    used = np.zeros(len(choice.ids.dictionary), bool)
+    ids = pa.chunked_array(parts).unify_dictionaries()
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in ids.chunks])
+    all_ids = ids.chunk(0).dictionary
+    used = np.zeros(len(all_ids), bool)
     used[codes] = True
-    number = np.cumsum(used) - 1
-    return kb.entity_rows(choice.ids.dictionary.filter(pa.array(used)))[number[codes]]
+    rows = np.zeros(len(all_ids), np.int32)
+    rows[used] = kb.entity_rows(all_ids.filter(pa.array(used)))
+    return rows[codes]
 
 
 def _image_columns(piece: Piece) -> pa.Table:

@@ -25,7 +25,7 @@ _SAMPLE = 16_384
 MAX_BYTES = 2_000_000_000
 """Bytes of the places at most, unless the fewest masks need more."""
 _LOOKUP_COST = 30.0
-"""Cost of looking up one place, in comparisons; measured with benchmarks/select_speed.py."""
+"""Cost of looking up one place, in comparisons; measured with benchmarks/select_scale.py."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
 _GROUP_SPREAD = np.uint64(0xBF58476D1CE4E5B9)  # any other odd number with mixed bits
 

@@ -48,7 +48,9 @@ class Funnel:
         refused &= self.code == 0
         if refused.any():
             self.code[refused] = self._code_of(reason)
-            self.labels = self.labels.take(self.code[self.labels.image] == 0)
+            lost = refused[self.labels.image]
+            if lost.any():
+                self.labels = self.labels.take(~lost)
 
     def refuse_labels(self, labels: np.ndarray, reason: str) -> None:
         """Refuses labels, by mask, and the images that have no other label."""

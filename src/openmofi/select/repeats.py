@@ -222,5 +222,11 @@ class RepeatSearch:
 
 def _surest_first(images: np.ndarray) -> np.ndarray:
     """Sorts images by descending score of their surest label, then by bytes, then by key."""
-    columns = images["image"], images["tie"], images["digest"][:, 0], -images["score"]
-    return images[np.lexsort(columns)]
+    order = np.argsort(-images["score"])
+    score = images["score"][order]
+    same = score[1:] == score[:-1]
+    tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
+    mine = images[order[tied]]
+    columns = mine["image"], mine["tie"], mine["digest"][:, 0], -mine["score"]
+    order[tied] = order[tied][np.lexsort(columns)]
+    return images[order]
