@@ -50,6 +50,8 @@ _JOIN = """
     ORDER BY refused.reason, refused.image
 """
 _JOINED_ROWS = 100_000
+_JOIN_BYTES = 250_000_000
+"""Bytes that even a small join takes; nothing else is in memory then."""
 
 
 def write_vocabulary(out: Path, counts: np.ndarray, kb: KnowledgeBase) -> np.ndarray:
@@ -208,7 +210,8 @@ def _write_duplicates(path: Path, refused: Path, places: Path, budget: Budget) -
     """Joins the refused duplicates with the places of what they repeat."""
     import duckdb
 
-    config = {"memory_limit": f"{budget.each}B", "threads": budget.threads}
+    memory = budget.each * budget.threads + _JOIN_BYTES
+    config = {"memory_limit": f"{memory}B", "threads": budget.threads}
     with duckdb.connect(config=config | {"temp_directory": str(refused.parent)}) as connection:
         for name, file in (("refused", refused), ("places", places)):
             connection.read_parquet(str(file)).create_view(name)
