@@ -17,6 +17,8 @@ HASH_VERSION = 1
 """Stored with every knowledge base; raise it whenever a hash changes."""
 
 _MODULUS = 2**64
+_CHUNK = 4096
+"""Strings hashed together: few enough for the cache, and for the tables of powers to stay small."""
 _EXTENDING = threading.Lock()
 """Held while a Hasher extends its powers, which several threads may use."""
 
@@ -50,7 +52,8 @@ class Hasher:
 
     def strings(self, strings: pa.StringArray) -> np.ndarray:
         """Returns the hash of every string."""
-        hashes = [self._chunk(strings[at : at + 65536]) for at in range(0, len(strings), 65536)]
+        starts = range(0, len(strings), _CHUNK)
+        hashes = [self._chunk(strings[at : at + _CHUNK]) for at in starts]
         return np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
 
     def _chunk(self, strings: pa.StringArray) -> np.ndarray:

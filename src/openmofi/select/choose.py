@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -67,6 +68,11 @@ class ScoredCandidates:
         """The number of each candidate's mention."""
         sizes = np.diff(np.r_[self.begins, len(self.row)])
         return np.repeat(np.arange(len(self.begins)), sizes)
+
+    @cached_property
+    def log_text(self) -> np.ndarray:
+        """The logarithm of the text's probability, float64."""
+        return np.log(np.maximum(self.text, LEAST_TEXT)).astype(np.float64)
 
     @property
     def looked(self) -> bool:
@@ -173,24 +179,35 @@ def best_candidates(
         return own, found.clip_z_other[best]
     assert weights is not None
     own = judge(found, found.clip_z, weights)
-    others = [judge(found, z, weights).evidence for z in found.clip_z_other.T]
-    return own, np.stack(others, axis=1)
+    others = [_log_odds(found, z, weights) for z in found.clip_z_other.T]
+    return own, np.stack([_evidence(chosen, rest) for _, chosen, rest in others], axis=1)
 
 
 def judge(found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights) -> BestCandidates:
     """Returns the best candidate of each mention by the joint score (label/score.py)."""
+    best, chosen, others = _log_odds(found, clip_z, weights)
+    evidence = _evidence(chosen, others)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        return BestCandidates(best, _expit(evidence), evidence, _expit(others - chosen))
+
+
+def _log_odds(
+    found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns each mention's best candidate, its log odds against NIL, and those of the others."""
     if not len(found.row):
-        nothing = np.zeros(0)
-        return BestCandidates(nothing.astype(np.int64), nothing, nothing, nothing)
-    text = np.log(np.maximum(found.text, LEAST_TEXT)).astype(np.float64)
-    against_nil = weights.text * text + weights.clip_z * (clip_z - weights.nil_z)
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+    against_nil = weights.text * found.log_text + weights.clip_z * (clip_z - weights.nil_z)
     best = best_of_each(against_nil, found.begins)
     chosen = against_nil[best]
     against_nil[best] = -np.inf
-    with np.errstate(invalid="ignore"):  # NaN stays NaN
-        others = log_sum(against_nil, found.begins)
-        evidence = chosen - np.logaddexp(0.0, others)
-        return BestCandidates(best, _expit(evidence), evidence, _expit(others - chosen))
+    with np.errstate(invalid="ignore"):
+        return best, chosen, log_sum(against_nil, found.begins)
+
+
+def _evidence(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return chosen - np.logaddexp(0.0, others)
 
 
 def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:

@@ -85,7 +85,8 @@ def read_chosen(
 
 def read_images(block: Block) -> Images:
     """Reads what is known of the images of a block."""
-    return _images(pa.concat_tables([_image_columns(piece) for piece in block.pieces]))
+    hasher = Hasher(0)
+    return _images(pa.concat_tables([_image_columns(piece, hasher) for piece in block.pieces]))
 
 
 def _entities(parts: list[pa.DictionaryArray], kb: KnowledgeBase) -> np.ndarray:
@@ -100,11 +101,11 @@ def _entities(parts: list[pa.DictionaryArray], kb: KnowledgeBase) -> np.ndarray:
     return rows[codes]
 
 
-def _image_columns(piece: Piece) -> pa.Table:
+def _image_columns(piece: Piece, hasher: Hasher) -> pa.Table:
     with pq.ParquetFile(piece.path, read_dictionary=["error"]) as file:
         table = file.read_row_group(piece.group, _IMAGE_COLUMNS)
     keys = table["key"].combine_chunks().fill_null("")
-    tie = pa.array(Hasher(0).strings(keys))
+    tie = pa.array(hasher.strings(keys))
     return table.drop_columns("key").append_column("tie", tie)
 
 

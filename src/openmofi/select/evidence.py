@@ -139,21 +139,19 @@ class Evidence:
         block = EvidenceBlock(*(values[looked] for values in vars(block).values()))
         known = ~np.isnan(block.mismatched)
         num_known = known.sum(1)
-        order = np.argsort(block.observed)
+        part = np.searchsorted(self._splits, block.observed, "right")
+        order = np.argsort(part, kind="stable")
         observed = np.empty(len(order), _OBSERVED)
         observed["value"], observed["compared"] = block.observed[order], num_known[order] > 0
         observed["confused"] = np.rint(block.confused[order] * ONE)
-        begins = np.searchsorted(observed["value"], self._splits, "left")
+        begins = np.searchsorted(part[order], np.arange(1, self._num_parts))
         self._observed.add_sorted(begins, observed)
-        sizes, others = np.zeros((_MOST, self._num_parts), np.int64), [np.zeros(0)]
-        for number in np.unique(num_known[num_known > 0]).tolist():
-            alike = num_known == number
-            values = np.sort(block.mismatched[alike][known[alike]])
-            cuts = np.searchsorted(values, self._splits, "left")
-            sizes[number - 1] = np.diff(np.concatenate([[0], cuts, [len(values)]]))
-            others.append(values)
-        self._mismatched.add_sorted(np.cumsum(sizes)[:-1], np.concatenate(others))
-        shares = (_SHARES @ sizes).tolist()
+        others = block.mismatched[known]
+        part = np.searchsorted(self._splits, others, "right")
+        part += (np.repeat(num_known, num_known) - 1) * self._num_parts
+        self._mismatched.add(part, others)
+        sizes = np.bincount(part, minlength=_MOST * self._num_parts)
+        shares = (_SHARES @ sizes.reshape(_MOST, self._num_parts)).tolist()
         with self._counting:
             for part, mine in enumerate(np.split(observed, begins)):
                 compared, confused = int(mine["compared"].sum()), int(mine["confused"].sum())

@@ -122,8 +122,11 @@ def write_rows(
 
     refused, places = verdicts / "refused.parquet", verdicts / "places.parquet"
     with (
-        pq.ParquetWriter(out / "keep.parquet", schema) as to_keep,
-        pq.ParquetWriter(out / "refused.parquet", REFUSED) as to_refused,
+        # Hardly any key, caption or URL comes twice.
+        pq.ParquetWriter(out / "keep.parquet", schema, use_dictionary=["shard"]) as to_keep,
+        pq.ParquetWriter(
+            out / "refused.parquet", REFUSED, use_dictionary=["shard", "reason"]
+        ) as to_refused,
         pq.ParquetWriter(refused, _REFUSED) as to_duplicates,
         pq.ParquetWriter(places, _PLACES) as to_places,
     ):
