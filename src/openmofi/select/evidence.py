@@ -146,7 +146,7 @@ class Evidence:
         observed["confused"] = np.rint(block.confused[order] * ONE)
         begins = np.searchsorted(part[order], np.arange(1, self._num_parts))
         self._observed.add_sorted(begins, observed)
-        others = block.mismatched[known]
+        others = block.mismatched[known].astype(np.float64)
         part = np.searchsorted(self._splits, others, "right")
         part += (np.repeat(num_known, num_known) - 1) * self._num_parts
         self._mismatched.add(part, others)

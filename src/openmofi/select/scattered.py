@@ -43,6 +43,7 @@ class Scattered:
             begins: first record of each part but the first one.
             records: the records.
         """
+        assert records.dtype == self._dtype
         with self._adding:
             for number, mine in enumerate(np.split(records, begins)):
                 if len(mine):
