@@ -1,6 +1,9 @@
 """However the labels are cut into blocks and parts, the selection is the same, byte for byte."""
 
 import random
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -92,19 +95,20 @@ def files_of(summary):
         JOINT | {"order": "text-first"},
         BY_TEXT | {"order": "caption-match", "threshold": None},
         EVERYTHING,
-        JOINT | {"priors": "images"},
+        JOINT | {"priors": "images", "duplicate_bits": 0},
     ],
 )
 def test_small_blocks_and_parts_give_the_same_bytes(
     tmp_path, rng, benchmark, tiny_memory, settings
 ):
-    i2e = write_i2e(tmp_path, *in_shards(world(rng)), catalogue=TYPED)
+    count = 900 if "priors" in settings else 400
+    i2e = write_i2e(tmp_path, *in_shards(world(rng, count)), catalogue=TYPED)
     wanted = SelectSettings(**settings, exclude=(benchmark,) if settings is EVERYTHING else ())
     whole = files_of(select(i2e, settings=wanted))
-    tiny_memory()
+    tiny_memory(18_000 * count // 400)
     labels = label_blocks(committed_files(i2e))
     assert len(labels.blocks) > 4
-    assert labels.budget.num_parts(400 * 57) > 4
+    assert labels.budget.num_parts(count * 57) > 4
     assert files_of(select(i2e, settings=wanted)) == whole
 
 
@@ -177,3 +181,73 @@ def test_a_labels_file_that_is_gone_is_said_in_one_sentence(tmp_path, capsys):
     assert "repeat `openmofi label`" in said
     assert said.count("\n") == 1
     assert before == {path: path.read_bytes() for path in (i2e / "select").rglob("*.*")}
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+import pyarrow.parquet as pq
+from openmofi.cli import main
+from openmofi.files import folders
+from openmofi.select.scattered import Scattered
+
+left = int(sys.argv.pop(1))
+
+def dying(work):
+    def until_killed(*arguments, **named):
+        global left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return work(*arguments, **named)
+    return until_killed
+
+np.savez = dying(np.savez)
+Scattered.add_sorted = dying(Scattered.add_sorted)
+pq.ParquetWriter.write_table = dying(pq.ParquetWriter.write_table)
+folders.sync_tree = dying(folders.sync_tree)
+folders.sync = dying(folders.sync)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_selection_that_was_killed_is_made_by_the_same_command(tmp_path, rng):
+    i2e = write_i2e(tmp_path, *in_shards(world(rng, 200)))
+    before = files_of(select(i2e, settings=SelectSettings(**JOINT, max_images=9)))
+    after = files_of(select(i2e, name="other", settings=SelectSettings(**JOINT)))
+    after["card.json"] = after["card.json"].replace(b"select/other", b"select/default")
+    out, command = i2e / "select/default", ["select", str(i2e), "--min-images", "3"]
+    command += ["--false-label-rate", "0.2"]
+    for moment in (0, 12, 35, 58, 69):  # of 70
+        process = [sys.executable, "-c", DYING, str(moment), *command]
+        assert subprocess.run(process, capture_output=True).returncode == -signal.SIGKILL
+        found = {path.name: path.read_bytes() for path in out.iterdir()}
+        assert found in (before, after)
+    assert found == after
+    select(i2e, settings=SelectSettings(**JOINT, max_images=9))
+    subprocess.run([sys.executable, "-m", "openmofi", *command], check=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == after
+    assert sorted(path.name for path in (i2e / "select").iterdir()) == ["default", "other"]
+
+
+FULL = """
+import resource, signal, sys
+from openmofi.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # no file may grow beyond it
+main(sys.argv[1:])
+"""
+
+
+def test_a_disk_without_room_changes_nothing_and_is_said_in_one_sentence(tmp_path, rng):
+    i2e = write_i2e(tmp_path, *in_shards(world(rng, 200)))
+    before = files_of(select(i2e, settings=SelectSettings(**JOINT)))
+    command = [sys.executable, "-c", FULL, "select", str(i2e), "--min-images", "3"]
+    failed = subprocess.run(command, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("openmofi: File too large")
+    assert failed.stderr.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in (i2e / "select/default").iterdir()} == before
+    assert [path.name for path in (i2e / "select").iterdir()] == ["default"]

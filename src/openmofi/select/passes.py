@@ -7,6 +7,7 @@ labels lies on disk between the passes.
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ class Passes:
         self._check_read(read)
         calibration, threshold = self._threshold(evidence, sum(found.left for found in read))
         histogram = None if threshold is None else _histogram(evidence)
+        shutil.rmtree(self._work / "evidence")  # more than half of what lies on disk
         agreed = self._compare(threshold, sum(found.named for found in read))
         mentions = sum(found.mentions for found in read)
         counts = self._counts = self._count()
