@@ -228,20 +228,22 @@ class Evidence:
         """Returns percentiles of all values, interpolated as by np.percentile.
 
         Args:
-            wanted: from 0 to 100, ascending; there must be some value.
+            wanted: from 0 to 100; there must be some value.
         """
         at = [share / 100 * (sum(self._sizes()) - 1) for share in wanted]
-        places = [place for exact in at for place in (math.floor(exact), math.ceil(exact))]
-        found, begin = [], 0
+        places = {place for exact in at for place in (math.floor(exact), math.ceil(exact))}
+        found, begin = {}, 0
         for number, size in enumerate(self._sizes()):
-            mine = [place - begin for place in places if begin <= place < begin + size]
+            mine = sorted(place for place in places if begin <= place < begin + size)
             if mine:
                 others = [values for _, values in self._others(number)]
                 values = np.concatenate([self._observed.read(number)["value"], *others])
-                found += np.partition(values, mine)[mine].tolist()
+                index = [place - begin for place in mine]
+                found |= zip(mine, np.partition(values, index)[index].tolist(), strict=True)
             begin += size
-        pairs = zip(found[::2], found[1::2], at, strict=True)
-        return [low + (high - low) * (exact % 1) for low, high, exact in pairs]
+        around = [(found[math.floor(exact)], found[math.ceil(exact)]) for exact in at]
+        between = zip(around, at, strict=True)
+        return [low + (high - low) * (exact % 1) for (low, high), exact in between]
 
     def _sizes(self) -> list[int]:
         """Returns the number of values, observed and mismatched, of each part."""
