@@ -21,7 +21,7 @@ from calibrated_rate import read_truth
 
 from openmofi.select.calibrate import calibrate
 from openmofi.select.choose import ScoredCandidates, best_candidates, read_mentions
-from openmofi.select.evidence import Evidence, EvidenceBlock
+from openmofi.select.evidence import EvidenceBlock, LabelEvidence
 from openmofi.select.joint_weights import fit_weights
 from openmofi.shards import committed_files
 
@@ -83,7 +83,7 @@ def one_sample(
     own, others = best_candidates(found, "joint", fitted.weights)
     results = []
     with TemporaryDirectory() as folder:
-        evidence = Evidence(Path(folder) / "evidence")
+        evidence = LabelEvidence(Path(folder) / "evidence")
         evidence.add(EvidenceBlock(own.evidence, others, own.confused, image[begins]))
         for rate in rates:
             answer = calibrate(

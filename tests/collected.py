@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from openmofi.select.calibrate import Calibration, calibrate
-from openmofi.select.evidence import Evidence, EvidenceBlock
+from openmofi.select.evidence import EvidenceBlock, LabelEvidence
 
 
 def calibrate_several(
@@ -30,7 +30,7 @@ def calibrate_several(
     order = np.argsort(image, kind="stable")
     ends = np.searchsorted(image[order], [i * image.max() // blocks for i in range(1, blocks)])
     with TemporaryDirectory() as folder:
-        evidence = Evidence(Path(folder) / "evidence", splits, threads=2)
+        evidence = LabelEvidence(Path(folder) / "evidence", splits, threads=2)
         for mine in np.split(order, ends):
             evidence.add(EvidenceBlock(*(column[mine] for column in (*columns, image))))
         return calibrate(evidence, **wanted)

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from collected import calibrate_several
-from openmofi.select.evidence import Evidence, EvidenceBlock
+from openmofi.select.evidence import EvidenceBlock, LabelEvidence
 from openmofi.select.interval import PROBABILITY
 
 
@@ -268,7 +268,7 @@ def test_the_histogram_is_numpys_however_it_is_cut(mentions, splits):
     for row, (_, known, _) in enumerate(mentions):
         rows[row, : len(known)] = known
     with TemporaryDirectory() as folder:
-        evidence = Evidence(Path(folder) / "evidence", sorted(splits))
+        evidence = LabelEvidence(Path(folder) / "evidence", sorted(splits))
         evidence.add(EvidenceBlock(own, rows, np.zeros(len(own)), np.arange(len(own))))
         found, edges = evidence.histogram, evidence.edges
     low, high = np.percentile(np.r_[own, others], (0.05, 99.95))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openmofi.select.evidence import ONE, SHARE, Counts, Evidence, Part
+from openmofi.select.evidence import ONE, SHARE, Counts, EvidencePart, LabelEvidence
 from openmofi.select.interval import rate_interval
 
 _FEWEST_KEPT = 0.01
@@ -61,7 +61,7 @@ class Calibration:
 
 
 def calibrate(
-    evidence: Evidence,
+    evidence: LabelEvidence,
     *,
     false_label_rate: float,
     unshown_share: float | None = None,
@@ -90,17 +90,17 @@ def calibrate(
         unshown_share, unshown_error = _storey(evidence)
     fewest = _FEWEST_KEPT * whole.compared
 
-    def search(part: Part, at_most: float) -> tuple[_Choice | None, float]:
+    def search(part: EvidencePart, at_most: float) -> tuple[_Threshold | None, float]:
         """Returns (the lowest value whose rate is low enough, or None; the lowest rate)."""
         rates = _rates(part, unshown_share, fewest)
         index = np.argmax(rates <= at_most) if len(rates) else 0
         found = None
         if len(rates) and rates[index] <= at_most:
             value = float(part.observed[index])
-            found = _Choice(value, float(rates[index]), part.counts_at(value))
+            found = _Threshold(value, float(rates[index]), part.counts_at(value))
         return found, float(rates.min(initial=1.0))
 
-    def lowest(at_most: float) -> tuple[_Choice | None, float]:
+    def lowest(at_most: float) -> tuple[_Threshold | None, float]:
         found = list(evidence.over_parts(lambda part: search(part, at_most), "calibrate"))
         choice = next((choice for choice, _ in found if choice), None)
         return choice, min(least for _, least in found)
@@ -126,7 +126,7 @@ def calibrate(
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _Threshold:
     """A threshold, the rate of wrong labels that it gives, and what it keeps."""
 
     threshold: float
@@ -134,7 +134,7 @@ class _Choice:
     counts: Counts
 
 
-def _rates(part: Part, unshown_share: float, fewest: float) -> np.ndarray:
+def _rates(part: EvidencePart, unshown_share: float, fewest: float) -> np.ndarray:
     """Returns the estimated rate of wrong labels at each of a part's observed values.
 
     Where fewer than `fewest` that can be compared are kept, it is 1.
@@ -149,7 +149,7 @@ def _rates(part: Part, unshown_share: float, fewest: float) -> np.ndarray:
     return rate
 
 
-def _storey(evidence: Evidence) -> tuple[float, float]:
+def _storey(evidence: LabelEvidence) -> tuple[float, float]:
     """Returns twice the share of the observed below the median of the mismatched, and its error."""
     whole = evidence.counts
     part = evidence.part_where(lambda below: 2 * below.mismatched >= whole.mismatched)

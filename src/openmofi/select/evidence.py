@@ -57,7 +57,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Part:
+class EvidencePart:
     """All evidence within a range of values."""
 
     observed: np.ndarray
@@ -110,7 +110,7 @@ class EvidenceBlock:
     """Number of its image; those of an image are together."""
 
 
-class Evidence:
+class LabelEvidence:
     """Collects evidence, then gives it back part by part or block by block."""
 
     def __init__(self, folder: Path, splits: Sequence[float] = (), *, threads: int = 1):
@@ -170,7 +170,7 @@ class Evidence:
         """Mismatched images of all mentions together."""
         return sum(self._mismatched.sizes)
 
-    def over_parts(self, work: Callable[[Part], T], title: str) -> Iterator[T]:
+    def over_parts(self, work: Callable[[EvidencePart], T], title: str) -> Iterator[T]:
         """Yields what a function returns for each part that is not empty, lowest values first.
 
         On the way, `histogram` is made.
@@ -194,7 +194,7 @@ class Evidence:
 
         return run_pass(self._blocks, read, title, threads=self._threads)
 
-    def part_where(self, crosses: Callable[[Counts], bool]) -> Part:
+    def part_where(self, crosses: Callable[[Counts], bool]) -> EvidencePart:
         """Returns the lowest part after which the counts of all lower values satisfy something.
 
         Args:
@@ -257,10 +257,10 @@ class Evidence:
             if len(values):
                 yield share, values
 
-    def _part(self, number: int) -> Part:
+    def _part(self, number: int) -> EvidencePart:
         observed = self._observed.read(number)
         observed = observed[np.argsort(observed["value"])]
-        return Part(
+        return EvidencePart(
             np.ascontiguousarray(observed["value"]),
             sum(self._counts[number + 1 :], Counts()),
             _sums_from(observed["compared"]),

@@ -32,7 +32,7 @@ from openmofi.link.learn_priors import FLOOR, MU
 from openmofi.link.weights import load_link_weights
 from openmofi.select.blocks import LabelBlocks, Piece
 from openmofi.select.choose import ScoredCandidates, read_mentions
-from openmofi.select.sample import Mentions, draw_mentions
+from openmofi.select.sample import DrawnMentions, draw_mentions
 
 FILE = "priors.parquet"
 FEWEST = 300
@@ -106,8 +106,9 @@ class ImagePriors:
 
     def pairs_in(self, found: ScoredCandidates) -> Int[np.ndarray, " c"]:
         """Returns the pair of each candidate."""
-        rows = self.kb.entity_rows(found.ids.dictionary)[found.ids.indices.to_numpy()]
+        assert found.ids is not None
         assert found.surfaces is not None
+        rows = self.kb.entity_rows(found.ids.dictionary)[found.ids.indices.to_numpy()]
         keys = self.kb.keys(found.surfaces)
         return pairs_of(np.maximum(keys, 0)[found.item], rows)
 
@@ -214,13 +215,13 @@ def learn_image_priors(
     none = np.zeros(0)
     nothing = ImagePriors(kb, none.astype(np.int64), none, none, none.astype(np.int64), 0.0)
 
-    def read(piece: Piece) -> tuple[Mentions, np.ndarray]:
+    def read(piece: Piece) -> tuple[DrawnMentions, np.ndarray]:
         """Returns mentions, and which have a known name, several candidates and a seen image."""
         found = read_mentions(piece.path, "joint", with_names=True, group=piece.group)
         assert found.surfaces is not None
         assert found.prior is not None
         columns = nothing.pairs_in(found), found.text, found.prior, found.clip_z
-        mentions = Mentions(found.row[found.begins], found.begins, columns)
+        mentions = DrawnMentions(found.row[found.begins], found.begins, columns)
         several = np.diff(np.append(found.begins, len(found.row))) > 1
         unseen = np.bincount(found.item, np.isnan(found.clip_z), len(found.begins)) > 0
         return mentions, several & ~unseen & (kb.keys(found.surfaces) >= 0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from openmofi.arrays.runs import run_numbers
-from openmofi.select.evidence import ONE, SHARE, Counts, Evidence, EvidenceBlock
+from openmofi.select.evidence import ONE, SHARE, Counts, EvidenceBlock, LabelEvidence
 
 PROBABILITY = 0.9
 """Probability that the share of wrong labels lies in the interval."""
@@ -24,7 +24,11 @@ _MANY = 20_000
 
 
 def rate_interval(
-    evidence: Evidence, threshold: float, kept: Counts, unshown_share: float, unshown_error: float
+    evidence: LabelEvidence,
+    threshold: float,
+    kept: Counts,
+    unshown_share: float,
+    unshown_error: float,
 ) -> tuple[float, float]:
     """Returns the least and the largest plausible share of wrong labels among the kept.
 

@@ -24,7 +24,7 @@ from scipy.special import expit
 
 from openmofi.label.score import LEAST_TEXT, ScoreWeights, load_weights
 from openmofi.select.choose import log_sum
-from openmofi.select.sample import Sample
+from openmofi.select.sample import MentionSample
 
 _PRIOR = 10.0
 """Number of mentions that the shipped weights count as, chosen by the likelihood of held-out pairs:
@@ -48,7 +48,7 @@ class Weighing:
     """Number of mentions that the weights were fitted to; 0: they are the shipped ones."""
 
 
-def weigh(sample: Sample) -> Weighing:
+def weigh(sample: MentionSample) -> Weighing:
     """Returns weights fitted to a sample of the mentions of all labels."""
     found = sample.found
     return fit_weights(

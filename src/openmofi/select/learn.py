@@ -16,7 +16,7 @@ from openmofi.select.choose import best_candidates
 from openmofi.select.evidence import RECORD_BYTES
 from openmofi.select.image_priors import ImagePriors, learn_image_priors, prior_weight
 from openmofi.select.joint_weights import Weighing, weigh
-from openmofi.select.sample import Sample, sample_mentions
+from openmofi.select.sample import MentionSample, sample_mentions
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Learnt:
     """None unless the order is joint."""
     priors: ImagePriors | None
     """None unless images teach the priors."""
-    splits: np.ndarray
+    splits: list[float]
     """Values that cut all evidence into parts that fit into memory, ascending."""
 
     @property
@@ -62,18 +62,20 @@ def learn(labels: LabelBlocks, settings: SelectSettings, kb: KnowledgeBase, i2e:
             sample = sample_mentions(labels, order, priors)
             weighing = weigh(sample)
     num_parts = labels.budget.num_parts(labels.num_candidates * RECORD_BYTES)
-    splits = np.zeros(0)
+    splits: list[float] = []
     if num_parts > 1 and order != "caption-match":
         sample = sample or sample_mentions(labels, order, priors)
         splits = _splits(sample, order, weighing, num_parts)
     return Learnt(weighing, priors, splits)
 
 
-def _splits(sample: Sample, order: str, weighing: Weighing | None, num_parts: int) -> np.ndarray:
+def _splits(
+    sample: MentionSample, order: str, weighing: Weighing | None, num_parts: int
+) -> list[float]:
     """Returns distinct values that cut the evidence of a sample into equal parts."""
     weights = weighing.weights if weighing else None
     best, evidence_other = best_candidates(sample.found, order, weights)
     values = np.concatenate([best.evidence, evidence_other.ravel()])
     values = np.sort(values[~np.isnan(values)])
     at = np.arange(1, num_parts) * len(values) // num_parts
-    return np.unique(values[at]) if len(values) else values
+    return np.unique(values[at]).tolist() if len(values) else []

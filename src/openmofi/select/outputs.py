@@ -24,7 +24,7 @@ from openmofi.schema import DUPLICATES, KEEP, REFUSED, SELECTED_SHARDS, TAUGHT, 
 from openmofi.select.blocks import Block, Budget, LabelBlocks, Piece, run_pass
 from openmofi.select.excluded_images import KnownImages
 from openmofi.select.repeats import REASONS
-from openmofi.select.verdicts import Verdict, read_verdict
+from openmofi.select.verdicts import RowVerdicts, read_verdict
 from openmofi.shards import Commit
 
 _PLACE = ("key", "shard", "offset", "size", "path")
@@ -159,7 +159,7 @@ def write_shards(out: Path, done: Sequence[Commit], pairs: np.ndarray, kept: np.
     pq.write_table(pa.table(columns, schema=SELECTED_SHARDS), out / "shards.parquet")
 
 
-def _rows_of(piece: Piece, verdict: Verdict, schema: pa.Schema) -> _Rows:
+def _rows_of(piece: Piece, verdict: RowVerdicts, schema: pa.Schema) -> _Rows:
     columns = [name for name in KEEP.names if name not in _OWN]
     with pq.ParquetFile(piece.path) as file:
         table = file.read_row_group(piece.group, columns)
@@ -182,7 +182,7 @@ def _rows_of(piece: Piece, verdict: Verdict, schema: pa.Schema) -> _Rows:
     )
 
 
-def _places(table: pa.Table, row: np.ndarray, verdict: Verdict) -> dict[str, Any]:
+def _places(table: pa.Table, row: np.ndarray, verdict: RowVerdicts) -> dict[str, Any]:
     """Returns the columns of _PLACES of some rows."""
     taken = table.select(_PLACE).take(pa.array(row))
     columns = {name: taken[name] for name in _PLACE}
@@ -213,9 +213,12 @@ def _write_duplicates(path: Path, refused: Path, places: Path, budget: Budget) -
     """Joins the refused duplicates with the places of what they repeat."""
     import duckdb
 
-    memory = budget.each * budget.threads + _JOIN_BYTES
-    config = {"memory_limit": f"{memory}B", "threads": budget.threads}
-    with duckdb.connect(config=config | {"temp_directory": str(refused.parent)}) as connection:
+    config: dict[str, bool | float | int | list[str] | str] = {
+        "memory_limit": f"{budget.each * budget.threads + _JOIN_BYTES}B",
+        "threads": budget.threads,
+        "temp_directory": str(refused.parent),
+    }
+    with duckdb.connect(config=config) as connection:
         for name, file in (("refused", refused), ("places", places)):
             connection.read_parquet(str(file)).create_view(name)
         found = connection.sql(_JOIN).to_arrow_reader(_JOINED_ROWS)

@@ -26,7 +26,7 @@ from openmofi.select.calibrate import Calibration, calibrate
 from openmofi.select.caps import Caps
 from openmofi.select.chosen_labels import read_chosen, read_images
 from openmofi.select.denied_types import denied_entities
-from openmofi.select.evidence import Evidence, EvidenceBlock
+from openmofi.select.evidence import EvidenceBlock, LabelEvidence
 from openmofi.select.excluded_images import KnownImages
 from openmofi.select.funnel import Funnel
 from openmofi.select.learn import Learnt
@@ -35,7 +35,7 @@ from openmofi.select.verdicts import write_verdicts
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decided:
     """What the passes found."""
 
     threshold: float | None
@@ -90,7 +90,7 @@ class Passes:
         self._caps: Caps | None = None
         self._counts = np.zeros(0, np.int64)
 
-    def decide(self) -> Decision:
+    def decide(self) -> Decided:
         """Runs all steps.
 
         Raises:
@@ -98,7 +98,7 @@ class Passes:
             SettingsError: a given threshold for the joint score is not between 0 and 1.
         """
         settings = self._settings
-        evidence = Evidence(
+        evidence = LabelEvidence(
             self._work / "evidence", self._learnt.splits, threads=self._labels.budget.threads
         )
         read = list(self._labels.run(lambda block: self._read(block, evidence), "read labels"))
@@ -119,7 +119,7 @@ class Passes:
                 f"{agreed:,} agree with their image, and no entity has {settings.min_images} "
                 "images; lower --min-images or raise --false-label-rate."
             )
-        return Decision(threshold, calibration, histogram, counts)
+        return Decided(threshold, calibration, histogram, counts)
 
     def judge(self, class_of: np.ndarray) -> Kept:
         """Writes the verdicts on all rows, after `decide`.
@@ -149,7 +149,7 @@ class Passes:
     def _state(self, block: Block) -> Path:
         return self._states / f"{block.number}.npz"
 
-    def _read(self, block: Block, evidence: Evidence) -> _Read:
+    def _read(self, block: Block, evidence: LabelEvidence) -> _Read:
         """Chooses an entity of each mention, and refuses what it can without a threshold."""
         settings, learnt = self._settings, self._learnt
         chosen = read_chosen(block, self._kb, settings.order, learnt.weights, learnt.priors)
@@ -193,7 +193,7 @@ class Passes:
             )
 
     def _threshold(
-        self, evidence: Evidence, num_labels: int
+        self, evidence: LabelEvidence, num_labels: int
     ) -> tuple[Calibration | None, float | None]:
         """Returns (how the threshold was calibrated, or None; it, or None without images)."""
         settings, weighing = self._settings, self._learnt.weighing
@@ -285,7 +285,7 @@ class Passes:
         return funnel
 
 
-def _histogram(evidence: Evidence) -> dict[str, Any]:
+def _histogram(evidence: LabelEvidence) -> dict[str, Any]:
     """Returns the histograms of observed and mismatched evidence that `inspect` draws."""
     observed, mismatched = evidence.histogram.tolist()
     low, high = evidence.edges[[0, -1]].tolist()

@@ -196,6 +196,7 @@ class RepeatSearch:
             self._add_to(self._by_entity, kept, kept["entity"])
 
     def _find_near(self, part: Numbered) -> None:
+        assert self._bits is not None
         images = _surest_first(self._by_entity.read(part.number))
         phash = np.ascontiguousarray(images["phash"])
         first = near_duplicates(

@@ -23,7 +23,7 @@ _ENOUGH = 100_000
 
 
 @dataclass(frozen=True)
-class Mentions:
+class DrawnMentions:
     """Mentions with columns of their candidates; arrays have one element per mention."""
 
     image: np.ndarray
@@ -33,22 +33,22 @@ class Mentions:
     columns: tuple[np.ndarray, ...]
     """One element, or row, per candidate."""
 
-    def take(self, index: np.ndarray) -> Mentions:
+    def take(self, index: np.ndarray) -> DrawnMentions:
         """Returns some of them, by number."""
         sizes = np.diff(np.append(self.begins, len(self.columns[0])))[index]
         begins = np.cumsum(sizes) - sizes
         within = np.arange(sizes.sum()) - np.repeat(begins, sizes)
         candidates = np.repeat(self.begins[index], sizes) + within
         columns = tuple(column[candidates] for column in self.columns)
-        return Mentions(self.image[index], begins, columns)
+        return DrawnMentions(self.image[index], begins, columns)
 
 
 def draw_mentions(
     labels: LabelBlocks,
-    read: Callable[[Piece], tuple[Mentions, np.ndarray]],
+    read: Callable[[Piece], tuple[DrawnMentions, np.ndarray]],
     wanted: int,
     title: str,
-) -> Mentions:
+) -> DrawnMentions:
     """Draws about `wanted` mentions, whole images at a time; all if there are no more.
 
     Args:
@@ -59,18 +59,18 @@ def draw_mentions(
     """
     limit = ~np.uint64(0)
 
-    def drawn_from(block: Block) -> tuple[np.ndarray, Mentions]:
+    def drawn_from(block: Block) -> tuple[np.ndarray, DrawnMentions]:
         hasher, parts = Hasher(0), []
         for piece, begin in zip(block.pieces, block.begins, strict=False):
             mentions, usable = read(piece)
             draws = _draws(piece, hasher)[mentions.image]
             near = np.flatnonzero(usable & (draws <= limit))
             mine = mentions.take(near)
-            moved = Mentions(mine.image + begin + block.begin, mine.begins, mine.columns)
+            moved = DrawnMentions(mine.image + begin + block.begin, mine.begins, mine.columns)
             parts.append((draws[near], moved))
         return _smallest(parts, wanted)
 
-    found: list[tuple[np.ndarray, Mentions]] = []
+    found: list[tuple[np.ndarray, DrawnMentions]] = []
     for part in labels.run(drawn_from, title):
         found = [_smallest([*found, part], wanted)]
         draws = found[0][0]
@@ -88,8 +88,8 @@ def _draws(piece: Piece, hasher: Hasher) -> np.ndarray:
 
 
 def _smallest(
-    parts: Sequence[tuple[np.ndarray, Mentions]], wanted: int
-) -> tuple[np.ndarray, Mentions]:
+    parts: Sequence[tuple[np.ndarray, DrawnMentions]], wanted: int
+) -> tuple[np.ndarray, DrawnMentions]:
     """Returns the mentions with the `wanted` smallest draws, and those of the same images."""
     draws = np.concatenate([part for part, _ in parts])
     mentions = _joined([part for _, part in parts])
@@ -99,11 +99,11 @@ def _smallest(
     return draws[order], mentions.take(order)
 
 
-def _joined(parts: Sequence[Mentions]) -> Mentions:
+def _joined(parts: Sequence[DrawnMentions]) -> DrawnMentions:
     shifts = np.cumsum([0, *(len(part.columns[0]) for part in parts[:-1])])
     begins = [part.begins + shift for part, shift in zip(parts, shifts, strict=True)]
     columns = zip(*(part.columns for part in parts), strict=True)
-    return Mentions(
+    return DrawnMentions(
         np.concatenate([part.image for part in parts]),
         np.concatenate(begins),
         tuple(np.concatenate(column) for column in columns),
@@ -111,7 +111,7 @@ def _joined(parts: Sequence[Mentions]) -> Mentions:
 
 
 @dataclass(frozen=True)
-class Sample:
+class MentionSample:
     """Mentions at whose images somebody looked."""
 
     found: ScoredCandidates
@@ -119,7 +119,9 @@ class Sample:
     """The number of each mention's image."""
 
 
-def sample_mentions(labels: LabelBlocks, order: str, priors: TaughtPriors | None = None) -> Sample:
+def sample_mentions(
+    labels: LabelBlocks, order: str, priors: TaughtPriors | None = None
+) -> MentionSample:
     """Returns a sample of the mentions of all labels.
 
     Args:
@@ -128,16 +130,16 @@ def sample_mentions(labels: LabelBlocks, order: str, priors: TaughtPriors | None
         priors: what images taught about names.
     """
 
-    def read(piece: Piece) -> tuple[Mentions, np.ndarray]:
+    def read(piece: Piece) -> tuple[DrawnMentions, np.ndarray]:
         found = read_mentions(piece.path, order, priors, with_ids=False, group=piece.group)
         columns = (found.text, found.clip_z, found.clip_z_other)
-        mentions = Mentions(found.row[found.begins], found.begins, columns)
+        mentions = DrawnMentions(found.row[found.begins], found.begins, columns)
         return mentions, ~np.isnan(found.clip_z[found.begins])
 
     drawn = draw_mentions(labels, read, _ENOUGH, "draw a sample")
     text, clip_z, other = drawn.columns
     sizes = np.diff(np.append(drawn.begins, len(text)))
-    return Sample(
+    return MentionSample(
         ScoredCandidates(np.repeat(drawn.image, sizes), None, drawn.begins, text, clip_z, other),
         drawn.image,
     )

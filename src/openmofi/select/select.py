@@ -40,7 +40,7 @@ from openmofi.select.excluded_images import hash_images
 from openmofi.select.image_priors import FILE as PRIORS_FILE
 from openmofi.select.learn import learn
 from openmofi.select.outputs import write_rows, write_shards, write_vocabulary
-from openmofi.select.passes import Decision, Passes
+from openmofi.select.passes import Decided, Passes
 from openmofi.select.steps import in_order
 from openmofi.shards import commits_of, planned_shards
 
@@ -153,7 +153,7 @@ def _check(name: str, settings: SelectSettings) -> None:
 
 
 def _card(
-    summary: SelectSummary, decision: Decision, settings: SelectSettings, run: dict, i2e: Path
+    summary: SelectSummary, decision: Decided, settings: SelectSettings, run: dict, i2e: Path
 ) -> dict[str, Any]:
     calibration = asdict(summary.calibration) if summary.calibration else None
     chosen = as_dict(settings)

@@ -13,7 +13,7 @@ from openmofi.select.repeats import Repeats
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RowVerdicts:
     """What becomes of the rows of a row group of the labels."""
 
     begin: np.ndarray
@@ -44,7 +44,7 @@ def write_verdicts(
         low, high = block.begins[number : number + 2]
         mine = slice(*cuts[number : number + 2])
         begin, end = block.begin + low, block.begin + high
-        verdict = Verdict(
+        verdict = RowVerdicts(
             begin,
             funnel.code[low:high],
             reasons,
@@ -58,10 +58,10 @@ def write_verdicts(
         np.savez(_path(folder, block, number), **vars(verdict))
 
 
-def read_verdict(folder: Path, block: Block, number: int) -> Verdict:
+def read_verdict(folder: Path, block: Block, number: int) -> RowVerdicts:
     """Returns the verdict on one row group of a block."""
     with np.load(_path(folder, block, number)) as stored:
-        return Verdict(*(stored[field.name] for field in fields(Verdict)))
+        return RowVerdicts(*(stored[field.name] for field in fields(RowVerdicts)))
 
 
 def _path(folder: Path, block: Block, number: int) -> Path:
