@@ -36,7 +36,7 @@ class Sized(Protocol):
 S = TypeVar("S", bound=Sized)
 T = TypeVar("T")
 GIGABYTE = 1_000_000_000
-_MOST = 4 * GIGABYTE
+_LEAST_DEFAULT, _MOST_DEFAULT = GIGABYTE, 4 * GIGABYTE
 _BASE = 500_000_000
 """Bytes that the program itself takes, with what it maps of a knowledge base."""
 _CANDIDATE_BYTES = 250
@@ -94,14 +94,16 @@ def budget_for(gigabytes: float | None, num_entities: int) -> Budget:
     """Returns the budget of a selection.
 
     Args:
-        gigabytes: the whole memory; by default a quarter of the machine's, at most 4 GB.
+        gigabytes: the whole memory; by default a quarter of the machine's, from 1 to 4 GB.
         num_entities: size of the knowledge base; some numbers are kept of each entity.
 
     Raises:
         SettingsError: that is too little.
     """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    whole = min(machine // 4, _MOST) if gigabytes is None else int(gigabytes * GIGABYTE)
+    whole = max(min(machine // 4, _MOST_DEFAULT), _LEAST_DEFAULT)
+    if gigabytes is not None:
+        whole = int(gigabytes * GIGABYTE)
     fixed = _BASE + 32 * num_entities
     threads = cores()
     while threads > 1 and (whole - fixed) // threads < _BASE // 2:
@@ -184,15 +186,18 @@ class LabelBlocks:
         return sum(block.num_rows for block in self.blocks)
 
     @property
-    def pairs_of_files(self) -> np.ndarray:
-        """The rows of each labels file."""
-        pieces = [piece for block in self.blocks for piece in block.pieces]
-        return np.bincount([piece.file for piece in pieces], [piece.num_rows for piece in pieces])
+    def pieces(self) -> list[Piece]:
+        """The row groups of all blocks."""
+        return [piece for block in self.blocks for piece in block.pieces]
+
+    def sums_of_files(self, counts: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Returns the sums, for each labels file, of the counts of its row groups."""
+        return np.bincount([piece.file for piece in self.pieces], counts).astype(np.int64)
 
     @property
     def num_candidates(self) -> int:
         """At least as many as there are."""
-        return sum(piece.num_candidates for block in self.blocks for piece in block.pieces)
+        return sum(piece.num_candidates for piece in self.pieces)
 
     def block_of(self, images: np.ndarray) -> np.ndarray:
         """Returns the number of each image's block."""

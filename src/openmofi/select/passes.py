@@ -127,24 +127,21 @@ class Passes:
         Args:
             class_of: row of the vocabulary of each entity, or -1.
         """
-        files = np.zeros(len(self._labels.pairs_of_files), np.int64)
-        num_labels, refused = 0, Counter()
 
-        def judged(block: Block) -> Funnel:
+        def judged(block: Block) -> tuple[np.ndarray, int, dict[str, int]]:
             funnel = self._common(block)
             if self._caps:
                 self._caps.refuse(funnel, read_images(block), block)
             write_verdicts(self.verdicts, block, funnel, class_of, self._repeats)
-            return funnel
-
-        for block, funnel in zip(
-            self._labels.blocks, self._labels.run(judged, "decide"), strict=True
-        ):
             kept = np.append(0, np.cumsum(funnel.code == 0))[block.begins]
-            np.add.at(files, [piece.file for piece in block.pieces], np.diff(kept))
-            num_labels += len(funnel.labels)
-            refused.update(funnel.counts())
-        return Kept(files, num_labels, dict(refused))
+            return np.diff(kept), len(funnel.labels), funnel.counts()
+
+        kept, num_labels, refused = zip(*self._labels.run(judged, "decide"), strict=True)
+        return Kept(
+            self._labels.sums_of_files(np.concatenate(kept)),
+            sum(num_labels),
+            dict(sum(map(Counter, refused), Counter())),
+        )
 
     def _state(self, block: Block) -> Path:
         return self._states / f"{block.number}.npz"

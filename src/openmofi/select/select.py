@@ -1,7 +1,7 @@
 """The decision: i2e/labels -> i2e/select/<name>/{keep, refused, vocabulary}.parquet, card.json.
 
-Reads the labels and never changes them; a new selection with other thresholds takes seconds. It is
-a funnel of steps, each with its reason, in this order:
+Reads the labels, in passes that fit into memory, and never changes them. It is a funnel of steps,
+each with its reason, in this order:
 
     the pair itself    corrupt_image, no_caption, ... (what `label` found)
     the caption        no_mention
@@ -105,7 +105,8 @@ def select(
         kept = passes.judge(class_of)
         taught = learnt.priors is not None and not learnt.priors.off
         write_rows(partial, labels, passes.verdicts, known, taught=taught)
-        write_shards(partial, done, labels.pairs_of_files, kept.images_of_files)
+        pairs = labels.sums_of_files([piece.num_rows for piece in labels.pieces])
+        write_shards(partial, done, pairs, kept.images_of_files)
         summary = SelectSummary(
             out,
             images=labels.num_images,
