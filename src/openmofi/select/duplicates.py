@@ -94,7 +94,9 @@ class Scheme:
         return len(self.masks) * (8 * self.slots + 12 * num_hashes)
 
 
-def scheme_for(hashes: np.ndarray, bits: int, *, max_bytes: int = MAX_BYTES) -> Scheme:
+def scheme_for(
+    hashes: np.ndarray, bits: int, *, num_groups: int = 1, max_bytes: int = MAX_BYTES
+) -> Scheme:
     """Returns the cheapest scheme for these hashes, judged by a sample of them."""
     options = []
     for agreeing in (1, 2, 3):
@@ -102,7 +104,8 @@ def scheme_for(hashes: np.ndarray, bits: int, *, max_bytes: int = MAX_BYTES) -> 
         band = [sum(1 << bit for bit in range(i, 64, bands)) for i in range(bands)]
         masks = np.array([sum(chosen) for chosen in combinations(band, agreeing)], np.uint64)
         narrowest = min(int(mask).bit_count() for mask in masks)
-        slots = 1 << min(max(8, len(hashes).bit_length() - 1), narrowest + 1)
+        widest = narrowest + num_groups.bit_length()
+        slots = 1 << min(max(8, len(hashes).bit_length() - 1), widest)
         crowd = sum(_crowding(hashes, mask) for mask in masks)
         cost = _LOOKUP_COST * len(masks) + crowd * len(hashes) / 2
         options.append((cost, Scheme(masks, slots)))
@@ -129,7 +132,8 @@ def _search(
     found = np.full(len(hashes), -1, np.int64)
     if not len(filed):
         return found
-    scheme = scheme_for(filed, bits, max_bytes=max_bytes)
+    num_groups = len(np.unique(group))
+    scheme = scheme_for(filed, bits, num_groups=num_groups, max_bytes=max_bytes)
     shift = np.uint64(64 - scheme.slots.bit_length() + 1)
     rooms = _empty_rooms(filed, group, scheme.masks, shift, scheme.slots)
     items = np.empty((len(scheme.masks), len(filed)), np.uint64)

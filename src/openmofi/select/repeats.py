@@ -45,6 +45,8 @@ _IMAGE = np.dtype(
         ("has_phash", "?"),
     ]
 )
+_QUICK = 500_000
+"""Images of a part that are searched quickly: what is looked up at random nearly fits a cache."""
 _SEARCH_BYTES = 250
 """Largest number of bytes per image of a part in which duplicates are searched."""
 
@@ -131,6 +133,7 @@ class RepeatSearch:
         folder.mkdir()
         self._labels, self._bits = labels, bits
         num_parts = labels.budget.num_parts(num_images * _IMAGE.itemsize)
+        num_parts = max(num_parts, num_images // _QUICK)
         self._by_bytes = Scattered(folder / "by_bytes", num_parts, _IMAGE)
         self._by_entity = Scattered(folder / "by_entity", num_parts, _IMAGE)
         num_blocks = len(labels.blocks)
