@@ -189,13 +189,18 @@ class RepeatSearch:
                 pass
 
     def _find_exact(self, part: Numbered) -> None:
-        images = _surest_first(self._by_bytes.read(part.number))
+        images = self._by_bytes.read(part.number)
         first = first_equal(*_halves(images["digest"]))
-        is_first = first == np.arange(len(first))
-        again, of = images["image"][~is_first], images["image"][first[~is_first]]
+        several = first != np.arange(len(first))
+        several[first[several]] = True
+        copies = _surest_first(images[several])  # few, so that most need no sorting
+        best = first_equal(*_halves(copies["digest"]))
+        is_best = best == np.arange(len(best))
+        again, of = copies["image"][~is_best], copies["image"][best[~is_best]]
         self._exact.add(self._labels.block_of(of), _repeat(again, of, 0, _EXACT))
         if self._bits is not None:
-            kept = images[is_first & images["has_phash"]]
+            kept = np.concatenate([images[~several], copies[is_best]])
+            kept = kept[kept["has_phash"]]
             self._add_to(self._by_entity, kept, kept["entity"])
 
     def _find_near(self, part: Numbered) -> None:
