@@ -1,6 +1,6 @@
 """How long `diff` takes, and how much memory: on made-up labels, ten million rows by default.
 
-    python benchmarks/diff_scale.py --shards 1000 --rows 10000
+    python benchmarks/diff_scale.py --shards 1000
 
 Two jobs over the same pairs: the second has other clip_z throughout, other captions on one row in
 a hundred, and its pairs lie in twice as many shards, so that every pair is searched by its name.
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from select_speed import write_world
+from select_scale import write_world
 
 from openmofi.shards import Shard, ShardResult, commits_of, freeze_plan, run_shards
 
@@ -31,15 +31,15 @@ _SHOWN = ("labels_before", "labels_after", "gained", "lost", "changed", "causes"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=int, default=1000)
-    parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--entities", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="keeps what is written; default: a new one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         first, second = folder / "i2e", folder / "other"
+        folder.mkdir(parents=True, exist_ok=True)
         if not first.is_dir():
-            write_world(folder, options.shards, options.rows, options.entities)
+            write_world(folder, options.shards, options.entities, 1)
         if not second.is_dir():
             write_second_job(first, second)
         chosen = [
@@ -55,7 +55,7 @@ def main() -> None:
             "selections_of_two_jobs": (first / "select/wide", second / "select/wide"),
             "labels_of_two_jobs": (first, second),
         }
-        result: dict = {"rows": options.shards * options.rows}
+        result: dict = {"rows": 10_000 * options.shards}
         for name, (one, other) in compared.items():
             page, table = (str(folder / f"changes.{kind}") for kind in ("html", "parquet"))
             found, costs = run_verb(["diff", str(one), str(other), "--out", page, "--table", table])

@@ -12,6 +12,7 @@ samples in which that lies inside, below and above. Seconds for each size up to 
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,8 @@ import pyarrow.parquet as pq
 from calibrated_rate import read_truth
 
 from openmofi.select.calibrate import calibrate
-from openmofi.select.choose import ScoredCandidates, judge, read_mentions
+from openmofi.select.choose import ScoredCandidates, best_candidates, read_mentions
+from openmofi.select.evidence import EvidenceBlock, LabelEvidence
 from openmofi.select.joint_weights import fit_weights
 from openmofi.shards import committed_files
 
@@ -77,24 +79,23 @@ def one_sample(
     begins = np.flatnonzero(np.r_[True, changed])
     columns = [part[name] for name in ("text", "clip_z", "clip_z_other")]
     fitted = fit_weights(*columns, begins, image=image[begins])
-    found = ScoredCandidates(image, pa.array([]), begins, *columns)
-    own = judge(found, found.clip_z, fitted.weights)
-    others = [judge(found, z, fitted.weights).evidence for z in found.clip_z_other.T]
+    found = ScoredCandidates(image, None, begins, *columns)
+    own, others = best_candidates(found, "joint", fitted.weights)
     results = []
-    for rate in rates:
-        answer = calibrate(
-            own.evidence,
-            np.stack(others, axis=1),
-            false_label_rate=rate,
-            confused=own.confused,
-            unshown_share=fitted.unshown_share,
-            unshown_error=fitted.unshown_error,
-            image=image[begins],
-        )
-        kept = own.evidence >= answer.threshold
-        wrong = 1 - part["right"][own.best][kept].mean()
-        estimate = answer.estimated_false_label_rate
-        results.append((estimate, answer.low_rate, answer.high_rate, float(wrong)))
+    with TemporaryDirectory() as folder:
+        evidence = LabelEvidence(Path(folder) / "evidence")
+        evidence.add(EvidenceBlock(own.evidence, others, own.confused, image[begins]))
+        for rate in rates:
+            answer = calibrate(
+                evidence,
+                false_label_rate=rate,
+                unshown_share=fitted.unshown_share,
+                unshown_error=fitted.unshown_error,
+            )
+            kept = own.evidence >= answer.threshold
+            wrong = 1 - part["right"][own.best][kept].mean()
+            estimate = answer.estimated_false_label_rate
+            results.append((estimate, answer.low_rate, answer.high_rate, float(wrong)))
     return results
 
 

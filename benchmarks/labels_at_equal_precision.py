@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from calibrated_rate import read_truth
 
+from openmofi.select.blocks import label_blocks
 from openmofi.select.choose import choose
 from openmofi.select.joint_weights import weigh
+from openmofi.select.sample import sample_mentions
 from openmofi.shards import committed_files
 
 _PRECISIONS = (0.93, 0.94, 0.95, 0.96, 0.97)
@@ -35,7 +37,9 @@ def recalls(i2e: Path, truth: Path, order: str) -> dict[str, float]:
     """Returns the recall at each precision; truth as of calibrated_rate.py."""
     shown, named = read_truth(truth)
     files = committed_files(i2e)
-    weights = weigh(files).weights if order == "joint" else None
+    weights = None
+    if order == "joint":
+        weights = weigh(sample_mentions(label_blocks(files), order)).weights
     best: dict[tuple[str, str], float] = {}
     for path in files:
         keys = pq.read_table(path, columns=["key"])["key"].to_pylist()

@@ -247,6 +247,9 @@ class SelectSettings(_Settings):
     """Types, such as Q5, whose entities are refused, as are those of their subclasses."""
     max_text_area: Share | None = None
     """Images with more than this share covered by text are refused; needs label --text-regions."""
+    memory: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    """GB of memory to use at most; the default is a quarter of the machine's, from 1 to 4. The
+    result does not depend on it."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def large(tmp_path_factory) -> Path:
 
 def test_little_memory_gives_the_same_through_the_disk(tmp_path, large, monkeypatch):
     build_kb(large, out=tmp_path / "much")
-    monkeypatch.setattr(sorting, "MEMORY", "48MB")
+    monkeypatch.setattr(sorting, "MEMORY", "64MB")
     build_kb(large, out=tmp_path / "little")
     assert content(tmp_path / "much") == content(tmp_path / "little")
 

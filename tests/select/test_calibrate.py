@@ -1,7 +1,13 @@
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from openmofi.select.calibrate import calibrate as calibrate_several
+from collected import calibrate_several
+from openmofi.select.evidence import EvidenceBlock, LabelEvidence
 from openmofi.select.interval import PROBABILITY
 
 
@@ -210,3 +216,63 @@ def test_many_labels_have_the_interval_of_few_more(rng):
 
     few, many = (interval._quantiles(0.03, 4e-5, interval._MANY + n) for n in (0, 1))
     np.testing.assert_allclose(few, many, rtol=0.01)
+
+
+VALUES = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+MENTIONS = st.lists(
+    st.tuples(VALUES, st.lists(VALUES, max_size=3), st.sampled_from([0.0, 0.1, 0.3])),
+    min_size=1,
+    max_size=40,
+)
+
+
+def slow_threshold(mentions, *, false_label_rate, unshown_share):
+    """By the formula of calibrate.py's docstring, value by value."""
+    compared = [mention for mention in mentions if mention[1]]
+    rates = {}
+    for t in sorted(own for own, *_ in mentions):
+        kept = [mention for mention in mentions if mention[0] >= t]
+        kept_compared = sum(own >= t for own, *_ in compared)
+        false = sum(np.mean([z >= t for z in others]) for _, others, _ in compared)
+        doubt = sum(confused for *_, confused in kept) / len(kept)
+        rates[t] = min(1.0, unshown_share * false / max(kept_compared, 1) + doubt)
+        if kept_compared < 0.01 * len(compared):
+            rates[t] = 1.0
+    asked = [t for t, rate in rates.items() if rate <= false_label_rate]
+    best = [t for t, rate in rates.items() if rate <= 1.1 * min(rates.values()) + 1e-12]
+    return (asked or best)[0], bool(asked), rates
+
+
+@given(MENTIONS, st.sets(VALUES, max_size=4), st.integers(1, 3), st.sampled_from([0.07, 0.23, 0.6]))
+def test_the_threshold_is_that_of_a_slow_reference(mentions, splits, blocks, rate):
+    assume(any(others for _, others, _ in mentions))
+    wanted = {"false_label_rate": rate, "unshown_share": 0.37}
+    other = np.full((len(mentions), 3), np.nan)
+    for row, (_, others, _) in enumerate(mentions):
+        other[row, : len(others)] = others
+    own, confused = (np.array([mention[i] for mention in mentions]) for i in (0, 2))
+    found = calibrate_several(
+        own, other, confused=confused, splits=sorted(splits), blocks=blocks, **wanted
+    )
+    threshold, reached, rates = slow_threshold(mentions, **wanted)
+    assert (found.threshold, found.reached) == (threshold, reached)
+    assert found.estimated_false_label_rate == pytest.approx(rates[threshold])
+    assert found == calibrate_several(own, other, confused=confused, **wanted)
+
+
+@given(MENTIONS, st.sets(VALUES, max_size=4))
+def test_the_histogram_is_numpys_however_it_is_cut(mentions, splits):
+    own = np.array([mention[0] for mention in mentions])
+    others = np.array([z for _, known, _ in mentions for z in known])
+    rows = np.full((len(mentions), 3), np.nan)
+    for row, (_, known, _) in enumerate(mentions):
+        rows[row, : len(known)] = known
+    with TemporaryDirectory() as folder:
+        evidence = LabelEvidence(Path(folder) / "evidence", sorted(splits))
+        evidence.add(EvidenceBlock(own, rows, np.zeros(len(own)), np.arange(len(own))))
+        found, edges = evidence.histogram, evidence.edges
+    low, high = np.percentile(np.r_[own, others], (0.05, 99.95))
+    np.testing.assert_allclose(edges[[0, -1]], (low, max(high, low + 1e-3)))
+    for counts, values in zip(found, (own, others), strict=True):
+        expected = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
+        np.testing.assert_array_equal(counts, expected)

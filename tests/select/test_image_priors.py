@@ -19,6 +19,7 @@ from openmofi.link.disambiguate import probabilities
 from openmofi.link.learn_priors import FLOOR, MU
 from openmofi.schema import KEEP
 from openmofi.select import select
+from openmofi.select.blocks import label_blocks
 from openmofi.select.choose import read_mentions
 from openmofi.select.image_priors import learn_image_priors, replaced_prior
 from openmofi.select.report import inspect
@@ -60,7 +61,7 @@ def i2e(tmp_path_factory):
 
 def learn(i2e):
     kb = KnowledgeBase.open(i2e.parent / "kb")
-    return learn_image_priors(committed_files(i2e), kb, load_weights(), 0.58)
+    return learn_image_priors(label_blocks(committed_files(i2e)), kb, load_weights(), 0.58)
 
 
 def chosen(i2e, name="default", **settings):

@@ -1,8 +1,6 @@
 """Weights fitted without labels, against worlds in which the truth is drawn from known ones."""
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from scipy.optimize import minimize
 
 from openmofi.label.score import ScoreWeights, joint_score, load_weights
 from openmofi.select.choose import ScoredCandidates, judge, log_sum
-from openmofi.select.joint_weights import fit_weights, weigh
+from openmofi.select.joint_weights import fit_weights
 
 NUM_OTHERS = 3
 
@@ -86,16 +84,6 @@ def test_mentions_at_whose_image_nobody_looked_count_on_neither_side(rng):
     expected = fit_weights(text, z, np.where(unseen[:, None], np.nan, other), begins)
     assert found == expected
     assert found.num_mentions < 8000
-
-
-def test_no_more_files_are_read_than_are_enough(rng, monkeypatch):
-    module, read = sys.modules["openmofi.select.joint_weights"], []
-    text, z, other, begins, _, mention = _world(rng, mentions=300)
-    parts = ScoredCandidates(mention, None, begins, text, z, other)
-    monkeypatch.setattr(module, "read_mentions", lambda path, _, priors: read.append(path) or parts)
-    monkeypatch.setattr(module, "_ENOUGH", 700)
-    assert weigh([Path(str(n)) for n in range(9)]).num_mentions == 900
-    assert len(set(read)) == 3
 
 
 def test_where_there_is_nothing_to_learn_from_the_weights_are_the_shipped_ones(rng):

@@ -6,6 +6,8 @@ BASE^-start. Each n-gram of a batch of captions thus costs one subtraction, one 
 and the finaliser.
 """
 
+import threading
+
 import numpy as np
 import pyarrow as pa
 
@@ -15,6 +17,10 @@ HASH_VERSION = 1
 """Stored with every knowledge base; raise it whenever a hash changes."""
 
 _MODULUS = 2**64
+_CHUNK = 4096
+"""Strings hashed together: few enough for the cache, and for the tables of powers to stay small."""
+_EXTENDING = threading.Lock()
+"""Held while a Hasher extends its powers, which several threads may use."""
 
 
 class Hasher:
@@ -46,7 +52,8 @@ class Hasher:
 
     def strings(self, strings: pa.StringArray) -> np.ndarray:
         """Returns the hash of every string."""
-        hashes = [self._chunk(strings[at : at + 65536]) for at in range(0, len(strings), 65536)]
+        starts = range(0, len(strings), _CHUNK)
+        hashes = [self._chunk(strings[at : at + _CHUNK]) for at in starts]
         return np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
 
     def _chunk(self, strings: pa.StringArray) -> np.ndarray:
@@ -59,9 +66,12 @@ class Hasher:
 
     def _reach(self, length: int) -> None:
         """Extends the tables of powers to at least `length` by doubling."""
-        while len(self._powers) < length:
-            size = len(self._powers)
-            for name, base in (("_powers", self._base), ("_inverse_powers", self._inverse)):
-                table = getattr(self, name)
-                factor = np.uint64(pow(base, size, _MODULUS))
-                setattr(self, name, np.concatenate([table, table * factor]))
+        if len(self._powers) >= length:
+            return
+        with _EXTENDING:
+            while len(self._powers) < length:
+                size = len(self._powers)
+                for name, base in (("_inverse_powers", self._inverse), ("_powers", self._base)):
+                    table = getattr(self, name)
+                    factor = np.uint64(pow(base, size, _MODULUS))
+                    setattr(self, name, np.concatenate([table, table * factor]))

@@ -49,6 +49,8 @@ class Purpose(IntEnum):
     FUSION_DESCRIPTIONS = 23
     TOKENIZER_TEXTS = 24
     """From which captions a tokenizer is learnt, where there are very many."""
+    SELECT_SAMPLE = 25
+    """Which pairs the weights of a selection, and its priors, are learnt from."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -26,7 +26,7 @@ def select(
     settings: Annotated[SelectSettings, Flags] = SelectSettings(),
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Decide which labels and images to keep; takes seconds and never changes the labels.
+    """Decide which labels and images to keep; quick, and never changes the labels.
 
     Example: openmofi select i2e --name strict --false-label-rate 0.01 --min-images 10
 

@@ -156,8 +156,8 @@ class LabelVersion:
         types = self.settings.get("deny_types") or []
         if not types:
             return np.zeros(0, np.uint64)
-        ids = self.kb.ids.cast(pa.string())
-        return hashes(ids.filter(pa.array(denied_entities(self.kb, types, ids))))
+        denied = pa.array(denied_entities(self.kb, types))
+        return hashes(self.kb.ids.cast(pa.string()).filter(denied))
 
     def read(self, number: int, rows: pa.Table) -> pa.Table:
         """Adds to what `read_rows` gave of a shard how this version decided."""

@@ -25,8 +25,10 @@ from openmofi.errors import InputError
 from openmofi.evaluate.linking_data import GoldDocument, GoldMention, LinkingData
 from openmofi.label.background import spread_out
 from openmofi.label.score import LEAST_TEXT, ScoreWeights, joint_score
+from openmofi.select.blocks import label_blocks
 from openmofi.select.choose import ScoredCandidates, read_candidates, read_mentions
 from openmofi.select.joint_weights import weigh
+from openmofi.select.sample import sample_mentions
 from openmofi.shards import commits_of
 
 _ENOUGH = 100_000
@@ -45,7 +47,7 @@ def texts_of_images(i2e: Path) -> LinkingData:
             looked at.
     """
     files = [i2e / commit.file for commit in commits_of(i2e, "labels")]
-    weighing = weigh(files)
+    weighing = weigh(sample_mentions(label_blocks(files), "joint"))
     documents: list[GoldDocument] = []
     for file in spread_out(files):
         documents += _documents(file, weighing.weights)

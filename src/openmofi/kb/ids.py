@@ -42,6 +42,14 @@ class Ids:
     def _redirected(self) -> np.ndarray:
         return open_array(self._folder / "redirected.npy")
 
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """The place of every entity's id, uint32, if all were sorted by their bytes."""
+        order = self._order[self._order < self._num_entities]
+        ranks = np.empty(len(order), np.uint32)
+        ranks[order] = np.arange(len(order), dtype=np.uint32)
+        return ranks
+
     def rows(self, ids: pa.Array) -> np.ndarray:
         """Returns the int64 row of each id, -1 for unknown ones."""
         wanted = string_buffers(ids.cast(pa.large_string()))

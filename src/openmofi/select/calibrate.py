@@ -17,12 +17,13 @@ a candidate.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from openmofi.select.interval import Counted, rate_interval
+from openmofi.select.evidence import ONE, SHARE, Counts, EvidencePart, LabelEvidence
+from openmofi.select.interval import rate_interval
 
 _FEWEST_KEPT = 0.01
 _NEAR_BEST = 1.1
@@ -60,14 +61,11 @@ class Calibration:
 
 
 def calibrate(
-    observed: Float[np.ndarray, " n"],
-    mismatched: Float[np.ndarray, "n k"],
+    evidence: LabelEvidence,
     *,
     false_label_rate: float,
-    confused: Float[np.ndarray, " n"] | None = None,
     unshown_share: float | None = None,
     unshown_error: float = 0.0,
-    image: Int[np.ndarray, " n"] | None = None,
 ) -> Calibration:
     """Returns the lowest threshold whose estimated rate of wrong labels is at most the wanted one.
 
@@ -76,76 +74,92 @@ def calibrate(
     many mismatched images it has.
 
     Args:
-        observed: evidence for the chosen candidates from their own images; NaN if the image was
-            not looked at, which no threshold keeps.
-        mismatched: evidence for the candidates chosen with the images of k other captions; NaN if
-            there are fewer.
+        evidence: of all chosen candidates.
         false_label_rate: wanted share of wrong labels among those kept, in (0, 1).
-        confused: probability that another candidate of the mention is shown; the default is 0.
         unshown_share: pi; the default is Storey's estimate (J. R. Stat. Soc. B 64, 2002) at the
             median of the mismatched.
         unshown_error: standard error of a given unshown_share.
-        image: number of each choice's image; choices that share one are wrong together. By default
-            each has its own.
     """
-    order = np.argsort(observed, kind="stable")[: int((~np.isnan(observed)).sum())]
-    observed, mismatched = observed[order], mismatched[order]
-    count = len(observed)
-    if not count:
+    whole = evidence.counts
+    if not whole.observed:
         return Calibration(0.0, 0.0, 0.0, 0.0, True, 0.0, 0.0, 0)
-    doubt = np.zeros(count) if confused is None else confused[order].astype(np.float64)
-    known = ~np.isnan(mismatched)
-    both = known.sum(1) > 0
-    if not both.any():  # a single entity: no image certainly shows something else
-        return Calibration(float(observed[0]), 1.0, 0.0, 1.0, False, 1.0, 0.0, count)
-    share = known / np.maximum(known.sum(1, keepdims=True), 1)
-    own = observed[both]
+    if not whole.compared:  # a single entity: no image certainly shows something else
+        least = evidence.part_where(lambda below: below.observed > 0).observed[0]
+        return Calibration(float(least), 1.0, 0.0, 1.0, False, 1.0, 0.0, whole.observed)
     if unshown_share is None:
-        unshown_share, unshown_error = _storey(own, mismatched[known], share[known])
-    kept = count - np.searchsorted(observed, observed, "left")  # at threshold observed[i]
-    kept_own = len(own) - np.searchsorted(own, observed, "left")
-    false = _weight_above(mismatched[known], share[known], observed)
-    confusion = np.r_[np.cumsum(doubt[::-1])[::-1], 0.0][count - kept] / kept
-    rate = np.minimum(unshown_share * false / np.maximum(kept_own, 1) + confusion, 1.0)
-    rate[kept_own < _FEWEST_KEPT * len(own)] = 1.0  # too few for an estimate
-    index = int(np.argmax(rate <= false_label_rate))
-    reached = bool(rate[index] <= false_label_rate)
-    if not reached:  # not the minimum, which may keep almost nothing for a slightly lower rate
-        index = int(np.argmax(rate <= _NEAR_BEST * rate.min()))
-    above = observed[index]
-    counted = Counted(
-        kept=observed >= above,
-        both=both,
-        mismatched=((mismatched >= above) * share).sum(1),  # NaN is not above
-        confused=doubt,
-        image=order if image is None else image[order],
-        num_mismatched=int(known.sum()),
+        unshown_share, unshown_error = _storey(evidence)
+    fewest = _FEWEST_KEPT * whole.compared
+
+    def search(part: EvidencePart, at_most: float) -> tuple[_Threshold | None, float]:
+        """Returns (the lowest value whose rate is low enough, or None; the lowest rate)."""
+        rates = _rates(part, unshown_share, fewest)
+        index = np.argmax(rates <= at_most) if len(rates) else 0
+        found = None
+        if len(rates) and rates[index] <= at_most:
+            value = float(part.observed[index])
+            found = _Threshold(value, float(rates[index]), part.counts_at(value))
+        return found, float(rates.min(initial=1.0))
+
+    def lowest(at_most: float) -> tuple[_Threshold | None, float]:
+        found = list(evidence.over_parts(lambda part: search(part, at_most), "calibrate"))
+        choice = next((choice for choice, _ in found if choice), None)
+        return choice, min(least for _, least in found)
+
+    choice, least = lowest(false_label_rate)
+    reached = choice is not None
+    if choice is None:  # not the minimum, which may keep almost nothing for a slightly lower rate
+        choice, _ = lowest(_NEAR_BEST * least)
+    assert choice is not None
+    low, high = rate_interval(
+        evidence, choice.threshold, choice.counts, unshown_share, unshown_error
     )
-    low, high = rate_interval(counted, float(unshown_share), unshown_error)
     return Calibration(
-        float(above),
-        float(rate[index]),
-        min(low, float(rate[index])),
-        max(high, float(rate[index])),
+        choice.threshold,
+        choice.rate,
+        min(low, choice.rate),
+        max(high, choice.rate),
         reached,
-        float(unshown_share),
-        float(confusion[index]),
-        count,
+        unshown_share,
+        choice.counts.confused / ONE / choice.counts.observed,
+        whole.observed,
     )
 
 
-def _storey(observed: np.ndarray, mismatched: np.ndarray, share: np.ndarray) -> tuple[float, float]:
+@dataclass(frozen=True)
+class _Threshold:
+    """A threshold, the rate of wrong labels that it gives, and what it keeps."""
+
+    threshold: float
+    rate: float
+    counts: Counts
+
+
+def _rates(part: EvidencePart, unshown_share: float, fewest: float) -> np.ndarray:
+    """Returns the estimated rate of wrong labels at each of a part's observed values.
+
+    Where fewer than `fewest` that can be compared are kept, it is 1.
+    """
+    first = np.searchsorted(part.observed, part.observed, "left")
+    kept = part.above.observed + len(part.observed) - first
+    compared = part.above.compared + part.compared_from[first]
+    false = (part.above.mismatched + part.mismatched_from(part.observed)) / SHARE
+    confusion = (part.above.confused + part.confused_from[first]) / ONE / kept
+    rate = np.minimum(unshown_share * false / np.maximum(compared, 1) + confusion, 1.0)
+    rate[compared < fewest] = 1.0  # too few for an estimate
+    return rate
+
+
+def _storey(evidence: LabelEvidence) -> tuple[float, float]:
     """Returns twice the share of the observed below the median of the mismatched, and its error."""
-    order = np.argsort(mismatched, kind="stable")
-    below = np.cumsum(share[order])
-    median = mismatched[order][np.searchsorted(below, below[-1] / 2)]
-    part = float(np.searchsorted(observed, median, "right")) / len(observed)
-    error = 2 * np.sqrt((part * (1 - part) + part / 2) / len(observed))  # the median's included
-    return min(1.0, 2 * part), float(error)
-
-
-def _weight_above(values: np.ndarray, weights: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Returns for each of `at` the sum of the weights of values at least as large."""
+    whole = evidence.counts
+    part = evidence.part_where(lambda below: 2 * below.mismatched >= whole.mismatched)
+    values = np.concatenate([others for _, others in part.mismatched])
+    shares = np.concatenate([np.full(len(others), share) for share, others in part.mismatched])
     order = np.argsort(values, kind="stable")
-    total = np.r_[np.cumsum(weights[order][::-1])[::-1], 0.0]
-    return total[np.searchsorted(values[order], at, "left")]
+    below = whole.mismatched - part.above.mismatched - shares.sum()
+    median = values[order][np.argmax(2 * (below + np.cumsum(shares[order])) >= whole.mismatched)]
+    after = int(np.searchsorted(part.observed, median, "right"))
+    above = part.above.compared + int(part.compared_from[after])
+    share = (whole.compared - above) / whole.compared
+    error = math.sqrt((share * (1 - share) + share / 2) / whole.compared)  # the median's included
+    return min(1.0, 2 * share), 2 * error

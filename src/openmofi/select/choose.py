@@ -5,7 +5,9 @@ Columns are read one by one and stay flat arrays: ten thousand images take milli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -45,7 +47,8 @@ class ScoredCandidates:
     """All candidates of one labels file, mention by mention."""
 
     row: np.ndarray
-    ids: pa.DictionaryArray
+    ids: pa.DictionaryArray | None
+    """None if they were not asked for."""
     begins: np.ndarray
     """First candidate of each mention."""
     text: np.ndarray
@@ -66,6 +69,11 @@ class ScoredCandidates:
         sizes = np.diff(np.r_[self.begins, len(self.row)])
         return np.repeat(np.arange(len(self.begins)), sizes)
 
+    @cached_property
+    def log_text(self) -> np.ndarray:
+        """The logarithm of the text's probability, float64."""
+        return np.log(np.maximum(self.text, LEAST_TEXT)).astype(np.float64)
+
     @property
     def looked(self) -> bool:
         """Whether an encoder looked at any of the images."""
@@ -82,7 +90,13 @@ class TaughtPriors(Protocol):
 
 
 def read_mentions(
-    path: Path, order: str, priors: TaughtPriors | None = None, *, with_names: bool = False
+    path: Path,
+    order: str,
+    priors: TaughtPriors | None = None,
+    *,
+    with_ids: bool = True,
+    with_names: bool = False,
+    group: int | None = None,
 ) -> ScoredCandidates:
     """Returns the columns of a committed labels file that an order needs.
 
@@ -90,18 +104,22 @@ def read_mentions(
         path: the file.
         order: see `choose`.
         priors: replace those of the labels, for the order joint.
+        with_ids: whether to read the candidates' ids.
         with_names: whether to read what priors are learnt from.
+        group: the row group to read; None: all.
     """
     with_names |= priors is not None
-    names = ("id", "start", "clip_z", "clip_z_other", *_TERMS[order])
-    row, flat = read_candidates(path, (*names, "surface", "prior") if with_names else names)
+    with_ids |= with_names
+    names = ["start", "clip_z", "clip_z_other", *_TERMS[order]]
+    names += ["id"] * with_ids + ["surface", "prior"] * with_names
+    row, flat = read_candidates(path, names, group)
     number = {name: _floats(flat.field(name)) for name in ("start", "clip_z", *_TERMS[order])}
     begins = run_starts(row, number["start"])
     other = _other_floats(flat.field("clip_z_other"))
     if len(row):
         unknown = np.logical_or.reduceat(np.isnan(other), begins)
         other[np.repeat(unknown, np.diff(np.r_[begins, len(row)]), axis=0)] = np.nan
-    ids = flat.field("id").dictionary_encode()
+    ids = flat.field("id").dictionary_encode() if with_ids else None
     found = ScoredCandidates(row, ids, begins, number[_TERMS[order][0]], number["clip_z"], other)
     if with_names:
         surfaces = flat.field("surface").take(pa.array(begins))
@@ -114,6 +132,8 @@ def choose(
     order: str,
     weights: ScoreWeights | None = None,
     priors: TaughtPriors | None = None,
+    *,
+    group: int | None = None,
 ) -> ChosenCandidates:
     """Chooses one candidate per mention.
 
@@ -123,17 +143,11 @@ def choose(
             text-first (best by the text's score) or caption-match (the most popular).
         weights: weights of the joint score; needed for joint.
         priors: what images taught about names, for joint.
+        group: the row group to read; None: all.
     """
-    found = read_mentions(path, order, priors)
-    if order != "joint" or not found.looked:
-        best = best_of_each(found.text, found.begins)
-        own = BestCandidates(best, found.text[best], found.clip_z[best], np.zeros(len(best)))
-        evidence_other = found.clip_z_other[best]
-    else:
-        assert weights is not None
-        own = judge(found, found.clip_z, weights)
-        others = [judge(found, z, weights).evidence for z in found.clip_z_other.T]
-        evidence_other = np.stack(others, axis=1)
+    found = read_mentions(path, order, priors, group=group)
+    own, evidence_other = best_candidates(found, order, weights)
+    assert found.ids is not None
     ids = found.ids.take(pa.array(own.best))
     row = found.row[own.best]
     told = own.score, own.evidence, evidence_other, own.confused
@@ -143,32 +157,57 @@ def choose(
 
 @dataclass(frozen=True)
 class BestCandidates:
-    """The joint score's choice, one element per mention."""
+    """The candidates that an order chooses; arrays have one element per mention."""
 
     best: np.ndarray
     """Index of the chosen candidate."""
     score: np.ndarray
-    """p(chosen), NIL included."""
+    """By the joint score p(chosen), NIL included."""
     evidence: np.ndarray
-    """Its log odds, exact even if the score rounds to 1."""
+    """By the joint score its log odds, exact even if the score rounds to 1; else clip_z."""
     confused: np.ndarray
-    """p(another candidate) / p(any candidate)."""
+    """By the joint score p(another candidate) / p(any candidate); else 0."""
+
+
+def best_candidates(
+    found: ScoredCandidates, order: str, weights: ScoreWeights | None
+) -> tuple[BestCandidates, np.ndarray]:
+    """Returns the best candidate of each mention in an order, and `evidence_other`."""
+    if order != "joint" or not found.looked:
+        best = best_of_each(found.text, found.begins)
+        own = BestCandidates(best, found.text[best], found.clip_z[best], np.zeros(len(best)))
+        return own, found.clip_z_other[best]
+    assert weights is not None
+    own = judge(found, found.clip_z, weights)
+    others = [_log_odds(found, z, weights) for z in found.clip_z_other.T]
+    return own, np.stack([_evidence(chosen, rest) for _, chosen, rest in others], axis=1)
 
 
 def judge(found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights) -> BestCandidates:
     """Returns the best candidate of each mention by the joint score (label/score.py)."""
+    best, chosen, others = _log_odds(found, clip_z, weights)
+    evidence = _evidence(chosen, others)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        return BestCandidates(best, _expit(evidence), evidence, _expit(others - chosen))
+
+
+def _log_odds(
+    found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns each mention's best candidate, its log odds against NIL, and those of the others."""
     if not len(found.row):
-        nothing = np.zeros(0)
-        return BestCandidates(nothing.astype(np.int64), nothing, nothing, nothing)
-    text = np.log(np.maximum(found.text, LEAST_TEXT)).astype(np.float64)
-    against_nil = weights.text * text + weights.clip_z * (clip_z - weights.nil_z)
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+    against_nil = weights.text * found.log_text + weights.clip_z * (clip_z - weights.nil_z)
     best = best_of_each(against_nil, found.begins)
     chosen = against_nil[best]
     against_nil[best] = -np.inf
-    with np.errstate(invalid="ignore"):  # NaN stays NaN
-        others = log_sum(against_nil, found.begins)
-        evidence = chosen - np.logaddexp(0.0, others)
-        return BestCandidates(best, _expit(evidence), evidence, _expit(others - chosen))
+    with np.errstate(invalid="ignore"):
+        return best, chosen, log_sum(against_nil, found.begins)
+
+
+def _evidence(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return chosen - np.logaddexp(0.0, others)
 
 
 def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:
@@ -185,11 +224,20 @@ def _expit(values: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -values))
 
 
-def read_candidates(path: Path, names: tuple[str, ...]) -> tuple[np.ndarray, pa.StructArray]:
-    """Returns (row of each candidate of a labels file, the candidates with the named fields)."""
+def read_candidates(
+    path: Path, names: Sequence[str], group: int | None = None
+) -> tuple[np.ndarray, pa.StructArray]:
+    """Returns (row of each candidate of a labels file, the candidates with the named fields).
+
+    Args:
+        path: the file.
+        names: fields of schema.SCORED_ENTITY.
+        group: the row group to read, whose rows are counted from 0; None: all.
+    """
     columns = [f"entities.list.element.{name}" for name in names]
     with pq.ParquetFile(path) as file:
-        entities = file.read(columns)["entities"].combine_chunks()
+        table = file.read(columns) if group is None else file.read_row_group(group, columns)
+    entities = table["entities"].combine_chunks()
     return pc.list_parent_indices(entities).to_numpy(), entities.flatten()
 
 

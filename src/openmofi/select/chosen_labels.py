@@ -1,24 +1,24 @@
-"""All labels files of a job -> flat arrays: the chosen entity of each mention, and its image.
+"""A block of labels -> flat arrays: the chosen entity of each mention, and its image.
 
-Images are numbered across all files; a label is the (image, entity) that a mention stands for.
+Images are numbered within the block; a label is the (image, entity) that a mention stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from openmofi.arrays.hashing import Hasher
+from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights
-from openmofi.progress import track
+from openmofi.select.blocks import Block, Piece
 from openmofi.select.choose import TaughtPriors, choose
+from openmofi.select.hashes import digests
 
-_IMAGE_COLUMNS = ["error", "text_area", "sha256", "phash"]
+_IMAGE_COLUMNS = ["error", "text_area", "sha256", "phash", "key"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ChosenLabels:
 
     image: np.ndarray
     entity: np.ndarray
-    """Index into the ids."""
+    """Row in the knowledge base."""
     score: np.ndarray
     evidence: np.ndarray
     evidence_other: np.ndarray
@@ -42,10 +42,14 @@ class ChosenLabels:
         """Returns some of the labels, by number or by mask."""
         return ChosenLabels(*(getattr(self, field.name)[index] for field in fields(self)))
 
+    def without(self, *names: str) -> ChosenLabels:
+        """Returns the labels with nothing, [m, 0], for some columns that are not needed again."""
+        return replace(self, **{name: np.zeros((len(self), 0), np.float32) for name in names})
+
 
 @dataclass(frozen=True)
 class Images:
-    """One element per image."""
+    """What is known of the images of a block; one element per image."""
 
     error: np.ndarray
     """0 for a valid pair, else 1 + the index of its reason."""
@@ -57,87 +61,73 @@ class Images:
     has_digest: np.ndarray
     phash: np.ndarray
     has_phash: np.ndarray
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The contents of all files."""
-
-    begins: np.ndarray
-    """First image of each file, then the number of images."""
-    labels: ChosenLabels
-    ids: pa.Array
-    images: Images
-
-    @property
-    def num_images(self) -> int:
-        """Pairs of the job, refused ones included."""
-        return int(self.begins[-1])
+    tie: np.ndarray
+    """uint64: a hash of the pair's key; decides between pairs that are equal in all else."""
 
 
 def read_chosen(
-    files: Sequence[Path],
+    block: Block,
+    kb: KnowledgeBase,
     order: str,
     weights: ScoreWeights | None = None,
     priors: TaughtPriors | None = None,
-) -> Chosen:
-    """Reads labels files and chooses one candidate per mention, see `choose`."""
-    choices, tables = [], []
-    for path in track(files, "read labels", unit="shards"):
-        choices.append(choose(path, order, weights, priors))
-        with pq.ParquetFile(path) as file:
-            table = file.read(_IMAGE_COLUMNS)
-        error = table["error"].combine_chunks().dictionary_encode()
-        place = table.schema.get_field_index("error")
-        tables.append(table.set_column(place, "error", error))
-    begins = np.cumsum([0, *(len(table) for table in tables)])
-    ids, entity = _numbered([choice.ids for choice in choices])
-    image = [choice.row + begin for choice, begin in zip(choices, begins, strict=False)]
+) -> ChosenLabels:
+    """Reads a block and chooses one candidate per mention, see `choose`."""
+    choices = [
+        choose(piece.path, order, weights, priors, group=piece.group) for piece in block.pieces
+    ]
+    entity = _entities([choice.ids for choice in choices], kb)
+    image = [choice.row + begin for choice, begin in zip(choices, block.begins, strict=False)]
     names = ("score", "evidence", "evidence_other", "confused", "priors")
     scores = (np.concatenate([getattr(choice, name) for choice in choices]) for name in names)
-    labels = ChosenLabels(np.concatenate(image), entity, *scores)
-    return Chosen(begins, labels, ids, _images(pa.concat_tables(tables)))
+    return ChosenLabels(np.concatenate(image).astype(np.int32), entity, *scores)
 
 
-def _numbered(parts: list[pa.DictionaryArray]) -> tuple[pa.Array, np.ndarray]:
-    """Returns (distinct ids, sorted; each element's index into them)."""
-    whole = pa.chunked_array(parts).unify_dictionaries()
-    numbers = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in whole.chunks]
-    ids = whole.chunk(0).dictionary
-    order = pc.sort_indices(ids).to_numpy()
-    place = np.empty(len(ids), np.int64)
-    place[order] = np.arange(len(ids))
-    return ids.take(pa.array(order)), place[np.concatenate(numbers)]
+def read_images(block: Block) -> Images:
+    """Reads what is known of the images of a block."""
+    hasher = Hasher(0)
+    return _images(pa.concat_tables([_image_columns(piece, hasher) for piece in block.pieces]))
+
+
+def _entities(parts: list[pa.DictionaryArray], kb: KnowledgeBase) -> np.ndarray:
+    """Returns the row of each chosen entity; looks up those only, each once."""
+    ids = pa.chunked_array(parts).unify_dictionaries()
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in ids.chunks])
+    all_ids = ids.chunk(0).dictionary
+    used = np.zeros(len(all_ids), bool)
+    used[codes] = True
+    rows = np.zeros(len(all_ids), np.int32)
+    rows[used] = kb.entity_rows(all_ids.filter(pa.array(used)))
+    return rows[codes]
+
+
+def _image_columns(piece: Piece, hasher: Hasher) -> pa.Table:
+    with pq.ParquetFile(piece.path, read_dictionary=["error"]) as file:
+        table = file.read_row_group(piece.group, _IMAGE_COLUMNS)
+    keys = table["key"].combine_chunks().fill_null("")
+    tie = pa.array(hasher.strings(keys))
+    return table.drop_columns("key").append_column("tie", tie)
 
 
 def _images(table: pa.Table) -> Images:
-    error = table["error"].unify_dictionaries()
-    reasons, codes = _numbered([chunk for chunk in error.chunks])
-    names = [name or "" for name in reasons.to_pylist()]
-    sound = np.array([not name for name in names], bool)
-    code = np.where(sound[codes], 0, codes + 1) if len(codes) else codes
-    digest, has_digest = _digests(table["sha256"])
+    error = table["error"].unify_dictionaries().combine_chunks()
+    names = error.dictionary.to_pylist()
+    found = sorted(name for name in set(names) if name)
+    code_of = {"": 0} | {name: number + 1 for number, name in enumerate(found)}
+    codes = np.array([code_of[name] for name in names], np.int16)
+    digest, has_digest = digests(table["sha256"])
     return Images(
-        code.astype(np.int16),
-        names,
+        codes[error.indices.to_numpy()],
+        found,
         _values(table["text_area"], np.float32),
         digest,
         has_digest,
         _values(table["phash"], np.uint64),
         table["phash"].is_valid().to_numpy(),
+        table["tie"].to_numpy(),
     )
 
 
 def _values(column: pa.ChunkedArray, kind: type) -> np.ndarray:
     fill = float("nan") if kind is np.float32 else 0
     return column.fill_null(fill).to_numpy().astype(kind, copy=False)
-
-
-def _digests(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (the first half of each hash as two integers, whether there is a hash)."""
-    halves = []
-    for chunk in column.chunks:  # of fixed size: the values are contiguous
-        words = np.frombuffer(chunk.buffers()[1], np.uint64) if len(chunk) else np.zeros(0, "u8")
-        halves.append(words.reshape(-1, 4)[chunk.offset : chunk.offset + len(chunk), :2])
-    whole = np.concatenate(halves) if halves else np.zeros((0, 2), np.uint64)
-    return whole, column.is_valid().to_numpy()

@@ -12,15 +12,16 @@ from openmofi.errors import InputError
 from openmofi.kb import KnowledgeBase
 
 
-def denied_entities(kb: KnowledgeBase, types: Sequence[str], ids: pa.Array) -> np.ndarray:
-    """Returns for each id whether one of its types is denied or a subclass of a denied type."""
+def denied_entities(kb: KnowledgeBase, types: Sequence[str]) -> np.ndarray:
+    """Returns for each entity whether one of its types is denied or a subclass of a denied one."""
     table = kb.entities(["id", "types", "subclass_of"])
     identifiers = table["id"].combine_chunks()
     denied = with_subclasses(types, identifiers, table["subclass_of"].combine_chunks())
     lists = table["types"].combine_chunks()
     hit = pc.is_in(lists.flatten(), value_set=denied).to_numpy(zero_copy_only=False)
-    entities = identifiers.take(pc.unique(pc.list_parent_indices(lists).filter(pa.array(hit))))
-    return pc.is_in(ids.cast(pa.string()), value_set=entities).to_numpy(zero_copy_only=False)
+    found = np.zeros(len(lists), bool)
+    found[pc.list_parent_indices(lists).to_numpy()[hit]] = True
+    return found
 
 
 def with_subclasses(types: Sequence[str], ids: pa.Array, subclass_of: pa.ListArray) -> pa.Array:

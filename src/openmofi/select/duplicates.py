@@ -1,7 +1,7 @@
 """Finds images that repeat an earlier one, by their bytes or by their perceptual hashes.
 
-In: hashes in order of preference, best first. Out: for each, the index of the kept hash that it
-repeats, or -1. The rule is greedy: an image is kept unless it repeats one that is already kept.
+In: hashes in order of preference, best first. Out: for each, the index of the best kept hash that
+it repeats, or -1. The rule is greedy: an image is kept unless it repeats one that is already kept.
 
 Two 64-bit hashes that differ in at most b bits, cut into b + r bands, agree in at least r of them
 (the pigeonhole principle; multi-index hashing, Norouzi, Punjani and Fleet 2012). So each hash is
@@ -22,9 +22,10 @@ from numba.extending import intrinsic
 from openmofi.arrays.compiled import compiled
 
 _SAMPLE = 16_384
-_MAX_BYTES = 2_000_000_000
+MAX_BYTES = 2_000_000_000
+"""Bytes of the places at most, unless the fewest masks need more."""
 _LOOKUP_COST = 30.0
-"""Cost of looking up one place, in comparisons; measured with benchmarks/select_speed.py."""
+"""Cost of looking up one place, in comparisons; measured with benchmarks/select_scale.py."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: 2^64 / golden ratio
 _GROUP_SPREAD = np.uint64(0xBF58476D1CE4E5B9)  # any other odd number with mixed bits
 
@@ -40,19 +41,26 @@ def first_equal(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     return _first_equal(high, low, np.full(slots, -1, np.int64))
 
 
-def near_duplicates(hashes: np.ndarray, bits: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """Returns for each hash the index of an earlier kept one within `bits`, or -1 if it is kept.
+def near_duplicates(
+    hashes: np.ndarray,
+    bits: int,
+    groups: np.ndarray | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> np.ndarray:
+    """Returns for each hash the first kept one within `bits`, or -1 if it is kept itself.
 
     Args:
         hashes: uint64, best first.
         bits: largest Hamming distance, 0 to 7.
         groups: group of each hash, from 0; only hashes of the same group can repeat each other. By
             default all are in one group.
+        max_bytes: memory that the search may take, unless its thriftiest way needs more.
     """
     group = np.zeros(len(hashes), np.uint64) if groups is None else groups.astype(np.uint64)
     first = first_equal(hashes, group)
     distinct = np.flatnonzero(first == np.arange(len(hashes)))
-    found = _search(hashes[distinct], group[distinct], bits, known=0)
+    found = _search(hashes[distinct], group[distinct], bits, known=0, max_bytes=max_bytes)
     repeats = np.full(len(hashes), -1, np.int64)
     repeats[distinct] = np.where(found >= 0, distinct[found], -1)
     equal = np.where(first < np.arange(len(first)), first, -1)
@@ -60,11 +68,12 @@ def near_duplicates(hashes: np.ndarray, bits: int, groups: np.ndarray | None = N
 
 
 def near_known(hashes: np.ndarray, known: np.ndarray, bits: int) -> np.ndarray:
-    """Returns for each hash the index of a known hash within `bits`, or -1."""
+    """Returns for each hash the index of the first known hash within `bits`, or -1."""
     if not len(known):
         return np.full(len(hashes), -1, np.int64)
     both = np.concatenate([known, hashes])
-    return _search(both, np.zeros_like(both), bits, known=len(known))[len(known) :]
+    found = _search(both, np.zeros_like(both), bits, known=len(known), max_bytes=MAX_BYTES)
+    return found[len(known) :]
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -85,7 +94,9 @@ class Scheme:
         return len(self.masks) * (8 * self.slots + 12 * num_hashes)
 
 
-def scheme_for(hashes: np.ndarray, bits: int) -> Scheme:
+def scheme_for(
+    hashes: np.ndarray, bits: int, *, num_groups: int = 1, max_bytes: int = MAX_BYTES
+) -> Scheme:
     """Returns the cheapest scheme for these hashes, judged by a sample of them."""
     options = []
     for agreeing in (1, 2, 3):
@@ -93,11 +104,12 @@ def scheme_for(hashes: np.ndarray, bits: int) -> Scheme:
         band = [sum(1 << bit for bit in range(i, 64, bands)) for i in range(bands)]
         masks = np.array([sum(chosen) for chosen in combinations(band, agreeing)], np.uint64)
         narrowest = min(int(mask).bit_count() for mask in masks)
-        slots = 1 << min(max(8, len(hashes).bit_length() - 1), narrowest + 1)
+        widest = narrowest + num_groups.bit_length()
+        slots = 1 << min(max(8, len(hashes).bit_length() - 1), widest)
         crowd = sum(_crowding(hashes, mask) for mask in masks)
         cost = _LOOKUP_COST * len(masks) + crowd * len(hashes) / 2
         options.append((cost, Scheme(masks, slots)))
-    small = [option for option in options if option[1].num_bytes(len(hashes)) <= _MAX_BYTES]
+    small = [option for option in options if option[1].num_bytes(len(hashes)) <= max_bytes]
     return min(small or options[:1], key=lambda option: option[0])[1]
 
 
@@ -109,27 +121,24 @@ def _crowding(hashes: np.ndarray, mask: np.uint64) -> float:
     return float((counts * (counts - 1)).sum()) / max(pairs, 1)
 
 
-def _search(hashes: np.ndarray, group: np.ndarray, bits: int, *, known: int) -> np.ndarray:
-    """Returns for each hash the index of an earlier filed one of its group within `bits`, or -1.
+def _search(
+    hashes: np.ndarray, group: np.ndarray, bits: int, *, known: int, max_bytes: int
+) -> np.ndarray:
+    """Returns for each hash the first filed one of its group within `bits` before it, or -1.
 
     With known > 0, only the first `known` hashes are filed, else all that repeat no other.
     """
     filed = hashes[:known] if known else hashes
+    found = np.full(len(hashes), -1, np.int64)
     if not len(filed):
-        return np.full(len(hashes), -1, np.int64)
-    scheme = scheme_for(filed, bits)
+        return found
+    num_groups = len(np.unique(group))
+    scheme = scheme_for(filed, bits, num_groups=num_groups, max_bytes=max_bytes)
     shift = np.uint64(64 - scheme.slots.bit_length() + 1)
-    repeated = np.zeros(len(hashes), bool)
-    place = np.zeros(len(hashes), np.uint64)
     rooms = _empty_rooms(filed, group, scheme.masks, shift, scheme.slots)
     items = np.empty((len(scheme.masks), len(filed)), np.uint64)
-    owners = np.empty(items.shape, np.uint32)
-    _greedy(hashes, group, known, bits, scheme.masks, shift, rooms, items, owners, repeated, place)
-    found = np.full(len(hashes), -1, np.int64)
-    index = np.flatnonzero(repeated)
-    both = np.concatenate([filed, place[index]])
-    of_group = np.concatenate([group[: len(filed)], group[index]])
-    found[index] = first_equal(both, of_group)[len(filed) :]
+    numbers = np.empty(items.shape, np.uint32)
+    _greedy(hashes, group, known, bits, scheme.masks, shift, rooms, items, numbers, found)
     return found
 
 
@@ -164,26 +173,25 @@ def _empty_rooms(filed, group, masks, shift, slots):
 
 
 @compiled
-def _greedy(hashes, group, known, bits, masks, shift, rooms, items, owners, repeated, place):
-    """Marks the hashes that repeat a filed one, notes which one, and files the others."""
+def _greedy(hashes, group, known, bits, masks, shift, rooms, items, numbers, found):
+    """Notes which filed hash each one repeats, the first of several, and files the others."""
     for i in range(len(hashes)):
         word, owner = hashes[i], group[i]
         if i >= known:
             for t in range(len(masks)):
                 slot = _place(word, owner, masks[t], shift)
                 for j in range(rooms[t, slot, 0], rooms[t, slot, 1]):
-                    near = _num_ones(word ^ items[t, j]) <= bits  # pyrefly: ignore
-                    if near and owners[t, j] == owner:
-                        repeated[i] = True
-                        place[i] = items[t, j]
-                        break
-                if repeated[i]:
-                    break
-        if i < known or (known == 0 and not repeated[i]):
+                    if _num_ones(word ^ items[t, j]) <= bits:  # pyrefly: ignore
+                        at = np.int64(numbers[t, j])
+                        if group[at] == owner:  # the first one in this place, others have others
+                            if found[i] < 0 or at < found[i]:
+                                found[i] = at
+                            break
+        if i < known or (known == 0 and found[i] < 0):
             for t in range(len(masks)):
                 slot = _place(word, owner, masks[t], shift)
                 items[t, rooms[t, slot, 1]] = word
-                owners[t, rooms[t, slot, 1]] = owner
+                numbers[t, rooms[t, slot, 1]] = np.uint32(i)
                 rooms[t, slot, 1] += np.uint32(1)
 
 

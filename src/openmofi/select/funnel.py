@@ -1,26 +1,42 @@
-"""The images that are still in, and why the others are not: each is refused once, for one reason.
+"""The images of a block that are still in, and why the others are not: each for one reason.
 
 A step refuses images, or labels of images. An image is refused with its last label, for the reason
-of the step that refused it; it may lose one of several labels and be kept for another.
+of the step that refused it; it may lose one of several labels and be kept for another. Between the
+passes a funnel lies on disk.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 
-from openmofi.select.chosen_labels import Chosen
+from openmofi.select.chosen_labels import ChosenLabels
 
 
 class Funnel:
     """The state between the steps."""
 
-    def __init__(self, chosen: Chosen):
-        self.chosen = chosen
-        self.labels = chosen.labels
+    def __init__(self, labels: ChosenLabels, num_images: int):
+        self.labels = labels
         """The labels of images that are still in."""
         self.reasons = [""]
-        self.code = np.zeros(chosen.num_images, np.int16)
+        self.code = np.zeros(num_images, np.int16)
         """Per image: the index of its reason, 0 while it is in."""
+
+    @classmethod
+    def load(cls, path: Path) -> Funnel:
+        """Reads what `save` wrote."""
+        with np.load(path) as stored:
+            labels = ChosenLabels(*(stored[field.name] for field in fields(ChosenLabels)))
+            funnel = cls(labels, 0)
+            funnel.code, funnel.reasons = stored["code"], stored["reasons"].tolist()
+        return funnel
+
+    def save(self, path: Path) -> None:
+        """Writes the state."""
+        np.savez(path, code=self.code, reasons=np.array(self.reasons), **vars(self.labels))
 
     def refuse_images(self, images: np.ndarray, reason: str) -> None:
         """Refuses images, by mask or by number, with all their labels.
@@ -32,7 +48,9 @@ class Funnel:
         refused &= self.code == 0
         if refused.any():
             self.code[refused] = self._code_of(reason)
-            self.labels = self.labels.take(self.code[self.labels.image] == 0)
+            lost = refused[self.labels.image]
+            if lost.any():
+                self.labels = self.labels.take(~lost)
 
     def refuse_labels(self, labels: np.ndarray, reason: str) -> None:
         """Refuses labels, by mask, and the images that have no other label."""
@@ -56,6 +74,6 @@ class Funnel:
         return self.reasons.index(reason)
 
     def counts(self) -> dict[str, int]:
-        """Returns the number of images refused for each reason, in the order of the steps."""
+        """Returns the number of images refused for each reason."""
         counts = np.bincount(self.code, minlength=len(self.reasons)).tolist()
         return dict(zip(self.reasons[1:], counts[1:], strict=True))

@@ -8,13 +8,12 @@ candidates, with p0 the prior in the labels and MU and FLOOR those of link/learn
     M   p(e | m) = (sum of p(e | mention) + MU * p0(e | m)) / (sum over e of both)
 
 The joint score takes the text's probability, in which a prior counts as much as in the linker's
-score: `replaced_prior` exchanges it. If there are many labels, a sample of the files teaches.
+score: `replaced_prior` exchanges it. If there are many such mentions, a sample of them teaches.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +26,13 @@ from jaxtyping import Float, Int
 
 from openmofi.arrays.runs import run_numbers, run_starts
 from openmofi.kb import KnowledgeBase
-from openmofi.label.background import spread_out
 from openmofi.label.score import ScoreWeights, joint_score
 from openmofi.link.crawl_priors import below_highest, normalised, pairs_of
 from openmofi.link.learn_priors import FLOOR, MU
 from openmofi.link.weights import load_link_weights
+from openmofi.select.blocks import LabelBlocks, Piece
 from openmofi.select.choose import ScoredCandidates, read_mentions
+from openmofi.select.sample import DrawnMentions, draw_mentions
 
 FILE = "priors.parquet"
 FEWEST = 300
@@ -106,9 +106,9 @@ class ImagePriors:
 
     def pairs_in(self, found: ScoredCandidates) -> Int[np.ndarray, " c"]:
         """Returns the pair of each candidate."""
-        ids = found.ids.dictionary.to_pylist()
-        rows = np.array(self.kb.rows_of(ids), np.int64)[found.ids.indices.to_numpy()]
+        assert found.ids is not None
         assert found.surfaces is not None
+        rows = self.kb.entity_rows(found.ids.dictionary)[found.ids.indices.to_numpy()]
         keys = self.kb.keys(found.surfaces)
         return pairs_of(np.maximum(keys, 0)[found.item], rows)
 
@@ -202,42 +202,40 @@ def replaced_prior(
 
 
 def learn_image_priors(
-    files: Sequence[Path], kb: KnowledgeBase, weights: ScoreWeights, prior_weight: float
+    labels: LabelBlocks, kb: KnowledgeBase, weights: ScoreWeights, prior_weight: float
 ) -> ImagePriors:
     """Learns from the labels of a job.
 
     Args:
-        files: committed labels files.
+        labels: all labels.
         kb: their knowledge base.
         weights: of the joint score.
         prior_weight: weight of a log prior in the linker's score.
     """
     none = np.zeros(0)
     nothing = ImagePriors(kb, none.astype(np.int64), none, none, none.astype(np.int64), 0.0)
-    parts, count = [], 0
-    for path in spread_out(files):
-        found = read_mentions(path, "joint", with_names=True)
-        if not len(found.row):
-            continue
-        sizes = np.diff(np.r_[found.begins, len(found.row)])
-        seen = np.logical_and.reduceat(~np.isnan(found.clip_z), found.begins) & (sizes > 1)
+
+    def read(piece: Piece) -> tuple[DrawnMentions, np.ndarray]:
+        """Returns mentions, and which have a known name, several candidates and a seen image."""
+        found = read_mentions(piece.path, "joint", with_names=True, group=piece.group)
         assert found.surfaces is not None
         assert found.prior is not None
-        seen &= kb.keys(found.surfaces) >= 0
-        kept = seen[found.item]
-        item = (np.cumsum(seen) - 1)[found.item[kept]] + count
-        pair = nothing.pairs_in(found)[kept]
-        parts.append((item, pair, found.text[kept], found.prior[kept], found.clip_z[kept]))
-        count += int(seen.sum())
-        if count > _ENOUGH:
-            break
+        columns = nothing.pairs_in(found), found.text, found.prior, found.clip_z
+        mentions = DrawnMentions(found.row[found.begins], found.begins, columns)
+        several = np.diff(np.append(found.begins, len(found.row))) > 1
+        unseen = np.bincount(found.item, np.isnan(found.clip_z), len(found.begins)) > 0
+        return mentions, several & ~unseen & (kb.keys(found.surfaces) >= 0)
+
+    drawn = draw_mentions(labels, read, _ENOUGH, "draw ambiguous names")
+    count = len(drawn.begins)
     if count < FEWEST:
         reason = (
             f"there are {count:,} mentions with several candidates and an image that was looked "
             f"at, and learning needs {FEWEST}"
         )
         return replace(nothing, off=reason)
-    item, pair, text, old, clip_z = (np.concatenate(part) for part in zip(*parts, strict=True))
+    pair, text, old, clip_z = drawn.columns
+    item = np.repeat(np.arange(count), np.diff(np.append(drawn.begins, len(pair))))
     # Rare candidates that some mentions lack, being written otherwise, count less in the start.
     pairs, at, times = np.unique(pair, return_inverse=True, return_counts=True)
     _, name = np.unique(pairs >> 32, return_inverse=True)

@@ -10,10 +10,10 @@ beta-binomial; the interval consists of its quantiles. No random numbers are dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Bool, Float, Int
+
+from openmofi.arrays.runs import run_numbers
+from openmofi.select.evidence import ONE, SHARE, Counts, EvidenceBlock, LabelEvidence
 
 PROBABILITY = 0.9
 """Probability that the share of wrong labels lies in the interval."""
@@ -23,45 +23,46 @@ _MANY = 20_000
 """Number of labels above which a beta distribution approximates the beta-binomial one."""
 
 
-@dataclass(frozen=True)
-class Counted:
-    """What a rate is estimated from; one element per mention whose image was looked at."""
-
-    kept: Bool[np.ndarray, " m"]
-    both: Bool[np.ndarray, " m"]
-    """Whether the mention has mismatched images to compare with."""
-    mismatched: Float[np.ndarray, " m"]
-    """Share of its mismatched images that would have been kept."""
-    confused: Float[np.ndarray, " m"]
-    """Probability that another candidate of the mention is shown."""
-    image: Int[np.ndarray, " m"]
-    num_mismatched: int
-    """Number of mismatched images of all mentions together."""
-
-
 def rate_interval(
-    counted: Counted, unshown_share: float, unshown_error: float
+    evidence: LabelEvidence,
+    threshold: float,
+    kept: Counts,
+    unshown_share: float,
+    unshown_error: float,
 ) -> tuple[float, float]:
     """Returns the least and the largest plausible share of wrong labels among the kept.
 
     Args:
-        counted: the counts at a threshold that keeps at least one mention.
+        evidence: of all chosen candidates.
+        threshold: the least evidence that is kept.
+        kept: the counts at it, of at least one mention.
         unshown_share: pi.
         unshown_error: its standard error.
     """
-    kept, both, num_kept = counted.kept, counted.both, int(counted.kept.sum())
-    num_both, kept_both = both.sum(), max((kept & both).sum(), 1)
     # Half an image more than was seen (Jeffreys' prior), since none seen does not mean never.
-    half = num_both / counted.num_mismatched / 2
-    false = (counted.mismatched.sum() + half) / kept_both
-    confused = counted.confused[kept].mean()
-    influence = unshown_share * (counted.mismatched - false * (kept & both)) / kept_both
-    influence += kept * (counted.confused - confused) / num_kept
-    of_image = np.bincount(np.unique(counted.image, return_inverse=True)[1], influence)
-    variance = np.square(of_image).sum() + (false * unshown_error) ** 2
-    variance += (unshown_share * half / kept_both) ** 2
+    half = evidence.counts.compared / evidence.num_mismatched / 2
+    compared = max(kept.compared, 1)
+    false = (kept.mismatched / SHARE + half) / compared
+    confused = kept.confused / ONE / kept.observed
+
+    scale = 1 / compared  # of the largest influences
+
+    def squares(block: EvidenceBlock) -> int:
+        """Returns the sum of the squares of every image's influence, in units of scale^2 / ONE."""
+        known = ~np.isnan(block.mismatched)
+        num_known = known.sum(1)
+        above = (block.mismatched >= threshold).sum(1) / np.maximum(num_known, 1)  # NaN is not
+        is_kept = block.observed >= threshold
+        influence = unshown_share * (above - false * (is_kept & (num_known > 0))) / compared
+        influence += is_kept * (block.confused - confused) / kept.observed
+        of_image = np.bincount(run_numbers(block.image), influence / scale)
+        return int(np.rint(np.square(of_image) * ONE).astype(np.int64).sum())
+
+    summed = sum(evidence.over_blocks(squares, "calibrate: interval"))
+    variance = summed / ONE * scale**2 + (false * unshown_error) ** 2
+    variance += (unshown_share * half / compared) ** 2
     rate = min(unshown_share * false + confused, 1.0)
-    return _quantiles(rate, float(variance + (_ASSUMED * rate) ** 2), num_kept)
+    return _quantiles(rate, float(variance + (_ASSUMED * rate) ** 2), kept.observed)
 
 
 def _quantiles(rate: float, variance: float, count: int) -> tuple[float, float]:

@@ -15,25 +15,22 @@ little data they stay near the shipped ones: a Gaussian prior counts as `_PRIOR`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import expit
 
-from openmofi.label.background import spread_out
 from openmofi.label.score import LEAST_TEXT, ScoreWeights, load_weights
-from openmofi.select.choose import ScoredCandidates, TaughtPriors, log_sum, read_mentions
+from openmofi.select.choose import log_sum
+from openmofi.select.sample import MentionSample
 
 _PRIOR = 10.0
 """Number of mentions that the shipped weights count as, chosen by the likelihood of held-out pairs:
 docs/log.md. Each loses half a nat if log text, log clip_z or nil_z moves by 1."""
 _SHARE_PRIOR = 0.25
 """Weight of the square of log(pi / (1 - pi)), in nats times 2: an almost flat prior."""
-_ENOUGH = 100_000
-"""Number of mentions above which more of them no longer change the weights noticeably."""
 _BOUNDS = ((np.log(0.05), np.log(3.0)), (np.log(1e-2), np.log(30.0)), (-30.0, 100.0), (-7.0, 7.0))
 """Bounds of log text, log clip_z, nil_z and log(pi / (1 - pi))."""
 
@@ -51,33 +48,12 @@ class Weighing:
     """Number of mentions that the weights were fitted to; 0: they are the shipped ones."""
 
 
-def weigh(files: Sequence[Path], priors: TaughtPriors | None = None) -> Weighing:
-    """Returns weights fitted to the mentions of labels files; if there are many, to a sample.
-
-    Args:
-        files: committed labels files.
-        priors: what images taught about names.
-    """
-    found: list[ScoredCandidates] = []
-    mentions = 0
-    for path in spread_out(files):
-        part = read_mentions(path, "joint", priors)
-        if len(part.row) and part.looked:
-            found.append(part)
-            mentions += len(part.begins)
-        if mentions > _ENOUGH:
-            break
-    if not found:
-        return Weighing(load_weights(), None, 0.0, 0)
-    shifts = np.cumsum([0, *(len(part.row) for part in found[:-1])])
-    begins = [part.begins + shift for part, shift in zip(found, shifts, strict=True)]
-    rows = np.cumsum([0, *(part.row[-1] + 1 for part in found[:-1])])
-    image = [part.row[part.begins] + shift for part, shift in zip(found, rows, strict=True)]
-    columns = [
-        [getattr(part, name) for part in found] for name in ("text", "clip_z", "clip_z_other")
-    ]
-    text, clip_z, other = (np.concatenate(column) for column in columns)
-    return fit_weights(text, clip_z, other, np.concatenate(begins), image=np.concatenate(image))
+def weigh(sample: MentionSample) -> Weighing:
+    """Returns weights fitted to a sample of the mentions of all labels."""
+    found = sample.found
+    return fit_weights(
+        found.text, found.clip_z, found.clip_z_other, found.begins, image=sample.image
+    )
 
 
 def fit_weights(

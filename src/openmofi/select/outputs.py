@@ -1,4 +1,4 @@
-"""A decided funnel -> the files of a selection, labels file by labels file.
+"""Decided blocks -> the files of a selection, row group by row group of the labels.
 
 keep.parquet        one row per kept image (schema.KEEP)
 refused.parquet     one row per other image, with its reason (schema.REFUSED)
@@ -10,108 +10,183 @@ shards.parquet      how much of each labels file was kept (schema.SELECTED_SHARD
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openmofi.arrays.runs import run_starts
 from openmofi.kb import KnowledgeBase
-from openmofi.progress import track
 from openmofi.schema import DUPLICATES, KEEP, REFUSED, SELECTED_SHARDS, TAUGHT, VOCABULARY
+from openmofi.select.blocks import Block, Budget, LabelBlocks, Piece, run_pass
 from openmofi.select.excluded_images import KnownImages
-from openmofi.select.funnel import Funnel
-from openmofi.select.repeats import Repeats
+from openmofi.select.repeats import REASONS
+from openmofi.select.verdicts import RowVerdicts, read_verdict
 from openmofi.shards import Commit
 
 _PLACE = ("key", "shard", "offset", "size", "path")
 _OWN = ("row", "classes", "scores")
+_PLACES = pa.schema(
+    [("image", pa.int64()), ("root", pa.string()), *[KEEP.field(name) for name in _PLACE]]
+)
+"""Places of images that refused ones repeat; with a root, those of --exclude, from 0."""
+_REFUSED = pa.schema(
+    [
+        *_PLACES,
+        ("row", pa.int64()),
+        ("of", pa.int64()),
+        ("bits", pa.int32()),
+        ("reason", pa.int32()),
+    ]
+)
+_JOIN = """
+    SELECT refused.*, kept.root AS of_root, kept.key AS of_key, kept.shard AS of_shard,
+        kept.offset AS of_offset, kept.size AS of_size, kept.path AS of_path
+    FROM refused JOIN places AS kept
+        ON kept.image = refused.of AND (kept.root = '') = (refused.reason > 0)
+    ORDER BY refused.reason, refused.image
+"""
+_JOINED_ROWS = 100_000
+_JOIN_BYTES = 250_000_000
+"""Bytes that even a small join takes; nothing else is in memory then."""
 
 
-def write_vocabulary(out: Path, funnel: Funnel, kb: KnowledgeBase) -> np.ndarray:
-    """Writes vocabulary.parquet, most images first; returns the class of each entity, or -1."""
-    counts = np.bincount(funnel.labels.entity, minlength=len(funnel.chosen.ids))
+def write_vocabulary(out: Path, counts: np.ndarray, kb: KnowledgeBase) -> np.ndarray:
+    """Writes vocabulary.parquet, most images first; returns the class of each entity, or -1.
+
+    Args:
+        out: folder of the selection.
+        counts: kept images of every entity of the knowledge base.
+        kb: the knowledge base.
+    """
     kept = np.flatnonzero(counts)
-    ids = funnel.chosen.ids.take(pa.array(kept)).cast(pa.string())
-    found = pa.table({"id": ids, "images": counts[kept]})
-    order = pc.sort_indices(found, [("images", "descending"), ("id", "ascending")])
-    class_of = np.full(len(counts), -1)
-    class_of[kept[order.to_numpy()]] = np.arange(len(kept))
-    found = found.take(order)
-    rows = pa.array(kb.rows_of(found["id"].to_pylist()), pa.int64())
-    texts = {"label": kb.texts.label, "description": kb.texts.description}
+    kept = kept[np.lexsort((kb.id_ranks[kept], -counts[kept]))]
+    class_of = np.full(len(counts), -1, np.int32)
+    class_of[kept] = np.arange(len(kept))
+    texts = {"id": kb.ids, "label": kb.texts.label, "description": kb.texts.description}
+    rows = pa.array(kept)
     columns = {name: text.take(rows).cast(pa.string()) for name, text in texts.items()}
-    table = pa.table({"id": found["id"], **columns, "images": found["images"]}, schema=VOCABULARY)
+    table = pa.table({**columns, "images": counts[kept]}, schema=VOCABULARY)
     pq.write_table(table, out / "vocabulary.parquet")
     return class_of
 
 
+@dataclass(frozen=True)
+class _Task:
+    """A row group of the labels: which one of which block."""
+
+    block: Block
+    number: int
+
+    @property
+    def piece(self) -> Piece:
+        """The row group."""
+        return self.block.pieces[self.number]
+
+    @property
+    def num_rows(self) -> int:
+        """Its rows."""
+        return self.piece.num_rows
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a row group, in the tables that they go to."""
+
+    keep: pa.Table
+    refused: pa.Table
+    duplicates: pa.Table
+    repeated: pa.Table
+
+
 def write_rows(
-    out: Path,
-    files: Sequence[Path],
-    funnel: Funnel,
-    class_of: np.ndarray,
-    repeats: list[Repeats],
-    known: KnownImages | None,
+    out: Path, labels: LabelBlocks, verdicts: Path, known: KnownImages | None, *, taught: bool
 ) -> None:
-    """Writes keep.parquet, refused.parquet and duplicates.parquet."""
-    schema = pa.schema([*KEEP, *TAUGHT]) if funnel.labels.priors.shape[1] else KEEP
-    begins, labels = funnel.chosen.begins, funnel.labels
-    cuts = np.searchsorted(labels.image, begins)
-    # The images whose places duplicates.parquet names: the refused ones and those they repeat.
-    named = [found.image for found in repeats]
-    named += [found.of for found in repeats if found.reason != "evaluation_duplicate"]
-    wanted = np.unique(np.concatenate(named)) if named else np.zeros(0, np.int64)
-    columns = [name for name in KEEP.names if name not in _OWN]
-    places = []
+    """Writes keep.parquet, refused.parquet and duplicates.parquet.
+
+    Args:
+        out: folder of the selection.
+        labels: all labels.
+        verdicts: folder of what `write_verdicts` wrote of every block.
+        known: the images of --exclude.
+        taught: whether labels have priors that images taught.
+    """
+    schema = pa.schema([*KEEP, *TAUGHT]) if taught else KEEP
+    tasks = [_Task(block, number) for block in labels.blocks for number in range(len(block.pieces))]
+
+    def rows_of(task: _Task) -> _Rows:
+        return _rows_of(task.piece, read_verdict(verdicts, task.block, task.number), schema)
+
+    refused, places = verdicts / "refused.parquet", verdicts / "places.parquet"
     with (
-        pq.ParquetWriter(out / "keep.parquet", schema) as keep,
-        pq.ParquetWriter(out / "refused.parquet", REFUSED) as refused,
+        # Hardly any key, caption or URL comes twice.
+        pq.ParquetWriter(out / "keep.parquet", schema, use_dictionary=["shard"]) as to_keep,
+        pq.ParquetWriter(
+            out / "refused.parquet", REFUSED, use_dictionary=["shard", "reason"]
+        ) as to_refused,
+        pq.ParquetWriter(refused, _REFUSED) as to_duplicates,
+        pq.ParquetWriter(places, _PLACES) as to_places,
     ):
-        for number, path in enumerate(track(files, "write", unit="shards")):
-            with pq.ParquetFile(path) as file:
-                table = file.read(columns)
-            begin, end = begins[number], begins[number + 1]
-            mine = slice(cuts[number], cuts[number + 1])
-            row, entity = labels.image[mine] - begin, labels.entity[mine]
-            own = {"classes": class_of[entity], "scores": labels.score[mine]}
-            own |= dict(zip((f.name for f in TAUGHT), labels.priors[mine].T, strict=False))
-            _write(keep, _kept_rows(table, row, own, schema))
-            code = funnel.code[begin:end]
-            lost = np.flatnonzero(code)
-            reason = pa.DictionaryArray.from_arrays(
-                pa.array(code[lost], pa.int32()), pa.array(funnel.reasons)
-            )
-            taken = table.select(["key", "shard", "caption"]).take(pa.array(lost))
-            about = {name: taken[name] for name in taken.column_names}
-            about |= {"row": pa.array(lost, pa.int64()), "reason": reason.cast(pa.string())}
-            _write(refused, pa.table(about, schema=REFUSED))
-            low, high = np.searchsorted(wanted, (begin, end))
-            rows = pa.array(wanted[low:high] - begin)
-            places.append(table.select(_PLACE).take(rows))
-    duplicates = _duplicates(repeats, pa.concat_tables(places), wanted, begins, known)
-    pq.write_table(duplicates, out / "duplicates.parquet")
+        if known is not None:
+            of_known = [{"image": i, **place} for i, place in enumerate(known.places)]
+            to_places.write_table(pa.Table.from_pylist(of_known, _PLACES))
+        for rows in run_pass(tasks, rows_of, "write", threads=labels.budget.threads):
+            _write(to_keep, rows.keep)
+            _write(to_refused, rows.refused)
+            _write(to_duplicates, rows.duplicates)
+            _write(to_places, rows.repeated)
+    _write_duplicates(out / "duplicates.parquet", refused, places, labels.budget)
 
 
-def write_shards(out: Path, done: Sequence[Commit], funnel: Funnel) -> None:
-    """Writes shards.parquet."""
-    begins = funnel.chosen.begins
-    kept = np.r_[0, np.cumsum(funnel.code == 0)][begins]
+def write_shards(out: Path, done: Sequence[Commit], pairs: np.ndarray, kept: np.ndarray) -> None:
+    """Writes shards.parquet.
+
+    Args:
+        out: folder of the selection.
+        done: the commits of the labels files.
+        pairs: rows of each file.
+        kept: those that were kept.
+    """
     columns = {
         "shard": [commit.shard for commit in done],
         "file": [commit.file for commit in done],
-        "pairs": np.diff(begins),
-        "kept": np.diff(kept),
+        "pairs": pairs,
+        "kept": kept,
     }
     pq.write_table(pa.table(columns, schema=SELECTED_SHARDS), out / "shards.parquet")
 
 
-def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
-    if len(table):
-        writer.write_table(table)
+def _rows_of(piece: Piece, verdict: RowVerdicts, schema: pa.Schema) -> _Rows:
+    columns = [name for name in KEEP.names if name not in _OWN]
+    with pq.ParquetFile(piece.path) as file:
+        table = file.read_row_group(piece.group, columns)
+    own = {"classes": verdict.classes, "scores": verdict.scores}
+    own |= dict(zip((f.name for f in TAUGHT), verdict.priors.T, strict=False))
+    lost = np.flatnonzero(verdict.code)
+    reason = pa.DictionaryArray.from_arrays(
+        pa.array(verdict.code[lost], pa.int32()), pa.array(verdict.reasons)
+    )
+    taken = table.select(["key", "shard", "caption"]).take(pa.array(lost))
+    about = {name: taken[name] for name in taken.column_names}
+    about |= {"row": pa.array(lost, pa.int64()), "reason": reason.cast(pa.string())}
+    row = verdict.repeats["image"] - verdict.begin
+    repeats = {name: verdict.repeats[name] for name in ("of", "bits", "reason")}
+    return _Rows(
+        _kept_rows(table, verdict.row, own, schema),
+        pa.table(about, schema=REFUSED),
+        pa.table(_places(table, row, verdict) | repeats | {"row": row}, schema=_REFUSED),
+        pa.table(_places(table, verdict.repeated - verdict.begin, verdict), schema=_PLACES),
+    )
+
+
+def _places(table: pa.Table, row: np.ndarray, verdict: RowVerdicts) -> dict[str, Any]:
+    """Returns the columns of _PLACES of some rows."""
+    taken = table.select(_PLACE).take(pa.array(row))
+    columns = {name: taken[name] for name in _PLACE}
+    return columns | {"image": row + verdict.begin, "root": pa.repeat("", len(row))}
 
 
 def _kept_rows(
@@ -129,31 +204,26 @@ def _kept_rows(
     return pa.table(columns, schema=schema)
 
 
-def _duplicates(
-    repeats: list[Repeats],
-    places: pa.Table,
-    wanted: np.ndarray,
-    begins: np.ndarray,
-    known: KnownImages | None,
-) -> pa.Table:
-    """Returns one row per refused duplicate: its place and that of the image it repeats."""
-    tables = [DUPLICATES.empty_table()]
-    for found in repeats:
-        own = places.take(pa.array(np.searchsorted(wanted, found.image)))
-        file = np.searchsorted(begins, found.image, "right") - 1
-        columns: dict[str, Any] = {name: own[name] for name in _PLACE}
-        columns["row"] = pa.array(found.image - begins[file], pa.int64())
-        columns["reason"] = pa.repeat(found.reason, len(own))
-        columns["bits"] = pa.array(found.bits, pa.int32())
-        if found.reason == "evaluation_duplicate":
-            assert known is not None
-            other = pa.Table.from_pylist([known.places[i] for i in found.of.tolist()], _KNOWN)
-        else:
-            other = places.take(pa.array(np.searchsorted(wanted, found.of)))
-            other = other.append_column("root", pa.repeat("", len(own)))
-        columns |= {f"of_{name}": other[name] for name in ("root", *_PLACE)}
-        tables.append(pa.table(columns, schema=DUPLICATES))
-    return pa.concat_tables(tables)
+def _write(writer: pq.ParquetWriter, table: pa.Table) -> None:
+    if len(table):
+        writer.write_table(table)
 
 
-_KNOWN = pa.schema([("root", pa.string()), *[KEEP.field(name) for name in _PLACE]])
+def _write_duplicates(path: Path, refused: Path, places: Path, budget: Budget) -> None:
+    """Joins the refused duplicates with the places of what they repeat."""
+    import duckdb
+
+    config: dict[str, bool | float | int | list[str] | str] = {
+        "memory_limit": f"{budget.each * budget.threads + _JOIN_BYTES}B",
+        "threads": budget.threads,
+        "temp_directory": str(refused.parent),
+    }
+    with duckdb.connect(config=config) as connection:
+        for name, file in (("refused", refused), ("places", places)):
+            connection.read_parquet(str(file)).create_view(name)
+        found = connection.sql(_JOIN).to_arrow_reader(_JOINED_ROWS)
+        with pq.ParquetWriter(path, DUPLICATES) as writer:
+            for batch in found:
+                reasons = pa.array(REASONS).take(batch["reason"])
+                columns = {name: batch[name] for name in DUPLICATES.names} | {"reason": reasons}
+                writer.write_table(pa.table(columns, schema=DUPLICATES))

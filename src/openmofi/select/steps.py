@@ -1,6 +1,6 @@
-"""The steps of a selection, one function each; `select.py` calls them in order.
+"""The steps of a selection that look at one block at a time; `select.py` calls them in order.
 
-Each takes the funnel and refuses images or labels under its reason.
+Each takes the funnel of a block and refuses images or labels under its reason.
 """
 
 from __future__ import annotations
@@ -8,18 +8,33 @@ from __future__ import annotations
 import numpy as np
 
 from openmofi.arrays.compiled import compiled
-from openmofi.arrays.random_keys import Purpose, mix_words, random_key
-from openmofi.errors import InputError
+from openmofi.select.chosen_labels import Images
 from openmofi.select.funnel import Funnel
 
+ORDER = (
+    "no_mention",
+    "text_in_picture",
+    "evaluation_duplicate",
+    "type_denied",
+    "picture_disagrees",
+    "duplicate_exact",
+    "duplicate_near",
+    "entity_too_rare",
+    "entity_has_enough",
+)
+"""The reasons in the order of the steps; before them come those for which `label` refused."""
 
-def refuse_damaged(funnel: Funnel) -> None:
-    """Refuses pairs that could not be read, the most frequent reason first."""
-    images = funnel.chosen.images
-    counts = np.bincount(images.error, minlength=len(images.reasons) + 1)[1:]
-    for number in np.argsort(-counts, kind="stable").tolist():
-        if counts[number]:
-            funnel.refuse_images(images.error == number + 1, images.reasons[number])
+
+def in_order(counts: dict[str, int]) -> dict[str, int]:
+    """Returns the counts of reasons in the order of the steps; of `label`, the largest first."""
+    damaged = sorted(counts.keys() - set(ORDER), key=lambda reason: (-counts[reason], reason))
+    return {reason: counts[reason] for reason in (*damaged, *ORDER) if reason in counts}
+
+
+def refuse_damaged(funnel: Funnel, images: Images) -> None:
+    """Refuses pairs that could not be read."""
+    for number, reason in enumerate(images.reasons, start=1):
+        funnel.refuse_images(images.error == number, reason)
 
 
 def refuse_unnamed(funnel: Funnel) -> None:
@@ -29,19 +44,9 @@ def refuse_unnamed(funnel: Funnel) -> None:
     funnel.refuse_images(unnamed, "no_mention")
 
 
-def refuse_text(funnel: Funnel, max_text_area: float, i2e: object) -> None:
-    """Refuses images with more than this share covered by text: text_in_picture.
-
-    Raises:
-        InputError: the text regions were not detected.
-    """
-    area = funnel.chosen.images.text_area
-    if np.isnan(area).all():
-        raise InputError(
-            f"--max-text-area {max_text_area:g} needs the text regions of the images, which "
-            f"{str(i2e)!r} does not hold; label again with --text-regions and another --out."
-        )
-    funnel.refuse_images(area > max_text_area, "text_in_picture")
+def refuse_text(funnel: Funnel, images: Images, max_text_area: float) -> None:
+    """Refuses images with more than this share covered by text: text_in_picture."""
+    funnel.refuse_images(images.text_area > max_text_area, "text_in_picture")
 
 
 def refuse_types(funnel: Funnel, denied: np.ndarray) -> None:
@@ -49,7 +54,7 @@ def refuse_types(funnel: Funnel, denied: np.ndarray) -> None:
 
     Args:
         funnel: the state.
-        denied: for each entity of the labels, whether its type is denied.
+        denied: for each entity of the knowledge base, whether its type is denied.
     """
     funnel.refuse_labels(denied[funnel.labels.entity], "type_denied")
 
@@ -59,17 +64,22 @@ def refuse_disagreeing(funnel: Funnel, threshold: float) -> None:
     funnel.refuse_labels(~(funnel.labels.evidence >= threshold), "picture_disagrees")
 
 
-def keep_best_entities(funnel: Funnel, max_entities: int) -> None:
+def keep_best_entities(funnel: Funnel, max_entities: int, ranks: np.ndarray) -> None:
     """Orders each image's labels, surest first; drops repeated entities and those over the limit.
 
     No image is refused.
+
+    Args:
+        funnel: the state.
+        max_entities: labels kept per image.
+        ranks: place of every entity's id, which decides between labels that are equally sure.
     """
     labels = funnel.labels
     same = labels.image[1:] == labels.image[:-1]
     several = np.r_[False, same] | np.r_[same, False] if len(labels) else np.zeros(0, bool)
     index = np.flatnonzero(several)
     image, entity, score = (part[index] for part in (labels.image, labels.entity, labels.score))
-    order = np.lexsort((entity, -score, image))
+    order = np.lexsort((ranks[entity], -score, image))
     arranged = np.arange(len(labels))
     arranged[index] = index[order]
     funnel.labels = labels.take(arranged)
@@ -96,26 +106,12 @@ def _surplus(image, entity, most):
     return surplus
 
 
-def refuse_rare(funnel: Funnel, min_images: int) -> None:
-    """Refuses labels of entities with fewer images: entity_too_rare."""
-    counts = np.bincount(funnel.labels.entity, minlength=len(funnel.chosen.ids))
-    funnel.refuse_labels(counts[funnel.labels.entity] < min_images, "entity_too_rare")
-
-
-def refuse_beyond_cap(funnel: Funnel, max_images: int) -> None:
-    """Refuses surplus labels of entities with too many: entity_has_enough.
-
-    The images to keep are drawn uniformly by their bytes, so that the result is reproducible and
-    does not depend on the order.
+def refuse_rare(funnel: Funnel, counts: np.ndarray, min_images: int) -> None:
+    """Refuses labels of entities with fewer images: entity_too_rare.
 
     Args:
         funnel: the state.
-        max_images: labels kept per entity.
+        counts: images of every entity.
+        min_images: the fewest.
     """
-    labels = funnel.labels
-    digests = funnel.chosen.images.digest[labels.image, 0]
-    order = np.lexsort((mix_words(random_key(0, Purpose.CAP), digests), labels.entity))
-    first = np.searchsorted(labels.entity[order], labels.entity[order], "left")
-    beyond = np.zeros(len(labels), bool)
-    beyond[order] = np.arange(len(order)) - first >= max_images
-    funnel.refuse_labels(beyond, "entity_has_enough")
+    funnel.refuse_labels(counts[funnel.labels.entity] < min_images, "entity_too_rare")

@@ -1,0 +1,81 @@
+"""All labels -> what a selection learns from them before it decides: weights, priors, a sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from openmofi.config import SelectSettings
+from openmofi.errors import SettingsError
+from openmofi.kb import KnowledgeBase
+from openmofi.label.score import ScoreWeights, load_weights
+from openmofi.select.blocks import LabelBlocks
+from openmofi.select.choose import best_candidates
+from openmofi.select.evidence import RECORD_BYTES
+from openmofi.select.image_priors import ImagePriors, learn_image_priors, prior_weight
+from openmofi.select.joint_weights import Weighing, weigh
+from openmofi.select.sample import MentionSample, sample_mentions
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What all later steps go by."""
+
+    weighing: Weighing | None
+    """None unless the order is joint."""
+    priors: ImagePriors | None
+    """None unless images teach the priors."""
+    splits: list[float]
+    """Values that cut all evidence into parts that fit into memory, ascending."""
+
+    @property
+    def weights(self) -> ScoreWeights | None:
+        """Weights of the joint score."""
+        return self.weighing.weights if self.weighing else None
+
+
+def learn(labels: LabelBlocks, settings: SelectSettings, kb: KnowledgeBase, i2e: Path) -> Learnt:
+    """Learns what the settings ask for.
+
+    Args:
+        labels: all labels.
+        settings: see `config.SelectSettings`.
+        kb: the knowledge base of the labels.
+        i2e: folder of the labels.
+
+    Raises:
+        SettingsError: images cannot teach priors in this order.
+    """
+    order, weighing, priors, sample = settings.order, None, None, None
+    if order == "joint" and settings.weights:
+        weighing = Weighing(load_weights(settings.weights), None, 0.0, 0)
+    elif order == "joint":
+        sample = sample_mentions(labels, order)
+        weighing = weigh(sample)
+    if settings.priors == "images":
+        if weighing is None:
+            raise SettingsError(f"--priors images needs --order joint, not {order}.")
+        priors = learn_image_priors(labels, kb, weighing.weights, prior_weight(i2e))
+        if not settings.weights and not priors.off:
+            sample = sample_mentions(labels, order, priors)
+            weighing = weigh(sample)
+    num_parts = labels.budget.num_parts(labels.num_candidates * RECORD_BYTES)
+    splits: list[float] = []
+    if num_parts > 1 and order != "caption-match":
+        sample = sample or sample_mentions(labels, order, priors)
+        splits = _splits(sample, order, weighing, num_parts)
+    return Learnt(weighing, priors, splits)
+
+
+def _splits(
+    sample: MentionSample, order: str, weighing: Weighing | None, num_parts: int
+) -> list[float]:
+    """Returns distinct values that cut the evidence of a sample into equal parts."""
+    weights = weighing.weights if weighing else None
+    best, evidence_other = best_candidates(sample.found, order, weights)
+    values = np.concatenate([best.evidence, evidence_other.ravel()])
+    values = np.sort(values[~np.isnan(values)])
+    at = np.arange(1, num_parts) * len(values) // num_parts
+    return np.unique(values[at]).tolist() if len(values) else []
