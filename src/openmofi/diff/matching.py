@@ -29,7 +29,7 @@ _ROWS_TO_SPILL = 200_000
 
 
 @dataclass(frozen=True)
-class Block:
+class MatchedPairs:
     """Rows of both versions; either all are the same pairs, or one of the two is empty."""
 
     before: pa.Table
@@ -46,7 +46,7 @@ class Block:
         return len(self.before) == len(self.after)
 
 
-def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[Block]:
+def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[MatchedPairs]:
     """Yields every row of both versions once.
 
     Args:
@@ -60,18 +60,18 @@ def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[
     by_place, by_text = (_Spill(folder, name, parts) for name in ("place", "text"))
     for rows, found in read_ahead(_shards(before, after, whole, named)):
         if rows["key"].equals(found["key"]) and rows["shard"].equals(found["shard"]):
-            yield Block(rows, found)
+            yield MatchedPairs(rows, found)
         else:
             by_place.add(0, rows)
             by_place.add(1, found)
     for one, other in read_ahead(by_place.joined()):
         if len(one) == len(other):
-            yield Block(one, other)
+            yield MatchedPairs(one, other)
         else:
             by_text.add(0, one)
             by_text.add(1, other)
     for one, other in read_ahead(by_text.joined()):
-        yield Block(one, other)
+        yield MatchedPairs(one, other)
 
 
 def _shards(
