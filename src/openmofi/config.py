@@ -248,8 +248,8 @@ class SelectSettings(_Settings):
     max_text_area: Share | None = None
     """Images with more than this share covered by text are refused; needs label --text-regions."""
     memory: Annotated[float, Meta(ge=0, le=1e6)] | None = None
-    """GB of memory to use at most; the default is a quarter of the machine's, from 1 to 4. The
-    result does not depend on it."""
+    """GB of memory to use at most; the default is a quarter of the machine's or job's, from 1 to 4.
+    The result does not depend on it."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """However the labels are cut into blocks and parts, the selection is the same, byte for byte."""
 
+import os
 import random
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from openmofi.cli import main
 from openmofi.config import SelectSettings
 from openmofi.errors import InputError, SettingsError
 from openmofi.select import blocks, select
-from openmofi.select.blocks import Budget, label_blocks
+from openmofi.select.blocks import Budget, available_memory, label_blocks
 from openmofi.shards import committed_files
 from slow_selection import slow_selection
 
@@ -251,3 +252,24 @@ def test_a_disk_without_room_changes_nothing_and_is_said_in_one_sentence(tmp_pat
     assert failed.stderr.count("\n") == 1
     assert {path.name: path.read_bytes() for path in (i2e / "select/default").iterdir()} == before
     assert [path.name for path in (i2e / "select").iterdir()] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "least"),
+    [
+        ({"slurm/job": "3000000000", "slurm/job/step": "max"}, 3_000_000_000),
+        ({"slurm": "2000000000", "slurm/job/step": "5000000000"}, 2_000_000_000),
+        ({".": "1000000000", "other": "1"}, 1_000_000_000),
+    ],
+)
+def test_the_memory_of_a_job_is_the_least_of_its_groups(tmp_path, limits, least):
+    for group, limit in limits.items():
+        (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / group / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "own").write_text("4:memory:/elsewhere\n0::/slurm/job/step\n")
+    assert available_memory(tmp_path / "groups", tmp_path / "own") == least
+
+
+def test_without_groups_the_memory_is_the_machines(tmp_path):
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert available_memory(tmp_path, tmp_path / "own") == machine

@@ -8,6 +8,7 @@ the rows are cut into blocks.
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,14 +95,13 @@ def budget_for(gigabytes: float | None, num_entities: int) -> Budget:
     """Returns the budget of a selection.
 
     Args:
-        gigabytes: the whole memory; by default a quarter of the machine's, from 1 to 4 GB.
+        gigabytes: the whole memory; by default a quarter of `available_memory`, from 1 to 4 GB.
         num_entities: size of the knowledge base; some numbers are kept of each entity.
 
     Raises:
         SettingsError: that is too little.
     """
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    whole = max(min(machine // 4, _MOST_DEFAULT), _LEAST_DEFAULT)
+    whole = max(min(available_memory() // 4, _MOST_DEFAULT), _LEAST_DEFAULT)
     if gigabytes is not None:
         whole = int(gigabytes * GIGABYTE)
     fixed = _BASE + 32 * num_entities
@@ -115,6 +115,32 @@ def budget_for(gigabytes: float | None, num_entities: int) -> Budget:
             f"--memory {whole / GIGABYTE:.3g} is too little; give at least {least:.1f} (GB)."
         )
     return Budget(threads, each)
+
+
+def available_memory(
+    groups: Path = Path("/sys/fs/cgroup"), own_group: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Returns the bytes that this process may use: those of the machine, container or job.
+
+    Containers and Slurm limit memory by control groups, each within those above it (cgroups(7)).
+
+    Args:
+        groups: where the file system of version 2 of these groups is mounted.
+        own_group: file that names the group of this process.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    try:
+        (own,) = re.findall(r"^0::/(.*)$", own_group.read_text(), re.MULTILINE)
+    except (OSError, ValueError):
+        own = ""
+    for group in (groups / own, *(groups / own).parents):
+        if not group.is_relative_to(groups):
+            break
+        try:
+            limits.append(int((group / "memory.max").read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return min(limits)
 
 
 def label_blocks(
