@@ -16,7 +16,7 @@ from openmofi.cli import main
 from openmofi.config import SelectSettings
 from openmofi.errors import InputError, SettingsError
 from openmofi.select import blocks, select
-from openmofi.select.blocks import Budget, available_memory, label_blocks
+from openmofi.select.blocks import Budget, available_memory, budget_for, label_blocks
 from openmofi.shards import committed_files
 from slow_selection import slow_selection
 
@@ -273,3 +273,23 @@ def test_the_memory_of_a_job_is_the_least_of_its_groups(tmp_path, limits, least)
 def test_without_groups_the_memory_is_the_machines(tmp_path):
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert available_memory(tmp_path, tmp_path / "own") == machine
+
+
+def test_a_large_knowledge_base_needs_no_setting():
+    assert budget_for(None, 60_000_000).threads >= 1
+    with pytest.raises(SettingsError, match="--memory 1 is too little"):
+        budget_for(1, 60_000_000)
+
+
+def test_two_runs_do_not_make_one_selection_at_once(tmp_path, monkeypatch):
+    i2e = write_i2e(tmp_path, world(np.random.default_rng(1), 40))
+    module = sys.modules["openmofi.select.select"]
+
+    def meanwhile(*arguments):
+        with pytest.raises(InputError, match="Another run is making the selection 'default'"):
+            select(i2e, settings=SelectSettings(**BY_TEXT))
+        return learn(*arguments)
+
+    learn = module.learn
+    monkeypatch.setattr(module, "learn", meanwhile)
+    assert select(i2e, settings=SelectSettings(**BY_TEXT)).kept > 0

@@ -381,6 +381,19 @@ def test_a_reader_of_fewer_layers_learns_and_loads(world, tmp_path):
     assert layers == [1, 3]
 
 
+def test_of_many_probable_candidates_those_that_are_kept_share_what_is_meant(world):
+    linker, data = Linker(KnowledgeBase.open(world / "kb")), read_linking(world / "texts.jsonl")
+    examples = examples_of_group(
+        linker, examples_in(linker, data), [d.text for d in data.documents]
+    )
+    soft = replace(examples, target=np.where(examples.target > 0, 0.6, 0.4))
+    rows = np.array([3, 1])
+    assert soft.some(rows).target.reshape(2, 2).sum(1) == pytest.approx([1, 1])
+    assert soft.some(rows, 1).target.tolist() == [1.0, 1.0]
+    nothing = replace(examples, target=np.zeros(len(examples.target)))
+    assert nothing.some(rows, 1).target.tolist() == [0.0, 0.0]
+
+
 # ---- the loss ----------------------------------------------------------------------------------
 
 

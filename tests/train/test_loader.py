@@ -6,6 +6,7 @@ import fruit
 from conftest import jpeg, write_tar
 from openmofi.errors import InputError
 from openmofi.model.transform import Transform
+from openmofi.train.class_balance import ClassBalance
 from openmofi.train.data import open_train_data
 from openmofi.train.loader import BatchMaker, Loader
 from openmofi.train.order import Order
@@ -96,3 +97,24 @@ def test_images_follow_their_rows(tmp_path):
         colour = pixels.float().mean((0, 1)).numpy()
         distances = {name: np.abs(colour - c).sum() for name, c in fruit.COLOURS.items()}
         assert min(distances, key=distances.get) == fruit.NAMES[int(target[0])]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_cache_changes_no_pixel(tmp_path, threads):
+    """Rows come twice in a batch, two images cannot be read, and threads share the cache."""
+    selection = write_selected(tmp_path)
+    tar = bytearray((tmp_path / "a.tar").read_bytes())
+    data = open_train_data(selection)
+    for place in data.records(np.array([3, 9])).to_pylist():
+        tar[place["offset"] : place["offset"] + place["size"]] = b"x" * place["size"]
+    (tmp_path / "a.tar").write_bytes(tar)
+    assert data.classes is not None
+    order = Order(len(data), 0, ClassBalance(data.classes, data.rows, 1.0))
+    makers = [
+        BatchMaker(data, Transform(16), order, batch_size=20, cache_bytes=size)
+        for size in (0, 1 << 30)
+    ]
+    plain, cached = (list(Loader(maker, threads=threads).batches(0, 8)) for maker in makers)
+    for one, other in zip(plain, cached, strict=True):
+        assert one.rows.tolist() == other.rows.tolist()
+        assert torch.equal(one.pixels, other.pixels)

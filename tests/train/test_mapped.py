@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 from itertools import pairwise
 
 import numpy as np
@@ -98,6 +99,10 @@ def test_damaged_and_half_written_files_are_written_again(selection, monkeypatch
     whole = open_train_data(selection).fingerprint()
     (selection / "mapped/meta.json").write_text('{"selection": [')
     assert open_train_data(selection).fingerprint() == whole
+    (selection / "mapped/values.npy").write_bytes(b"short")
+    assert open_train_data(selection).fingerprint() == whole
+    (selection / "mapped/starts.npy").unlink()
+    assert open_train_data(selection).fingerprint() == whole
 
     def full_disk(*_):
         raise OSError(28, "No space left on device")
@@ -107,7 +112,7 @@ def test_damaged_and_half_written_files_are_written_again(selection, monkeypatch
         patch.setattr(mapped, "write_strings", full_disk)
         with pytest.raises(InputError, match=r"Cannot write .*mapped: No space left on device"):
             open_train_data(selection)
-    assert not list(selection.glob(".mapped.*"))
+    assert not list(selection.glob(".mapped.partial"))
     assert open_train_data(selection).fingerprint() == whole
 
 
@@ -161,3 +166,52 @@ def test_of_many_captions_a_tokenizer_learns_a_sample(selection, monkeypatch):
     assert texts[:10] != captions[:10]
     assert set(texts[:10]) < set(captions)
     assert texts[10:13] == ["Red Apple", "Green Apple", "Lime"]
+
+
+@pytest.mark.parametrize("most", [0, 1 << 20])
+def test_a_damaged_table_is_named(selection, monkeypatch, most):
+    monkeypatch.setattr(train_data, "_MAP_ABOVE", most)
+    path = selection / "keep.parquet"
+    content = bytearray(path.read_bytes())
+    table = pq.ParquetFile(path)
+    captions = table.schema_arrow.names.index("caption")
+    start = table.metadata.row_group(0).column(captions).data_page_offset
+    content[start : start + 40] = b"x" * 40
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"keep.parquet is damaged \(.*run `openmofi select`"):
+        open_train_data(selection)
+
+
+def _open_at_once(selection):
+    train_data._MAP_ABOVE = 0
+    assert len(open_train_data(selection)) == 40
+
+
+@pytest.mark.slow
+def test_runs_that_map_one_selection_at_once_wait_for_each_other(selection):
+    context = multiprocessing.get_context("spawn")
+    runs = [context.Process(target=_open_at_once, args=(selection,)) for _ in range(3)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(120)
+    assert [run.exitcode for run in runs] == [0, 0, 0]
+
+
+def test_a_run_that_saved_nothing_leaves_no_tokenizer_to_the_next(selection, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "train_step", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(), data=selection, out=out)
+    before = (out / "tokenizer/tokenizer.json").read_bytes()
+    keep = pq.read_table(selection / "keep.parquet")
+    captions = pa.array([f"quite another text {n}" for n in range(len(keep))])
+    keep = keep.set_column(keep.column_names.index("caption"), "caption", captions)
+    pq.write_table(keep, selection / "keep.parquet")
+    train(tiny(), data=selection, out=out, resume=True)
+    assert (out / "tokenizer/tokenizer.json").read_bytes() != before
+
+
+def _killed(*_):
+    raise KeyboardInterrupt

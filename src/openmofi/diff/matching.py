@@ -24,6 +24,8 @@ from openmofi.diff.version import ROWS, LabelVersion, read_rows
 T = TypeVar("T")
 _ROWS_AT_ONCE = 200_000
 """Rows of each version that are joined in memory."""
+_MOST_PARTS = 100
+"""Files of each version that are open at once, of two kinds; systems often allow 1,024."""
 _ROWS_TO_SPILL = 200_000
 """Rows that are collected before they are written, so that the files' batches are not tiny."""
 
@@ -57,6 +59,7 @@ def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[
     whole = before.i2e.resolve() != after.i2e.resolve()
     named = before.rule.taught is not None or after.rule.taught is not None
     parts = max(-(-max(before.num_pairs, after.num_pairs) // _ROWS_AT_ONCE), 1)
+    parts = min(parts, _MOST_PARTS)
     by_place, by_text = (_Spill(folder, name, parts) for name in ("place", "text"))
     for rows, found in read_ahead(_shards(before, after, whole, named)):
         if rows["key"].equals(found["key"]) and rows["shard"].equals(found["shard"]):

@@ -32,6 +32,8 @@ from openmofi.select.sample import sample_mentions
 from openmofi.shards import commits_of
 
 _ENOUGH = 100_000
+_LEAST = 0.001
+"""Probability of a candidate below which it teaches nothing."""
 
 
 def texts_of_images(i2e: Path) -> LinkingData:
@@ -50,7 +52,7 @@ def texts_of_images(i2e: Path) -> LinkingData:
     weighing = weigh(sample_mentions(label_blocks(files), "joint"))
     documents: list[GoldDocument] = []
     for file in spread_out(files):
-        documents += _documents(file, weighing.weights)
+        documents += _documents(file, weighing.weights, most=_ENOUGH - len(documents))
         if len(documents) >= _ENOUGH:
             break
     if not documents:
@@ -61,13 +63,17 @@ def texts_of_images(i2e: Path) -> LinkingData:
     return LinkingData(i2e.name, "i2e", tuple(documents))
 
 
-def _documents(file: Path, weights: ScoreWeights) -> Iterator[GoldDocument]:
+def _documents(file: Path, weights: ScoreWeights, *, most: int) -> Iterator[GoldDocument]:
+    """Yields captions of a file with what their names mean; of more than `most`, every n-th."""
     found = read_mentions(file, "joint")
     if not len(found.row) or not found.looked:
         return
     sizes = np.diff(np.r_[found.begins, len(found.row)])
     meant = meant_by_images(found, weights)
-    told = (np.repeat(sizes, sizes) > 1) & ~np.isnan(meant)
+    told = (np.repeat(sizes, sizes) > 1) & (meant > _LEAST)  # NaN is not
+    rows = np.unique(found.row[told])
+    if len(rows) > most:
+        told &= np.isin(found.row, rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)])
     _, flat = read_candidates(file, ("id", "start", "end", "surface"))
     mentions: dict[int, list[GoldMention]] = defaultdict(list)
     named = flat.filter(pa.array(told)).to_pylist()

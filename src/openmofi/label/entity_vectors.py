@@ -104,6 +104,8 @@ def carry_vectors(old: tuple[KnowledgeBase, Path], new: tuple[KnowledgeBase, Pat
     if not source.is_file() or not len(old_kb):
         return
     shape = source.stat().st_size // (2 * len(old_kb))
+    if not shape:  # killed before the file got its size
+        return
     before = np.memmap(source, np.float16, "r", shape=(len(old_kb), shape))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:

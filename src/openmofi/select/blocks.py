@@ -102,9 +102,10 @@ def budget_for(gigabytes: float | None, num_entities: int) -> Budget:
         SettingsError: that is too little.
     """
     whole = max(min(available_memory() // 4, _MOST_DEFAULT), _LEAST_DEFAULT)
+    fixed = _BASE + 32 * num_entities
+    whole = max(whole, min(fixed + _BASE, available_memory()))
     if gigabytes is not None:
         whole = int(gigabytes * GIGABYTE)
-    fixed = _BASE + 32 * num_entities
     threads = cores()
     while threads > 1 and (whole - fixed) // threads < _BASE // 2:
         threads -= 1

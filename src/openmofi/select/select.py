@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 import openmofi
 from openmofi.config import SelectSettings, as_dict
 from openmofi.errors import SettingsError
-from openmofi.files.folders import new_folder
+from openmofi.files.folders import lock_file, new_folder
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights
 from openmofi.select.blocks import label_blocks
@@ -81,7 +81,8 @@ def select(
         settings: see `config.SelectSettings`.
 
     Raises:
-        InputError: there are no labels, none of them passes, or they lack what a setting needs.
+        InputError: there are no labels, none of them passes, they lack what a setting needs, or
+            another run is making this selection.
         MismatchError: a labels file is gone.
         SettingsError: the name is invalid, two settings contradict each other, or the memory is too
             little.
@@ -97,7 +98,7 @@ def select(
     check_types(kb, settings.deny_types)  # before the slow steps
     known = hash_images(settings.exclude) if settings.exclude else None
     out = i2e / "select" / name
-    with new_folder(out) as partial, _workspace(partial) as work:
+    with _alone(out), new_folder(out) as partial, _workspace(partial) as work:
         learnt = learn(labels, settings, kb, i2e)
         passes = Passes(labels, settings, kb, i2e, learnt, known, work)
         decision = passes.decide()
@@ -131,6 +132,19 @@ def select(
 
 
 @contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps other runs away from a selection while this one makes it."""
+    i2e = out.parents[1]
+    with (i2e / f".select-{out.name}.lock").open("ab") as lock:
+        busy = (
+            f"Another run is making the selection {out.name!r}; wait for it, or give this one "
+            "another --name."
+        )
+        lock_file(lock, out, busy=busy)
+        yield
+
+
+@contextmanager
 def _workspace(folder: Path) -> Iterator[Path]:
     """Yields a folder for what lies on disk between the passes."""
     work = folder / ".passes"
@@ -138,7 +152,7 @@ def _workspace(folder: Path) -> Iterator[Path]:
     try:
         yield work
     finally:
-        shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _check(name: str, settings: SelectSettings) -> None:

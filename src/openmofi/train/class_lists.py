@@ -14,6 +14,15 @@ from jaxtyping import Bool, Int
 _AT_ONCE = 1 << 20
 
 
+def flat_lists(
+    column: pa.ChunkedArray,
+) -> tuple[Int[np.ndarray, " n_plus_one"], Int[np.ndarray, " m"]]:
+    """Returns the starts and the values of a list column; a null is an empty list."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    return starts, pc.list_flatten(column).to_numpy().astype(np.int64)
+
+
 @dataclass(frozen=True)
 class ByClass:
     """The images in the order of their rarest class; of one class, in the order of the rows."""
@@ -45,17 +54,14 @@ class ClassLists:
     @classmethod
     def of_column(cls, column: pa.ChunkedArray, *, classes: int = 0) -> ClassLists:
         """Builds them from a list column."""
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        values = pc.list_flatten(column).to_numpy().astype(np.int64)
-        return cls.flat(starts, values, classes=classes)
+        return cls.flat(*flat_lists(column), classes=classes)
 
     @classmethod
     def flat(
         cls, starts: Int[np.ndarray, " n"], values: Int[np.ndarray, " m"], *, classes: int
     ) -> ClassLists:
-        """Builds them from the flat arrays."""
-        counts = np.bincount(values[values >= 0], minlength=classes)
+        """Builds them from the flat arrays, in which every class is at least 0."""
+        counts = np.bincount(values, minlength=classes)
         return cls(starts, values, counts, max(int(np.diff(starts).max(initial=0)), 1))
 
     def __len__(self) -> int:

@@ -25,9 +25,9 @@ from openmofi.errors import InputError
 from openmofi.files.remote import Root, open_root
 from openmofi.pairs import find_shards, read_shard
 from openmofi.schema import VOCABULARY
-from openmofi.train.class_lists import ClassLists
+from openmofi.train.class_lists import ClassLists, flat_lists
 from openmofi.train.labels import join_labels, read_texts
-from openmofi.train.mapped import HASHED, check_classes, fingerprint, open_mapped
+from openmofi.train.mapped import HASHED, check_classes, damaged, fingerprint, open_mapped
 from openmofi.train.order import permute, unpermute
 from openmofi.train.rows import Rows
 
@@ -126,10 +126,10 @@ class TrainData:
 
     def texts(self) -> Iterator[str]:
         """Yields texts that a tokenizer should know: of many captions, a sample."""
-        places = np.arange(len(self))
+        places = np.arange(min(len(self), _ENOUGH_TEXTS))
         if len(self) > _ENOUGH_TEXTS:
             key = random_key(0, Purpose.TOKENIZER_TEXTS)
-            places = np.sort(unpermute(places[:_ENOUGH_TEXTS], total=len(self), key=key))
+            places = np.sort(unpermute(places, total=len(self), key=key))
         for at in range(0, len(places), _AT_ONCE):
             yield from self.records(places[at : at + _AT_ONCE], ["caption"])["caption"].to_pylist()
         if self.vocabulary is not None:
@@ -227,7 +227,13 @@ def _open_selected(path: Path) -> TrainData:
         return TrainData(
             mapped.table, mapped.classes, vocabulary, root, known_fingerprint=mapped.fingerprint
         )
-    keep = pq.read_table(path / "keep.parquet")
-    classes = ClassLists.of_column(keep["classes"], classes=len(vocabulary))
-    check_classes(path, classes.starts, classes.values, len(vocabulary))
-    return TrainData(keep.select(_COLUMNS).combine_chunks(), classes, vocabulary, root)
+    try:
+        keep = pq.read_table(path / "keep.parquet")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise damaged(path, error) from None
+    starts, values = flat_lists(keep["classes"])
+    check_classes(path, starts, values, len(vocabulary))
+    classes = ClassLists.flat(starts, values, classes=len(vocabulary))
+    captions = pc.fill_null(keep["caption"], "")
+    table = keep.select(_COLUMNS).set_column(_COLUMNS.index("caption"), "caption", captions)
+    return TrainData(table.combine_chunks(), classes, vocabulary, root)

@@ -70,7 +70,8 @@ class MentionExamples:
 
         Args:
             rows: of the mentions.
-            most: candidates of each, the most probable among them; all by default.
+            most: candidates of each, the most probable among them, given that one of them is
+                meant; all by default.
         """
         begin, kept = self.begin, []
         for row in rows.tolist():
@@ -78,19 +79,23 @@ class MentionExamples:
             first = np.argsort(-self.target[own], kind="stable")[:most]
             kept.append(own[np.sort(first)])
         at = np.concatenate(kept)
-        mentions = self.mentions
+        mentions, sizes = self.mentions, [len(part) for part in kept]
+        target = self.target[at]
+        if len(target):
+            sums = np.add.reduceat(target, np.cumsum([0, *sizes[:-1]]))
+            target = target / np.repeat(np.where(sums > 0, sums, 1), sizes)
         chosen = HardMentions(
             [mentions.texts[i] for i in rows.tolist()],
             mentions.start[rows],
             mentions.end[rows],
-            np.repeat(np.arange(len(rows)), [len(part) for part in kept]),
+            np.repeat(np.arange(len(rows)), sizes),
             mentions.entity[at],
             mentions.features[at],
         )
         return replace(
             self,
             mentions=chosen,
-            target=self.target[at],
+            target=target,
             logit=self.logit[at],
             knows_nil=self.knows_nil[rows],
             names=[self.names[i] for i in rows.tolist()],

@@ -205,14 +205,12 @@ class BatchMaker(Dataset):
 
     def _pixels(self, rows: Int[np.ndarray, " n"]) -> Iterator[np.ndarray | None]:
         """Yields decoded images, or None where one cannot be read."""
-        cache = {} if self._cache is None else self._cache
-        unknown = np.array([row for row in rows.tolist() if row not in cache], np.int64)
-        places = iter(self.data.records(unknown, PLACE).to_pylist())
-        for row in rows.tolist():
-            if row in cache:
-                yield cache[row]
+        places = self.data.records(rows, PLACE).to_pylist()
+        for row, place in zip(rows.tolist(), places, strict=True):
+            if self._cache is not None and row in self._cache:
+                yield self._cache[row]
                 continue
-            decoded = decode(self._reader.read, next(places), self.transform)
+            decoded = decode(self._reader.read, place, self.transform)
             pixels = None if isinstance(decoded, Refused) else decoded[0]
             if self._cache is not None and pixels is not None:
                 self._cache[row] = pixels

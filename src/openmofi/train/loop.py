@@ -291,7 +291,7 @@ def _open_log(out: Path, settings: TrainSettings, run: Run, data: Path) -> Itera
     if run.world.is_first:
         drop_after(out / "metrics.jsonl", run.step)
         write_config(out, settings, data)
-        if settings.model.init is None and not (out / TOKENIZER).is_dir():
+        if settings.model.init is None and run.step == 0:
             with new_folder(out / TOKENIZER) as folder:
                 run.model.tokenizer.save_pretrained(folder)
     run.world.barrier()

@@ -7,11 +7,13 @@ images each class has, and the fingerprint. Opening reads none of the rows.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,8 @@ from jaxtyping import Int
 from openmofi.arrays.mapped import open_array, raw_to_npy
 from openmofi.arrays.strings import open_strings, write_strings
 from openmofi.errors import InputError
-from openmofi.files.folders import alone_in, new_folder
-from openmofi.progress import Progress, progress
+from openmofi.files.folders import new_folder
+from openmofi.progress import progress
 from openmofi.train.class_lists import ByClass, ClassLists
 
 FOLDER, VERSION = "mapped", 1
@@ -51,20 +53,46 @@ def open_mapped(selection: Path, vocabulary: pa.Table) -> MappedSelection:
     """Opens the files of a selection, which are written if they are missing or of another.
 
     Raises:
-        InputError: a class is not in the vocabulary, an image has none, another process is writing
-            the files, or the folder cannot be written to.
+        InputError: a class is not in the vocabulary, an image has none, the tables are damaged, or
+            the folder cannot be written to.
     """
     folder, what = selection / FOLDER, _described(selection)
-    if _read(folder / "meta.json").get("selection") != what:
+    if (found := _open(folder, what)) is None:
         try:
-            with alone_in(selection):
-                _write(selection, folder, vocabulary, what)
+            with _in_turn(selection / f".{FOLDER}.lock"):
+                if (found := _open(folder, what)) is None:
+                    _write(selection, folder, vocabulary, what)
         except OSError as error:
             raise InputError(
                 f"Cannot write {folder}: {error.strerror}; expected a selection in a folder that "
                 "can be written to, so that its images need not be held in memory."
             ) from None
+    found = found or _open(folder, what)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def _in_turn(path: Path) -> Iterator[None]:
+    """Waits until no other process has the lock; where files cannot be locked, each goes on."""
+    with path.open("ab") as lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _open(folder: Path, what: list[int]) -> MappedSelection | None:
+    """Maps the files; None if they are of another selection, missing or damaged."""
     meta = _read(folder / "meta.json")
+    if meta.get("selection") != what:
+        return None
+    try:
+        return _map(folder, meta)
+    except (OSError, InputError):
+        return None
+
+
+def _map(folder: Path, meta: dict[str, Any]) -> MappedSelection:
     strings = {name: open_strings(folder / name) for name in _STRINGS}
     numbers = {name: pa.array(open_array(folder / f"{name}.npy")) for name in _NUMBERS}
     arrays = {n: open_array(folder / f"{n}.npy") for n in ("starts", "values", "counts")}
@@ -92,16 +120,28 @@ def _described(selection: Path) -> list[int]:
 
 
 def _write(selection: Path, folder: Path, vocabulary: pa.Table, what: list[int]) -> None:
-    keep = pq.ParquetFile(selection / "keep.parquet")
+    try:
+        keep = pq.ParquetFile(selection / "keep.parquet")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise damaged(selection, error) from None
     rows = keep.metadata.num_rows
     passes = len(_STRINGS) + len(_NUMBERS) + len(HASHED) + 1
     with new_folder(folder) as out, progress("map", total=passes * rows, unit="values") as bar:
+
+        def column(name: str) -> Iterator[pa.Array]:
+            try:
+                for batch in keep.iter_batches(_AT_ONCE, columns=[name]):
+                    yield batch.column(0)
+                    bar.advance(len(batch))
+            except (OSError, pa.ArrowInvalid) as error:
+                raise damaged(selection, error) from None
+
         for name in _STRINGS:
-            write_strings(out / name, _column(keep, name, bar))
+            write_strings(out / name, column(name))
         for name in _NUMBERS:
-            _write_numbers(out / name, _column(keep, name, bar), np.int64)
-        classes = _write_classes(selection, out, _column(keep, "classes", bar), len(vocabulary))
-        columns = ((name, _column(keep, name, bar)) for name in HASHED)
+            _write_numbers(out / name, column(name), np.int64)
+        classes = _write_classes(selection, out, column("classes"), len(vocabulary))
+        columns = ((name, column(name)) for name in HASHED)
         meta = {
             "selection": what,
             "longest": classes.longest,
@@ -110,10 +150,12 @@ def _write(selection: Path, folder: Path, vocabulary: pa.Table, what: list[int])
         (out / "meta.json").write_text(json.dumps(meta))
 
 
-def _column(keep: pq.ParquetFile, name: str, bar: Progress) -> Iterator[pa.Array]:
-    for batch in keep.iter_batches(_AT_ONCE, columns=[name]):
-        yield batch.column(0)
-        bar.advance(len(batch))
+def damaged(selection: Path, error: Exception) -> InputError:
+    """Returns the error for a selection whose rows cannot be read."""
+    why = str(error).splitlines()[0].rstrip(".")
+    return InputError(
+        f"{selection / 'keep.parquet'} is damaged ({why}); run `openmofi select` again."
+    )
 
 
 def _write_numbers(path: Path, batches: Iterable[pa.Array], dtype: type[np.generic]) -> None:
