@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.diff.causes import Cause, DecidedRows, find_causes
-from openmofi.diff.matching import MatchedPairs
+from openmofi.diff.matching import AlignedRows
 from openmofi.diff.rules import among, joined
 from openmofi.diff.version import LabelVersion, Step, labels_of, terms_of
 from openmofi.schema import CHANGES
@@ -49,7 +49,7 @@ class _OneSided:
     score: np.ndarray
 
 
-def find_changes(block: MatchedPairs, before: LabelVersion, after: LabelVersion) -> BlockChanges:
+def find_changes(block: AlignedRows, before: LabelVersion, after: LabelVersion) -> BlockChanges:
     """Returns the changes of a block.
 
     Args:
@@ -115,7 +115,7 @@ def _changes(
     return _table(order, row, kind, step, cause, places, ids, score)
 
 
-def _lonely(block: MatchedPairs, before: LabelVersion, after: LabelVersion) -> BlockChanges:
+def _lonely(block: AlignedRows, before: LabelVersion, after: LabelVersion) -> BlockChanges:
     """Returns the changes of pairs that only one version has: every label is lost or gained."""
     is_lost = len(block.before) > 0
     rows = block.before if is_lost else block.after

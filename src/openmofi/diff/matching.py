@@ -31,7 +31,7 @@ _ROWS_TO_SPILL = 200_000
 
 
 @dataclass(frozen=True)
-class MatchedPairs:
+class AlignedRows:
     """Rows of both versions; either all are the same pairs, or one of the two is empty."""
 
     before: pa.Table
@@ -48,7 +48,7 @@ class MatchedPairs:
         return len(self.before) == len(self.after)
 
 
-def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[MatchedPairs]:
+def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[AlignedRows]:
     """Yields every row of both versions once.
 
     Args:
@@ -63,18 +63,18 @@ def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[
     by_place, by_text = (_Spill(folder, name, parts) for name in ("place", "text"))
     for rows, found in read_ahead(_shards(before, after, whole, named)):
         if rows["key"].equals(found["key"]) and rows["shard"].equals(found["shard"]):
-            yield MatchedPairs(rows, found)
+            yield AlignedRows(rows, found)
         else:
             by_place.add(0, rows)
             by_place.add(1, found)
     for one, other in read_ahead(by_place.joined()):
         if len(one) == len(other):
-            yield MatchedPairs(one, other)
+            yield AlignedRows(one, other)
         else:
             by_text.add(0, one)
             by_text.add(1, other)
     for one, other in read_ahead(by_text.joined()):
-        yield MatchedPairs(one, other)
+        yield AlignedRows(one, other)
 
 
 def _shards(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openmofi.diff.causes import Cause
 from openmofi.diff.changes import KINDS, BlockChanges
-from openmofi.diff.matching import MatchedPairs
+from openmofi.diff.matching import AlignedRows
 from openmofi.diff.version import LabelVersion
 
 
@@ -46,7 +46,7 @@ class ChangeCounts:
         self._labels: Counter[str] = Counter()
         self._changes: Counter[tuple[str, str]] = Counter()
 
-    def add(self, block: MatchedPairs, found: BlockChanges) -> None:
+    def add(self, block: AlignedRows, found: BlockChanges) -> None:
         """Counts a block."""
         where = "both" if block.is_matched else "before" if len(block.before) else "after"
         self._pairs[where] += block.num_pairs

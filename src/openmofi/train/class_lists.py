@@ -52,11 +52,6 @@ class ClassLists:
         return cls.flat(starts, values, classes=classes)
 
     @classmethod
-    def of_column(cls, column: pa.ChunkedArray, *, classes: int = 0) -> ClassLists:
-        """Builds them from a list column."""
-        return cls.flat(*flat_lists(column), classes=classes)
-
-    @classmethod
     def flat(
         cls, starts: Int[np.ndarray, " n"], values: Int[np.ndarray, " m"], *, classes: int
     ) -> ClassLists:
@@ -92,9 +87,7 @@ class ClassLists:
             return self.known_order
         rarest = np.empty(len(self), np.uint32)
         for first, starts, values in self._pieces():
-            keys = self.counts[values].astype(np.int64) * len(self.counts) + values
-            least = np.minimum.reduceat(keys, starts) % len(self.counts)
-            rarest[first : first + len(least)] = least
+            rarest[first : first + len(starts)] = self._rarest(starts, values)
         rows = np.argsort(rarest, kind="stable")
         counts = np.bincount(rarest, minlength=len(self.counts))
         return ByClass(rows, np.concatenate([[0], np.cumsum(counts)]))
@@ -102,9 +95,16 @@ class ClassLists:
     def rarest_of(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Returns the rarest class of each of some images."""
         lengths, values = self._of(rows)
+        return self._rarest(np.cumsum(lengths) - lengths, values)
+
+    def _rarest(
+        self, starts: Int[np.ndarray, " n"], values: Int[np.ndarray, " m"]
+    ) -> Int[np.ndarray, " n"]:
+        """Returns the rarest class of each list; of equally rare ones, the first class."""
+        if not len(starts):
+            return starts
         keys = self.counts[values].astype(np.int64) * len(self.counts) + values
-        starts = np.cumsum(lengths) - lengths
-        return np.minimum.reduceat(keys, starts) % len(self.counts) if len(rows) else rows
+        return np.minimum.reduceat(keys, starts) % len(self.counts)
 
     def _of(
         self, rows: Int[np.ndarray, " n"]

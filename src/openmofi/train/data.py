@@ -27,7 +27,14 @@ from openmofi.pairs import find_shards, read_shard
 from openmofi.schema import VOCABULARY
 from openmofi.train.class_lists import ClassLists, flat_lists
 from openmofi.train.labels import join_labels, read_texts
-from openmofi.train.mapped import HASHED, check_classes, damaged, fingerprint, open_mapped
+from openmofi.train.mapped import (
+    HASHED,
+    ColumnDigest,
+    check_classes,
+    damaged,
+    fingerprint,
+    open_mapped,
+)
 from openmofi.train.order import permute, unpermute
 from openmofi.train.rows import Rows
 
@@ -116,7 +123,9 @@ class TrainData:
     def fingerprint(self) -> str:
         """Returns a hash of the images' places, captions and classes, and of the vocabulary."""
         whole = self.known_fingerprint or fingerprint(
-            ((name, self.source[name].chunks) for name in HASHED), self.classes, self.entity_ids
+            (ColumnDigest(name, self.source[name].chunks) for name in HASHED),
+            self.classes,
+            self.entity_ids,
         )
         rows = self.rows
         if rows.are_left_out and not len(rows.listed):

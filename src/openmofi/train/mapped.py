@@ -125,12 +125,15 @@ def _write(selection: Path, folder: Path, vocabulary: pa.Table, what: list[int])
     except (OSError, pa.ArrowInvalid) as error:
         raise damaged(selection, error) from None
     rows = keep.metadata.num_rows
-    passes = len(_STRINGS) + len(_NUMBERS) + len(HASHED) + 1
+    passes = len(_STRINGS) + len(_NUMBERS) + 1
+    digests = {name: ColumnDigest(name) for name in HASHED}
     with new_folder(folder) as out, progress("map", total=passes * rows, unit="values") as bar:
 
         def column(name: str) -> Iterator[pa.Array]:
             try:
                 for batch in keep.iter_batches(_AT_ONCE, columns=[name]):
+                    if name in digests:
+                        digests[name].add(batch.column(0))
                     yield batch.column(0)
                     bar.advance(len(batch))
             except (OSError, pa.ArrowInvalid) as error:
@@ -141,11 +144,10 @@ def _write(selection: Path, folder: Path, vocabulary: pa.Table, what: list[int])
         for name in _NUMBERS:
             _write_numbers(out / name, column(name), np.int64)
         classes = _write_classes(selection, out, column("classes"), len(vocabulary))
-        columns = ((name, column(name)) for name in HASHED)
         meta = {
             "selection": what,
             "longest": classes.longest,
-            "fingerprint": fingerprint(columns, classes, vocabulary["id"].to_pylist()),
+            "fingerprint": fingerprint(digests.values(), classes, vocabulary["id"].to_pylist()),
         }
         (out / "meta.json").write_text(json.dumps(meta))
 
@@ -217,7 +219,7 @@ def check_classes(
 # ---- the fingerprint ----------------------------------------------------------------------------
 
 
-class _Digest(io.RawIOBase):
+class _Hashed(io.RawIOBase):
     """A file of which only the hash is kept."""
 
     def __init__(self):
@@ -231,40 +233,53 @@ class _Digest(io.RawIOBase):
         return len(data)
 
 
-def fingerprint(
-    columns: Iterable[tuple[str, Iterable[pa.Array]]],
-    classes: ClassLists | None,
-    entity_ids: Sequence[str],
-) -> str:
-    """Returns a hash of columns, classes and entities, however the columns are cut into chunks."""
-    digest = _Digest()
-    for name, chunks in columns:
+class ColumnDigest:
+    """The hash of a column of a table, however it is cut into chunks."""
+
+    def __init__(self, name: str, chunks: Iterable[pa.Array] = ()):
+        """Takes the name of the column, and its first values."""
+        self._name, self._file = name, _Hashed()
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
+        self._waiting: list[pa.Array] = []
+        for chunk in chunks:
+            self.add(chunk)
+
+    def add(self, chunk: pa.Array) -> None:
+        """Takes further values."""
+        at = 0
+        while at < len(chunk):
+            self._waiting.append(chunk[at : at + _AT_ONCE - sum(map(len, self._waiting))])
+            at += len(self._waiting[-1])
+            if sum(map(len, self._waiting)) == _AT_ONCE:
+                self._write()
+
+    def _write(self) -> None:
         # Arrow's stream format of arrays that are no slices depends on their values alone.
-        writer = None
-        for batch in _cut(chunks):
-            table = pa.table({name: batch})
-            writer = writer or pa.ipc.new_stream(pa.PythonFile(digest, "w"), table.schema)
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
+        table = pa.table({self._name: pa.concat_arrays(self._waiting)})
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, "w"), table.schema)
+        self._writer.write_table(table)
+        self._waiting.clear()
+
+    def finish(self) -> bytes:
+        """Returns the hash; no more values are taken."""
+        if self._waiting:
+            self._write()
+        if self._writer is not None:
+            self._writer.close()
+        return self._file.sha256.digest()
+
+
+def fingerprint(
+    columns: Iterable[ColumnDigest], classes: ClassLists | None, entity_ids: Sequence[str]
+) -> str:
+    """Returns a hash of columns, classes and entities."""
+    sha256 = hashlib.sha256()
+    for column in columns:
+        sha256.update(column.finish())
     if classes is not None:
         for array in (classes.starts, classes.values):
             for at in range(0, len(array), _AT_ONCE):
-                digest.sha256.update(array[at : at + _AT_ONCE].astype(np.int64).tobytes())
-    digest.sha256.update("\0".join(entity_ids).encode())
-    return digest.sha256.hexdigest()
-
-
-def _cut(chunks: Iterable[pa.Array]) -> Iterator[pa.Array]:
-    """Yields the values in arrays of one length, but for the last."""
-    waiting: list[pa.Array] = []
-    for chunk in chunks:
-        at = 0
-        while at < len(chunk):
-            waiting.append(chunk[at : at + _AT_ONCE - sum(map(len, waiting))])
-            at += len(waiting[-1])
-            if sum(map(len, waiting)) == _AT_ONCE:
-                yield pa.concat_arrays(waiting)
-                waiting = []
-    if waiting:
-        yield pa.concat_arrays(waiting)
+                sha256.update(array[at : at + _AT_ONCE].astype(np.int64).tobytes())
+    sha256.update("\0".join(entity_ids).encode())
+    return sha256.hexdigest()
