@@ -36,6 +36,15 @@ def test_an_image_without_a_class_is_refused(tmp_path):
         open_train_data(path)
 
 
+def test_an_image_without_a_caption_has_an_empty_one(tmp_path):
+    path = write_selected(tmp_path)
+    keep = pq.read_table(path / "keep.parquet")
+    captions = pa.array([None, *keep["caption"].to_pylist()[1:]], pa.string())
+    keep = keep.set_column(keep.column_names.index("caption"), "caption", captions)
+    pq.write_table(keep, path / "keep.parquet")
+    assert next(open_train_data(path).texts()) == ""
+
+
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=9), st.data())
 def test_class_lists_are_the_lists(lists, data):
     flat = ClassLists.of(lists)

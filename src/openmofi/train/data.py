@@ -243,6 +243,8 @@ def _open_selected(path: Path) -> TrainData:
     starts, values = flat_lists(keep["classes"])
     check_classes(path, starts, values, len(vocabulary))
     classes = ClassLists.flat(starts, values, classes=len(vocabulary))
-    captions = pc.fill_null(keep["caption"], "")
-    table = keep.select(_COLUMNS).set_column(_COLUMNS.index("caption"), "caption", captions)
+    table = keep.select(_COLUMNS)
+    if table["caption"].null_count:
+        captions = pc.fill_null(table["caption"], "")
+        table = table.set_column(_COLUMNS.index("caption"), "caption", captions)
     return TrainData(table.combine_chunks(), classes, vocabulary, root)
