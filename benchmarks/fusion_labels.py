@@ -44,16 +44,31 @@ def main() -> None:
         model, i2e = str(demo / "runs" / "clip" / "model"), out / name
         label(demo / "shards", kb=kb, model=model, out=i2e, settings=settings)
         result[name] = {"CPU seconds": round(time.process_time() - started)}
-        for order in ("text-first", "joint"):
-            for rate in RATES:
-                chosen = SelectSettings(order=order, min_images=1, false_label_rate=rate)
-                kept = select(i2e, name=f"{order}-{rate}", settings=chosen)
-                ids = pq.read_table(kept.out / "vocabulary.parquet")["id"].to_pylist()
-                table = pq.read_table(kept.out / "keep.parquet", columns=["key", "classes"])
-                labels = {(row["key"], ids[c]) for row in table.to_pylist() for c in row["classes"]}
-                scores = label_scores(labels, set(shown.items()), named)
-                result[name][f"{order} {rate}"] = {n: round(v, 4) for n, v in scores.items()}
+        result[name] |= label_figures(i2e, shown, named)
     print(json.dumps(result, indent=1))
+
+
+def label_figures(
+    i2e: Path, shown: dict[str, str], named: set[tuple[str, str]]
+) -> dict[str, dict[str, float]]:
+    """Returns precision, recall and F1 by order and asked rate.
+
+    Args:
+        i2e: output of `label`, which gets selections.
+        shown: what each image shows.
+        named: the labels that captions make possible.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for order in ("text-first", "joint"):
+        for rate in RATES:
+            chosen = SelectSettings(order=order, min_images=1, false_label_rate=rate)
+            kept = select(i2e, name=f"{order}-{rate}", settings=chosen)
+            ids = pq.read_table(kept.out / "vocabulary.parquet")["id"].to_pylist()
+            table = pq.read_table(kept.out / "keep.parquet", columns=["key", "classes"])
+            labels = {(row["key"], ids[c]) for row in table.to_pylist() for c in row["classes"]}
+            scores = label_scores(labels, set(shown.items()), named)
+            found[f"{order} {rate}"] = {n: round(v, 4) for n, v in scores.items()}
+    return found
 
 
 if __name__ == "__main__":
