@@ -17,6 +17,7 @@ from openmofi.config import EmbedSettings
 from openmofi.embed import embed
 from openmofi.embeddings import read_embeddings
 from openmofi.shards import commits, committed_files
+from selected import write_selected
 
 pytestmark = pytest.mark.slow
 NUM_SHARDS, PER_SHARD = 60, 20
@@ -134,3 +135,18 @@ def test_other_verbs_read_the_folder(run, tmp_path, nano_dir, capsys):
     assert re.search(r"images +12", said)
     assert "12 vectors of 3 entities" in said
     assert [len(pq.read_table(file)) for file in committed_files(tmp_path / "e")] == [12]
+
+
+def test_images_of_a_selection_that_are_gone_end_its_shard_early(run, tmp_path):
+    write_selected(tmp_path / "data")
+    (tmp_path / "data/select").rename(tmp_path / "in")
+    tar = tmp_path / "data/a.tar"
+    tar.rename(tar.with_suffix(".away"))
+    code, _, err = run(out="gone")
+    assert (code, "can be read: image_missing 24" in err) == (1, True)
+    tar.write_bytes(tar.with_suffix(".away").read_bytes()[:20000])
+    code, said, _ = run()
+    assert (code, "images are missing" in said) == (3, True)
+    tar.with_suffix(".away").replace(tar)
+    code, said, _ = run("--retry", "failed,partial", "--json")
+    assert (code, json.loads(said)["rows"]) == (0, 24)

@@ -7,7 +7,7 @@ one thread, and several batches at once.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,6 +145,15 @@ def place_reader(reader: ImageReader, table: pa.Table) -> Callable[[int], bytes]
     """Returns a function that reads the encoded image of a row of a table of places."""
     places = table.select(["shard", "path", "offset", "size"])
     return lambda row: reader.read(places.slice(row, 1).to_pylist()[0])
+
+
+def missing_images(reasons: Mapping[str, int]) -> str | None:
+    """Returns why the shard of a selection is only partial, if images are missing.
+
+    They were there when they were selected, and may come back.
+    """
+    count = reasons.get("image_missing", 0)
+    return f"{count:,} {'image is' if count == 1 else 'images are'} missing" if count else None
 
 
 def _reasons(batch: EncodedBatch) -> Counter[str]:

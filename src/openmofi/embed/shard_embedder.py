@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from openmofi import schema
 from openmofi.config import EmbedSettings
-from openmofi.embed.encode import encode_rows, load_job_encoder, place_reader
+from openmofi.embed.encode import encode_rows, load_job_encoder, missing_images, place_reader
 from openmofi.embed.places import has_image, read_selected
 from openmofi.files.remote import Root
 from openmofi.label.encoder import Encoder
@@ -68,6 +68,8 @@ class ShardEmbedder:
                 tick(len(batch.rows) + len(batch.refused))
         lost = np.setdiff1d(np.arange(len(rows)), good)
         reasons = [errors[row] for row in lost]
+        if self.job.selection is not None:
+            damage = missing_images(Counter(reasons))
         refused = rows.take(pa.array(lost)).select(schema.UNEMBEDDED.names[:-1])
         refused = refused.append_column("reason", pa.array(reasons, pa.string()))
         found = np.concatenate([np.zeros((0, self.encoder.dim), np.float16), *vectors])

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from openmofi.config import ReinforceSettings, TrainSettings
-from openmofi.embed.encode import encode_rows, load_job_encoder, place_reader
+from openmofi.embed.encode import encode_rows, load_job_encoder, missing_images, place_reader
 from openmofi.errors import InputError
 from openmofi.label.encoder import Encoder
 from openmofi.model import MofiModel
@@ -30,7 +30,6 @@ PAIRS = "pairs"
 REFUSED = "refused"
 """Folder of the tables of images that could not be read."""
 _LEAST, _MOST_SHARDS = 1024, 10_000
-_MISSING = "image_missing"
 
 
 def teacher_shards(images: int, entities: int) -> list[Shard]:
@@ -96,11 +95,10 @@ class ShardReinforcer:
             vectors, refused = self._of_versions(rows)
             columns = {"image": vectors, "caption": texts.result()}
         reasons = Counter(refused.values())
-        missing = f"{reasons[_MISSING]:,} images are missing"
         return ShardResult(
             _table(columns),
             dict(reasons),
-            damage=missing if reasons[_MISSING] else None,
+            damage=missing_images(reasons),
             extra={REFUSED: self._refused(rows, refused)} if refused else {},
             kept=len(rows) - len(refused),
             folder=IMAGES,
