@@ -175,7 +175,7 @@ def _changing(index: Snapshot, *, adds: bool = False) -> Iterator[dict[str, Any]
         if not index.is_current():
             raise MismatchError(f"{str(index.folder)!r} has changed in the meantime; try again.")
         _remove_unnamed(index.folder, index.meta)
-        meta = {"added": "", **index.meta}
+        meta: dict[str, Any] = {"added": "", **index.meta}
         if not adds:
             meta["added"] = ""
         before = dict(meta)
