@@ -233,6 +233,21 @@ def test_the_bytes_do_not_depend_on_processes_nor_on_mapping(teach, monkeypatch,
     assert len(whole) == 6  # 18 images, 3 entities
 
 
+def test_the_bytes_do_not_depend_on_threads(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("openmofi.train.shard_reinforcer._TEXTS", 8)
+    data, found, threads = (
+        write_selected(tmp_path / "many", images=200),
+        [],
+        torch.get_num_threads(),
+    )
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        how = {"data": data, "recipe": tiny(), "settings": ReinforceSettings(device="cpu")}
+        found.append(_digests(reinforce(models["clip"], out=tmp_path / str(count), **how)))
+        torch.set_num_threads(threads)
+    assert found[0] == found[1]
+
+
 def _digests(summary):
     return [commit.sha256 for commit in commits(summary.out)]
 

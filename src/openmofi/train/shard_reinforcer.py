@@ -14,7 +14,13 @@ import pyarrow as pa
 import torch
 
 from openmofi.config import ReinforceSettings, TrainSettings
-from openmofi.embed.encode import encode_rows, load_job_encoder, missing_images, place_reader
+from openmofi.embed.encode import (
+    computing_in_one_thread,
+    encode_rows,
+    load_job_encoder,
+    missing_images,
+    place_reader,
+)
 from openmofi.errors import InputError
 from openmofi.label.encoder import Encoder
 from openmofi.model import MofiModel
@@ -30,6 +36,8 @@ PAIRS = "pairs"
 REFUSED = "refused"
 """Folder of the tables of images that could not be read."""
 _LEAST, _MOST_SHARDS = 1024, 10_000
+_TEXTS = 256
+"""Texts of a batch."""
 
 
 def teacher_shards(images: int, entities: int) -> list[Shard]:
@@ -90,10 +98,8 @@ class ShardReinforcer:
 
     def _of_images(self, rows: np.ndarray) -> ShardResult:
         captions = self._images.records(rows, ["caption"])["caption"].to_pylist()
-        with ThreadPoolExecutor(1) as beside:  # a small part of the work, in one thread as well
-            texts = beside.submit(self._of_texts, captions)
-            vectors, refused = self._of_versions(rows)
-            columns = {"image": vectors, "caption": texts.result()}
+        vectors, refused = self._of_versions(rows)
+        columns = {"image": vectors, "caption": self._of_texts(captions)}
         reasons = Counter(refused.values())
         return ShardResult(
             _table(columns),
@@ -137,7 +143,17 @@ class ShardReinforcer:
             yield augment(batch, self.job.recipe.augment, on_device).cpu().numpy()
 
     def _of_texts(self, texts: list[str]) -> np.ndarray:
-        return self._finite(self.encoder.encode_texts(texts)).astype(np.float16)
+        """Returns vectors of texts, each batch computed in one thread, as those of images are."""
+        batches = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
+        encode = self.encoder.encode_texts
+        with computing_in_one_thread() as threads:
+            found = [encode(batches[0])]  # which sets up the tokenizer that threads share
+            if threads > 1 and self._device.type == "cpu":
+                with ThreadPoolExecutor(threads) as pool:
+                    found += pool.map(encode, batches[1:])
+            else:
+                found += map(encode, batches[1:])
+        return self._finite(np.concatenate(found)).astype(np.float16)
 
     def _finite(self, vectors: np.ndarray) -> np.ndarray:
         if not np.isfinite(vectors).all():
