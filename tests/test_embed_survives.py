@@ -1,13 +1,9 @@
 """`openmofi embed` itself: killed, fed damage, starved of disk; then the vectors are the same."""
 
 import json
-import os
 import random
 import re
-import signal
-import subprocess
 import sys
-import time
 from contextlib import suppress
 
 import pyarrow as pa
@@ -15,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import fruit
+from killing import kill_at_random, records, run_on_a_full_disk
 from openmofi.cli import main
 from openmofi.config import EmbedSettings
 from openmofi.embed import embed
 from openmofi.embeddings import read_embeddings
 from openmofi.shards import commits, committed_files
+from selected import write_selected
 
 pytestmark = pytest.mark.slow
 NUM_SHARDS, PER_SHARD = 60, 20
@@ -32,27 +30,6 @@ def many(tmp_path_factory):
     return fruit.write_pairs(folder, shards=NUM_SHARDS, per_shard=PER_SHARD)
 
 
-def _start(model, source, out, *, workers):
-    # its own process group, so that workers are killed with it
-    line = [*EMBED, model, source, "--out", out, "--workers", str(workers)]
-    return subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL)
-
-
-def _records(job):
-    return [*(job / "_done").glob("[!.]*.json")]
-
-
-def _kill_at_random(model, source, out, job, rng, workers):
-    """Kills the command at a random moment of its work."""
-    process = _start(model, source, out, workers=workers)
-    wanted = len(_records(job)) + rng.randrange(4)
-    while process.poll() is None and len(_records(job)) < wanted:
-        time.sleep(0.001)
-    time.sleep(rng.uniform(0, 0.1))
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-
-
 @pytest.mark.parametrize(("name", "runs"), [("e", (2, 1)), ("e.parquet", (1,))])
 def test_after_kills_at_random_the_vectors_are_those_of_an_undisturbed_run(
     tmp_path, nano_dir, many, name, runs
@@ -61,8 +38,8 @@ def test_after_kills_at_random_the_vectors_are_those_of_an_undisturbed_run(
     job = out if name == "e" else tmp_path / "e.parquet.shards"
     embed(nano_dir, many, out=whole, settings=EmbedSettings(workers=1))
     for workers in runs:
-        before = {record: record.read_bytes() for record in _records(job)}
-        _kill_at_random(nano_dir, many, out, job, rng, workers)
+        before = {record: record.read_bytes() for record in records(job)}
+        kill_at_random([*EMBED, nano_dir, many, "--out", out, "--workers", f"{workers}"], job, rng)
         assert all(record.read_bytes() == said for record, said in before.items())
     embed(nano_dir, many, out=out, settings=EmbedSettings(workers=1))
     if name == "e":
@@ -124,19 +101,11 @@ def test_a_shard_that_cannot_be_read_fails_alone_and_is_tried_again(run, tmp_pat
     assert (code, json.loads(said)["rows"]) == (0, 6)
 
 
-_LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))  # no file may grow beyond it
-from openmofi.cli import main
-main(sys.argv[1:])
-"""
-
-
 @pytest.mark.parametrize("out", ["e", "e.parquet"])
 def test_a_full_disk_ends_the_job_and_the_same_command_goes_on(run, tmp_path, nano_dir, out):
     fruit.write_pairs(tmp_path / "in")
     line = ["embed", nano_dir, tmp_path / "in", "--out", tmp_path / out]
-    done = subprocess.run([sys.executable, "-c", _LIMITED, *line], capture_output=True, text=True)
+    done = run_on_a_full_disk(line, most=8000)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "repeat the command, which continues the job" in done.stderr
     code, said, _ = run("--json", out=out)
@@ -166,3 +135,18 @@ def test_other_verbs_read_the_folder(run, tmp_path, nano_dir, capsys):
     assert re.search(r"images +12", said)
     assert "12 vectors of 3 entities" in said
     assert [len(pq.read_table(file)) for file in committed_files(tmp_path / "e")] == [12]
+
+
+def test_images_of_a_selection_that_are_gone_end_its_shard_early(run, tmp_path):
+    write_selected(tmp_path / "data")
+    (tmp_path / "data/select").rename(tmp_path / "in")
+    tar = tmp_path / "data/a.tar"
+    tar.rename(tar.with_suffix(".away"))
+    code, _, err = run(out="gone")
+    assert (code, "can be read: image_missing 24" in err) == (1, True)
+    tar.write_bytes(tar.with_suffix(".away").read_bytes()[:20000])
+    code, said, _ = run()
+    assert (code, "images are missing" in said) == (3, True)
+    tar.with_suffix(".away").replace(tar)
+    code, said, _ = run("--retry", "failed,partial", "--json")
+    assert (code, json.loads(said)["rows"]) == (0, 24)

@@ -211,6 +211,14 @@ class EmbedSettings(JobSettings):
 
 
 @dataclass(frozen=True)
+class ReinforceSettings(JobSettings):
+    """Stores a teacher's vectors of every image and text."""
+
+    augmentations: Count = 5
+    """Random crops and colours of each image that the teacher sees."""
+
+
+@dataclass(frozen=True)
 class SelectSettings(_Settings):
     """Decides which labels and images to keep."""
 

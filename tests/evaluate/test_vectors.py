@@ -16,7 +16,7 @@ from conftest import write_tar
 from openmofi import progress
 from openmofi.embed import embed
 from openmofi.errors import InputError
-from openmofi.evaluate import evaluate
+from openmofi.evaluate import evaluate, vectors
 from openmofi.evaluate.cache import VectorCache, content_key, model_folder
 from openmofi.evaluate.data import file_places
 from openmofi.evaluate.layouts import open_labelled
@@ -67,6 +67,25 @@ def test_a_second_evaluation_encodes_nothing(nano_dir, photos, tmp_path, monkeyp
     assert counts == []
     assert "/s" not in capsys.readouterr().err  # looking it up is no speed
     np.testing.assert_array_equal(first.vectors, second.vectors)
+
+
+@pytest.mark.parametrize(("every", "seconds"), [(2, 1e9), (99, 0.0)])
+def test_an_interrupted_evaluation_goes_on(nano_dir, photos, tmp_path, monkeypatch, every, seconds):
+    monkeypatch.setattr(vectors, "_BATCH", 2)
+    monkeypatch.setattr(vectors, "_STORE_EVERY", every)
+    monkeypatch.setattr(vectors, "_STORE_SECONDS", seconds)
+    places = open_labelled(photos).places
+    expected = _source(nano_dir).images(places, "photos")
+    source = _source(nano_dir, tmp_path / "cache")
+    encode, left = source.model.encode_pixels, iter([True, True])
+    source.model.encode_pixels = lambda pixels: next(left) and encode(pixels)
+    with pytest.raises(StopIteration):
+        source.images(places, "photos")
+    again = _source(nano_dir, tmp_path / "cache")
+    counts = _count_pixels(again)
+    found = again.images(places, "photos")
+    assert counts == [2]
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
 
 
 def test_a_changed_image_is_encoded_again_and_a_moved_one_is_not(nano_dir, photos, tmp_path):

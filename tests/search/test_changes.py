@@ -58,6 +58,25 @@ def test_adding_writes_no_old_vector_again(index, vectors, tmp_path):
     assert [len(part) for part in grown.parts] == [300, 100]
 
 
+def test_what_was_added_last_is_not_added_again(index, vectors, tmp_path, monkeypatch, capsys):
+    unplaced = {"shard": None, "path": None, "offset": None}
+    source = _more(tmp_path, vectors[300:], **{name: [None] * 100 for name in unplaced})
+
+    def die(_):
+        raise KeyboardInterrupt  # after the rows were added, before the parts are merged
+
+    monkeypatch.setattr(changes, "_LEAST_TAIL", 50)
+    with monkeypatch.context() as dying:
+        dying.setattr(changes, "merge_if_due", die)
+        with pytest.raises(KeyboardInterrupt):
+            index.add(source)
+    grown = Index.open(index.folder).add(source)
+    assert (len(grown), len(grown.parts)) == (400, 1)
+    assert "nothing is added again" in capsys.readouterr().err
+    assert grown.add(source).generation == grown.generation
+    assert len(grown.delete([399]).add(source)) == 499
+
+
 def test_an_image_that_comes_again_replaces_its_row(index, vectors, tmp_path):
     grown = index.add(_more(tmp_path, vectors[290:310], first=290))
     assert (grown.num_rows, len(grown)) == (320, 310)

@@ -1,11 +1,14 @@
 """Building graphs and lists: an interrupted graph goes on, and only with the same vectors."""
 
+from pathlib import Path
+
+import faiss
 import numpy as np
 import pytest
 
 from indexed import clustered, make_index
 from openmofi.progress import Progress
-from openmofi.search import structures
+from openmofi.search import lists, stored_chunks, structures
 
 COUNT = 400
 
@@ -25,8 +28,8 @@ def interrupted(tmp_path, vectors, monkeypatch):
         if graph.ntotal == 200:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(structures, "_AT_ONCE", 100)
-    monkeypatch.setattr(structures, "_KEEP_EVERY_SECONDS", 0)
+    monkeypatch.setattr(stored_chunks, "_AT_ONCE", 100)
+    monkeypatch.setattr(stored_chunks, "_KEEP_EVERY_SECONDS", 0)
     with monkeypatch.context() as dying:
         dying.setattr(structures._Kept, "write", die_at_200)
         with pytest.raises(KeyboardInterrupt):
@@ -68,7 +71,7 @@ def test_a_damaged_graph_is_begun_again_with_a_note(interrupted, vectors, begun,
 
 def test_a_compaction_goes_on_with_its_graph(tmp_path, vectors, begun, monkeypatch):
     index = make_index(tmp_path, vectors, kind="hnsw").delete([0])
-    monkeypatch.setattr(structures, "_AT_ONCE", 100)
+    monkeypatch.setattr(stored_chunks, "_AT_ONCE", 100)
     halves = structures.halves_of(index.parts[0].stored)[1:]
     kept = structures._Kept(index.folder / "unfinished-graph", index.settings, halves)
     part = structures._build_graph(halves[:150], index.settings, kept, None)
@@ -86,4 +89,73 @@ def test_a_build_shows_how_far_it_is(tmp_path, vectors, kind, monkeypatch):
     monkeypatch.setattr(Progress, "close", note)
     make_index(tmp_path, vectors, kind=kind)
     structure = "graph" if kind == "hnsw" else "lists"
-    assert counts == {"index": (COUNT, COUNT), structure: (COUNT, COUNT)}
+    expected = {"index": (COUNT, COUNT), structure: (COUNT, COUNT)}
+    if kind == "ivf":
+        expected["centres"] = (10, 10)
+    assert counts == expected
+
+
+@pytest.fixture
+def one_thread():
+    """Several threads link a graph in an order that nobody knows."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)
+
+
+def _bytes(folder):
+    [file] = (folder / "index/part-0001").glob("[gl]*.faiss")
+    return file.read_bytes()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_interrupted_graph_is_the_uninterrupted_one(interrupted, vectors, tmp_path_factory):
+    make_index(interrupted, vectors, kind="hnsw")
+    whole = tmp_path_factory.mktemp("whole")
+    make_index(whole, vectors, kind="hnsw")
+    assert _bytes(interrupted) == _bytes(whole)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("after", range(1, 15))
+def test_interrupted_lists_go_on_to_the_same_ones(tmp_path, vectors, monkeypatch, begun, after):
+    monkeypatch.setattr(stored_chunks, "_AT_ONCE", 100)
+    monkeypatch.setattr(stored_chunks, "_KEEP_EVERY_SECONDS", 0)
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    make_index(tmp_path / "whole", vectors, kind="ivf")
+    keep, left = lists._KeptStep.write, iter([*[True] * (after - 1), False])
+
+    def dying(step, done, found):
+        keep(step, done, found)
+        if not next(left, True):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(lists._KeptStep, "write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        make_index(tmp_path / "cut", vectors, kind="ivf")
+    begun.clear()
+    make_index(tmp_path / "cut", vectors, kind="ivf")
+    assert begun == [min(after, 10), max(after - 10, 0) * 100]
+    assert _bytes(tmp_path / "cut") == _bytes(tmp_path / "whole")
+    assert not list((tmp_path / "cut").glob(".index*"))
+
+
+def test_damaged_lists_are_begun_again_with_a_note(tmp_path, vectors, monkeypatch, capsys):
+    kept = tmp_path / ".index.graph"
+    kept.mkdir()
+    (kept / "centres.json").write_text("[")
+    index = make_index(tmp_path, vectors, kind="ivf")
+    assert "the unfinished lists are damaged; they are begun again" in capsys.readouterr().err
+    assert len(index) == COUNT
+
+
+def test_centres_are_as_good_as_those_of_faiss(vectors):
+    step = lists._KeptStep(Path("nowhere"), "centres", {})
+    object.__setattr__(step, "write", lambda *_: None)
+    ours = lists._centres(vectors, 6, step)
+    theirs = faiss.Kmeans(16, 6, niter=10, spherical=True, min_points_per_centroid=1)
+    theirs.train(vectors)
+    fit = [(vectors @ centres.T).max(1).mean() for centres in (ours, theirs.centroids)]
+    assert fit[0] > fit[1] - 0.01

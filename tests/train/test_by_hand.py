@@ -21,9 +21,10 @@ from openmofi.train.data import open_train_data
 from openmofi.train.distributed import World
 from openmofi.train.entity_head import EntityHead
 from openmofi.train.loop import _make_loader, make_model
-from openmofi.train.teacher import IMAGES, TEXTS, Teacher, what_was_seen
+from openmofi.train.teacher import Teacher, what_was_seen
 from openmofi.train.texts import TextMix
 from selected import tiny, write_selected
+from taught import write_teacher
 
 _STEPS = 5
 _CASES = {
@@ -53,15 +54,14 @@ def _settings(folder, taught=False, loss=None, **changes):
 
 def _write_teacher(folder, data, settings):
     random = np.random.default_rng(5)
-    folder.mkdir()
-    shapes = {IMAGES: (len(data), 2), TEXTS[0]: (len(data),), TEXTS[1]: (3,), TEXTS[2]: (3,)}
-    for name, shape in shapes.items():
+    shapes = {"images": (len(data), 2), "captions": (len(data),), "names": (3,)}
+    vectors = {}
+    for name, shape in (shapes | {"descriptions": (3,)}).items():
         # Alike enough for a row of the teacher's to be no single one.
-        vectors = np.array([1.0, 0, 0, 0]) + 0.1 * random.standard_normal((*shape, 4))
-        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
-        np.save(folder / f"{name}.npy", vectors.astype(np.float16))
+        drawn = np.array([1.0, 0, 0, 0]) + 0.1 * random.standard_normal((*shape, 4))
+        vectors[name] = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
     card = what_was_seen(data, settings.augment) | {"augmentations": 2, "seed": 4}
-    (folder / "card.json").write_text(json.dumps(card))
+    write_teacher(folder, card, **vectors)
 
 
 def _fits(batch, i, j):

@@ -64,7 +64,7 @@ def test_a_mapped_selection_has_the_same_order(selection, monkeypatch):
 
 @pytest.mark.parametrize("cuts", [[40], [1, 39], [13, 13, 14], [7] * 5 + [5]])
 def test_the_fingerprint_does_not_depend_on_chunks(selection, monkeypatch, cuts):
-    monkeypatch.setattr(mapped, "_AT_ONCE", 16)
+    monkeypatch.setattr(mapped, "AT_ONCE", 16)
     keep = pq.read_table(selection / "keep.parquet").select(["caption", "offset"])
     expected, found, ends = hashlib.sha256(), [], np.cumsum([0, *cuts])
     for name in keep.column_names:

@@ -12,6 +12,7 @@ from PIL import Image
 from model.test_dual import write_text_encoder
 from openmofi.cli import main
 from openmofi.config import LabelSettings
+from openmofi.embed import embed
 from openmofi.errors import InputError
 from openmofi.kb import build_kb
 from openmofi.label import label
@@ -59,11 +60,11 @@ def photos(tmp_path_factory):
     return folder
 
 
-def _pair(encoders, photos, out, **changes):
+def _pair(encoders, photos, out, *, embeddings=None, **changes):
     changes = {"steps": 20, "batch_size": 64, "evaluate_every": 10, "holdout": 0.3} | changes
     return pair(
         encoders / "image", encoders / "text", data=photos / "captions.csv", out=out,
-        changes=changes, device="cpu",
+        changes=changes, device="cpu", embeddings=embeddings,
     )  # fmt: skip
 
 
@@ -191,3 +192,20 @@ def test_the_command_line_says_what_was_measured(encoders, photos, tmp_path, cap
     assert "held-out image_retrieval_recall@1:" in output
     assert "wrote" in output
     assert f"next: openmofi embed {tmp_path}/run/model" in output
+
+
+def test_vectors_of_embed_are_taken_instead_of_encoding(encoders, photos, tmp_path, monkeypatch):
+    vectors = tmp_path / "vectors"
+    embed(encoders / "image", photos / "captions.csv", out=vectors)
+    expected = _pair(encoders, photos, tmp_path / "whole")
+    monkeypatch.setattr("openmofi.evaluate.vectors.ModelVectors.images", None)
+    found = _pair(encoders, photos, tmp_path / "run", embeddings=vectors)
+    assert (found.images, found.captions) == (expected.images, expected.captions)
+    assert found.after == pytest.approx(expected.after, abs=0.03)  # vectors are kept in 16 bits
+
+
+def test_vectors_of_another_encoder_are_refused(encoders, photos, tmp_path):
+    shutil.copytree(encoders / "image", tmp_path / "other")
+    embed(tmp_path / "other", photos / "captions.csv", out=tmp_path / "vectors.parquet")
+    with pytest.raises(InputError, match=r"are of .*other', not of .*image'; run"):
+        _pair(encoders, photos, tmp_path / "run", embeddings=tmp_path / "vectors.parquet")

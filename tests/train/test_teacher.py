@@ -1,31 +1,31 @@
 """What a teacher leaves for students, and that they are shown what it saw."""
 
 import json
-import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from model.tiny_models import write_model
-from openmofi.config import AugmentSettings, EvaluationSettings
+from openmofi.config import AugmentSettings, EvaluationSettings, ReinforceSettings
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.model import load_model
+from openmofi.shards import commits, committed_files
 from openmofi.train import train
 from openmofi.train.augment import augment
 from openmofi.train.data import open_train_data
 from openmofi.train.distributed import World
 from openmofi.train.loop import _make_loader, make_model
 from openmofi.train.reinforce import reinforce
-from openmofi.train.teacher import IMAGES, TEXTS, Teacher, check_teachers, teacher_draws
+from openmofi.train.shard_reinforcer import teacher_shards
+from openmofi.train.teacher import Teacher, check_teachers, teacher_draws
 from openmofi.train.texts import TextMix
 from selected import losses, tiny, write_selected
+from taught import write_teacher
 
 pytestmark = pytest.mark.slow
 
-module = sys.modules["openmofi.train.reinforce"]  # its name is also the function's
-
-FILES = ["images.npy", "captions.npy", "names.npy", "descriptions.npy", "card.json"]
 HELD_OUT = {"holdout": 0.25, "every": 9}
 
 
@@ -44,12 +44,24 @@ def data(tmp_path):
 def teach(models, data, tmp_path):
     """Returns a function that makes a teacher's folder of `data`."""
 
-    def make(kind="clip", name="teacher", augmentations=3, **changes):
-        settings, out = tiny(evaluation=HELD_OUT, **changes), tmp_path / name
-        more = {"data": data, "recipe": settings, "out": out, "device": "cpu"}
-        return reinforce(models[kind], augmentations=augmentations, **more)
+    def make(kind="clip", name="teacher", augmentations=3, how=None, **changes):
+        recipe, out = tiny(evaluation=HELD_OUT, **changes), tmp_path / name
+        options = {"device": "cpu", "augmentations": augmentations} | (how or {})
+        settings = ReinforceSettings(**options)
+        return reinforce(models[kind], data=data, recipe=recipe, out=out, settings=settings)
 
     return make
+
+
+def _images_of(teacher):
+    """All stored vectors of images [images, augmentations, dim]."""
+    rows = np.arange(18)
+    kinds = np.zeros_like(rows)
+    found = [
+        teacher.vectors(rows, np.full_like(rows, number), kinds, rows)[0]
+        for number in range(teacher.augmentations)
+    ]
+    return np.stack(found, axis=1)
 
 
 def _learnt(data):
@@ -67,8 +79,8 @@ def _images(data, transform):
 def test_vectors_are_those_of_the_images_augmented_one_by_one(teach, data, models, kind):
     teacher = Teacher(teach(kind).out)
     model, images = load_model(models[kind], device="cpu"), _learnt(data)
-    assert teacher.images.shape == (18, 3, model.dim)
-    assert teacher.images.dtype == np.float16
+    stored = _images_of(teacher)
+    assert stored.shape == (18, 3, model.dim)
     for row, pixels in enumerate(_images(images, model.transform)):
         for number in range(3):
             draws = teacher.draws(np.array([row]), np.array([number])).astype(np.float32)
@@ -76,7 +88,7 @@ def test_vectors_are_those_of_the_images_augmented_one_by_one(teach, data, model
                 torch.from_numpy(pixels)[None], AugmentSettings(), torch.from_numpy(draws)
             )
             expected = model.encode_pixels(seen.numpy())[0]
-            np.testing.assert_allclose(teacher.images[row, number], expected, atol=2e-3)
+            np.testing.assert_allclose(stored[row, number], expected, atol=2e-3)
 
 
 def test_vectors_of_texts_are_the_teachers(teach, data, models):
@@ -95,13 +107,16 @@ def test_every_augmentation_of_every_image_has_numbers_of_its_own():
     assert len(np.unique(draws, axis=0)) == 12
 
 
-def test_vectors_are_found_by_image_number_and_kind_of_text(teach, data):
-    out = teach().out
-    for place, name in enumerate((IMAGES, *TEXTS)):
-        stored = np.load(out / f"{name}.npy")
-        stored[..., 0] = np.arange(stored[..., 0].size).reshape(stored.shape[:-1]) + 100 * place
-        np.save(out / f"{name}.npy", stored)
-    teacher = Teacher(out)
+@pytest.mark.parametrize("each", [4, 1024])
+def test_vectors_are_found_by_image_number_and_kind_of_text(tmp_path, monkeypatch, each):
+    monkeypatch.setattr("openmofi.train.shard_reinforcer._LEAST", each)
+    shapes = {"images": (10, 3), "captions": (10,), "names": (5,), "descriptions": (5,)}
+    numbered = {
+        name: np.arange(np.prod(shape)).reshape(*shape, 1).repeat(4, -1) + 100 * place
+        for place, (name, shape) in enumerate(shapes.items())
+    }
+    write_teacher(tmp_path / "t", {"augmentations": 3}, **numbered)
+    teacher = Teacher(tmp_path / "t")
     rows, numbers, targets = np.array([9, 8, 7]), np.array([0, 2, 1]), np.array([0, 1, 2])
     images, texts = teacher.vectors(rows, numbers, np.array([0, 1, 2]), targets)
     assert images[:, 0].tolist() == [27, 26, 22]
@@ -112,12 +127,13 @@ def test_the_student_is_shown_the_stored_augmentation(teach, data):
     out = teach().out
     settings, images = tiny(evaluation=HELD_OUT, loss={"teachers": [str(out)]}), _learnt(data)
     teacher, world = Teacher(out), World(0, 1, torch.device("cpu"))
+    stored = _images_of(teacher)
     model, texts = make_model(settings, images, device="cpu"), TextMix(images, settings.loss.text)
     numbers = set()
     for batch in _make_loader(settings, images, model, texts, [teacher], world).batches(0, 9):
         vectors = batch.teachers[0][0].numpy()
         for row, draws, vector in zip(batch.rows.numpy(), batch.draws, vectors, strict=True):
-            near = np.abs(teacher.images[row].astype(np.float32) - vector).max(1)
+            near = np.abs(stored[row] - vector).max(1)
             number = int(near.argmin())
             expected = teacher_draws(
                 row[None], np.array([number]), augmentations=3, seed=teacher.card["seed"]
@@ -179,34 +195,6 @@ def test_teachers_of_different_augmentations_are_refused(teach, data):
     check_teachers([], _learnt(data), AugmentSettings())
 
 
-class _Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("notes", range(1, 13))
-def test_a_killed_job_goes_on_to_the_same_files(teach, data, monkeypatch, tmp_path, notes):
-    monkeypatch.setattr(module, "_CHUNK", 7)
-    _damage(data)
-    write, left = module._write, iter([*[True] * notes, False])
-
-    def dying(*arguments):
-        if not next(left, True):
-            raise _Killed
-        write(*arguments)
-
-    whole = teach(name="whole")
-    monkeypatch.setattr(module, "_write", dying)
-    with pytest.raises(_Killed):
-        teach(name="cut")
-    with pytest.raises(InputError, match="the same command again"):
-        Teacher(tmp_path / "cut")
-    assert teach(name="cut").unreadable == whole.unreadable == {"corrupt_image": 2}
-    for name in FILES:
-        one, other = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "cut"))
-        assert one == other, name
-    assert {p.name for p in (tmp_path / "cut").iterdir()} == set(FILES)
-
-
 def _damage(data):
     learnt = _learnt(data)
     table = learnt.records(np.arange(len(learnt)))
@@ -221,53 +209,129 @@ def test_unreadable_images_have_zeros_and_the_others_theirs(teach, data):
     _damage(data)
     summary = teach()
     assert summary.unreadable == {"corrupt_image": 2}
-    lengths = np.linalg.norm(Teacher(summary.out).images.astype(np.float32), axis=2)
+    lengths = np.linalg.norm(_images_of(Teacher(summary.out)), axis=2)
     assert np.flatnonzero((lengths == 0).all(1)).tolist() == [3, 9]
     np.testing.assert_allclose(np.delete(lengths, (3, 9), 0), 1, rtol=1e-3)
+    [refused] = (summary.out / "refused").iterdir()
+    table = pq.read_table(refused)
+    assert table["image"].to_pylist() == [3, 9]
+    assert table["reason"].to_pylist() == ["corrupt_image"] * 2
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_the_bytes_do_not_depend_on_processes_nor_on_mapping(teach, monkeypatch, mapped):
+    monkeypatch.setattr("openmofi.train.shard_reinforcer._LEAST", 4)
+    whole = _digests(teach(name="whole"))
+    if mapped:
+        monkeypatch.setattr("openmofi.train.data._MAP_ABOVE", 0)
+    assert _digests(teach(name="two", how={"workers": 2})) == whole
+    for rank in (1, 0):
+        how = {"engine": "rank", "rank": rank, "world_size": 2}
+        shared = teach(name="shared", how=how)
+        assert (shared.shards.left > 0) == (rank == 1)
+    assert _digests(shared) == whole
+    assert len(whole) == 6  # 18 images, 3 entities
+
+
+def test_the_bytes_do_not_depend_on_threads(models, tmp_path, monkeypatch):
+    monkeypatch.setattr("openmofi.train.shard_reinforcer._TEXTS", 8)
+    data, found, threads = (
+        write_selected(tmp_path / "many", images=200),
+        [],
+        torch.get_num_threads(),
+    )
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        how = {"data": data, "recipe": tiny(), "settings": ReinforceSettings(device="cpu")}
+        found.append(_digests(reinforce(models["clip"], out=tmp_path / str(count), **how)))
+        torch.set_num_threads(threads)
+    assert found[0] == found[1]
+
+
+def _digests(summary):
+    return [commit.sha256 for commit in commits(summary.out)]
+
+
+@pytest.mark.parametrize("images", [1, 1024, 1025, 20_000_001])
+def test_every_image_is_in_one_of_at_most_ten_thousand_shards(images):
+    shards = [shard for shard in teacher_shards(images, 3) if shard.kind == "images"]
+    assert len(shards) <= 10_000
+    assert [shard.start for shard in shards] == [0, *(shard.stop for shard in shards[:-1])]
+    assert shards[-1].stop == images
+    assert [shard.name for shard in shards] == sorted(shard.name for shard in shards)
 
 
 def test_a_finished_folder_is_not_made_again_nor_for_something_else(teach, models, tmp_path):
     first = teach()
-    before = (first.out / "images.npy").stat().st_mtime_ns
+    files = committed_files(first.out)
     assert (teach().dim, teach().texts) == (first.dim, first.texts) == (8, 24)
-    assert (first.out / "images.npy").stat().st_mtime_ns == before
-    with pytest.raises(MismatchError, match="another augmentations; repeat"):
+    assert committed_files(first.out) == files
+    with pytest.raises(MismatchError, match="with augmentations = 3, not 2; repeat"):
         teach(augmentations=2)
-    with pytest.raises(MismatchError, match="another digest, teacher"):
+    with pytest.raises(MismatchError, match="was begun with digest"):
         teach("siglip")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/file").touch()
-    with pytest.raises(InputError, match="holds no teacher's vectors"):
+    with pytest.raises(InputError, match="is not an output of `reinforce`"):
         teach(name="other")
     with pytest.raises(SettingsError, match="expected at least 1"):
         teach(augmentations=0)
 
 
-def test_a_file_that_went_missing_is_one_sentence(teach, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "_encode_texts", _die)
-    with pytest.raises(_Killed):
+def test_an_unfinished_folder_and_one_of_an_earlier_version_are_not_read(teach, tmp_path):
+    out = teach().out
+    (out / "_done/images-00000.json").unlink()
+    with pytest.raises(InputError, match="the same command again to finish it"):
+        Teacher(out)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/card.json").write_text("{}")
+    for open_it in (lambda: Teacher(tmp_path / "old"), lambda: teach(name="old")):
+        with pytest.raises(InputError, match="earlier version of openmofi stored them; run"):
+            open_it()
+
+
+@pytest.mark.parametrize("damage", [lambda f: f.unlink(), lambda f: f.write_bytes(b"x" * 99)])
+def test_a_file_that_went_missing_is_one_sentence_and_made_again(teach, damage):
+    whole = teach()
+    expected = _images_of(Teacher(whole.out))
+    [file] = (whole.out / "images").iterdir()
+    damage(file)
+    with pytest.raises(InputError, match="is gone or damaged; delete its record in"):
+        _images_of(Teacher(whole.out))
+    (whole.out / "_done/images-00000.json").unlink()
+    np.testing.assert_array_equal(_images_of(Teacher(teach().out)), expected)
+
+
+def test_images_that_are_missing_can_be_read_again_later(teach, data):
+    whole = _digests(teach(name="whole"))
+    tar = data.parent / "a.tar"
+    tar.rename(tar.with_suffix(".away"))
+    with pytest.raises(InputError, match=r"No image of .* can be read: image_missing 18"):
         teach()
-    (tmp_path / "teacher/images.npy").unlink()
-    with pytest.raises(InputError, match="is gone or damaged; delete"):
-        teach()
+    tar.with_suffix(".away").rename(tar)
+    assert teach(how={"retry": "failed,partial"}).shards.done == 2
+    assert _digests(teach()) == whole
 
 
-def _die(*_):
-    raise _Killed
-
-
-def test_raw_pairs_have_captions_alone(models, data, tmp_path):
+def test_raw_pairs_have_captions_alone_and_are_mapped(models, data, tmp_path):
     loss = {"supervised": 0, "text": ["caption"]}
-    settings, tar, out = tiny(loss=loss), data.parent / "a.tar", tmp_path / "teacher"
-    summary = reinforce(models["clip"], data=tar, recipe=settings, out=out, device="cpu")
+    recipe, tar, out = tiny(loss=loss), data.parent / "a.tar", tmp_path / "teacher"
+    how = {"data": tar, "recipe": recipe, "settings": ReinforceSettings(device="cpu")}
+    summary = reinforce(models["clip"], out=out, **how)
     assert (summary.images, summary.texts) == (24, 24)
-    assert np.load(out / "names.npy").shape == (0, 8)
+    assert {shard.shard for shard in commits(out)} == {"images-00000"}
+    read, mapped = open_train_data(tar), open_train_data(tar, mapped_in=out / "pairs")
+    assert mapped.fingerprint() == read.fingerprint()
+    places = np.arange(24)
+    assert mapped.records(places).to_pylist() == read.records(places).to_pylist()
     taught = tiny(loss=loss | {"teachers": [str(out)]})
     assert train(taught, data=tar, out=tmp_path / "run").finished
 
 
-def test_a_teacher_that_gives_no_numbers_is_one_sentence(models, teach, monkeypatch):
+def test_a_teacher_that_gives_no_numbers_fails_with_one_sentence(models, teach, monkeypatch):
     nothing = np.full((1, 8), np.nan, np.float32)
     monkeypatch.setattr("openmofi.model.MofiModel.encode_pixels", lambda *_: nothing)
-    with pytest.raises(module.OpenMOFIError, match="not finite; try"):
-        teach()
+    summary = teach()
+    assert summary.shards.failed == 1
+    [failed] = [commit for commit in commits(summary.out) if commit.status == "failed"]
+    assert "not finite; try" in failed.reason

@@ -19,6 +19,7 @@ def pair(
     *,
     data: Path,
     out: Annotated[Path, Out],
+    embeddings: Path | None = None,
     device: str = "auto",
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Annotated[bool, Json] = False,
@@ -33,6 +34,8 @@ def pair(
         text_encoder: Hub id or directory of a text encoder.
         data: Images with captions: shards, a folder, a listing, or the output of `openmofi select`.
         out: Directory to write.
+        embeddings: Output of `openmofi embed` with the image encoder on the data, whose vectors
+            are taken instead of encoding the images here.
         device: auto, cpu, cuda or cuda:N.
         set_: Override a setting, as in --set dim=256; repeatable.
         as_json: Print the summary as JSON.
@@ -42,7 +45,13 @@ def pair(
 
     changes = parse_assignments(set_ or [])
     summary = run_pair(
-        image_encoder, text_encoder, data=data, out=out, changes=changes, device=device
+        image_encoder,
+        text_encoder,
+        data=data,
+        out=out,
+        changes=changes,
+        device=device,
+        embeddings=embeddings,
     )
     if as_json:
         print_json(summary)

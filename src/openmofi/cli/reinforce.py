@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from openmofi.cli.app import Json, Out, app
+from openmofi.cli.app import Flags, Json, Out, app
+from openmofi.cli.job_end import end_job, say_unfinished
 from openmofi.cli.output import print_json, quoted, say_next
+from openmofi.config import ReinforceSettings
+
+if TYPE_CHECKING:
+    from openmofi.train.reinforce import ReinforceSummary
 
 
 @app.command
@@ -20,8 +25,7 @@ def reinforce(
     data: Path,
     recipe: Path,
     out: Annotated[Path, Out],
-    augmentations: int = 5,
-    device: str = "auto",
+    settings: Annotated[ReinforceSettings, Flags] = ReinforceSettings(),
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -29,15 +33,15 @@ def reinforce(
 
     Example: openmofi reinforce MODEL --data i2e/select/default --recipe recipe.yaml --out teacher
 
-    Repeating the command continues an interrupted run.
+    Repeating the command continues an interrupted job. Exits with 1 if shards failed, or with 3 if
+    images were missing; --retry failed,partial reads these again.
 
     Args:
         teacher: Hub id or directory of a dual encoder.
         data: The data that the student will be trained on.
         recipe: The student's recipe; its seed, evaluation.holdout and augment must not change.
         out: Directory to write.
-        augmentations: Random crops and colours of each image that the teacher sees.
-        device: auto, cpu, cuda or cuda:N.
+        settings: One option per field.
         set_: Override a setting of the recipe, as in --set augment.crop=0.5; repeatable.
         as_json: Print the summary as JSON.
     """
@@ -49,19 +53,26 @@ def reinforce(
         data=data,
         recipe=recipe,
         out=out,
-        augmentations=augmentations,
         changes=parse_assignments(set_ or []),
-        device=device,
+        settings=settings,
     )
     if as_json:
         print_json(summary)
-        return
+    else:
+        _say(summary, recipe=recipe, data=data, changes=set_ or [])
+    end_job(out, summary.shards)
+
+
+def _say(summary: ReinforceSummary, *, recipe: Path, data: Path, changes: list[str]) -> None:
+    """Prints what was stored, what is left to do, and the command that trains a student."""
     lost = ", ".join(f"{reason} {count:,}" for reason, count in summary.unreadable.items())
     print(
-        f"wrote {out} ({summary.images:,} images x {summary.augmentations} augmentations, "
-        f"{summary.texts:,} texts, {summary.seconds:,.0f} s"
-        f"{f'; unreadable: {lost}' if lost else ''})"
+        f"wrote {summary.out} ({summary.images:,} images x {summary.augmentations} augmentations, "
+        f"{summary.texts:,} texts{f'; unreadable: {lost}' if lost else ''})"
     )
-    changes = [*(set_ or []), f"loss.teachers=[{out}]"]
+    say_unfinished(summary.out, summary.shards)
+    if summary.shards.left or summary.shards.failed:
+        return
+    changes = [*changes, f"loss.teachers=[{summary.out}]"]
     again = " ".join(f"--set {shlex.quote(change)}" for change in changes)
     say_next(f"openmofi train {quoted(recipe)} --data {quoted(data)} --out run {again}")

@@ -17,7 +17,7 @@ def status(job: Path, /, *, as_json: Annotated[bool, Json] = False) -> None:
     Example: openmofi status i2e
 
     Args:
-        job: Output folder of `openmofi label` or `openmofi embed`, finished or not; of an
+        job: Output folder of `openmofi label`, `embed` or `reinforce`, finished or not; of an
             interrupted embed --out FILE.parquet, the folder FILE.parquet.shards.
         as_json: Print JSON.
     """

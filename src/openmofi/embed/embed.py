@@ -45,7 +45,7 @@ from openmofi.shards.ranks import Rank
 
 WORDS = JobWords("embed", "images", "embedded")
 _FILE = ".parquet"
-_THREADS = 4
+THREADS = 4
 """Cores that one process keeps busy without a GPU: it encodes as many batches at once."""
 
 
@@ -166,7 +166,7 @@ def _engine(job: EmbedJob, model: str | Path | MofiModel, rank: Rank) -> Iterato
     """
     settings = job.settings
     if isinstance(model, (str, Path)):
-        held = {"model": job.model, "precision": settings.precision, "threads": _THREADS}
+        held = {"model": job.model, "precision": settings.precision, "threads": THREADS}
         with open_engine(partial(ShardEmbedder, job), settings, rank, **held) as engine:
             yield engine
         return

@@ -7,7 +7,7 @@ one thread, and several batches at once.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +20,19 @@ from jaxtyping import Float
 
 from openmofi.embed.places import Places
 from openmofi.images.look import decode
-from openmofi.label.encoder import Encoder, decode_threads
+from openmofi.label.encoder import Encoder, decode_threads, own_device, share_cores
+from openmofi.model import MofiModel, load_model
 from openmofi.pairs import ImageReader
 from openmofi.refused import Refused
+from openmofi.shards import worker_number
 
 _CHUNK = 256
 _CPU_BATCH = 64
 """Images of a batch on a CPU, where larger ones gain nothing and keep threads waiting."""
+
+
+EncodePixels = Callable[[np.ndarray, list[int]], np.ndarray]
+"""(uint8 pixels [n, size, size, 3], their rows) -> vectors [n, ...]."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class EncodedBatch:
 
     rows: list[int]
     """The rows with a readable image."""
-    vectors: Float[np.ndarray, "n dim"]
+    vectors: Float[np.ndarray, "n ..."]
     refused: dict[int, str]
     """The reasons of the other rows."""
 
@@ -47,6 +53,7 @@ def encode_rows(
     *,
     batch_size: int = _CHUNK,
     workers: int = 1,
+    encode_pixels: EncodePixels | None = None,
 ) -> Iterator[EncodedBatch]:
     """Yields the vectors of the images of some rows, in order.
 
@@ -56,6 +63,8 @@ def encode_rows(
         read: returns the encoded bytes of a row's image, called from several threads.
         batch_size: rows of a batch; on a CPU at most 64.
         workers: number of processes that share the machine.
+        encode_pixels: makes what is yielded as vectors, from several threads; by default the
+            encoder alone.
     """
 
     def encode(batch: Sequence[int]) -> EncodedBatch:
@@ -67,10 +76,11 @@ def encode_rows(
             else:
                 pixels.append(decoded[0])
                 good.append(row)
-        vectors = np.zeros((0, encoder.dim), np.float32)
-        return EncodedBatch(
-            good, encoder.encode_pixels(np.stack(pixels)) if good else vectors, refused
-        )
+        if not good:
+            return EncodedBatch([], np.zeros((0, encoder.dim), np.float32), refused)
+        if encode_pixels is not None:
+            return EncodedBatch(good, encode_pixels(np.stack(pixels), good), refused)
+        return EncodedBatch(good, encoder.encode_pixels(np.stack(pixels)), refused)
 
     device = getattr(encoder, "device", None)
     on_gpu = device is not None and device.type != "cpu"
@@ -90,6 +100,20 @@ def encode_rows(
                     yield ahead.popleft().result()
             for future in ahead:
                 yield future.result()
+
+
+def load_job_encoder(model: str, *, device: str, precision: str, workers: int) -> MofiModel:
+    """Loads the encoder of one of a job's processes on this machine.
+
+    Args:
+        model: hub id or directory.
+        device: auto and cuda share out the GPUs.
+        precision: arithmetic of the encoder.
+        workers: number of processes.
+    """
+    share_cores(workers)
+    with computing_in_one_thread():  # an ONNX session keeps the number that it is opened with
+        return load_model(model, device=own_device(device, worker_number()), precision=precision)
 
 
 @contextmanager
@@ -121,6 +145,15 @@ def place_reader(reader: ImageReader, table: pa.Table) -> Callable[[int], bytes]
     """Returns a function that reads the encoded image of a row of a table of places."""
     places = table.select(["shard", "path", "offset", "size"])
     return lambda row: reader.read(places.slice(row, 1).to_pylist()[0])
+
+
+def missing_images(reasons: Mapping[str, int]) -> str | None:
+    """Returns why the shard of a selection is only partial, if images are missing.
+
+    They were there when they were selected, and may come back.
+    """
+    count = reasons.get("image_missing", 0)
+    return f"{count:,} {'image is' if count == 1 else 'images are'} missing" if count else None
 
 
 def _reasons(batch: EncodedBatch) -> Counter[str]:

@@ -13,13 +13,12 @@ import pyarrow as pa
 
 from openmofi import schema
 from openmofi.config import EmbedSettings
-from openmofi.embed.encode import computing_in_one_thread, encode_rows, place_reader
+from openmofi.embed.encode import encode_rows, load_job_encoder, missing_images, place_reader
 from openmofi.embed.places import has_image, read_selected
 from openmofi.files.remote import Root
-from openmofi.label.encoder import Encoder, own_device, share_cores
-from openmofi.model import MofiModel, load_model
+from openmofi.label.encoder import Encoder
 from openmofi.pairs import ImageReader, open_shard
-from openmofi.shards import Shard, ShardResult, tick, worker_number
+from openmofi.shards import Shard, ShardResult, tick
 
 VECTORS = "vectors"
 """Folder of the tables with vectors."""
@@ -45,14 +44,8 @@ class ShardEmbedder:
 
     def __init__(self, job: EmbedJob, *, workers: int = 1, encoder: Encoder | None = None):
         self.job, self._workers = job, workers
-        self.encoder = encoder or self._load_encoder()
-
-    def _load_encoder(self) -> MofiModel:
-        share_cores(self._workers)
-        settings = self.job.settings
-        device = own_device(settings.device, worker_number())
-        with computing_in_one_thread():  # an ONNX session keeps the number that it is opened with
-            return load_model(self.job.model, device=device, precision=settings.precision)
+        how = {"device": job.settings.device, "precision": job.settings.precision}
+        self.encoder = encoder or load_job_encoder(job.model, workers=workers, **how)
 
     def __call__(self, shard: Shard) -> ShardResult:
         """Returns a row of schema.embeddings per readable image of the shard, in input order.
@@ -75,6 +68,8 @@ class ShardEmbedder:
                 tick(len(batch.rows) + len(batch.refused))
         lost = np.setdiff1d(np.arange(len(rows)), good)
         reasons = [errors[row] for row in lost]
+        if self.job.selection is not None:
+            damage = missing_images(Counter(reasons))
         refused = rows.take(pa.array(lost)).select(schema.UNEMBEDDED.names[:-1])
         refused = refused.append_column("reason", pa.array(reasons, pa.string()))
         found = np.concatenate([np.zeros((0, self.encoder.dim), np.float16), *vectors])

@@ -6,6 +6,7 @@ Both have `images(places)` -> Encoded and `texts(...)` -> vectors. A file cannot
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,8 @@ from openmofi.progress import progress
 from openmofi.refused import Refused
 
 _BATCH = 256
-_STORE_EVERY = 4096
-"""Images between two writes of the cache; an interrupted evaluation loses at most so many."""
+_STORE_EVERY, _STORE_SECONDS = 4096, 60.0
+"""Images and seconds between two writes of the cache; an interrupted evaluation loses no more."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class ModelVectors:
     def __init__(self, model: str | Path | MofiModel, *, device: str, cache: Path | None):
         self._cache: VectorCache | None = None
         self._fresh: list[tuple[bytes, np.ndarray]] = []
+        self._stored = time.monotonic()
         self.folder: Path | None = None
         if not isinstance(model, (str, Path)):
             self.model, self.name = model, "in memory"
@@ -128,14 +130,15 @@ class ModelVectors:
     def _remember(self, fresh: list[tuple[bytes, np.ndarray]]) -> None:
         if self._cache is not None:
             self._fresh += fresh
-            if len(self._fresh) >= _STORE_EVERY:
+            late = time.monotonic() - self._stored >= _STORE_SECONDS
+            if late or len(self._fresh) >= _STORE_EVERY:
                 self._store()
 
     def _store(self) -> None:
         if self._cache is not None and self._fresh:
             keys, vectors = zip(*self._fresh, strict=True)
             self._cache.put(list(keys), np.stack(vectors))
-            self._fresh = []
+            self._fresh, self._stored = [], time.monotonic()
 
 
 def _contents(places: Places) -> Iterator[tuple[bytes | Refused, Box | None]]:

@@ -6,8 +6,10 @@ files, and then removes the others. A process that has the index open keeps its 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -67,6 +69,7 @@ def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | 
             "parts": ["part-0001"],
             "deleted": None,
             "map": None,
+            "added": "",
         }
         _write_meta(partial / "meta.json", meta)
 
@@ -86,10 +89,15 @@ def add(index: Snapshot, source: Path | str) -> None:
                 f"{index.meta['model']!r}; their vectors cannot be compared."
             )
 
-    with _changing(index) as meta:
+    with _changing(index, adds=True) as meta:
         name = _next(index, "part")
         folder = index.folder / name
         described = write_source(folder, source, kb=index.meta["kb"] or None, check=check)
+        added = _digest(folder)
+        if added == meta["added"]:
+            print("note: these vectors were added last; nothing is added again", file=sys.stderr)
+            return
+        meta["added"] = added
         part = IndexPart(folder, ef_search=index.settings.ef_search)
         meta["parts"] = [*meta["parts"], name]
         meta["rows"] = index.num_rows + len(part)
@@ -101,7 +109,7 @@ def merge_if_due(index: Snapshot) -> None:
     tail, first = index.num_rows - len(index.parts[0]), len(index.parts[0])
     if len(index.parts) <= _MOST_PARTS and tail <= max(_LEAST_TAIL, _TAIL_SHARE * first):
         return
-    with _changing(index) as meta:
+    with _changing(index, adds=True) as meta:
         name = _next(index, "part")
         if meta["kind"] == "flat":
             meta["kind"] = kind_for(index.settings, index.num_rows, index.meta["dim"])
@@ -151,8 +159,13 @@ def set_map(index: Snapshot, points: Float[np.ndarray, "rows 2"]) -> None:
 
 
 @contextmanager
-def _changing(index: Snapshot) -> Iterator[dict[str, Any]]:
+def _changing(index: Snapshot, *, adds: bool = False) -> Iterator[dict[str, Any]]:
     """Yields a copy of meta.json to change; if no error occurs, it replaces meta.json.
+
+    Args:
+        index: the index.
+        adds: whether the change belongs to an addition, so that meta.json still says what was
+            added last: if the command was killed after that, it must not add it again.
 
     Raises:
         InputError: another process is changing the index.
@@ -162,8 +175,14 @@ def _changing(index: Snapshot) -> Iterator[dict[str, Any]]:
         if not index.is_current():
             raise MismatchError(f"{str(index.folder)!r} has changed in the meantime; try again.")
         _remove_unnamed(index.folder, index.meta)
-        meta = dict(index.meta)
+        meta: dict[str, Any] = {"added": "", **index.meta}
+        if not adds:
+            meta["added"] = ""
+        before = dict(meta)
         yield meta
+        if adds and meta == before:
+            _remove_unnamed(index.folder, meta)
+            return
         meta["generation"] += 1
         sync_tree(index.folder)  # the files must reach the disk before meta.json names them
         with replace_file(index.folder / "meta.json") as partial:
@@ -186,6 +205,15 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _write_meta(path: Path, meta: dict[str, Any]) -> None:
     path.write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def _digest(part: Path) -> str:
+    """Returns what tells the rows of a new part from others."""
+    digest = hashlib.sha256()
+    for name in ("rows.parquet", "vectors.faiss"):
+        with (part / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
 
 
 def _next(index: Snapshot, what: str) -> str:

@@ -2,7 +2,7 @@
 
 The graph is HNSW (Malkov and Yashunin, arXiv 1603.09320), which takes long for a million
 vectors: it is kept every minute, and the same command goes on from there after an interruption.
-The lists are faiss' IVF with 8-bit codes.
+For the lists see lists.py.
 """
 
 from __future__ import annotations
@@ -11,29 +11,19 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from openmofi.config import IndexSettings
 from openmofi.files.folders import replace_file
 from openmofi.progress import progress
+from openmofi.search.lists import build_lists
 from openmofi.search.part import GRAPH, LISTS, IndexPart, halves_of
 from openmofi.search.part_writer import writing
-
-_AT_ONCE = 2_000
-"""Vectors added to a graph or to lists at a time."""
-_KEEP_EVERY_SECONDS = 60.0
-_TRAINED_ON = 64
-"""Vectors per list from which the lists' centres are learnt."""
-
-Halves = Float[np.ndarray, "n dim"]
-"""The stored vectors, float16, mapped into memory."""
+from openmofi.search.stored_chunks import Halves, chunks, digest_of, is_due
 
 
 def write_structure(
@@ -45,7 +35,7 @@ def write_structure(
         folder: the part.
         kind: flat, hnsw or ivf.
         settings: parameters of the graph.
-        kept: folder in which an unfinished graph is kept; it is removed in the end.
+        kept: folder in which what is unfinished is kept; it is removed in the end.
         first: a part of the same kind with the first of the vectors, whose graph or lists are
             extended.
     """
@@ -61,7 +51,7 @@ def write_structure(
         with writing(folder):
             faiss.write_index(graph, str(folder / GRAPH), faiss.IO_FLAG_SKIP_STORAGE)
     else:
-        lists = _build_lists(halves, first)
+        lists = build_lists(halves, kept, first)
         with writing(folder):
             faiss.write_index(lists, str(folder / LISTS))
     shutil.rmtree(kept, ignore_errors=True)
@@ -105,11 +95,8 @@ class _Kept:
                 old.unlink()
 
     def _state(self, count: int) -> dict[str, Any]:
-        digest = blake2b(digest_size=16)
-        for chunk in _chunks(self.halves[:count]):
-            digest.update(chunk.tobytes())
         built = {"links": self.settings.hnsw_links, "breadth": self.settings.ef_construction}
-        return built | {"vectors": count, "digest": digest.hexdigest()}
+        return built | {"vectors": count, "digest": digest_of(self.halves[:count])}
 
 
 def _name(count: int | str) -> str:
@@ -134,42 +121,23 @@ def _build_graph(
     storage.train(np.zeros((1, dim), np.float32))
     storage.codes.resize(len(halves) * storage.code_size)  # so that it need not grow
     done = graph.ntotal
-    for chunk in _chunks(halves[:done]):
+    # Draw the levels of the vectors that are there, so that the next ones have those that they
+    # would have without an interruption.
+    drawn = faiss.IndexHNSWSQ(dim, *kind)
+    drawn.hnsw.prepare_level_tab(done)
+    graph.hnsw.rng = drawn.hnsw.rng
+    for chunk in chunks(halves[:done]):
         storage.add(chunk.astype(np.float32))
     graph.storage, graph.own_fields, graph.is_trained = storage, False, True
     storage.thisown = True  # the assignment has disowned it
     saved = time.monotonic()
     with progress("graph", total=len(halves), unit="vectors") as bar:
         bar.skip(done)
-        for chunk in _chunks(halves[done:]):
+        for chunk in chunks(halves[done:]):
             graph.add(chunk.astype(np.float32))
             bar.advance(len(chunk))
-            if time.monotonic() - saved >= _KEEP_EVERY_SECONDS:
+            if is_due(saved):
                 kept.write(graph)
                 saved = time.monotonic()
     graph.referenced_objects = [storage]  # it must live as long as the graph
     return graph
-
-
-def _build_lists(halves: Halves, first: IndexPart | None) -> Any:
-    import faiss
-
-    count, dim = halves.shape
-    if first is not None:
-        lists = faiss.read_index(str(first.folder / LISTS))
-    else:
-        num_lists = max(1, min(int(4 * np.sqrt(count)), count // _TRAINED_ON))
-        lists = faiss.index_factory(dim, f"IVF{num_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-        sample = np.random.default_rng(0).permutation(count)[: _TRAINED_ON * num_lists]
-        lists.train(halves[np.sort(sample)].astype(np.float32))
-    with progress("lists", total=count, unit="vectors") as bar:
-        bar.skip(lists.ntotal)
-        for chunk in _chunks(halves[lists.ntotal :]):
-            lists.add(chunk.astype(np.float32))
-            bar.advance(len(chunk))
-    return lists
-
-
-def _chunks(halves: Halves) -> Iterator[Halves]:
-    for begin in range(0, len(halves), _AT_ONCE):
-        yield halves[begin : begin + _AT_ONCE]

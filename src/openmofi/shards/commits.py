@@ -44,6 +44,8 @@ class ShardResult:
     """Number of rows of the input; None: as many as the table has."""
     folder: str = "labels"
     """Folder of the table."""
+    mapped: bool = False
+    """Whether readers map the table, so that it is written as an Arrow file without compression."""
     looked: int = 0
     """Number of images that were looked at."""
 
@@ -100,22 +102,26 @@ def write_attempt(result: ShardResult, shard: str, out: Path, seconds: float) ->
     Raises:
         OutputError: the disk is full or not writable.
     """
-    attempt = f"{shard}-{uuid.uuid4().hex[:8]}.parquet"
-    digests = {}
+    attempt = f"{shard}-{uuid.uuid4().hex[:8]}"
+    write, suffix = (write_arrow, "arrow") if result.mapped else (write_parquet, "parquet")
+    file = f"{result.folder}/{attempt}.{suffix}"
+    extra = {folder: f"{folder}/{attempt}.parquet" for folder in result.extra}
     with _stop_if_unwritable(out):
-        for folder, table in ({result.folder: result.table} | result.extra).items():
+        for folder in (result.folder, *result.extra):
             (out / folder).mkdir(exist_ok=True)
-            digests[folder] = write_parquet(table, out / folder / attempt)
+        sha256 = write(result.table, out / file)
+        for folder, table in result.extra.items():
+            write_parquet(table, out / extra[folder])
     return Commit(
         shard,
         "partial" if result.damage else "done",
-        file=f"{result.folder}/{attempt}",
-        sha256=digests[result.folder],
+        file=file,
+        sha256=sha256,
         rows=len(result.table) if result.rows is None else result.rows,
         kept=result.kept,
         errors=dict(sorted(result.errors.items())),
         reason=result.damage or "",
-        extra={folder: f"{folder}/{attempt}" for folder in result.extra},
+        extra=extra,
         seconds=round(seconds, 3),
         looked=result.looked,
     )
@@ -125,8 +131,20 @@ def write_parquet(table: pa.Table, path: Path) -> str:
     """Writes a file durably; returns its sha256."""
     with replace_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-        with partial.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return _sha256(partial)
+
+
+def write_arrow(table: pa.Table, path: Path) -> str:
+    """Writes a file of one batch that can be mapped, durably; returns its sha256."""
+    with replace_file(path) as partial:
+        with pa.ipc.new_file(str(partial), table.schema) as writer:
+            writer.write_table(table.combine_chunks())
+        return _sha256(partial)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish(commit: Commit, out: Path, *, retry: frozenset[str] = frozenset()) -> Commit:
@@ -242,8 +260,8 @@ def is_job(out: Path) -> bool:
 def no_job(out: Path) -> InputError:
     """Returns the error of a folder that is not a job's directory."""
     return InputError(
-        f"{str(out)!r} is not an output folder of `openmofi label` or `openmofi embed`; pass their "
-        "--out."
+        f"{str(out)!r} is not an output folder of `openmofi label`, `embed` or `reinforce`; pass "
+        "their --out."
     )
 
 

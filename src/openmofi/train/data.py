@@ -35,6 +35,7 @@ from openmofi.train.mapped import (
     fingerprint,
     open_mapped,
 )
+from openmofi.train.mapped_pairs import open_mapped_pairs
 from openmofi.train.order import permute, unpermute
 from openmofi.train.rows import Rows
 
@@ -162,6 +163,7 @@ def open_train_data(
     labels: Path | str | None = None,
     texts: Path | str | None = None,
     kb: Path | str | None = None,
+    mapped_in: Path | None = None,
 ) -> TrainData:
     """Opens the output of `openmofi select`, raw pairs, or pairs with labels of one's own.
 
@@ -171,6 +173,7 @@ def open_train_data(
             without any are left out.
         texts: CSV with id, name and description of these entities.
         kb: knowledge base with the same.
+        mapped_in: folder in which raw pairs are mapped, instead of being held in memory.
 
     Raises:
         InputError: a file or a column is missing, or no image remains.
@@ -186,16 +189,24 @@ def open_train_data(
     elif labels is not None:
         data = _open_labelled(path, Path(labels), texts=texts, kb=kb)
     else:
-        source = find_shards(path)
-        tables = []
-        for shard in source.shards:
-            table = read_shard(source.root, shard).table
-            tables.append(table.filter(pc.equal(table["status"], "ok")))
-        pairs = pa.concat_tables(tables).select(_COLUMNS).combine_chunks()
-        data = TrainData(pairs, classes=None, vocabulary=None, root=source.root)
+        data = _open_pairs(path, mapped_in)
     if not len(data):
         raise InputError(f"{str(path)!r} holds no usable image; expected at least one to train on.")
     return data
+
+
+def _open_pairs(path: Path, mapped_in: Path | None) -> TrainData:
+    source = find_shards(path)
+    if mapped_in is not None:
+        found = open_mapped_pairs(source, mapped_in)
+        known = {"known_fingerprint": found.fingerprint}
+        return TrainData(found.table, classes=None, vocabulary=None, root=source.root, **known)
+    tables = []
+    for shard in source.shards:
+        table = read_shard(source.root, shard).table
+        tables.append(table.filter(pc.equal(table["status"], "ok")))
+    pairs = pa.concat_tables(tables).select(_COLUMNS).combine_chunks()
+    return TrainData(pairs, classes=None, vocabulary=None, root=source.root)
 
 
 def _open_labelled(

@@ -33,8 +33,8 @@ from openmofi.train.class_lists import ByClass, ClassLists
 
 FOLDER, VERSION = "mapped", 1
 HASHED = ("shard", "offset", "path", "caption")
-_STRINGS, _NUMBERS = ("shard", "path", "caption"), ("offset", "size")
-_AT_ONCE = 1 << 16
+STRINGS, NUMBERS = ("shard", "path", "caption"), ("offset", "size")
+AT_ONCE = 1 << 16
 _TAIL = 1 << 16
 """Bytes at the end of a Parquet file, with its statistics, that tell it from others."""
 
@@ -45,7 +45,8 @@ class MappedSelection:
 
     table: pa.Table
     """shard, offset, size, path, caption; each a single chunk."""
-    classes: ClassLists
+    classes: ClassLists | None
+    """None for raw pairs."""
     fingerprint: str
 
 
@@ -59,7 +60,7 @@ def open_mapped(selection: Path, vocabulary: pa.Table) -> MappedSelection:
     folder, what = selection / FOLDER, _described(selection)
     if (found := _open(folder, what)) is None:
         try:
-            with _in_turn(selection / f".{FOLDER}.lock"):
+            with in_turn(selection / f".{FOLDER}.lock"):
                 if (found := _open(folder, what)) is None:
                     _write(selection, folder, vocabulary, what)
         except OSError as error:
@@ -73,7 +74,7 @@ def open_mapped(selection: Path, vocabulary: pa.Table) -> MappedSelection:
 
 
 @contextmanager
-def _in_turn(path: Path) -> Iterator[None]:
+def in_turn(path: Path) -> Iterator[None]:
     """Waits until no other process has the lock; where files cannot be locked, each goes on."""
     with path.open("ab") as lock:
         with suppress(OSError):
@@ -93,8 +94,8 @@ def _open(folder: Path, what: list[int]) -> MappedSelection | None:
 
 
 def _map(folder: Path, meta: dict[str, Any]) -> MappedSelection:
-    strings = {name: open_strings(folder / name) for name in _STRINGS}
-    numbers = {name: pa.array(open_array(folder / f"{name}.npy")) for name in _NUMBERS}
+    strings = {name: open_strings(folder / name) for name in STRINGS}
+    numbers = {name: pa.array(open_array(folder / f"{name}.npy")) for name in NUMBERS}
     arrays = {n: open_array(folder / f"{n}.npy") for n in ("starts", "values", "counts")}
     order = (open_array(folder / f"by_class_{name}.npy") for name in ("rows", "starts"))
     classes = ClassLists(**arrays, longest=meta["longest"], known_order=ByClass(*order))
@@ -125,13 +126,13 @@ def _write(selection: Path, folder: Path, vocabulary: pa.Table, what: list[int])
     except (OSError, pa.ArrowInvalid) as error:
         raise damaged(selection, error) from None
     rows = keep.metadata.num_rows
-    passes = len(_STRINGS) + len(_NUMBERS) + 1
+    passes = len(STRINGS) + len(NUMBERS) + 1
     digests = {name: ColumnDigest(name) for name in HASHED}
     with new_folder(folder) as out, progress("map", total=passes * rows, unit="values") as bar:
 
         def column(name: str) -> Iterator[pa.Array]:
             try:
-                for batch in keep.iter_batches(_AT_ONCE, columns=[name]):
+                for batch in keep.iter_batches(AT_ONCE, columns=[name]):
                     if name in digests:
                         digests[name].add(batch.column(0))
                     yield batch.column(0)
@@ -139,10 +140,10 @@ def _write(selection: Path, folder: Path, vocabulary: pa.Table, what: list[int])
             except (OSError, pa.ArrowInvalid) as error:
                 raise damaged(selection, error) from None
 
-        for name in _STRINGS:
+        for name in STRINGS:
             write_strings(out / name, column(name))
-        for name in _NUMBERS:
-            _write_numbers(out / name, column(name), np.int64)
+        for name in NUMBERS:
+            write_numbers(out / name, column(name), np.int64)
         classes = _write_classes(selection, out, column("classes"), len(vocabulary))
         meta = {
             "selection": what,
@@ -160,7 +161,8 @@ def damaged(selection: Path, error: Exception) -> InputError:
     )
 
 
-def _write_numbers(path: Path, batches: Iterable[pa.Array], dtype: type[np.generic]) -> None:
+def write_numbers(path: Path, batches: Iterable[pa.Array], dtype: type[np.generic]) -> None:
+    """Writes a column of numbers as `path` with the suffix .npy, batch by batch."""
     with path.with_suffix(".raw").open("wb") as file:
         for batch in batches:
             batch.to_numpy(zero_copy_only=False).astype(dtype).tofile(file)
@@ -178,7 +180,7 @@ def _write_classes(
             lengths.append(pc.fill_null(pc.list_value_length(batch), 0).to_numpy())
             yield pc.list_flatten(batch)
 
-    _write_numbers(out / "values", values(), np.int64)
+    write_numbers(out / "values", values(), np.int64)
     found = open_array(out / "values.npy")
     starts = np.cumsum(np.concatenate(lengths), dtype=np.int64)
     np.save(out / "starts.npy", starts)
@@ -248,9 +250,9 @@ class ColumnDigest:
         """Takes further values."""
         at = 0
         while at < len(chunk):
-            self._waiting.append(chunk[at : at + _AT_ONCE - sum(map(len, self._waiting))])
+            self._waiting.append(chunk[at : at + AT_ONCE - sum(map(len, self._waiting))])
             at += len(self._waiting[-1])
-            if sum(map(len, self._waiting)) == _AT_ONCE:
+            if sum(map(len, self._waiting)) == AT_ONCE:
                 self._write()
 
     def _write(self) -> None:
@@ -279,7 +281,7 @@ def fingerprint(
         sha256.update(column.finish())
     if classes is not None:
         for array in (classes.starts, classes.values):
-            for at in range(0, len(array), _AT_ONCE):
-                sha256.update(array[at : at + _AT_ONCE].astype(np.int64).tobytes())
+            for at in range(0, len(array), AT_ONCE):
+                sha256.update(array[at : at + AT_ONCE].astype(np.int64).tobytes())
     sha256.update("\0".join(entity_ids).encode())
     return sha256.hexdigest()

@@ -26,9 +26,10 @@ from openmofi.embed import Places, find_places
 from openmofi.errors import InputError
 from openmofi.evaluate.cache import VectorCache, content_key
 from openmofi.evaluate.recall import recall
-from openmofi.evaluate.vectors import ModelVectors
+from openmofi.evaluate.vectors import FileVectors, ModelVectors, Vectors
 from openmofi.files.folders import check_replaceable, local_path, new_folder, replace_file
 from openmofi.label.encoder import model_digest
+from openmofi.label.engine import absolute_model
 from openmofi.model import MofiModel, save_model
 from openmofi.model.checkpoint import text_model
 from openmofi.model.sides import EncoderSide, image_side, join, load_text_side
@@ -91,6 +92,7 @@ def pair(
     settings: PairSettings | None = None,
     changes: Mapping[str, Any] | None = None,
     device: str = "auto",
+    embeddings: Path | str | None = None,
 ) -> PairSummary:
     """Learns two linear maps that make one dual encoder of two encoders.
 
@@ -104,9 +106,12 @@ def pair(
         settings: of the training; the defaults suit most data.
         changes: settings to change, as `config.parse_assignments` gives them.
         device: where the encoders compute; the maps are trained on the CPU.
+        embeddings: output of `embed` with the image encoder on the data; its vectors are taken
+            instead of encoding the images here.
 
     Raises:
-        InputError: an encoder or the data cannot be read, or there are too few captions.
+        InputError: an encoder, the data or the vectors cannot be read or do not belong together,
+            or there are too few captions.
     """
     out = local_path(out)
     check_replaceable(out, _is_ours, "the output of `openmofi pair`")
@@ -122,7 +127,9 @@ def pair(
     text = load_text_side(str(text_encoder))
     digests = {str(name): model_digest(str(name)) for name in (image_encoder, text_encoder)}
     texts = out / _VECTORS / f"texts-{digests[str(text_encoder)]}"
-    pairs, ids, captions, refused = _encode(source, text, places, texts)
+    vectors = source if embeddings is None else _stored(embeddings, source)
+    on = str(source.model.device)
+    pairs, ids, captions, refused = _encode(vectors, text, places, texts, device=on)
     train, held_out = _split(pairs, captions, chosen)
     dim = chosen.dim or min(pairs.images.shape[1], pairs.texts.shape[1], _WIDEST)
     dim = min(dim, pairs.images.shape[1], pairs.texts.shape[1])
@@ -183,8 +190,23 @@ def _write(path: Path, text: str) -> None:
 # ---- the vectors ---------------------------------------------------------------------------
 
 
+def _stored(path: Path | str, source: ModelVectors) -> FileVectors:
+    """Opens vectors that `embed` made with the image encoder.
+
+    Raises:
+        InputError: another encoder made them.
+    """
+    vectors = FileVectors(path)
+    if vectors.name != absolute_model(source.name):
+        raise InputError(
+            f"The vectors in {str(path)!r} are of {vectors.name!r}, not of {source.name!r}; run "
+            f"`openmofi embed {source.name} DATA --out VECTORS` and pass that."
+        )
+    return vectors
+
+
 def _encode(
-    source: ModelVectors, text: EncoderSide, places: Places, cache: Path
+    source: Vectors, text: EncoderSide, places: Places, cache: Path, *, device: str
 ) -> tuple[PairVectors, list[str], list[str], dict[str, int]]:
     """Returns (vectors, ids of the entities, captions, images that were refused by reason).
 
@@ -193,6 +215,7 @@ def _encode(
         text: the text encoder.
         places: of the images, with their captions and entities.
         cache: folder of the texts' vectors.
+        device: where the text encoder computes.
     """
     captions = [caption or "" for caption in places.table["caption"].to_pylist()]
     different = sorted(set(captions) - {""})
@@ -215,7 +238,7 @@ def _encode(
         for kind, words in enumerate(named.get(entity, ()), 1):
             table[image_row, kind] = row[words]
     encoded = source.images(places, "images")
-    text_vectors = _text_vectors(text, list(row), cache, str(source.model.device))
+    text_vectors = _text_vectors(text, list(row), cache, device)
     rows = np.flatnonzero((table[encoded.rows] >= 0).any(1))
     refused = dict(encoded.refused)
     if len(rows) < len(encoded.rows):

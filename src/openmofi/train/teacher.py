@@ -5,11 +5,11 @@ student is shown exactly those that the teacher saw. Only their number and a see
 because the random numbers of an augmentation follow from the image's row and the augmentation's
 number.
 
-    card.json          augmentations, seed, settings of the augmentation, fingerprints of the data
-    images.npy         fp16 [images, augmentations, dim]
-    captions.npy       fp16 [images, dim]
-    names.npy          fp16 [classes, dim]
-    descriptions.npy   fp16 [classes, dim], of "name: description"
+It is the folder of a job over shards (see openmofi/shards), whose run.json says what was seen. Its
+tables are Arrow files that are mapped:
+
+    images/     image: fp16 [augmentations * dim]; caption: fp16 [dim]; a row for each image
+    entities/   name, description ("name: description"): fp16 [dim]; a row for each class
 """
 
 from __future__ import annotations
@@ -21,18 +21,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from openmofi.config import AugmentSettings, as_dict
 from openmofi.errors import InputError, MismatchError
+from openmofi.shards import commits, is_job
 from openmofi.train.augment import CROPS_VERSION, NUM_DRAWS
 from openmofi.train.data import TrainData
 from openmofi.train.order import uniform
 from openmofi.train.texts import KINDS
 
-IMAGES = "images"
-TEXTS = ("captions", "names", "descriptions")
-"""Files of the kinds of texts, in the order of texts.KINDS."""
+IMAGES, ENTITIES = "images", "entities"
+"""Kinds of shards, and folders of their tables."""
+STORE_VERSION = 2
+"""Of the folder; increase it whenever the same inputs give other bytes."""
+
+
+def check_not_older(folder: Path) -> None:
+    """Refuses a folder of an earlier version.
+
+    Raises:
+        InputError: it is one.
+    """
+    if any((folder / name).is_file() for name in ("card.json", "progress.json")):
+        raise InputError(
+            f"{str(folder)!r} holds a teacher's vectors as an earlier version of openmofi stored "
+            "them; run `openmofi reinforce` again with another --out."
+        )
 
 
 def teacher_draws(
@@ -82,26 +99,83 @@ def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: Augmen
             )
 
 
+class _Stored:
+    """The rows of the files of one kind of shards, which are mapped when they are first needed."""
+
+    def __init__(self, folder: Path, kind: str, files: dict[str, str], plan: Sequence[dict]):
+        shards = [shard for shard in plan if shard["kind"] == kind]
+        self._starts = np.array([shard["start"] for shard in shards])
+        self._files = [folder / files[shard["name"]] for shard in shards]
+        self._columns: dict[int, dict[str, np.ndarray]] = {}
+
+    def rows(
+        self,
+        rows: Int[np.ndarray, " n"],
+        column: str,
+        *,
+        parts: int = 1,
+        numbers: Int[np.ndarray, " n"] | int = 0,
+    ) -> Float[np.ndarray, "n width"]:
+        """Returns part `numbers[i]` of the equal parts of a column in row `rows[i]`."""
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        found = []
+        for row, shard, number in np.broadcast(rows - self._starts[shards], shards, numbers):
+            values = self._open(int(shard))[column][row]
+            width = len(values) // parts
+            found.append(values[number * width : (number + 1) * width])
+        return np.array(found, np.float32)
+
+    def _open(self, shard: int) -> dict[str, np.ndarray]:
+        if shard not in self._columns:
+            table = _map(self._files[shard])
+            self._columns[shard] = {
+                name: table[name].chunk(0).flatten().to_numpy().reshape(len(table), -1)
+                for name in table.column_names
+            }
+        return self._columns[shard]
+
+
+def _map(file: Path) -> pa.Table:
+    """Maps a table into memory; the file is closed again, so that any number may be mapped.
+
+    Raises:
+        InputError: it is gone or damaged.
+    """
+    try:
+        with pa.memory_map(str(file)) as opened:
+            return pa.ipc.open_file(opened).read_all()
+    except (OSError, pa.ArrowInvalid):
+        raise InputError(
+            f"{str(file)!r} is gone or damaged; delete its record in "
+            f"{str(file.parents[1] / '_done')!r} and repeat `openmofi reinforce`, which makes it "
+            "again."
+        ) from None
+
+
 class Teacher:
     """The stored vectors of one teacher."""
 
     def __init__(self, folder: Path | str):
-        """Maps the files into memory.
+        """Opens a folder of which all shards are finished.
 
         Raises:
             InputError: the folder is not a finished output of `openmofi reinforce`.
         """
         folder = Path(folder)
-        if not (folder / "card.json").is_file():
+        check_not_older(folder)
+        plan = pq.read_table(folder / "plan.parquet").to_pylist() if is_job(folder) else []
+        files = {c.shard: c.file for c in commits(folder) if c.file} if plan else {}
+        if not plan or len(files) < len(plan):
             raise InputError(
                 f"{str(folder)!r} is not a finished output of `openmofi reinforce`; run it, or the "
                 "same command again to finish it."
             )
         self.folder = folder
-        self.card = json.loads((folder / "card.json").read_text())
+        self.card = json.loads((folder / "run.json").read_text())
+        """What was seen; see `what_was_seen`."""
         self.augmentations: int = self.card["augmentations"]
-        self.images = np.load(folder / f"{IMAGES}.npy", mmap_mode="r")
-        self._texts = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in TEXTS]
+        self._images = _Stored(folder, IMAGES, files, plan)
+        self._entities = _Stored(folder, ENTITIES, files, plan)
 
     def check(self, data: TrainData, augment: AugmentSettings) -> None:
         """Checks that the vectors are of this data and augmentation.
@@ -154,10 +228,12 @@ class Teacher:
         targets: Int[np.ndarray, " n"],
     ) -> tuple[Float[np.ndarray, "n E"], Float[np.ndarray, "n E"]]:
         """Returns the unit vectors of the augmented images and of their texts."""
-        images = self.images[rows, numbers].astype(np.float32)
+        images = self._images.rows(rows, "image", parts=self.augmentations, numbers=numbers)
         texts = np.zeros_like(images)
         for kind, name in enumerate(KINDS):
-            here = kinds == kind
-            index = rows[here] if name == "caption" else targets[here]
-            texts[here] = self._texts[kind][index]
+            here = np.flatnonzero(kinds == kind)
+            if len(here):
+                stored = self._images if name == "caption" else self._entities
+                index = rows if name == "caption" else targets
+                texts[here] = stored.rows(index[here], name)
         return images, texts

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Int
 
 from openmofi.errors import SettingsError
@@ -18,27 +19,13 @@ class TextMix:
     """Draws one text per image and step from the kinds that a recipe lists."""
 
     def __init__(self, data: TrainData, kinds: tuple[str, ...]):
-        if set(kinds) - set(KINDS) or not kinds:
-            raise SettingsError(
-                f"loss.text may list caption, name and description; got {list(kinds)}."
-            )
-        if data.vocabulary is None and set(kinds) != {"caption"}:
-            raise SettingsError(
-                "Raw pairs have no entities: set loss.text to [caption], or pass the output of "
-                "`openmofi select` as --data."
-            )
+        check_kinds(data, kinds)
         self._kinds = kinds
         self._data = data
         self.names: list[str] = []
         self.descriptions: list[str] = []
         if data.vocabulary is not None:
-            self.names = data.vocabulary["label"].to_pylist()
-            self.descriptions = [
-                f"{name}: {text}" if text else name
-                for name, text in zip(
-                    self.names, data.vocabulary["description"].to_pylist(), strict=True
-                )
-            ]
+            self.names, self.descriptions = entity_texts(data.vocabulary)
 
     def kinds(self, draws: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Returns the numbers in KINDS that draws from [0, 1) choose."""
@@ -54,6 +41,28 @@ class TextMix:
             next(captions) if kind == 0 else of_entity[kind - 1][target]
             for kind, target in zip(kinds.tolist(), targets.tolist(), strict=True)
         ]
+
+
+def check_kinds(data: TrainData, kinds: Sequence[str]) -> None:
+    """Checks that images can be paired with the kinds of texts that a recipe lists.
+
+    Raises:
+        SettingsError: a kind does not exist, or needs entities, which raw pairs do not have.
+    """
+    if set(kinds) - set(KINDS) or not kinds:
+        raise SettingsError(f"loss.text may list caption, name and description; got {list(kinds)}.")
+    if data.vocabulary is None and set(kinds) != {"caption"}:
+        raise SettingsError(
+            "Raw pairs have no entities: set loss.text to [caption], or pass the output of "
+            "`openmofi select` as --data."
+        )
+
+
+def entity_texts(vocabulary: pa.Table) -> tuple[list[str], list[str]]:
+    """Returns the names of entities, and "name: description" of each."""
+    names = vocabulary["label"].to_pylist()
+    texts = zip(names, vocabulary["description"].to_pylist(), strict=True)
+    return names, [f"{name}: {text}" if text else name for name, text in texts]
 
 
 def meaning_keys(targets: np.ndarray, texts: Sequence[str]) -> Int[np.ndarray, "batch 2"]:
