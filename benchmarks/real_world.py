@@ -27,11 +27,13 @@ command goes on with the next seed; vectors are kept. One thread.
 
 import argparse
 import csv
+import io
 import json
 import os
 import random
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -153,16 +155,7 @@ def run(arguments: argparse.Namespace, kb: Path, seed: int) -> dict[str, Any]:
 def run_devices(arguments: argparse.Namespace, kb: Path, seed: int) -> dict[str, Any]:
     """Returns the figures of the devices' labels of one seed."""
     out = arguments.out / f"devices-seed-{seed}"
-    out.mkdir(exist_ok=True)
-    with arguments.photos.open(newline="") as file:
-        rows = [
-            {**row, "file": str((arguments.photos.parent / row["file"]).resolve())}
-            for row in csv.DictReader(file)
-        ]
-    random.Random(seed).shuffle(rows)
-    parts = {"paired": rows[::2], "labelled": rows[1::2]}
-    for name, part in parts.items():
-        write_listing(out / f"{name}.csv", part)
+    parts = divide_devices(arguments.photos, seed, out)
     start, paired = time.process_time(), out / "pair"
     shared_vectors(paired, arguments.out / "vectors")
     encoders = (arguments.encoders / "lite0", arguments.encoders / "minilm")
@@ -180,39 +173,76 @@ def run_devices(arguments: argparse.Namespace, kb: Path, seed: int) -> dict[str,
     return found
 
 
+def divide_devices(photos: Path, seed: int, out: Path) -> dict[str, list[dict[str, str]]]:
+    """Returns the rows of the devices to pair and to label, and writes a listing of each."""
+    out.mkdir(exist_ok=True)
+    with photos.open(newline="") as file:
+        rows = [
+            {**row, "file": str((photos.parent / row["file"]).resolve())}
+            for row in csv.DictReader(file)
+        ]
+    random.Random(seed).shuffle(rows)
+    parts = {"paired": rows[::2], "labelled": rows[1::2]}
+    for name, part in parts.items():
+        write_listing(out / f"{name}.csv", part)
+    return parts
+
+
 def vendor_figures(
     labels: Path, rows: list[dict[str, str]], base: KnowledgeBase
 ) -> dict[str, dict[str, float]]:
     """Returns how many vendors at the beginning of a title each order labels rightly."""
-    brands = {
-        vendor: {id_ for id_ in base.lookup([vendor])["id"].to_pylist() if id_.startswith("Q")}
-        for vendor in {row["vendor"] for row in rows}
-    }
-    vendor_of = {row["file"].lstrip("/"): row["vendor"] for row in rows}
-    known = sum(bool(brands[row["vendor"]]) for row in rows)
-    begins = {}  # (file, id) -> whether that entity is named where the vendor stands
-    for file in (labels / "labels").glob("*.parquet"):
-        for row in pq.read_table(file, columns=["path", "entities"]).to_pylist():
-            vendor = vendor_of[row["path"].lstrip("/")]
-            for entity in row["entities"]:
-                named = entity["surface"].casefold() == vendor.casefold()
-                begins[row["path"].lstrip("/"), entity["id"]] = entity["start"] == 0 and named
-    figures: dict[str, dict[str, float]] = {}
+    titles, figures = VendorTitles.read(labels, rows, base), {}
     for order in ORDERS:
         for rate in RATES if order != "caption-match" else RATES[:1]:
             settings = SelectSettings(order=order, min_images=1, false_label_rate=rate)
             summary = select(labels, name=f"{order}-{rate}", settings=settings)
-            kept = [(f.lstrip("/"), id_) for f, id_ in kept_labels(summary.out)]
-            judged = [(f, id_) for f, id_ in kept if begins[f, id_] and brands[vendor_of[f]]]
-            right = sum(id_ in brands[vendor_of[f]] for f, id_ in judged)
             name = order if order == "caption-match" else f"{order} {rate:g}"
-            figures[name] = {
-                "labels": len(kept),
-                "vendors": len(judged),
-                "precision": round(right / max(len(judged), 1), 4),
-                "recall": round(right / known, 4),
-            }
+            figures[name] = titles.figures(kept_labels(summary.out))
     return figures
+
+
+@dataclass(frozen=True)
+class VendorTitles:
+    """Titles and the brands of their vendors' names."""
+
+    vendor_of: dict[str, str]
+    brands: dict[str, set[str]]
+    """Vendor -> the ids of all brands of that name."""
+    begins: set[tuple[str, str]]
+    """(file, id) of what is named where the vendor stands."""
+    known: int
+    """Titles whose vendor is a brand's name."""
+
+    @classmethod
+    def read(cls, labels: Path, rows: list[dict[str, str]], base: KnowledgeBase) -> "VendorTitles":
+        """Takes the names from the output of `label`."""
+        brands = {
+            vendor: {id_ for id_ in base.lookup([vendor])["id"].to_pylist() if id_.startswith("Q")}
+            for vendor in {row["vendor"] for row in rows}
+        }
+        vendor_of = {row["file"]: row["vendor"] for row in rows}
+        begins = set()
+        for file in (labels / "labels").glob("*.parquet"):
+            for row in pq.read_table(file, columns=["path", "entities"]).to_pylist():
+                path = "/" + row["path"].lstrip("/")
+                vendor = vendor_of[path].casefold()
+                for one in row["entities"]:
+                    if one["start"] == 0 and one["surface"].casefold() == vendor:
+                        begins.add((path, one["id"]))
+        known = sum(bool(brands[row["vendor"]]) for row in rows)
+        return cls(vendor_of, brands, begins, known)
+
+    def figures(self, kept: set[tuple[str, str]]) -> dict[str, float]:
+        """Returns the counts of labels, and precision and recall of known vendors."""
+        judged = [(f, id_) for f, id_ in kept & self.begins if self.brands[self.vendor_of[f]]]
+        right = sum(id_ in self.brands[self.vendor_of[f]] for f, id_ in judged)
+        return {
+            "labels": len(kept),
+            "vendors": len(judged),
+            "precision": round(right / max(len(judged), 1), 4),
+            "recall": round(right / self.known, 4),
+        }
 
 
 def second_round(
@@ -265,10 +295,13 @@ def divide(photos: Path, seed: int) -> dict[str, list[dict[str, str]]]:
 
 
 def write_listing(file: Path, rows: list[dict[str, str]]) -> None:
-    with file.open("w", newline="") as out:
-        writer = csv.DictWriter(out, ["file", "caption"], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+    """Writes files and captions; not again where they are the same, so that a job goes on."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ["file", "caption"], extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    if not file.is_file() or file.read_bytes() != text.getvalue().encode():
+        file.write_bytes(text.getvalue().encode())
 
 
 def shared_vectors(out: Path, vectors: Path) -> None:
