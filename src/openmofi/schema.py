@@ -112,7 +112,7 @@ SCORED_ENTITY = pa.struct(
 
 VECTORS_VERSION = 1
 """Raised whenever the tables of `openmofi embed` change."""
-LABELS_VERSION = 3
+LABELS_VERSION = 4
 """Version of what `label` writes; a folder never mixes files of two versions."""
 
 # i2e/labels/*.parquet; one row per image in input order, with ALL candidates considered.

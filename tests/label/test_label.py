@@ -66,7 +66,7 @@ def test_every_pair_has_a_row_in_input_order_with_all_its_candidates(i2e):
 
 
 def test_the_cosine_is_that_of_image_and_entity_text(i2e, kb, nano_dir, pairs):
-    model, opened = load_model(str(nano_dir)), KnowledgeBase.open(kb)
+    model, opened = load_model(str(nano_dir), precision="auto"), KnowledgeBase.open(kb)
     row = _rows(i2e)[1]
     image = model.encode_images([fruit.photo("green", 1)])
     for entity in row["entities"]:
@@ -75,7 +75,7 @@ def test_the_cosine_is_that_of_image_and_entity_text(i2e, kb, nano_dir, pairs):
 
 
 def test_clip_z_is_measured_against_images_that_do_not_offer_the_entity(i2e, kb, nano_dir):
-    model, opened = load_model(str(nano_dir)), KnowledgeBase.open(kb)
+    model, opened = load_model(str(nano_dir), precision="auto"), KnowledgeBase.open(kb)
     stored = np.load(i2e / "background.npz")
     text = model.encode_texts(opened.entity_text([opened.row_of("lime")]))[0]
     others = np.array(["lime" not in names.split("\n") for names in stored["offered"]])

@@ -2,6 +2,7 @@
 
 from openmofi.cli import (
     adapt,
+    compile,
     demo,
     diff,
     embed,
@@ -42,6 +43,7 @@ from openmofi.cli.app import app, main
 __all__ = [
     "adapt",
     "app",
+    "compile",
     "demo",
     "diff",
     "embed",

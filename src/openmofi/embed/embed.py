@@ -38,6 +38,7 @@ from openmofi.label.engine import (
     open_engine,
 )
 from openmofi.model import MofiModel
+from openmofi.model.onnx_encoder import onnx_parts
 from openmofi.pairs import Input, find_shards
 from openmofi.schema import VECTORS_VERSION
 from openmofi.shards import JobWords, RunTotals, commits, committed_files, freeze_plan, is_job
@@ -184,6 +185,10 @@ def _weights_digest(model: MofiModel) -> str:
     for name, weight in sorted(model.network.state_dict().items()):
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    for name, part in onnx_parts(model.network).items():
+        digest.update(name.encode())
+        if part.file is not None:
+            digest.update(model_digest(str(part.file)).encode())
     return digest.hexdigest()[:16]
 
 

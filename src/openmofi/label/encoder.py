@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _OF_A_MODEL = (".json", ".safetensors", ".bin", ".txt", ".pt", ".onnx")
 """Suffixes of a model's files."""
+_CARDS = ("compile.json",)
+"""Files that only say how a model was made, and how fast it was."""
 _DECODE_THREADS = 8
 """Most threads that decode images for one GPU."""
 
@@ -133,7 +135,7 @@ def default_workers(models: Sequence[str], device: str, threads: int = 1) -> int
         file
         for model in models
         for file in Path(model).glob("*")
-        if file.suffix in (".safetensors", ".bin")
+        if file.suffix in (".safetensors", ".bin", ".onnx")
     ]
     each = 2 * sum(file.stat().st_size for file in files) + 1_000_000_000
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -156,7 +158,7 @@ def model_digest(model: str | None) -> str:
     # sentence-transformers keeps a file for each of its modules in a folder.
     has_modules = (folder / "modules.json").is_file()
     for path in sorted(folder.rglob("*") if has_modules else folder.iterdir()):
-        if path.is_file() and path.suffix in _OF_A_MODEL:
+        if path.is_file() and path.suffix in _OF_A_MODEL and path.name not in _CARDS:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -92,8 +92,12 @@ def label(
         check_onto(onto, run, plan_table(found.shards))
     freeze_plan(out, found.shards, run)
 
+    precision = settings.precision
+    if precision == "auto" and (name or context):
+        precision = _auto_precision(settings.device)
+
     def vectors_of(digest: str) -> Path:
-        return place(kb.resolve(), out.resolve(), f"{digest}-{settings.precision}")
+        return place(kb.resolve(), out.resolve(), f"{digest}-{precision}")
 
     job = Job(
         found.root.resolve(),
@@ -122,6 +126,14 @@ def label(
             calls = {"draws": first.background_draws, "sample": first.background_sample}
             write_background(out, found.shards, settings.background, **calls)
         return engine.run(found.shards, out, JobWords())
+
+
+def _auto_precision(device: str) -> str:
+    """Returns in which numbers `auto` computes here: vectors of two kinds share no file."""
+    from openmofi.model.mofi import pick_device
+    from openmofi.model.precision import dtype_of
+
+    return str(dtype_of("auto", pick_device(device))).removeprefix("torch.")
 
 
 def _carry_vectors(onto: Path, kb: KnowledgeBase, files: list[Path]) -> None:

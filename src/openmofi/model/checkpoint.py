@@ -16,8 +16,7 @@ from openmofi.errors import InputError
 from openmofi.model import efficientnet_lite  # noqa: F401  (its class, for AutoModel)
 from openmofi.model.dual import DualModel
 from openmofi.model.mofi import MofiModel
-from openmofi.model.onnx_encoder import FILE as ONNX_FILE
-from openmofi.model.onnx_encoder import OnnxEncoder
+from openmofi.model.onnx_encoder import onnx_parts
 from openmofi.model.open_clip import is_open_clip, load_open_clip
 from openmofi.model.open_clip import revision as open_clip_revision
 from openmofi.model.presets import mend_batch_norm
@@ -49,7 +48,8 @@ def load_model(source: str | Path, *, device: str = "auto", precision: str = "fp
         source: directory, hub id, or .onnx file with a preprocessor_config.json beside it; for
             open_clip's checkpoints see `model/open_clip.py`.
         device: auto, cpu, cuda or cuda:N.
-        precision: of the encoding (not of training): fp32, bf16, fp16, or auto for fp16 on a GPU.
+        precision: of the encoding (not of training): fp32, bf16, fp16, or auto for the fastest on
+            this device, see `precision.dtype_of`.
 
     Raises:
         InputError: nothing usable is there, or it has no image side.
@@ -71,7 +71,7 @@ def load_text_encoder(
     Args:
         source: directory or hub id; for how its vectors are pooled see `sides.load_text_side`.
         device: auto, cpu, cuda or cuda:N.
-        precision: fp32, bf16, fp16, or auto for fp16 on a GPU.
+        precision: fp32, bf16, fp16, or auto, see `load_model`.
 
     Raises:
         InputError: nothing usable is there, or it reads images alone.
@@ -260,9 +260,9 @@ def save_model(
     transformers.utils.logging.disable_progress_bar()
     out.mkdir(parents=True, exist_ok=True)
     model.network.save_pretrained(out, state_dict=weights)
-    vision = getattr(model.network, "vision_model", None)
-    if isinstance(vision, OnnxEncoder) and vision.file is not None:
-        copyfile(vision.file, out / ONNX_FILE)
+    for name, part in onnx_parts(model.network).items():
+        if part.file is not None and part.file.resolve() != (out / name).resolve():
+            copyfile(part.file, out / name)
     processor = json.dumps(to_processor_config(model.transform), indent=2)
     (out / "preprocessor_config.json").write_text(processor + "\n")
     (out / "README.md").write_text(card)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.images.decode import ImageSource
+from openmofi.model.onnx_encoder import onnx_parts
+from openmofi.model.precision import dtype_of
 from openmofi.model.tokenizer import TextInputs
 from openmofi.model.transform import Transform
 
@@ -73,11 +75,9 @@ class MofiModel:
         device: str = "cpu",
         precision: str = "fp32",
     ):
-        self.device = pick_device(device)
-        if precision == "auto":
-            precision = "fp16" if self.device.type == "cuda" else "fp32"
-        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        self._dtype = dtypes[precision]
+        # onnxruntime computes on the processor, and is not faster beside a GPU.
+        self.device = pick_device("cpu" if onnx_parts(network) else device)
+        self._dtype = dtype_of(precision, self.device)
         # transformers types its methods loosely; Any keeps the type checker out of them.
         self.network: Any = cast("Any", network)
         # With the channels innermost, convolutions are 1.4 times faster on a CPU.
@@ -86,10 +86,16 @@ class MofiModel:
         self.transform = transform
         kind = str(network.config.model_type)
         text = getattr(network.config, "text_config", None)
-        text_kind = str(getattr(text, "model_type", "") or kind)  # clip_text_model, bert, ...
+        # clip_text_model, bert, ...; of an ONNX file, what it was made from
+        text_kind = str(getattr(text, "read_as", "") or getattr(text, "model_type", "") or kind)
         fills_up = kind.startswith(_FULL_CONTEXT) or text_kind.startswith(_FULL_CONTEXT)
+        self.text_kind = kind if kind.startswith(_FULL_CONTEXT) else text_kind
         self._padding = "max_length" if fills_up else True
         self._masks = not text_kind.startswith((_CAUSAL, *_FULL_CONTEXT))
+        vision = getattr(network.config, "vision_config", None)
+        self._images_alone, self._texts_alone = (
+            bool(getattr(side, "rows_alone", False)) for side in (vision, text)
+        )
         self.text_inputs = TextInputs(tokenizer, self._padding, self._masks, self.context_length)
 
     @property
@@ -184,7 +190,8 @@ class MofiModel:
         parts = []
         for start in range(0, len(images), ENCODE_BATCH):
             inputs = self.transform(images[start : start + ENCODE_BATCH]).to(self.device)
-            parts.append(_unit(self.image_features(inputs)))
+            with self._forward():
+                parts.append(_unit(self.image_features(inputs)))
         return _stack(parts, self.dim)
 
     @torch.inference_mode()
@@ -216,6 +223,9 @@ class MofiModel:
         parts = []
         for start in range(0, len(pixels), at_once):
             part = pixels[start : start + at_once]
+            if self._images_alone:
+                parts.append(self._encode_batch(part))
+                continue
             filled = np.zeros((at_once, *part.shape[1:]), np.uint8)
             filled[: len(part)] = part
             parts.append(self._encode_batch(filled)[: len(part)])
@@ -238,6 +248,8 @@ class MofiModel:
         self.check_reads_texts()
         self.network.eval()
         texts = [texts] if isinstance(texts, str) else texts
+        if self._texts_alone:  # whose padding would count
+            return self.encode_texts_alone(texts)
         parts = []
         for start in range(0, len(texts), ENCODE_BATCH):
             with self._forward():
@@ -258,7 +270,8 @@ class MofiModel:
         for length, rows in self._by_length(texts).items():
             for start in range(0, len(rows), _ALONE_BATCH):
                 part = rows[start : start + _ALONE_BATCH]
-                filled = part + part[:1] * (_ALONE_BATCH - len(part))
+                missing = 0 if self._texts_alone else _ALONE_BATCH - len(part)
+                filled = part + part[:1] * missing
                 with self._forward():
                     features = self.text_features([texts[row] for row in filled], length)
                 vectors[part] = _unit(features)[: len(part)]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from openmofi.errors import InputError
 from openmofi.model.dual import DualConfig, DualModel, MapShape, UnitLinear, build_encoder, pool
-from openmofi.model.onnx_encoder import FILE, OnnxConfig, OnnxEncoder
+from openmofi.model.onnx_encoder import OnnxConfig, OnnxEncoder, onnx_parts
 from openmofi.model.transform import Transform
 
 _FIRST_TOKEN = ("vit", "deit", "vit_mae", "data2vec-vision", "vit_msn")
@@ -170,9 +170,9 @@ def onnx_side(file: Path, transform: Transform) -> EncoderSide:
 
 
 def open_onnx(network: DualModel, folder: Path) -> None:
-    """Opens the ONNX file of a network that was loaded from a model directory, if it has one."""
-    if isinstance(network.vision_model, OnnxEncoder):
-        network.vision_model.open(folder / FILE)
+    """Opens the ONNX files of a network that was loaded from a model directory, if it has any."""
+    for file, part in onnx_parts(network).items():
+        part.open(folder / file)
 
 
 def width_of(encoder: Any, pooling: str, transform: Transform) -> int:

@@ -90,7 +90,7 @@ class Searcher:
         if isinstance(encoder, (str, Path)):
             from openmofi.model import load_model
 
-            encoder = load_model(encoder)
+            encoder = load_model(encoder, precision="auto")
         if encoder.dim != self.index.meta["dim"]:
             raise InputError(
                 f"The model gives vectors of {encoder.dim} numbers, the index holds "

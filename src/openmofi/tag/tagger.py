@@ -93,7 +93,8 @@ class Tagger:
         from openmofi.model.class_rows import FOLDER, load_head_rows
 
         self.kb = kb if isinstance(kb, KnowledgeBase) else KnowledgeBase.open(Path(kb))
-        self.model = load_model(model) if isinstance(model, (str, Path)) else model
+        loads = isinstance(model, (str, Path))
+        self.model = load_model(model, precision="auto") if loads else model
         self.index = Index.open(index) if isinstance(index, (str, Path)) else index
         folder = model if isinstance(model, (str, Path)) else head
         self.folder = Path(folder) if folder is not None else None

@@ -27,6 +27,7 @@ from openmofi.config import TrainSettings, override
 from openmofi.errors import InputError, MismatchError
 from openmofi.files.folders import alone_in, local_path, new_folder
 from openmofi.model import MofiModel, load_model, save_model
+from openmofi.model.onnx_encoder import onnx_parts
 from openmofi.model.open_clip import is_open_clip
 from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
 from openmofi.model.tokenizer import load_tokenizer, special_tokens, train_tokenizer
@@ -387,6 +388,11 @@ def make_model(
                 "trained here; pass a Hugging Face one, such as openai/clip-vit-base-patch32."
             )
         model = load_model(settings.model.init, device=device)
+        if onnx_parts(model.network):
+            raise InputError(
+                f"{settings.model.init!r} is computed by onnxruntime, which cannot train it; pass "
+                "the model that it was made from."
+            )
         if settings.loss.contrastive:
             model.check_reads_texts()
         return model

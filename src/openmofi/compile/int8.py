@@ -1,0 +1,106 @@
+"""A tower in 8-bit integers, by onnxruntime's quantisation.
+
+Weights have a scale per channel. What is multiplied with them depends on the network. Convolutions
+take scales of activations that were measured on images before (static): measuring them anew for
+each batch costs more than it saves. Transformers, whose few large activations fit no fixed scale,
+have them measured for each input (dynamic), and keep their one convolution. A range is that of the
+whole input, so an image or text must be computed alone, or its vector would depend on its company.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from openmofi.errors import InputError
+
+_BATCH = 16
+_PATCHES = 2
+"""Convolutions of a transformer, which cuts its image into patches by them, at most."""
+
+
+def to_int8(file: Path, out: Path, examples: Float[np.ndarray, "n 3 h w"] | None = None) -> bool:
+    """Writes a tower in 8 bits; returns whether its rows must be computed alone.
+
+    Args:
+        file: ONNX file.
+        out: the file to write.
+        examples: network input, from which the ranges of activations are measured; a text tower
+            needs none.
+
+    Raises:
+        InputError: the package onnx is missing, or the network cannot be quantised.
+    """
+    try:
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    except ImportError as error:
+        raise InputError(f"{error}; install: pip install 'openmofi[onnx]'.") from None
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent) as temporary, _quiet():
+            prepared = Path(temporary) / "prepared.onnx"
+            quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
+            nodes = onnx.load(str(prepared), load_external_data=False).graph.node
+            if sum(node.op_type == "Conv" for node in nodes) > _PATCHES and examples is not None:
+                _static(prepared, out, examples)
+                return False
+            quantize_dynamic(
+                str(prepared),
+                str(out),
+                op_types_to_quantize=["MatMul", "Gather"],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
+            return True
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # its errors share no class
+        lines = str(error).strip().splitlines() or [repr(error)]
+        raise InputError(f"{file.name} cannot be put in 8 bits: {lines[0]}") from error
+
+
+def _static(file: Path, out: Path, examples: Float[np.ndarray, "n 3 h w"]) -> None:
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.calibrate import CalibrationDataReader
+
+    class Examples(CalibrationDataReader):
+        """Hands the examples over, batch by batch."""
+
+        def __init__(self):
+            starts = range(0, len(examples), _BATCH)
+            self._batches = iter(examples[start : start + _BATCH] for start in starts)
+
+        def get_next(self) -> Any:
+            batch = next(self._batches, None)
+            return None if batch is None else {"pixel_values": batch}
+
+    quantize_static(
+        str(file),
+        str(out),
+        Examples(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the quantiser's remarks from the user; it prints some, and logs others."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
