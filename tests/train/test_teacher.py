@@ -335,3 +335,19 @@ def test_a_teacher_that_gives_no_numbers_fails_with_one_sentence(models, teach, 
     assert summary.shards.failed == 1
     [failed] = [commit for commit in commits(summary.out) if commit.status == "failed"]
     assert "not finite; try" in failed.reason
+
+
+def test_an_image_that_only_the_teacher_could_not_read_is_not_taught(teach, data):
+    tar = data.parent / "a.tar"
+    whole = tar.read_bytes()
+    _damage(data)
+    out = teach().out
+    tar.write_bytes(whole)  # readable again
+    settings, images = tiny(evaluation=HELD_OUT, loss={"teachers": [str(out)]}), _learnt(data)
+    model, texts = make_model(settings, images, device="cpu"), TextMix(images, settings.loss.text)
+    world = World(0, 1, torch.device("cpu"))
+    loader = _make_loader(settings, images, model, texts, [Teacher(out)], world)
+    batches = list(loader.batches(0, 9))
+    assert not {3, 9} & {int(row) for batch in batches for row in batch.rows}
+    assert all(batch.teachers[0][0].any(1).all() for batch in batches)
+    assert sum(batch.num_unreadable for batch in batches) >= 2

@@ -57,7 +57,7 @@ class Batch:
     teachers: tuple[tuple[Float[Tensor, "b E"], Float[Tensor, "b E"]], ...]
     """Each teacher's vectors of the images and of the texts."""
     num_unreadable: int
-    """Number of images that could not be decoded; other images of the data replace them."""
+    """Number of images that could not be decoded, here or by a teacher; others replace them."""
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on a device."""
@@ -204,9 +204,13 @@ class BatchMaker(Dataset):
         )
 
     def _pixels(self, rows: Int[np.ndarray, " n"]) -> Iterator[np.ndarray | None]:
-        """Yields decoded images, or None where one cannot be read."""
+        """Yields decoded images, or None where one cannot be read or a teacher could not read it."""
         places = self.data.records(rows, PLACE).to_pylist()
-        for row, place in zip(rows.tolist(), places, strict=True):
+        taught = np.all([np.ones(len(rows), bool), *(t.saw(rows) for t in self.teachers)], axis=0)
+        for row, place, is_taught in zip(rows.tolist(), places, taught, strict=True):
+            if not is_taught:
+                yield None
+                continue
             if self._cache is not None and row in self._cache:
                 yield self._cache[row]
                 continue

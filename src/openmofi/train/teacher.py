@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from openmofi.config import AugmentSettings, as_dict
 from openmofi.errors import InputError, MismatchError
@@ -219,6 +219,10 @@ class Teacher:
         return teacher_draws(
             rows, numbers, augmentations=self.augmentations, seed=self.card["seed"]
         )
+
+    def saw(self, rows: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Returns whether the teacher could read the images; the others' vectors are zeros."""
+        return self._images.rows(rows, "image", parts=self.augmentations).any(axis=1)
 
     def vectors(
         self,
