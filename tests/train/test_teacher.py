@@ -1,6 +1,7 @@
 """What a teacher leaves for students, and that they are shown what it saw."""
 
 import json
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from model.tiny_models import write_model
 from openmofi.config import AugmentSettings, EvaluationSettings, ReinforceSettings
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.model import load_model
-from openmofi.shards import commits, committed_files
+from openmofi.shards import commits, committed_files, freeze_plan
 from openmofi.train import train
 from openmofi.train.augment import augment
 from openmofi.train.data import open_train_data
@@ -351,3 +352,18 @@ def test_an_image_that_only_the_teacher_could_not_read_is_not_taught(teach, data
     assert not {3, 9} & {int(row) for batch in batches for row in batch.rows}
     assert all(batch.teachers[0][0].any(1).all() for batch in batches)
     assert sum(batch.num_unreadable for batch in batches) >= 2
+
+
+def test_a_worker_that_finds_other_data_than_the_job_began_with_stops(
+    teach, data, tmp_path, monkeypatch
+):
+    def change_and_freeze(*arguments):
+        freeze_plan(*arguments)
+        keep = pq.read_table(data / "keep.parquet")
+        pq.write_table(keep.take(list(range(24))[::-1]), data / "keep.parquet")
+
+    monkeypatch.setattr(sys.modules[reinforce.__module__], "freeze_plan", change_and_freeze)
+    for workers in (1, 2):
+        with pytest.raises(MismatchError, match="has changed while its vectors were stored in"):
+            teach(name=str(workers), how={"workers": workers})
+        assert not list(commits(tmp_path / str(workers)))

@@ -30,7 +30,13 @@ from openmofi.label.encoder import model_digest
 from openmofi.label.engine import absolute_model, find_job_rank, open_engine
 from openmofi.shards import JobWords, RunTotals, committed_files, freeze_plan, is_job
 from openmofi.train.recipe import read_recipe
-from openmofi.train.shard_reinforcer import PAIRS, ShardReinforcer, TeacherJob, teacher_shards
+from openmofi.train.shard_reinforcer import (
+    PAIRS,
+    ShardReinforcer,
+    TeacherJob,
+    open_learnt,
+    teacher_shards,
+)
 from openmofi.train.teacher import STORE_VERSION, check_not_older, what_was_seen
 from openmofi.train.texts import check_kinds
 
@@ -86,13 +92,14 @@ def reinforce(
     check_not_older(out)
     check_replaceable(out, _is_ours, "an output of `reinforce`")
     key = random_key(chosen.seed, Purpose.TEACHER)
-    model = absolute_model(str(teacher))
-    job = TeacherJob(absolute_model(str(data)), out.absolute(), model, chosen, key, settings)
-    images = job.open()
+    model, place = absolute_model(str(teacher)), absolute_model(str(data))
+    images = open_learnt(place, out=out.absolute(), recipe=chosen)
     check_kinds(images, chosen.loss.text)
     counts = len(images), len(images.entity_ids)
     shards = teacher_shards(*counts)
-    run = what_was_seen(images, chosen.augment) | {
+    seen = what_was_seen(images, chosen.augment)
+    job = TeacherJob(place, out.absolute(), model, chosen, key, settings, seen)
+    run = seen | {
         "augmentations": settings.augmentations,
         "seed": key,
         "teacher": model,

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,14 +22,14 @@ from openmofi.embed.encode import (
     missing_images,
     place_reader,
 )
-from openmofi.errors import InputError
+from openmofi.errors import InputError, MismatchError
 from openmofi.label.encoder import Encoder
 from openmofi.model import MofiModel
 from openmofi.pairs import ImageReader
 from openmofi.shards import Shard, ShardResult, tick
 from openmofi.train.augment import augment
 from openmofi.train.data import PLACE, TrainData, open_train_data
-from openmofi.train.teacher import ENTITIES, IMAGES, teacher_draws
+from openmofi.train.teacher import ENTITIES, IMAGES, teacher_draws, what_was_seen
 from openmofi.train.texts import entity_texts
 
 PAIRS = "pairs"
@@ -63,11 +64,28 @@ class TeacherJob:
     key: int
     """Seed of the augmentations."""
     settings: ReinforceSettings
+    seen: dict[str, Any]
+    """What `what_was_seen` says of the data when the job begins."""
 
     def open(self) -> TrainData:
-        """Returns the images that a student learns from, mapped if there are many."""
-        data = open_train_data(self.data, mapped_in=self.out / PAIRS)
-        return data.split(self.recipe.evaluation, seed=self.recipe.seed).learnt
+        """Returns the images that a student learns from.
+
+        Raises:
+            MismatchError: they are not those with which the job began.
+        """
+        images = open_learnt(self.data, out=self.out, recipe=self.recipe)
+        if what_was_seen(images, self.recipe.augment) != self.seen:
+            raise MismatchError(
+                f"{self.data!r} has changed while its vectors were stored in {str(self.out)!r}; "
+                "bring it back as it was and repeat the command, or choose another --out."
+            )
+        return images
+
+
+def open_learnt(data: Path | str, *, out: Path, recipe: TrainSettings) -> TrainData:
+    """Returns the images of data that a recipe's student learns from, mapped if there are many."""
+    opened = open_train_data(data, mapped_in=out / PAIRS)
+    return opened.split(recipe.evaluation, seed=recipe.seed).learnt
 
 
 class ShardReinforcer:
