@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from conftest import jpeg
 from openmofi.config import EvaluationSettings
 from openmofi.errors import InputError
 from openmofi.model import load_model
 from openmofi.train import data as train_data
-from openmofi.train import loop, mapped, train
+from openmofi.train import loop, mapped, mapped_pairs, train
 from openmofi.train.class_balance import ClassBalance
 from openmofi.train.data import TrainData, open_train_data
 from selected import in_processes, losses, tiny, train_in, write_selected
@@ -212,3 +213,40 @@ def test_a_run_that_saved_nothing_leaves_no_tokenizer_to_the_next(selection, tmp
 
 def _killed(*_):
     raise KeyboardInterrupt
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images with a caption each in files of their own, in a folder below the input's."""
+    below = tmp_path / "photos/below"
+    below.mkdir(parents=True)
+    for number in range(3):
+        (below / f"{number}.jpg").write_bytes(jpeg())
+        (below / f"{number}.txt").write_text(f"caption {number}")
+    return tmp_path / "photos"
+
+
+def _captions(folder):
+    found = open_train_data(folder, mapped_in=folder.with_name("mapped") / "pairs")
+    return found.source["caption"].to_pylist()
+
+
+def test_pairs_of_a_folder_are_mapped_again_when_a_file_in_it_changes(folder, monkeypatch):
+    assert _captions(folder) == ["caption 0", "caption 1", "caption 2"]
+    with monkeypatch.context() as reading:
+        reading.setattr(mapped_pairs, "read_shard", None)
+        assert len(_captions(folder)) == 3
+    (folder / "below/1.txt").write_text("another caption")
+    assert _captions(folder) == ["caption 0", "another caption", "caption 2"]
+    (folder / "below/2.txt").unlink()
+    (folder / "below/2.json").write_text('{"caption": "from a record"}')
+    assert _captions(folder)[2] == "from a record"
+
+
+def test_pairs_that_cannot_be_read_are_not_said_to_be_unwritable(folder, monkeypatch):
+    def gone(*_):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(mapped_pairs, "read_shard", gone)
+    with pytest.raises(InputError, match=r"Cannot read '.' of .*photos' \(No such file"):
+        _captions(folder)

@@ -1,12 +1,15 @@
 """Raw pairs as flat files that all processes of a job share by mapping them, as in mapped.py.
 
 In: the shards of an input. Out: a folder with a file for each column; it is written again if a
-shard has changed. Opening it reads none of the pairs, which their shards would have to be read for.
+shard, or a file of a folder of images, has changed. Opening it reads none of the pairs, which their
+shards would have to be read for.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +24,7 @@ from openmofi.arrays.mapped import open_array
 from openmofi.arrays.strings import open_strings, write_strings
 from openmofi.errors import InputError
 from openmofi.files.folders import new_folder
+from openmofi.files.hidden import is_hidden
 from openmofi.pairs import Input, read_shard
 from openmofi.progress import progress
 from openmofi.shards import plan_table
@@ -45,7 +49,7 @@ def open_mapped_pairs(source: Input, folder: Path) -> MappedSelection:
     Raises:
         InputError: a shard cannot be read, or the folder cannot be written to.
     """
-    what = [str(source.root), plan_table(source.shards).to_pylist()]
+    what = [str(source.root), plan_table(source.shards).to_pylist(), _files_digest(source)]
     if (found := _open(folder, what)) is None:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +64,27 @@ def open_mapped_pairs(source: Input, folder: Path) -> MappedSelection:
     found = found or _open(folder, what)
     assert found is not None
     return found
+
+
+def _files_digest(source: Input) -> str:
+    """Returns what tells the files in folders of images, captions among them, from others.
+
+    A folder is one shard, whose own size and time do not change with its files'.
+    """
+    digest = hashlib.sha256()
+    for shard in source.shards:
+        place = source.root / shard.path
+        if shard.kind != "folder" or not isinstance(place, Path) or not place.is_dir():
+            continue
+        for folder, folders, names in os.walk(place):
+            folders[:] = sorted(name for name in folders if not is_hidden(name))
+            for name in sorted(name for name in names if not is_hidden(name)):
+                path = os.path.join(folder, name)
+                with suppress(FileNotFoundError):  # a dangling link
+                    stat = os.stat(path)
+                    told = f"{os.path.relpath(path, place)!r} {stat.st_size} {stat.st_mtime_ns}\n"
+                    digest.update(told.encode())
+    return digest.hexdigest()
 
 
 def _open(folder: Path, what: list[Any]) -> MappedSelection | None:
@@ -100,7 +125,13 @@ def _write_together(source: Input, path: Path) -> None:
     writer = None
     with progress("read", total=len(source.shards), unit="shards") as bar:
         for shard in source.shards:
-            table = read_shard(source.root, shard).table
+            try:
+                table = read_shard(source.root, shard).table
+            except OSError as error:
+                raise InputError(
+                    f"Cannot read {shard.path!r} of {str(source.root)!r} "
+                    f"({error.strerror or error}); fix that and repeat the command."
+                ) from None
             table = table.filter(pc.equal(table["status"], "ok")).select(_COLUMNS)
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)
