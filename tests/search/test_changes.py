@@ -77,6 +77,12 @@ def test_what_was_added_last_is_not_added_again(index, vectors, tmp_path, monkey
     assert len(grown.delete([399]).add(source)) == 499
 
 
+def test_images_below_another_root_are_added_after_equal_ones(index, vectors, tmp_path):
+    for root, total in (("/one", 400), ("/two", 500), ("/two", 500)):
+        index = index.add(_more(tmp_path, vectors[300:], root=root))
+        assert len(index) == total
+
+
 def test_an_image_that_comes_again_replaces_its_row(index, vectors, tmp_path):
     grown = index.add(_more(tmp_path, vectors[290:310], first=290))
     assert (grown.num_rows, len(grown)) == (320, 310)

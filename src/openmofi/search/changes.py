@@ -208,9 +208,9 @@ def _write_meta(path: Path, meta: dict[str, Any]) -> None:
 
 
 def _digest(part: Path) -> str:
-    """Returns what tells the rows of a new part from others."""
+    """Returns what tells a new part from others: its rows, where they lie, and their names."""
     digest = hashlib.sha256()
-    for name in ("rows.parquet", "vectors.faiss"):
+    for name in ("rows.parquet", "vectors.faiss", "entities.parquet", "part.json"):
         with (part / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]
