@@ -175,10 +175,19 @@ def test_a_folder_of_others_is_not_overwritten(encoders, photos, tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(InputError, match="exists and is not the output of `openmofi pair`"):
         _pair(encoders, photos, tmp_path)
+    (tmp_path / "other/vectors/mine").mkdir(parents=True)
+    (tmp_path / "other/vectors/mine/notes.txt").write_text("x")
+    with pytest.raises(InputError, match="exists and is not the output of `openmofi pair`"):
+        _pair(encoders, photos, tmp_path / "other")
 
 
-def test_a_run_that_was_killed_before_its_first_vectors_goes_on(encoders, photos, tmp_path):
-    (tmp_path / "run/vectors").mkdir(parents=True)
+@pytest.mark.parametrize("left", ["", "key", "key/.12345678.a.vectors.npy", "key/a.vectors.npy"])
+def test_a_run_that_was_killed_before_its_first_vectors_goes_on(encoders, photos, tmp_path, left):
+    (tmp_path / "run/vectors/key").mkdir(parents=True)
+    if left.endswith(".npy"):
+        (tmp_path / "run/vectors" / left).write_bytes(b"half")
+    elif not left:
+        (tmp_path / "run/vectors/key").rmdir()
     assert _pair(encoders, photos, tmp_path / "run", steps=0).images
 
 

@@ -179,7 +179,10 @@ def _is_ours(folder: Path) -> bool:
     vectors = folder / _VECTORS
     if (folder / _CARD).is_file() or any(vectors.glob("*/*.keys.npy")):
         return True
-    return [*folder.iterdir()] == [vectors] and not any(vectors.iterdir())  # nothing encoded yet
+    if [*folder.iterdir()] != [vectors]:
+        return False
+    files = (path for path in vectors.rglob("*") if not path.is_dir())
+    return all(path.name.endswith(".npy") for path in files)  # no vectors yet, or half a pair
 
 
 def _write(path: Path, text: str) -> None:
