@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from indexed import clustered, make_index
+from openmofi.config import IndexSettings
+from openmofi.files import folders
 from openmofi.progress import Progress
 from openmofi.search import lists, stored_chunks, structures
 
@@ -63,7 +65,8 @@ def test_a_graph_of_other_vectors_is_begun_again(interrupted, vectors, begun):
 
 
 def test_a_damaged_graph_is_begun_again_with_a_note(interrupted, vectors, begun, capsys):
-    (interrupted / ".index.graph/graph-200.faiss").write_bytes(b"damage")
+    [graph] = (interrupted / ".index.graph").glob("graph-*.faiss")
+    graph.write_bytes(b"damage")
     make_index(interrupted, vectors, kind="hnsw")
     assert begun == [0]
     assert "the unfinished graph is damaged; it is begun again" in capsys.readouterr().err
@@ -142,13 +145,49 @@ def test_interrupted_lists_go_on_to_the_same_ones(tmp_path, vectors, monkeypatch
     assert not list((tmp_path / "cut").glob(".index*"))
 
 
-def test_damaged_lists_are_begun_again_with_a_note(tmp_path, vectors, monkeypatch, capsys):
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_damaged_lists_are_begun_again_with_a_note(tmp_path, vectors, capsys, damage):
     kept = tmp_path / ".index.graph"
-    kept.mkdir()
-    (kept / "centres.json").write_text("[")
+    step = lists._KeptStep(kept, "centres", {"lists": 6, "vectors": "of others"})
+    step.write(3, np.ones((6, 16), np.float32))
+    whole = (kept / "centres.npz").read_bytes()
+    middle = whole.index(np.ones(6, np.float32).tobytes())
+    broken = {"cut": whole[: len(whole) // 2], "flipped": bytearray(whole), "emptied": b""}
+    broken["flipped"][middle] ^= 1
+    (kept / "centres.npz").write_bytes(broken[damage])
     index = make_index(tmp_path, vectors, kind="ivf")
     assert "the unfinished lists are damaged; they are begun again" in capsys.readouterr().err
     assert len(index) == COUNT
+
+
+def test_a_kept_step_and_what_it_is_of_reach_the_disk_together(tmp_path, monkeypatch):
+    step = lists._KeptStep(tmp_path / "kept", "lists", {"vectors": "old"})
+    step.write(2, np.array([1, 2]))
+    synced, sync = [], folders.sync
+
+    def die(path):
+        synced.append(path.name)
+        sync(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folders, "sync", die)
+    with pytest.raises(KeyboardInterrupt):
+        lists._KeptStep(step.folder, "lists", {"vectors": "new"}).write(2, np.array([3, 4]))
+    assert synced
+    assert step.read(np.zeros(0))[1].tolist() == [1, 2]
+
+
+def test_a_graph_is_never_taken_for_one_of_other_settings(interrupted, vectors):
+    """The writing of other settings' graph of as many vectors ends before state.json names it."""
+    kept = interrupted / ".index.graph"
+    halves = vectors[:200].astype(np.float16)
+    settings = IndexSettings(kind="hnsw", hnsw_links=4)
+    other = structures._Kept(kept, settings, halves)
+    graph = structures._build_graph(halves, settings, other, None)
+    state = (kept / "state.json").read_bytes()
+    other.write(graph)
+    (kept / "state.json").write_bytes(state)
+    assert structures._Kept(kept, IndexSettings(kind="hnsw"), halves).read() is None
 
 
 def test_centres_are_as_good_as_those_of_faiss(vectors):

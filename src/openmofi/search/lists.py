@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -107,7 +109,7 @@ def _fill(lists: Any, halves: Halves, digest: str, kept: Path) -> None:
 
 @dataclass(frozen=True)
 class _KeptStep:
-    """An unfinished step on disk: NAME.json says of what, NAME-<done>.npy how far it came."""
+    """An unfinished step on disk: NAME.npz says of what it is and holds how far it came."""
 
     folder: Path
     name: str
@@ -119,26 +121,27 @@ class _KeptStep:
     ) -> tuple[int, np.ndarray]:
         """Returns (how much is done, what was found), or 0 and `nothing`."""
         try:
-            state = json.loads((self.folder / f"{self.name}.json").read_text())
+            with self._file.open("rb") as file, np.load(file) as kept:
+                state, found = json.loads(str(kept["state"])), kept["found"]
             if state == self.about | {"done": state["done"]}:
-                return state["done"], np.load(self._file(state["done"]))
+                return state["done"], found
         except FileNotFoundError:
             return 0, nothing
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error):
             print("note: the unfinished lists are damaged; they are begun again", file=sys.stderr)
         return 0, nothing
 
     def write(self, done: int, found: np.ndarray) -> None:
         """Keeps the step as it is."""
         self.folder.mkdir(exist_ok=True)
-        with writing(self.folder):
-            with self._file(done).open("wb") as file:
-                np.save(file, found)
-            with replace_file(self.folder / f"{self.name}.json") as partial:
-                partial.write_text(json.dumps(self.about | {"done": done}))
-        for old in self.folder.glob(f"{self.name}-*.npy"):
-            if old != self._file(done):
-                old.unlink()
+        state = np.array(json.dumps(self.about | {"done": done}))
+        with (
+            writing(self.folder),
+            replace_file(self._file) as partial,
+            partial.open("wb") as file,
+        ):
+            np.savez(file, state=state, found=found)
 
-    def _file(self, done: int) -> Path:
-        return self.folder / f"{self.name}-{done}.npy"
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"{self.name}.npz"

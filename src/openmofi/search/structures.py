@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def write_structure(
 
 @dataclass(frozen=True)
 class _Kept:
-    """An unfinished graph on disk: state.json names the file and the vectors that it links."""
+    """An unfinished graph on disk: state.json tells what it links and how, its file is named so."""
 
     folder: Path
     settings: IndexSettings
@@ -73,7 +74,7 @@ class _Kept:
             state = json.loads((self.folder / "state.json").read_text())
             if state != self._state(state["vectors"]):
                 return None
-            return faiss.read_index(str(self.folder / _name(state["vectors"])))
+            return faiss.read_index(str(self.folder / _name(state)))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RuntimeError):
@@ -85,13 +86,14 @@ class _Kept:
         import faiss
 
         self.folder.mkdir(exist_ok=True)
+        state = self._state(graph.ntotal)
         with writing(self.folder):
-            file = str(self.folder / _name(graph.ntotal))
-            faiss.write_index(graph, file, faiss.IO_FLAG_SKIP_STORAGE)
+            with replace_file(self.folder / _name(state)) as partial:
+                faiss.write_index(graph, str(partial), faiss.IO_FLAG_SKIP_STORAGE)
             with replace_file(self.folder / "state.json") as partial:
-                partial.write_text(json.dumps(self._state(graph.ntotal)))
-        for old in self.folder.glob(_name("*")):
-            if old.name != _name(graph.ntotal):
+                partial.write_text(json.dumps(state))
+        for old in self.folder.glob("graph-*.faiss"):
+            if old.name != _name(state):
                 old.unlink()
 
     def _state(self, count: int) -> dict[str, Any]:
@@ -99,8 +101,10 @@ class _Kept:
         return built | {"vectors": count, "digest": digest_of(self.halves[:count])}
 
 
-def _name(count: int | str) -> str:
-    return f"graph-{count}.faiss"
+def _name(state: dict[str, Any]) -> str:
+    """Returns a name that graphs of other vectors or settings do not have."""
+    told = json.dumps(state, sort_keys=True).encode()
+    return f"graph-{blake2b(told, digest_size=8).hexdigest()}.faiss"
 
 
 def _build_graph(
