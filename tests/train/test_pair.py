@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -214,7 +215,31 @@ def test_vectors_of_embed_are_taken_instead_of_encoding(encoders, photos, tmp_pa
 
 
 def test_vectors_of_another_encoder_are_refused(encoders, photos, tmp_path):
-    shutil.copytree(encoders / "image", tmp_path / "other")
-    embed(tmp_path / "other", photos / "captions.csv", out=tmp_path / "vectors.parquet")
+    other = shutil.copytree(encoders / "image", tmp_path / "other")
+    vectors = tmp_path / "vectors.parquet"
+    _change(other)
+    embed(other, photos / "captions.csv", out=vectors)
     with pytest.raises(InputError, match=r"are of .*other', not of .*image'; run"):
-        _pair(encoders, photos, tmp_path / "run", embeddings=tmp_path / "vectors.parquet")
+        _pair(encoders, photos, tmp_path / "run", embeddings=vectors)
+    stored = pq.read_table(vectors)  # as embed wrote it before it named the digest
+    about = {k: v for k, v in stored.schema.metadata.items() if k != b"openmofi.model_sha256"}
+    pq.write_table(stored.replace_schema_metadata(about), vectors)
+    with pytest.raises(InputError, match=r"are of .*other', not of .*image'; run"):
+        _pair(encoders, photos, tmp_path / "run", embeddings=vectors)
+
+
+def test_vectors_of_the_encoder_before_it_was_changed_are_refused(encoders, photos, tmp_path):
+    mine, vectors = tmp_path / "encoders", tmp_path / "vectors.parquet"
+    shutil.copytree(encoders, mine)
+    embed(mine / "image", photos / "captions.csv", out=vectors)
+    shutil.move(mine, tmp_path / "mounted")
+    assert _pair(tmp_path / "mounted", photos, tmp_path / "run", embeddings=vectors, steps=0).images
+    shutil.move(tmp_path / "mounted", mine)
+    _change(mine / "image")
+    with pytest.raises(InputError, match=r"were made before .*image' was changed; run"):
+        _pair(mine, photos, tmp_path / "other", embeddings=vectors)
+
+
+def _change(encoder):
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))

@@ -106,6 +106,7 @@ def embed(
     run = _run_description(found, selection, model, settings)
     about = {
         "openmofi.model": run["model"],
+        "openmofi.model_sha256": run["model_sha256"],
         "openmofi.root": str(found.root.resolve()),
         "openmofi.selection": run["selection"],
     }

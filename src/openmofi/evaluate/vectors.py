@@ -165,6 +165,8 @@ class FileVectors:
     reads_texts = False
     folder: Path | None = None
     """Directory of the model that made the vectors, if the file names one on this machine."""
+    digest = ""
+    """What `model_digest` said of that model; "" if the file does not tell."""
 
     def __init__(self, *paths: Path | str):
         files = [Path(path) for path in paths]
@@ -185,6 +187,7 @@ class FileVectors:
             tables.append(found.rows)
             parts.append(found.vectors)
         models = {_stated(rows, "model") for rows in tables}
+        digests = {_stated(rows, "model_sha256") for rows in tables}
         if len(models) > 1 or len({part.shape[1] for part in parts}) > 1:
             raise InputError(
                 f"The files hold vectors of several models ({', '.join(sorted(models))}); "
@@ -192,6 +195,7 @@ class FileVectors:
             )
         if model := models.pop():
             self.name, self.folder = model, Path(model) if Path(model).is_dir() else None
+        self.digest = digests.pop() if len(digests) == 1 else ""
         self._vectors = np.concatenate(
             [_unit_rows(part, file) for part, file in zip(parts, files, strict=True)]
         )

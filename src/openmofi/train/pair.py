@@ -127,7 +127,8 @@ def pair(
     text = load_text_side(str(text_encoder))
     digests = {str(name): model_digest(str(name)) for name in (image_encoder, text_encoder)}
     texts = out / _VECTORS / f"texts-{digests[str(text_encoder)]}"
-    vectors = source if embeddings is None else _stored(embeddings, source)
+    made_by = digests[str(image_encoder)]
+    vectors = source if embeddings is None else _stored(embeddings, source.name, made_by)
     on = str(source.model.device)
     pairs, ids, captions, refused = _encode(vectors, text, places, texts, device=on)
     train, held_out = _split(pairs, captions, chosen)
@@ -193,17 +194,24 @@ def _write(path: Path, text: str) -> None:
 # ---- the vectors ---------------------------------------------------------------------------
 
 
-def _stored(path: Path | str, source: ModelVectors) -> FileVectors:
+def _stored(path: Path | str, encoder: str, digest: str) -> FileVectors:
     """Opens vectors that `embed` made with the image encoder.
+
+    Files that do not tell the digest of their encoder must name the same directory or hub id.
 
     Raises:
         InputError: another encoder made them.
     """
     vectors = FileVectors(path)
-    if vectors.name != absolute_model(source.name):
+    again = f"run `openmofi embed {encoder} DATA --out VECTORS` and pass that."
+    is_named = vectors.name == absolute_model(encoder)
+    if is_named and vectors.digest not in ("", digest):
         raise InputError(
-            f"The vectors in {str(path)!r} are of {vectors.name!r}, not of {source.name!r}; run "
-            f"`openmofi embed {source.name} DATA --out VECTORS` and pass that."
+            f"The vectors in {str(path)!r} were made before {encoder!r} was changed; {again}"
+        )
+    if not is_named and vectors.digest != digest:
+        raise InputError(
+            f"The vectors in {str(path)!r} are of {vectors.name!r}, not of {encoder!r}; {again}"
         )
     return vectors
 
