@@ -204,7 +204,7 @@ class BatchMaker(Dataset):
         )
 
     def _pixels(self, rows: Int[np.ndarray, " n"]) -> Iterator[np.ndarray | None]:
-        """Yields decoded images, or None where one cannot be read or a teacher could not read it."""
+        """Yields decoded images, or None where one cannot be read, here or by a teacher."""
         places = self.data.records(rows, PLACE).to_pylist()
         taught = np.all([np.ones(len(rows), bool), *(t.saw(rows) for t in self.teachers)], axis=0)
         for row, place, is_taught in zip(rows.tolist(), places, taught, strict=True):
