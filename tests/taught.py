@@ -6,7 +6,7 @@ import numpy as np
 
 from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
 from openmofi.train.shard_reinforcer import _table, teacher_shards
-from openmofi.train.teacher import ENTITIES, IMAGES
+from openmofi.train.teacher import ENTITIES, IMAGES, STORE_VERSION
 
 
 def write_teacher(
@@ -29,5 +29,5 @@ def write_teacher(
         return ShardResult(_table(found), folder=shard.kind, mapped=True)
 
     shards = teacher_shards(len(images), len(names))
-    freeze_plan(folder, shards, card)
+    freeze_plan(folder, shards, card | {"store_version": STORE_VERSION})
     run_shards(lambda: rows_of, shards, out=folder)

@@ -1,6 +1,7 @@
 """What a teacher leaves for students, and that they are shown what it saw."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -8,10 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from conftest import jpeg
 from model.tiny_models import write_model
-from openmofi.config import AugmentSettings, EvaluationSettings, ReinforceSettings
+from openmofi.config import AugmentSettings, EmbedSettings, EvaluationSettings, ReinforceSettings
+from openmofi.embed import embed
 from openmofi.errors import InputError, MismatchError, SettingsError
-from openmofi.model import load_model
+from openmofi.model import load_model, save_model
 from openmofi.shards import commits, committed_files, freeze_plan
 from openmofi.train import train
 from openmofi.train.augment import augment
@@ -367,3 +370,62 @@ def test_a_worker_that_finds_other_data_than_the_job_began_with_stops(
         with pytest.raises(MismatchError, match="has changed while its vectors were stored in"):
             teach(name=str(workers), how={"workers": workers})
         assert not list(commits(tmp_path / str(workers)))
+
+
+def test_a_teacher_without_a_side_for_texts_leaves_no_folder(models, data, tmp_path):
+    vision = load_model(models["clip"], device="cpu").network.vision_model
+    vision.save_pretrained(tmp_path / "alone")
+    shutil.copy(models["clip"] / "preprocessor_config.json", tmp_path / "alone")
+    alone = load_model(tmp_path / "alone", device="cpu")
+    assert not alone.reads_texts
+    save_model(alone, tmp_path / "saved", card="")
+    (tmp_path / "a.onnx").write_bytes(b"not looked into")
+    for teacher in ("alone", "saved", "a.onnx"):
+        with pytest.raises(InputError, match="does not encode both images and texts"):
+            reinforce(tmp_path / teacher, data=data, recipe=tiny(), out=tmp_path / "out")
+    with pytest.raises(InputError, match="There is no model directory"):
+        reinforce(tmp_path / "nothing", data=data, recipe=tiny(), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_raw_pairs_are_not_spoiled_by_an_output_among_them(models, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(jpeg())
+    (photos / "a.txt").write_text("an apple")
+    recipe = tiny(loss={"supervised": 0, "text": ["caption"]})
+    with pytest.raises(InputError, match="lies inside the input"):
+        reinforce(models["clip"], data=photos, recipe=recipe, out=photos / "teacher")
+    assert sorted(path.name for path in photos.iterdir()) == ["a.jpg", "a.txt"]
+
+
+@pytest.fixture
+def embedded(models, data, tmp_path):
+    """The folder of another verb's job."""
+    out = tmp_path / "vectors"
+    embed(models["clip"], data.parent / "a.tar", out=out, settings=EmbedSettings(device="cpu"))
+    return out
+
+
+def test_nothing_is_written_into_the_folder_of_another_job(models, data, embedded):
+    before = sorted(embedded.rglob("*"))
+    how = {"recipe": tiny(loss={"supervised": 0, "text": ["caption"]}), "out": embedded}
+    with pytest.raises(InputError, match="exists and is not an output of `reinforce`"):
+        reinforce(models["clip"], data=data.parent / "a.tar", **how)
+    assert sorted(embedded.rglob("*")) == before
+
+
+def test_the_folder_of_another_job_or_one_that_was_only_begun_is_no_teacher(teach, embedded):
+    begun = teach().out
+    (begun / "plan.parquet").unlink()
+    for folder in (embedded, begun, embedded.with_name("nothing")):
+        with pytest.raises(InputError, match="is not a finished output of `openmofi reinforce`"):
+            Teacher(folder)
+    (begun / "run.json").write_text("[")
+    with pytest.raises(InputError, match="is not a finished output of `openmofi reinforce`"):
+        Teacher(begun)
+
+
+def test_a_job_that_was_killed_while_it_began_goes_on(teach, tmp_path):
+    (tmp_path / "teacher/_done").mkdir(parents=True)
+    assert teach().shards.done == 2

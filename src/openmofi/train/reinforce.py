@@ -19,15 +19,20 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+from transformers import AutoConfig
 
 import openmofi
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.config import ReinforceSettings, TrainSettings, override
 from openmofi.embed.embed import THREADS
-from openmofi.embed.places import nothing_read
+from openmofi.embed.places import is_selection, nothing_read
+from openmofi.errors import InputError
 from openmofi.files.folders import check_replaceable, local_path
 from openmofi.label.encoder import model_digest
-from openmofi.label.engine import absolute_model, find_job_rank, open_engine
+from openmofi.label.engine import absolute_model, check_outside, find_job_rank, open_engine
+from openmofi.model.open_clip import is_open_clip
+from openmofi.model.sides import refuse_model
+from openmofi.pairs import find_shards
 from openmofi.shards import JobWords, RunTotals, committed_files, freeze_plan, is_job
 from openmofi.train.recipe import read_recipe
 from openmofi.train.shard_reinforcer import (
@@ -37,7 +42,7 @@ from openmofi.train.shard_reinforcer import (
     open_learnt,
     teacher_shards,
 )
-from openmofi.train.teacher import STORE_VERSION, check_not_older, what_was_seen
+from openmofi.train.teacher import STORE_VERSION, check_not_older, read_card, what_was_seen
 from openmofi.train.texts import check_kinds
 
 WORDS = JobWords("reinforce", "images", "encoded")
@@ -79,7 +84,8 @@ def reinforce(
         settings: see `config.ReinforceSettings`.
 
     Raises:
-        InputError: there are no images, none can be read, or `out` holds something else.
+        InputError: there are no images, none can be read, the teacher does not read texts, or `out`
+            holds something else or lies inside the data.
         SettingsError: a setting is impossible.
         MismatchError: the job was begun with another teacher, data or setting.
         OutputError: `out` cannot be written to, or its disk is full.
@@ -91,6 +97,10 @@ def reinforce(
     chosen = override(chosen, changes or {})
     check_not_older(out)
     check_replaceable(out, _is_ours, "an output of `reinforce`")
+    if not is_selection(Path(data)):
+        check_outside(out, str(data), find_shards(data))
+    digest = model_digest(str(teacher))
+    _check_reads_texts(str(teacher))
     key = random_key(chosen.seed, Purpose.TEACHER)
     model, place = absolute_model(str(teacher)), absolute_model(str(data))
     images = open_learnt(place, out=out.absolute(), recipe=chosen)
@@ -103,7 +113,7 @@ def reinforce(
         "augmentations": settings.augmentations,
         "seed": key,
         "teacher": model,
-        "digest": model_digest(str(teacher)),
+        "digest": digest,
         "precision": chosen.precision,
         "version": openmofi.__version__,
         "store_version": STORE_VERSION,
@@ -125,8 +135,29 @@ def reinforce(
     )
 
 
+def _check_reads_texts(teacher: str) -> None:
+    """Refuses a model that has no side for texts, without loading it.
+
+    Raises:
+        InputError: it has none, or there is no such model.
+    """
+    if is_open_clip(teacher):
+        return  # which all have one
+    try:
+        config = None if teacher.endswith(".onnx") else AutoConfig.from_pretrained(teacher)
+    except (OSError, ValueError) as error:
+        refuse_model(teacher, error)
+    if getattr(config, "text_config", None) is None:
+        raise InputError(
+            f"{teacher!r} does not encode both images and texts, which a teacher must; make a dual "
+            "encoder of it with `openmofi pair`, or pass one such as openai/clip-vit-base-patch32."
+        )
+
+
 def _is_ours(out: Path) -> bool:
     """Returns whether a folder is one of ours, be it one that was only begun."""
+    if (out / "run.json").is_file():
+        return bool(read_card(out))
     return is_job(out) or (out / f".{PAIRS}.lock").is_file()
 
 

@@ -24,7 +24,6 @@ from openmofi.embed.encode import (
 )
 from openmofi.errors import InputError, MismatchError
 from openmofi.label.encoder import Encoder
-from openmofi.model import MofiModel
 from openmofi.pairs import ImageReader
 from openmofi.shards import Shard, ShardResult, tick
 from openmofi.train.augment import augment
@@ -95,8 +94,6 @@ class ShardReinforcer:
         self.job, self._workers, self._images = job, workers, job.open()
         how = {"device": job.settings.device, "precision": job.recipe.precision}
         self.encoder = encoder or load_job_encoder(job.model, workers=workers, **how)
-        if isinstance(self.encoder, MofiModel):
-            self.encoder.check_reads_texts()
         self._device = getattr(self.encoder, "device", torch.device("cpu"))
 
     def __call__(self, shard: Shard) -> ShardResult:

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int
 
 from openmofi.config import AugmentSettings, as_dict
 from openmofi.errors import InputError, MismatchError
-from openmofi.shards import commits, is_job
+from openmofi.shards import commits
 from openmofi.train.augment import CROPS_VERSION, NUM_DRAWS
 from openmofi.train.data import TrainData
 from openmofi.train.order import uniform
@@ -99,6 +99,15 @@ def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: Augmen
             )
 
 
+def read_card(folder: Path) -> dict[str, Any]:
+    """Returns what was seen, of a job of `reinforce`; {} of any other folder."""
+    try:
+        card = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) and "store_version" in card else {}
+
+
 class _Stored:
     """The rows of the files of one kind of shards, which are mapped when they are first needed."""
 
@@ -135,6 +144,14 @@ class _Stored:
         return self._columns[shard]
 
 
+def _read_plan(folder: Path) -> list[dict[str, Any]]:
+    """Returns the shards of a job; none if it was killed before it wrote them."""
+    try:
+        return pq.read_table(folder / "plan.parquet").to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        return []
+
+
 def _map(file: Path) -> pa.Table:
     """Maps a table into memory; the file is closed again, so that any number may be mapped.
 
@@ -163,7 +180,9 @@ class Teacher:
         """
         folder = Path(folder)
         check_not_older(folder)
-        plan = pq.read_table(folder / "plan.parquet").to_pylist() if is_job(folder) else []
+        self.card = read_card(folder)
+        """What was seen; see `what_was_seen`."""
+        plan = _read_plan(folder) if self.card else []
         files = {c.shard: c.file for c in commits(folder) if c.file} if plan else {}
         if not plan or len(files) < len(plan):
             raise InputError(
@@ -171,8 +190,6 @@ class Teacher:
                 "same command again to finish it."
             )
         self.folder = folder
-        self.card = json.loads((folder / "run.json").read_text())
-        """What was seen; see `what_was_seen`."""
         self.augmentations: int = self.card["augmentations"]
         self._images = _Stored(folder, IMAGES, files, plan)
         self._entities = _Stored(folder, ENTITIES, files, plan)
