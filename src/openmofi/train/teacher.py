@@ -239,7 +239,7 @@ class Teacher:
 
     def saw(self, rows: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Returns whether the teacher could read the images; the others' vectors are zeros."""
-        return self._images.rows(rows, "image", parts=self.augmentations).any(axis=1)
+        return (self._images.rows(rows, "image", parts=self.augmentations) != 0).any(axis=1)
 
     def vectors(
         self,
