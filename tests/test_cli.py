@@ -17,8 +17,8 @@ from openmofi.cli import app, main
 
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
-    select | inspect | diff | export | train | reinforce | pair | adapt | embed | evaluate |
-    evaluate linking | evaluate attack | evaluate oven | evaluate compare |
+    select | inspect | diff | export | train | reinforce | pair | adapt | compile | embed |
+    evaluate | evaluate linking | evaluate attack | evaluate oven | evaluate compare |
     index | index add | index delete | index compact | index map | index export |
     search | tag | tag calibrate | serve | demo | info
 """
@@ -181,6 +181,10 @@ MISTAKES = [
     ),
     ("train {w}/recipe.yaml --data {w}/pairs --out {w}/run", "add --resume"),
     ("train {w}/recipe.yaml --data {w}/pairs --out {w}/run --resume --set seed=9", "(seed)"),
+    ("compile {w}/model --out {t}/c --int8", "--int8 needs --images"),
+    ("compile {w}/model --out {t}/c --int8 --images {w}/photos --sample 1", "at least 100"),
+    ("compile {w}/model --out {t}/c --to ncnn", "Choose from"),
+    ("compile {w}/model --out {w}/photos", "exists and is not a compiled model"),
     ("embed {w}/model {w}/nowhere --out {t}/e.parquet", "no input"),
     ("embed {w}/model {w}/dark.tar --out {t}/e.parquet", "corrupt_image 1"),
     ("embed {w}/model {w}/other.parquet --out {t}/e.parquet", "columns vector"),

@@ -14,6 +14,7 @@ from PIL import Image
 import fruit
 from conftest import write_tar
 from openmofi import progress
+from openmofi.config import EmbedSettings
 from openmofi.embed import embed
 from openmofi.errors import InputError
 from openmofi.evaluate import evaluate, vectors
@@ -21,6 +22,9 @@ from openmofi.evaluate.cache import VectorCache, content_key, model_folder
 from openmofi.evaluate.data import file_places
 from openmofi.evaluate.layouts import open_labelled
 from openmofi.evaluate.vectors import FileVectors, ModelVectors
+
+FULL = EmbedSettings(precision="fp32")
+"""As `evaluate` encodes."""
 
 
 @pytest.fixture
@@ -224,7 +228,7 @@ def test_a_model_has_a_folder_per_transform_and_kind_of_device(nano_dir, tmp_pat
 
 
 def test_a_file_of_embed_gives_the_models_vectors(nano_dir, photos, tmp_path):
-    embed(str(nano_dir), photos, out=tmp_path / "e.parquet")
+    embed(str(nano_dir), photos, out=tmp_path / "e.parquet", settings=FULL)
     images = open_labelled(photos)
     source = FileVectors(tmp_path / "e.parquet")
     found = source.images(images.places, "photos")
@@ -237,7 +241,7 @@ def test_a_file_of_embed_gives_the_models_vectors(nano_dir, photos, tmp_path):
 def test_images_that_the_file_lacks_are_counted_and_most_of_them_lacking_is_refused(
     nano_dir, photos, tmp_path
 ):
-    embed(str(nano_dir), photos, out=tmp_path / "e.parquet")
+    embed(str(nano_dir), photos, out=tmp_path / "e.parquet", settings=FULL)
     (photos / "red" / "new.jpg").write_bytes(fruit.photo("red", 9))
     found = FileVectors(tmp_path / "e.parquet").images(open_labelled(photos).places, "photos")
     assert found.refused == {"not_in_embeddings": 1}
@@ -273,7 +277,7 @@ def test_a_file_has_no_parts_of_images(photos, tmp_path):
 def test_two_vectors_of_one_image_are_refused(nano_dir, photos, tmp_path):
     import pyarrow.parquet as pq
 
-    embed(str(nano_dir), photos, out=tmp_path / "e.parquet")
+    embed(str(nano_dir), photos, out=tmp_path / "e.parquet", settings=FULL)
     table = pq.read_table(tmp_path / "e.parquet")
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), tmp_path / "e.parquet")
     with pytest.raises(InputError, match="several vectors for one image"):
@@ -282,14 +286,14 @@ def test_two_vectors_of_one_image_are_refused(nano_dir, photos, tmp_path):
 
 def test_several_files_are_one_and_models_are_not_mixed(nano_dir, photos, tmp_path):
     for name in ("red", "lime", "green"):
-        embed(str(nano_dir), photos / name, out=tmp_path / f"{name}.parquet")
+        embed(str(nano_dir), photos / name, out=tmp_path / f"{name}.parquet", settings=FULL)
     places = file_places(photos / "red", ["0.jpg", "3.jpg"])
     files = [tmp_path / f"{name}.parquet" for name in ("red", "lime", "green")]
     found = FileVectors(*files).images(places, "red")
     assert found.rows.tolist() == [0, 1]
     other = tmp_path / "other"
     shutil.copytree(nano_dir, other)
-    embed(str(other), photos / "red", out=tmp_path / "other.parquet")
+    embed(str(other), photos / "red", out=tmp_path / "other.parquet", settings=FULL)
     with pytest.raises(InputError, match="of several models"):
         FileVectors(files[0], tmp_path / "other.parquet")
 
@@ -309,7 +313,12 @@ def _wds(folder, labels):
 def test_vectors_of_one_split_never_serve_another_with_the_same_keys(nano_dir, tmp_path):
     for split in ("test", "train"):
         _wds(tmp_path / "data" / split, "012012")
-        embed(str(nano_dir), tmp_path / "data" / split, out=tmp_path / f"{split}.parquet")
+        embed(
+            str(nano_dir),
+            tmp_path / "data" / split,
+            out=tmp_path / f"{split}.parquet",
+            settings=FULL,
+        )
     (tmp_path / "data" / "classnames.txt").write_text("red\ngreen\nlime\n")
     data = {"d": tmp_path / "data"}
     with pytest.raises(InputError, match="has vectors of 0 of the 6 images of 'd gallery'"):
@@ -330,7 +339,7 @@ def test_an_array_is_refused_where_there_are_two_splits(tmp_path):
 
 
 def test_other_images_of_the_same_names_are_other_images(nano_dir, photos, tmp_path):
-    embed(str(nano_dir), photos, out=tmp_path / "e.parquet")
+    embed(str(nano_dir), photos, out=tmp_path / "e.parquet", settings=FULL)
     shutil.copytree(photos, tmp_path / "copy")
     with pytest.raises(InputError, match="has vectors of 0 of the 6"):
         evaluate(data={"d": tmp_path / "copy"}, embeddings=tmp_path / "e.parquet")

@@ -54,7 +54,7 @@ def test_all_images_below_a_folder_are_found(shop, tmp_path):
 
 def test_tags_without_training_go_by_the_entities_texts(shop, nano_dir):
     [tags] = tag(str(nano_dir), [shop / "photos/000.jpg"], kb=shop / "kb", k=9)
-    model = load_model(str(nano_dir))
+    model = load_model(str(nano_dir), precision="auto")
     photo = model.encode_images([shop / "photos/000.jpg"])[0]
     texts = [f"{t.label}: {t.description}" for t in tags]
     assert {t.id for t in tags} == {"red", "green", "lime", "plum"}

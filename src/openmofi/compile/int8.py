@@ -72,7 +72,7 @@ def _static(file: Path, out: Path, examples: Float[np.ndarray, "n 3 h w"]) -> No
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
-    class Examples(CalibrationDataReader):
+    class CalibrationImages(CalibrationDataReader):
         """Hands the examples over, batch by batch."""
 
         def __init__(self):
@@ -86,7 +86,7 @@ def _static(file: Path, out: Path, examples: Float[np.ndarray, "n 3 h w"]) -> No
     quantize_static(
         str(file),
         str(out),
-        Examples(),
+        CalibrationImages(),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         activation_type=QuantType.QUInt8,
