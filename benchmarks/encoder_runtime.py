@@ -72,13 +72,15 @@ def main() -> None:
     print(json.dumps({name: parts[name]() for name in chosen}, indent=1))
 
 
-def forms_of(model: Path, images: Path, out: Path, loss: float = 0.2) -> dict[str, tuple]:
+def forms_of(
+    model: Path, images: Path, out: Path, *, loss: float = 0.2, sample: int = 1000
+) -> dict[str, tuple]:
     """Returns {form: (model directory, precision)}; compiles what is not there yet."""
     made = {"fp32": (model, "fp32"), "auto": (model, "auto")}
     for form in ("onnx", "int8"):
         folder = out / f"{model.name}-{form}"
         if not folder.is_dir():
-            settings = CompileSettings(int8=form == "int8", max_loss=loss)
+            settings = CompileSettings(int8=form == "int8", max_loss=loss, sample=sample)
             compile_model(model, out=folder, settings=settings, images=images)
         made[form] = (folder, "fp32")
     return made
@@ -92,7 +94,8 @@ def verbs(images: Path, count: int, out: Path, fastembed: str | None) -> dict[st
     (out / "things.csv").write_text("id,name,description\nE0,flag,a piece of cloth\n")
     kb = build_kb(out / "things.csv", out=out / "kb").out
     model = clip_b32(out / "b32")
-    forms = forms_of(model, images, out, loss=100)  # random weights find next to nothing
+    # Random weights find next to nothing.
+    forms = forms_of(model, images, out, loss=100, sample=100)
     loaded = {
         form: load_model(place, device="cpu", precision=precision)
         for form, (place, precision) in forms.items()
