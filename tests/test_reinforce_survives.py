@@ -128,4 +128,4 @@ def test_a_teacher_that_reads_no_texts_is_refused_at_once(tmp_path, places, caps
     (tmp_path / "vit/preprocessor_config.json").write_text(json.dumps(sizes))
     places[0] = tmp_path / "vit"
     code, _, err = _run(capsys, *places, "--out", tmp_path / "t")
-    assert (code, "reads images alone" in err, err.count("\n")) == (1, True, 1)
+    assert (code, "does not encode both images and texts" in err, err.count("\n")) == (1, True, 1)
