@@ -15,31 +15,19 @@ from openmofi.embed import embed
 from openmofi.shards import commits
 from openmofi.train import shard_reinforcer
 from openmofi.train.reinforce import reinforce
+from ray_clusters import RAY_MARKS, cluster_of
 from selected import tiny, write_selected
 
 ray = pytest.importorskip("ray", reason="the extra openmofi[ray] is not installed")
-pytestmark = [
-    pytest.mark.slow,
-    # Ray's own: sockets and files that it closes late, and its farewell to old Pythons
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAY_MARKS
 NUM_SHARDS = 60
 
 
 @pytest.fixture
 def nodes(monkeypatch):
     """A head without work, and two nodes with one core each."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    ray.init(address=cluster.address, log_to_driver=False)
-    yield cluster, workers
-    ray.shutdown()
-    cluster.shutdown()
+    with cluster_of(2, monkeypatch) as made:
+        yield made
 
 
 def _embed(tmp_path, model, out, **how):

@@ -264,3 +264,6 @@ INDEX_ENTITIES = pa.schema(
         ("types", pa.list_(pa.string())),
     ]
 )
+
+TAG_CALIBRATION = "tag_calibration.parquet"
+"""File in a model's directory that says what its scores mean, see tag/abstain.py."""

@@ -12,15 +12,10 @@ from openmofi.errors import InputError
 from openmofi.kb import build_kb
 from openmofi.label import engine, label
 from openmofi.shards import commits
+from ray_clusters import RAY_MARKS
 
 ray = pytest.importorskip("ray", reason="the extra openmofi[ray] is not installed")
-pytestmark = [
-    pytest.mark.slow,
-    # Ray's own: sockets and files that it closes late
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAY_MARKS
 
 SETTINGS = LabelSettings(background=16, batch_size=5, workers=1, device="cpu")
 

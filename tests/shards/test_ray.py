@@ -10,15 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from openmofi.shards import Shard, ShardResult, commits, committed_files, freeze_plan, run_shards
+from ray_clusters import RAY_MARKS, cluster_of
 
 ray = pytest.importorskip("ray", reason="the extra openmofi[ray] is not installed")
-pytestmark = [
-    pytest.mark.slow,
-    # Ray's own: sockets and files that it closes late, and its farewell to old Pythons
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = RAY_MARKS
 
 SHARDS = [Shard(f"s{i:02d}", f"s{i:02d}.tar", "tar", i, i) for i in range(40)]
 
@@ -26,16 +21,9 @@ SHARDS = [Shard(f"s{i:02d}", f"s{i:02d}.tar", "tar", i, i) for i in range(40)]
 @pytest.fixture
 def nodes(monkeypatch):
     """A head without work, and three nodes with one core each."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    workers = [cluster.add_node(num_cpus=1) for _ in range(3)]
-    ray.init(address=cluster.address, log_to_driver=False)
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # not to be imported there
-    yield cluster, workers
-    ray.shutdown()
-    cluster.shutdown()
+    with cluster_of(3, monkeypatch) as made:
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # not to be imported there
+        yield made
 
 
 def _work(seconds, shard):

@@ -37,15 +37,15 @@ def calibrate(
         out: File to write; the default is tag_calibration.parquet in the model's directory.
         as_json: Print JSON.
     """
+    from openmofi.schema import TAG_CALIBRATION
     from openmofi.tag import Tagger
-    from openmofi.tag.abstain import FILE
     from openmofi.tag.calibrate import calibrate as run_calibrate
 
     if out is None and not Path(model).is_dir():
         raise InputError(f"The model {model!r} is not a directory; say where to write with --out.")
     tagger = Tagger(model, kb, index=index)
     found = run_calibrate(tagger, data)
-    place = Path(model) / FILE if out is None else out
+    place = Path(model) / TAG_CALIBRATION if out is None else out
     found.write(place)
     rows = []
     for rate in (0.01, 0.02, 0.05, 0.1, 0.2):

@@ -55,8 +55,10 @@ def finds(
     pixels: UInt8[np.ndarray, "n s s 3"],
     captions: Sequence[str],
     advance: Callable[[int], object] = int,
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """Returns the reciprocal ranks of each task; captions only where the model reads texts.
+) -> tuple[Float[np.ndarray, "n D"], dict[str, Float[np.ndarray, " n"]]]:
+    """Returns the images' vectors, and the reciprocal ranks of each task.
+
+    There are captions only where the model reads texts.
 
     Args:
         model: the model.
@@ -70,7 +72,7 @@ def finds(
     if model.reads_texts and len(asked):
         texts = model.encode_texts([captions[row] for row in asked])
         found["captions"] = reciprocal_ranks(texts, images, asked)
-    return found
+    return images, found
 
 
 def _encode(

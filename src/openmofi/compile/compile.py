@@ -46,9 +46,9 @@ from openmofi.model.open_clip import is_open_clip
 from openmofi.pairs import ImageReader
 from openmofi.progress import progress
 from openmofi.refused import Refused
+from openmofi.schema import TAG_CALIBRATION
 
 CARD = "compile.json"
-CALIBRATION = "tag_calibration.parquet"
 _EXACT = 1e-4
 """Largest difference from the original's unit vectors in 32 bits."""
 _CALIBRATION = 128
@@ -103,17 +103,9 @@ def compile_model(
         raise SettingsError(
             "--int8 needs --images: photos like yours, on which it is calibrated and checked."
         )
-    if is_open_clip(str(model)):
-        raise InputError(
-            f"{str(model)!r} is a checkpoint of open_clip, whose tokenizer no model directory can "
-            "hold; pass a Hugging Face one, such as openai/clip-vit-base-patch32."
-        )
-    original = load_model(model, device="cpu")
-    if onnx_parts(original.network):
-        raise InputError(
-            f"{str(model)!r} is an ONNX file already; pass the model it was made from."
-        )
-    pixels, captions = _sample(images, original, settings.sample + _CALIBRATION)
+    original = _load(model)
+    most = _CALIBRATION + (settings.sample if settings.int8 else 0)
+    pixels, captions = _sample(images, original, most)
     if settings.int8 and len(pixels) < _FEWEST + _CALIBRATION:
         raise InputError(
             f"{str(images)!r} has {len(pixels):,} readable images; --int8 needs at least "
@@ -141,22 +133,48 @@ def compile_model(
             largest_difference=differences,
             least_cosine=cosine,
             found=found,
-            images_per_cpu_second=_rates(model, compiled),
+            images_per_cpu_second=_rates(model, original, compiled),
         )
         save_model(compiled, folder, card=_card(summary, str(model), settings))
-        if (Path(model) / HEAD).is_dir():
-            shutil.copytree(Path(model) / HEAD, folder / HEAD)
-        if not settings.int8 and (Path(model) / CALIBRATION).is_file():  # of the same vectors
-            shutil.copyfile(Path(model) / CALIBRATION, folder / CALIBRATION)
-        card = {
-            "openmofi": openmofi.__version__,
-            "model": absolute_model(str(model)),
-            "model_sha256": model_digest(str(model)),
-            "settings": as_dict(settings),
-            **{name: value for name, value in asdict(summary).items() if name != "out"},
-        }
-        (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        _write_beside(Path(model), folder, summary, settings)
     return summary
+
+
+def _load(model: Path | str) -> MofiModel:
+    """Returns the model to compile, in 32 bits.
+
+    Raises:
+        InputError: it cannot be compiled.
+    """
+    if is_open_clip(str(model)):
+        raise InputError(
+            f"{str(model)!r} is a checkpoint of open_clip, whose tokenizer no model directory can "
+            "hold; pass a Hugging Face one, such as openai/clip-vit-base-patch32."
+        )
+    original = load_model(model, device="cpu")
+    if onnx_parts(original.network):
+        raise InputError(
+            f"{str(model)!r} is an ONNX file already; pass the model it was made from."
+        )
+    return original
+
+
+def _write_beside(
+    model: Path, folder: Path, summary: CompileSummary, settings: CompileSettings
+) -> None:
+    """Writes compile.json, and copies class rows and, if vectors are the same, calibration."""
+    if (model / HEAD).is_dir():
+        shutil.copytree(model / HEAD, folder / HEAD)
+    if not settings.int8 and (model / TAG_CALIBRATION).is_file():
+        shutil.copyfile(model / TAG_CALIBRATION, folder / TAG_CALIBRATION)
+    card = {
+        "openmofi": openmofi.__version__,
+        "model": absolute_model(str(model)),
+        "model_sha256": model_digest(str(model)),
+        "settings": as_dict(settings),
+        **{name: value for name, value in asdict(summary).items() if name != "out"},
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
 
 
 def _sample(
@@ -220,9 +238,7 @@ def _compiled(model: MofiModel, folder: Path, alone: dict[str, bool]) -> MofiMod
     network = DualModel(config, images, texts)
     scale = getattr(model.network, "logit_scale", None)
     if scale is not None:
-        network.logit_scale.data.fill_(
-            float(scale.detach().reshape(()))
-        )  # SigLIP's is a list of one
+        network.logit_scale.data.copy_(scale.detach().reshape(()))  # SigLIP's is a list of one
     return MofiModel(network.eval(), model.tokenizer, model.transform, "cpu")
 
 
@@ -283,7 +299,7 @@ def _check_int8(
         InputError: a task lost more than `settings` allows.
     """
     with progress("check", total=4 * len(pixels), unit="images") as bar:
-        before, after = (
+        (vectors, before), (int8_vectors, after) = (
             finds(model, pixels, captions, bar.advance) for model in (original, compiled)
         )
     found = {}
@@ -298,17 +314,16 @@ def _check_int8(
                 f"than --max-loss {settings.max_loss:g}; nothing was written. Leave --int8 out, or "
                 "allow more."
             )
-    return least_cosine(original.encode_pixels(pixels), compiled.encode_pixels(pixels)), found
+    return least_cosine(vectors, int8_vectors), found
 
 
-def _rates(model: Path | str, compiled: MofiModel) -> dict[str, float]:
+def _rates(model: Path | str, original: MofiModel, compiled: MofiModel) -> dict[str, float]:
     """Returns images per CPU-second, without decoding, each the best of three runs."""
     size = compiled.transform.size
     pixels = np.random.default_rng(0).integers(0, 256, (_TIMED, size, size, 3), dtype=np.uint8)
-    rates = {"compiled": _rate(compiled, pixels)}
-    for precision in ("fp32", "auto"):
-        rates[precision] = _rate(load_model(model, device="cpu", precision=precision), pixels)
-    return rates
+    fastest = load_model(model, device="cpu", precision="auto")
+    models = {"fp32": original, "auto": fastest, "compiled": compiled}
+    return {name: _rate(each, pixels) for name, each in models.items()}
 
 
 def _rate(model: MofiModel, pixels: UInt8[np.ndarray, "n s s 3"]) -> float:

@@ -33,12 +33,12 @@ from openmofi.evaluate.metrics import label_scores
 from openmofi.files.folders import local_path, replace_file
 from openmofi.kb import build_kb
 from openmofi.label import label
+from openmofi.schema import TAG_CALIBRATION
 from openmofi.search import Index
 from openmofi.search.layout import make_map
 from openmofi.select import select
 from openmofi.select.report import inspect
 from openmofi.tag import Tagger
-from openmofi.tag.abstain import FILE as TAG_CALIBRATION
 from openmofi.tag.calibrate import calibrate
 from openmofi.train import train
 from openmofi.train.recipe import read_recipe

@@ -73,6 +73,10 @@ class _OnnxNetwork(PreTrainedModel):
     _session: Any = None
     _output: str
 
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.post_init()
+
     def open(self, file: Path) -> None:
         """Opens the file.
 
@@ -107,10 +111,6 @@ class OnnxEncoder(_OnnxNetwork):
     config_class = OnnxConfig
     main_input_name = "pixel_values"
 
-    def __init__(self, config: OnnxConfig):
-        super().__init__(config)
-        self.post_init()
-
     def _check_inputs(self, file: Path, inputs: dict[str, list[Any]]) -> None:
         if len(inputs) != 1 or len(next(iter(inputs.values()))) != 4:
             raise _wrong_inputs(file, inputs, "one input [batch, 3, height, width]")
@@ -140,10 +140,6 @@ class OnnxTextEncoder(_OnnxNetwork):
 
     config_class = OnnxTextConfig
     main_input_name = "input_ids"
-
-    def __init__(self, config: OnnxTextConfig):
-        super().__init__(config)
-        self.post_init()
 
     def _check_inputs(self, file: Path, inputs: dict[str, list[Any]]) -> None:
         if list(inputs) not in (["input_ids"], ["input_ids", "attention_mask"]):

@@ -21,8 +21,6 @@ from jaxtyping import Bool, Float
 from openmofi.errors import InputError, SettingsError
 from openmofi.files.folders import replace_file
 
-FILE = "tag_calibration.parquet"
-"""Name of the calibration in a model's directory."""
 _ROUNDING = 1e-9
 _SCHEMA = pa.schema(
     [("score", pa.float32()), ("right", pa.bool_()), ("unknown_score", pa.float32())]

@@ -13,9 +13,10 @@ from jaxtyping import Float
 
 from openmofi.errors import InputError, SettingsError
 from openmofi.kb import KnowledgeBase
+from openmofi.schema import TAG_CALIBRATION
 from openmofi.search.index import Hit, Index
 from openmofi.search.query import encode_image
-from openmofi.tag.abstain import FILE, TagCalibration
+from openmofi.tag.abstain import TagCalibration
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
@@ -169,9 +170,9 @@ class Tagger:
 
     def stored_calibration(self) -> TagCalibration | None:
         """Returns the calibration in the model's directory, or None."""
-        if self.folder is None or not (self.folder / FILE).is_file():
+        if self.folder is None or not (self.folder / TAG_CALIBRATION).is_file():
             return None
-        return TagCalibration.read(self.folder / FILE)
+        return TagCalibration.read(self.folder / TAG_CALIBRATION)
 
     def _ids_to_encode(self) -> list[str]:
         if self.index is not None:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,23 +58,41 @@ def open_mapped(selection: Path, vocabulary: pa.Table) -> MappedSelection:
             the folder cannot be written to.
     """
     folder, what = selection / FOLDER, _described(selection)
-    if (found := _open(folder, what)) is None:
-        try:
-            with in_turn(selection / f".{FOLDER}.lock"):
-                if (found := _open(folder, what)) is None:
-                    _write(selection, folder, vocabulary, what)
-        except OSError as error:
-            raise InputError(
-                f"Cannot write {folder}: {error.strerror}; expected a selection in a folder that "
-                "can be written to, so that its images need not be held in memory."
-            ) from None
-    found = found or _open(folder, what)
+    try:
+        return open_or_write(
+            lambda: _open(folder, what),
+            lambda: _write(selection, folder, vocabulary, what),
+            selection / f".{FOLDER}.lock",
+        )
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {folder}: {error.strerror}; expected a selection in a folder that can "
+            "be written to, so that its images need not be held in memory."
+        ) from None
+
+
+def open_or_write(
+    open_it: Callable[[], MappedSelection | None], write: Callable[[], object], lock: Path
+) -> MappedSelection:
+    """Opens mapped files; where there are none, one process writes them while others wait.
+
+    Args:
+        open_it: returns None where the files are missing, damaged or of other data.
+        write: writes them.
+        lock: file to lock meanwhile.
+    """
+    if (found := open_it()) is None:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with _in_turn(lock):
+            if (found := open_it()) is None:
+                write()
+    found = found or open_it()
     assert found is not None
     return found
 
 
 @contextmanager
-def in_turn(path: Path) -> Iterator[None]:
+def _in_turn(path: Path) -> Iterator[None]:
     """Waits until no other process has the lock; where files cannot be locked, each goes on."""
     with path.open("ab") as lock:
         with suppress(OSError):

@@ -36,7 +36,7 @@ from openmofi.train.mapped import (
     ColumnDigest,
     MappedSelection,
     fingerprint,
-    in_turn,
+    open_or_write,
     write_numbers,
 )
 
@@ -50,20 +50,17 @@ def open_mapped_pairs(source: Input, folder: Path) -> MappedSelection:
         InputError: a shard cannot be read, or the folder cannot be written to.
     """
     what = [str(source.root), plan_table(source.shards).to_pylist(), _files_digest(source)]
-    if (found := _open(folder, what)) is None:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with in_turn(folder.with_name(f".{folder.name}.lock")):
-                if (found := _open(folder, what)) is None:
-                    _write(source, folder, what)
-        except OSError as error:
-            raise InputError(
-                f"Cannot write {str(folder)!r}: {error.strerror or error}; fix that and repeat the "
-                "command."
-            ) from None
-    found = found or _open(folder, what)
-    assert found is not None
-    return found
+    try:
+        return open_or_write(
+            lambda: _open(folder, what),
+            lambda: _write(source, folder, what),
+            folder.with_name(f".{folder.name}.lock"),
+        )
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {str(folder)!r}: {error.strerror or error}; fix that and repeat the "
+            "command."
+        ) from None
 
 
 def _files_digest(source: Input) -> str:
