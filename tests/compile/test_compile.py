@@ -101,6 +101,12 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
+def _nodes(file: Path) -> list:
+    import onnx
+
+    return list(onnx.load(str(file)).graph.node)
+
+
 @pytest.mark.parametrize("kind", ["nano", *NETWORKS])
 def test_a_compiled_model_gives_the_same_vectors(originals, compiled, kind):
     one, other = (load_model(folders[kind], device="cpu") for folders in (originals, compiled))
@@ -157,6 +163,11 @@ def test_int8_is_smaller_and_close(nano_dir, compiled, photos, tmp_path):
     for file in ("image_encoder.onnx", "text_encoder.onnx"):
         small, large = (folder / file for folder in (tmp_path / "out", compiled["nano"]))
         assert small.stat().st_size < 0.5 * large.stat().st_size
+    nodes = _nodes(tmp_path / "out" / "image_encoder.onnx")
+    inputs = {name: node for node in nodes for name in node.output}
+    [projection] = [node for node in nodes if node.op_type in ("Gemm", "MatMul")]
+    assert projection.input[1] not in inputs, "its weights are no dequantised integers"
+    assert any(node.op_type == "QuantizeLinear" for node in nodes)
     full, small = (load_model(folder, device="cpu") for folder in (nano_dir, tmp_path / "out"))
     pixels = np.stack([full.transform.pixels(path) for path in sorted(photos.glob("*.png"))])
     images = (full.encode_pixels(pixels) * small.encode_pixels(pixels)).sum(1)
@@ -204,12 +215,10 @@ def test_the_digest_is_that_of_the_networks_and_not_of_their_speed(compiled, tmp
 
 
 def test_a_transformer_in_int8_keeps_its_patches(compiled, tmp_path):
-    import onnx
-
     assert to_int8(
         compiled["clip"] / "image_encoder.onnx", tmp_path / "small.onnx", np.zeros((1, 3, 32, 32))
     )
-    kinds = [node.op_type for node in onnx.load(str(tmp_path / "small.onnx")).graph.node]
+    kinds = [node.op_type for node in _nodes(tmp_path / "small.onnx")]
     assert "Conv" in kinds
     assert "MatMulInteger" in kinds
 
