@@ -2,6 +2,7 @@
 
 import atexit
 import io
+import json
 import os
 import shutil
 import sys
@@ -105,6 +106,23 @@ def nano_dir(tmp_path_factory) -> Path:
     network.train()(input_ids=torch.ones(8, 4).long(), pixel_values=torch.randn(8, 3, 32, 32))
     folder = tmp_path_factory.mktemp("nano")
     save_model(MofiModel(network, tokenizer, Transform(32)), folder, card="# test\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vit_dir(tmp_path_factory) -> Path:
+    """An untrained encoder of images alone, saved by transformers."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = transformers.ViTConfig(**shape, num_attention_heads=2, image_size=16, patch_size=8)
+    folder = tmp_path_factory.mktemp("vit")
+    transformers.ViTModel(config).save_pretrained(folder)
+    processor = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3}
+    processor |= {"image_std": [0.5] * 3, "do_resize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return folder
 
 

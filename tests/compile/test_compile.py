@@ -125,14 +125,8 @@ def test_a_compiled_model_gives_the_same_vectors(originals, compiled, kind):
     assert (one.dim, one.context_length) == (other.dim, other.context_length)
 
 
-def test_an_encoder_of_images_alone_has_one_tower_and_keeps_its_class_rows(tmp_path):
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    config = transformers.ViTConfig(**shape, num_attention_heads=2, image_size=16, patch_size=8)
-    transformers.ViTModel(config).save_pretrained(tmp_path / "vit")
-    processor = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3}
-    processor |= {"image_std": [0.5] * 3, "do_resize": True}
-    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
+def test_an_encoder_of_images_alone_has_one_tower_and_keeps_its_class_rows(vit_dir, tmp_path):
+    shutil.copytree(vit_dir, tmp_path / "vit")
     (tmp_path / "vit" / "entity_head").mkdir()
     (tmp_path / "vit" / "entity_head" / "ids.json").write_text("[]")
     summary = compile_model(tmp_path / "vit", out=tmp_path / "out")

@@ -13,8 +13,10 @@ from openmofi import schema
 from openmofi.config import AdaptSettings
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.evaluate.metrics import average_precisions
+from openmofi.kb import build_kb
 from openmofi.model import load_model
 from openmofi.model.class_rows import load_head_rows
+from openmofi.tag import Tagger
 from openmofi.train.adapt import adapt
 from openmofi.train.linear_maps import apply_map
 
@@ -175,6 +177,19 @@ def test_texts_are_mapped_with_the_text_map(tmp_path, nano_dir, encoder):
     np.testing.assert_allclose(found, expected, atol=1e-5)
     card = (tmp_path / "run/model/README.md").read_text()
     assert "zero-shot-image-classification" in card.splitlines()[2]
+
+
+def test_an_encoder_of_images_alone_names_entities_by_their_rows(tmp_path, vit_dir, rng):
+    vit = load_model(str(vit_dir), device="cpu")
+    source = _encoded(vit, tmp_path, model=vit_dir)
+    adapt(source, out=tmp_path / "run", changes=QUICK, device="cpu")
+    (tmp_path / "kb.csv").write_text("id,name\n" + "".join(f"e{i},flag {i}\n" for i in range(60)))
+    tagger = Tagger(tmp_path / "run/model", build_kb(tmp_path / "kb.csv", out=tmp_path / "kb").out)
+    rows, ids = load_head_rows(tmp_path / "run/entity_head")
+    assert tagger.ids == ids
+    [answer] = tagger.answer(rows[7:8].numpy())
+    assert answer.tags[0].id == ids[7]
+    assert answer.tags[0].evidence.text_score is None
 
 
 def _tensor(array):

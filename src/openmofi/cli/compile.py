@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from openmofi.cli.app import Flags, Json, Out, app
 from openmofi.cli.output import print_json, quoted, say_next
 from openmofi.config import CompileSettings
+from openmofi.errors import SettingsError
+
+if TYPE_CHECKING:
+    from openmofi.compile import CompileSummary
+    from openmofi.web import SiteSummary
 
 
 @app.command(name="compile")
@@ -16,38 +21,76 @@ def compile_(
     /,
     *,
     out: Annotated[Path, Out],
-    to: Literal["onnx"] = "onnx",
+    to: Literal["onnx", "web"] = "onnx",
     images: Path | None = None,
     settings: Annotated[CompileSettings, Flags] = CompileSettings(),
+    kb: Path | None = None,
+    index: Path | None = None,
+    k: int = 5,
+    error_rate: float | None = None,
+    unknown: float = 0.0,
+    runtime: Path | None = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
-    """Write an encoder in a form that computes faster, and check it against the original.
+    """Write an encoder in a form that computes faster, or as a page that tags images by itself.
 
     Example: openmofi compile run/model --out small --int8 --images photos/
 
     Args:
-        model: Hub id or directory of an encoder.
-        out: Model directory to write; any verb takes it as its model.
-        to: Form: onnx, which onnxruntime computes.
+        model: Hub id or directory of an encoder; for web also what this verb wrote.
+        out: Directory to write: a model for any verb, or the page's folder.
+        to: Form: onnx, which onnxruntime computes; or web, static files for a browser.
         images: Images like those that will come: shards, a folder, a listing, or the output of
             `openmofi select`. --int8 needs them.
         settings: One option per field.
+        kb: With web: knowledge base with the entities' names.
+        index: With web, for a model without class rows: the index whose entities are named, instead
+            of all of the knowledge base.
+        k: With web: entities per image.
+        error_rate: With web: share of the answers that may be wrong; for less certain images the
+            page abstains. Needs `openmofi tag calibrate` of the compiled model.
+        unknown: With web: your estimate of the share of images without an entity that the model
+            knows.
+        runtime: With web: the npm package onnxruntime-web, a .tgz file or unpacked; the default is
+            to fetch it with npm.
         as_json: Print the checks as JSON.
     """
-    del to  # there is one
+    if to == "web":
+        from openmofi.web import write_site
+
+        if kb is None:
+            raise SettingsError("--to web needs --kb: the knowledge base with the entities' names.")
+        site = write_site(
+            model,
+            out=out,
+            kb=kb,
+            index=index,
+            images=images,
+            settings=settings,
+            runtime=runtime,
+            k=k,
+            error_rate=error_rate,
+            unknown=unknown,
+        )
+        print_json(site) if as_json else _say_site(site)
+        return
+    given = {"kb": kb, "index": index, "error-rate": error_rate, "runtime": runtime}
+    if only_web := [name for name, value in given.items() if value is not None]:
+        raise SettingsError(f"--{only_web[0]} goes with --to web; leave it out, or add that.")
     from openmofi.compile import compile_model
 
     summary = compile_model(model, out=out, settings=settings, images=images)
-    if as_json:
-        print_json(summary)
-        return
+    print_json(summary) if as_json else _say_model(summary, int8=settings.int8)
+
+
+def _say_model(summary: CompileSummary, *, int8: bool) -> None:
     sizes = ", ".join(f"{name} {size:g} MB" for name, size in summary.megabytes.items())
-    print(f"wrote {out} ({sizes})")
+    print(f"wrote {summary.out} ({sizes})")
     for name, value in summary.largest_difference.items():
         print(f"{name}: at most {value:.1e} from the original's vectors, in 32 bits")
     if summary.least_cosine is not None:
         print(f"8 bits: cosine with the original's vectors at least {summary.least_cosine:.4f}")
-    if settings.int8 and "texts" in summary.largest_difference and "captions" not in summary.found:
+    if int8 and "texts" in summary.largest_difference and "captions" not in summary.found:
         print("texts stay in 32 bits: without captions, 8 bits could not be checked")
     for task, (before, after) in summary.found.items():
         print(f"{task} find their image: mAP {before:.2f} before, {after:.2f} compiled")
@@ -56,4 +99,12 @@ def compile_(
         f"images per CPU-second: {rates['fp32']:,g} before, {rates['auto']:,g} with --precision "
         f"auto, {rates['compiled']:,g} compiled"
     )
-    say_next(f"openmofi embed {quoted(out)} photos/ --out photos.parquet")
+    say_next(f"openmofi embed {quoted(summary.out)} photos/ --out photos.parquet")
+
+
+def _say_site(summary: SiteSummary) -> None:
+    sizes = ", ".join(f"{name} {size:g} MB" for name, size in summary.megabytes.items())
+    print(f"wrote {summary.out}: names {summary.entities:,} entities ({sizes})")
+    if summary.threshold is not None:
+        print(f"answers from a score of {summary.threshold:.3f}")
+    say_next(f"python -m http.server --bind 127.0.0.1 --directory {quoted(summary.out)}")

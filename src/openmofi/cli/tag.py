@@ -103,7 +103,7 @@ def _rows(item: Tagged) -> list[tuple[str, ...]]:
             tag.id,
             tag.label,
             brief(tag.description, 60),
-            f"{tag.evidence.text_score:.3f}",
+            "" if tag.evidence.text_score is None else f"{tag.evidence.text_score:.3f}",
             " ".join(f"{hit.id}:{hit.score:.2f}" for hit in tag.evidence.nearest),
         )
         for tag in item.answer.tags

@@ -24,11 +24,11 @@ def classes_learnt(model: Path) -> int | None:
     Models that learnt from captions alone have none.
     """
     head, run = model / FOLDER / IDS, model.parent
-    if head.is_file():
-        return len(json.loads(head.read_text()))
     if (run / "adapt.json").is_file():
         card = json.loads((run / "adapt.json").read_text())
         return card["entities"] if card["adapted"] else None
+    if head.is_file():
+        return len(json.loads(head.read_text()))
     if not (run / "config.yaml").is_file():
         return None
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -71,7 +71,8 @@ class _OnnxNetwork(PreTrainedModel):
 
     file: Path | None = None
     _session: Any = None
-    _output: str
+    output_name: str
+    """Of the file, as of `open`."""
 
     def __init__(self, config: Any):
         super().__init__(config)
@@ -89,7 +90,7 @@ class _OnnxNetwork(PreTrainedModel):
         outputs = {output.name: output.shape for output in session.get_outputs()}
         named = [name for name in _NAMES if name in outputs]
         flat = [name for name, shape in outputs.items() if len(shape) == 2]
-        self._output = [*named, *flat, *outputs][0]
+        self.output_name = [*named, *flat, *outputs][0]
 
     def _check_inputs(self, file: Path, inputs: dict[str, list[Any]]) -> None:
         raise NotImplementedError
@@ -101,7 +102,7 @@ class _OnnxNetwork(PreTrainedModel):
         parts = []
         for start in range(0, rows, step):
             part = {name: values[start : start + step] for name, values in inputs.items()}
-            parts += self._session.run([self._output], part)
+            parts += self._session.run([self.output_name], part)
         return np.concatenate(parts)
 
 
@@ -114,7 +115,7 @@ class OnnxEncoder(_OnnxNetwork):
     def _check_inputs(self, file: Path, inputs: dict[str, list[Any]]) -> None:
         if len(inputs) != 1 or len(next(iter(inputs.values()))) != 4:
             raise _wrong_inputs(file, inputs, "one input [batch, 3, height, width]")
-        [(self._input, (self._batch, *_))] = inputs.items()
+        [(self.input_name, (self._batch, *_))] = inputs.items()
 
     def forward(self, pixel_values: Float[Tensor, "b 3 h w"]) -> BaseModelOutputWithPooling:
         """Returns the features as the pooler's output; gradients end here."""
@@ -126,7 +127,7 @@ class OnnxEncoder(_OnnxNetwork):
             part = pixels[start : start + step]
             # A file of a fixed batch wants it full.
             filled = np.concatenate([part, np.repeat(part[:1], step - len(part), 0)])
-            parts.append(self._run({self._input: filled})[: len(part)])
+            parts.append(self._run({self.input_name: filled})[: len(part)])
         features = torch.from_numpy(np.concatenate(parts)).float().to(pixel_values.device)
         if features.ndim == 3:
             features = features[:, 0]

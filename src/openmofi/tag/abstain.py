@@ -126,12 +126,18 @@ class TagCalibration:
         self, scores: Float[np.ndarray, " n"], *, unknown: float = 0.0
     ) -> Float[np.ndarray, " n"]:
         """Returns the probability that the best entity is right, by isotonic regression."""
+        return np.interp(np.asarray(scores, np.float64), *self.curve(unknown=unknown))
+
+    def curve(
+        self, *, unknown: float = 0.0
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Returns (scores in order, probabilities) of the corners of `probability`'s curve."""
         from sklearn.isotonic import IsotonicRegression
 
         score, right, weight = self._cases(unknown)
         fit = IsotonicRegression(out_of_bounds="clip", y_min=0.0, y_max=1.0)
         fit.fit(score, right.astype(float), sample_weight=weight)
-        return fit.predict(np.asarray(scores, np.float64))
+        return fit.X_thresholds_, fit.y_thresholds_
 
     def _cases(self, unknown: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns (scores, whether each is right, weights that sum to 1)."""

@@ -33,8 +33,8 @@ class Evidence:
 
     class_score: float | None
     """Cosine with the class row learnt in training."""
-    text_score: float
-    """Cosine with "label: description"."""
+    text_score: float | None
+    """Cosine with "label: description"; None if the encoder reads images alone."""
     prior: float | None
     """The entity's share of the total popularity of all entities that may be named."""
     nearest: tuple[Hit, ...]
@@ -202,11 +202,11 @@ class Tagger:
         threshold: float,
         error_rate: float | None,
     ) -> Answer:
-        texts = self._texts_of([self.ids[entity] for entity in best]) @ vector
+        texts: list[float | None] = [None] * len(best)
+        if self.model.reads_texts:
+            texts = (self._texts_of([self.ids[entity] for entity in best]) @ vector).tolist()
         tags = tuple(
-            self._tag(
-                vector, int(entity), float(scores[i]), float(texts[i]), None if i else probability
-            )
+            self._tag(vector, int(entity), float(scores[i]), texts[i], None if i else probability)
             for i, entity in enumerate(best)
         )
         abstains = bool(scores[0] < threshold)
@@ -224,7 +224,7 @@ class Tagger:
         vector: np.ndarray,
         entity: int,
         score: float,
-        text_score: float,
+        text_score: float | None,
         probability: float | None,
     ) -> Tag:
         identifier = self.ids[entity]

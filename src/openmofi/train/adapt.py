@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from openmofi.config import AdaptSettings, override
 from openmofi.errors import InputError, MismatchError, OpenMOFIError
 from openmofi.files.folders import check_replaceable, local_path, new_folder
 from openmofi.model import MofiModel, load_model
+from openmofi.model.class_rows import FOLDER
 from openmofi.progress import Progress, progress
 from openmofi.train.adapt_data import Cached, read_cached, read_labels
 from openmofi.train.adapt_files import (
@@ -211,6 +213,8 @@ def adapt(
             zero_shot = encoder.reads_texts and (compared or not choice.adapted)
             about = summary, _name(cached, model)
             write_model(folder / "model", encoder, fit.maps, *about, zero_shot=zero_shot)
+            if not encoder.reads_texts:  # only by their rows can it name entities
+                shutil.copytree(folder / FOLDER, folder / "model" / FOLDER)
         if write_embeddings:
             write_mapped(folder, cached, fit.maps, summary.model)
     return summary

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import openmofi
 from openmofi.config import AdaptSettings, as_dict
 from openmofi.model import MofiModel, save_model
+from openmofi.model.class_rows import FOLDER
 from openmofi.train.adapt_data import Cached
 from openmofi.train.card import card_tags
 from openmofi.train.folding import TOLERANCE, folded, largest_difference
@@ -90,7 +91,7 @@ def write_maps(folder: Path, fit: Fit, ids: list[str]) -> None:
         "text_power": torch.tensor(fit.maps.text_power),
     }
     save_file(maps, folder / "maps.safetensors")
-    save_head(fit.head, ids, folder / "entity_head")
+    save_head(fit.head, ids, folder / FOLDER)
 
 
 def write_model(
