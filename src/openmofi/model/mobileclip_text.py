@@ -138,7 +138,8 @@ class _MixerLayer(RepMixerBlock):
         super().__init__(width, **kernels, ratio=4, branches=config.branches)
 
     def forward(self, x: Float[Tensor, "b L D"]) -> Float[Tensor, "b L D"]:
-        return super().forward(x.mT[:, :, None])[:, :, 0].mT
+        # FSDP does not like views to be returned.
+        return super().forward(x.mT[:, :, None]).flatten(2).mT.contiguous()
 
 
 AutoConfig.register(MODEL_TYPE, MobileClipTextConfig, exist_ok=True)
