@@ -103,7 +103,7 @@ class MobileClipTextModel(PreTrainedModel):
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
-        at_end = x[torch.arange(len(x), device=x.device), ends_B]
+        at_end = x[torch.arange(x.shape[0], device=x.device), ends_B]  # len() fixes it in ONNX
         return BaseModelOutputWithPooling(
             last_hidden_state=x, pooler_output=self.projection(at_end)
         )

@@ -168,8 +168,8 @@ def transform_of(config: dict[str, Any]) -> Transform:
         size=int(height),
         resample=_FILTERS[config.get("interpolation") or "bicubic"],
         keep_aspect=how == "shortest",
-        mean=tuple(config.get("mean") or OPENAI_MEAN),
-        std=tuple(config.get("std") or OPENAI_STD),
+        mean=tuple(map(float, config.get("mean") or OPENAI_MEAN)),
+        std=tuple(map(float, config.get("std") or OPENAI_STD)),
         crop_to_nearest=True,
     )
 
