@@ -183,11 +183,11 @@ def _transform_in(config: Path) -> Transform:
 
 
 def _transform_of(config: MobileClipImageConfig) -> Transform:
-    """Returns how images enter: S3 and S4 were trained on OpenAI's normalisation, others on none.
+    """Returns how images enter: of S3 and S4 normalised as OpenAI's, of the others not at all.
 
-    https://huggingface.co/apple/MobileCLIP2-S0 says so.
+    So say Apple's examples and open_clip's table of pretrained networks.
     """
-    normalised = config.layer_norm
+    normalised = config.layer_norm  # which only those two have
     return Transform(
         config.image_size,
         resample=2,
