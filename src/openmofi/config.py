@@ -276,8 +276,8 @@ class SelectSettings(_Settings):
 class ModelSettings(_Settings):
     """The encoders: a preset to train from scratch, or a Hugging Face directory to start from."""
 
-    preset: Literal["nano", "b16", "l14", "h14"] = "nano"
-    """Architecture when no init is given."""
+    preset: Literal["nano", "b16", "l14", "h14", "s0", "s1", "s2"] = "nano"
+    """Architecture when no init is given; see docs/models.md."""
     init: str | None = None
     """Hub id or local directory of a dual encoder to start from; replaces preset."""
     image_size: Annotated[int, Meta(ge=8, le=4096)] | None = None

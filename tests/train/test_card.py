@@ -3,7 +3,9 @@
 import types
 
 import pytest
+import torch
 
+from openmofi.model.presets import SpecialTokens, build_network
 from openmofi.train.card import model_card
 from selected import tiny
 
@@ -25,10 +27,23 @@ class _Data(list):
 )
 def test_only_who_compared_texts_classifies_by_words(loss, init, zero_shot, said):
     settings = tiny(loss=loss, model={"init": init})
-    card = model_card(
-        settings, _Data(range(3)), types.SimpleNamespace(dim=8, reads_texts=True), {"knn": 0.5}
-    )
+    model = types.SimpleNamespace(dim=8, reads_texts=True, network=None)
+    card = model_card(settings, _Data(range(3)), model, {"knn": 0.5})
     tags = card.splitlines()[2]
     assert ("zero-shot-image-classification" in tags) == zero_shot
     assert said in card
     assert "on 3 images of\n2 entities" in card
+
+
+@pytest.mark.parametrize(
+    ("preset", "library", "said"),
+    [("nano", "transformers", "or with\n`transformers.AutoModel`"), ("s0", "openmofi", "import ")],
+)
+def test_a_card_says_who_loads_the_network(preset, library, said):
+    tokens = SpecialTokens(300, 298, 299, 297)
+    with torch.device("meta"):
+        network = build_network(preset, tokens, image_size=64)
+    model = types.SimpleNamespace(dim=8, reads_texts=True, network=network)
+    card = model_card(tiny(model={"preset": preset}), _Data(range(3)), model, {})
+    assert f"library_name: {library}\n" in card
+    assert said in card

@@ -1,6 +1,7 @@
 """Checkpoints: a path or hub id <-> MofiModel; AutoModel loads what is saved.
 
-Hugging Face's format is read here, open_clip's in open_clip.py.
+Hugging Face's format is read here, open_clip's in open_clip.py, MobileCLIP's in
+mobileclip_release.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 from openmofi.errors import InputError
 from openmofi.model import efficientnet_lite  # noqa: F401  (its class, for AutoModel)
 from openmofi.model.dual import DualModel
+from openmofi.model.mobileclip_release import is_release, load_release
+from openmofi.model.mobileclip_release import revision as release_revision
+from openmofi.model.mobileone import has_branches, merge_branches
 from openmofi.model.mofi import MofiModel
 from openmofi.model.onnx_encoder import onnx_parts
 from openmofi.model.open_clip import is_open_clip, load_open_clip
@@ -38,7 +42,13 @@ from openmofi.model.transform import Transform, from_processor_config, to_proces
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def load_model(source: str | Path, *, device: str = "auto", precision: str = "fp32") -> MofiModel:
+def load_model(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    to_train: bool = False,
+) -> MofiModel:
     """Loads an encoder from a local directory, or from the hub by its id.
 
     A dual encoder reads images and texts. An image encoder (DINOv2, ViT, ConvNeXt, an ONNX file)
@@ -46,15 +56,19 @@ def load_model(source: str | Path, *, device: str = "auto", precision: str = "fp
 
     Args:
         source: directory, hub id, or .onnx file with a preprocessor_config.json beside it; for
-            open_clip's checkpoints see `model/open_clip.py`.
+            open_clip's checkpoints see `model/open_clip.py`, for MobileCLIP's
+            `model/mobileclip_release.py`.
         device: auto, cpu, cuda or cuda:N.
         precision: of the encoding (not of training): fp32, bf16, fp16, or auto for the fastest on
             this device, see `precision.dtype_of`.
+        to_train: whether to keep the branches of a released MobileCLIP, which are otherwise merged.
 
     Raises:
         InputError: nothing usable is there, or it has no image side.
     """
     name = str(source)
+    if is_release(name):
+        return MofiModel(*load_release(name, merged=not to_train), device, precision)
     if is_open_clip(name):
         return MofiModel(*load_open_clip(name), device, precision)
     if name.endswith(".onnx"):
@@ -77,7 +91,7 @@ def load_text_encoder(
         InputError: nothing usable is there, or it reads images alone.
     """
     name = str(source)
-    if is_open_clip(name):
+    if is_open_clip(name) or is_release(name):
         return load_model(name, device=device, precision=precision)
     if not (Path(name) / "modules.json").is_file():  # which may have its config.json in a folder
         _check_source(name)
@@ -117,7 +131,7 @@ def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
     except (OSError, ValueError, ImportError) as error:
         refuse_model(name, error)
     text = getattr(network.config, "text_config", None)
-    if text is not None and text.model_type == "clip_text_model":
+    if text is not None and text.model_type in ("clip_text_model", "mobileclip_text"):
         tokenizer = with_end_of_text(tokenizer, text, name)
     mend_batch_norm(network)
     return network.eval(), tokenizer, transform
@@ -219,6 +233,8 @@ def hub_revision(name: str) -> str:
     """
     import transformers
 
+    if is_release(name):
+        return release_revision(name)
     if is_open_clip(name):
         return open_clip_revision(name)
     _check_source(name)
@@ -249,6 +265,8 @@ def save_model(
 ) -> None:
     """Writes a directory that AutoModel and AutoTokenizer load offline, with a model card.
 
+    Branches that only training needs are merged.
+
     Args:
         model: the network, its tokenizer and its transform.
         out: the directory.
@@ -259,7 +277,10 @@ def save_model(
 
     transformers.utils.logging.disable_progress_bar()
     out.mkdir(parents=True, exist_ok=True)
-    model.network.save_pretrained(out, state_dict=weights)
+    network = model.network
+    if has_branches(network):
+        network, weights = merge_branches(network, weights), None
+    network.save_pretrained(out, state_dict=weights)
     for name, part in onnx_parts(model.network).items():
         if part.file is not None and part.file.resolve() != (out / name).resolve():
             copyfile(part.file, out / name)

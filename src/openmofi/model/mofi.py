@@ -31,7 +31,7 @@ _ALONE_STEP = 16
 
 _DEFAULT_CONTEXT = 512
 """Tokens read by text towers whose positions have no end, such as T5's."""
-_FULL_CONTEXT = ("siglip", "open_clip")
+_FULL_CONTEXT = ("siglip", "open_clip", "mobileclip")
 """Kinds of networks that were trained with every text padded to the context."""
 _CAUSAL = "clip"
 """Kind of text towers in which no token sees those after it."""

@@ -33,8 +33,19 @@ def is_open_clip(name: str) -> bool:
     folder = Path(name)
     if name.startswith(PREFIX):
         return True
-    # Many checkpoints have both formats; transformers needs no extra package.
-    return (folder / CONFIG_FILE).is_file() and not (folder / "config.json").is_file()
+    # Many checkpoints have both formats; transformers needs no extra package, nor does MobileCLIP.
+    if (folder / "config.json").is_file() or is_fastvit(folder / CONFIG_FILE):
+        return False
+    return (folder / CONFIG_FILE).is_file()
+
+
+def is_fastvit(config: Path) -> bool:
+    """Says whether an open_clip_config.json is of a MobileCLIP that mobileclip_release.py reads."""
+    try:
+        vision = json.loads(config.read_text())["model_cfg"]["vision_cfg"]
+        return str(vision["timm_model_name"]).startswith("fastvit_mci")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def parse_name(name: str) -> tuple[str, str | None]:
@@ -157,8 +168,8 @@ def transform_of(config: dict[str, Any]) -> Transform:
         size=int(height),
         resample=_FILTERS[config.get("interpolation") or "bicubic"],
         keep_aspect=how == "shortest",
-        mean=tuple(config.get("mean") or OPENAI_MEAN),
-        std=tuple(config.get("std") or OPENAI_STD),
+        mean=tuple(map(float, config.get("mean") or OPENAI_MEAN)),
+        std=tuple(map(float, config.get("std") or OPENAI_STD)),
         crop_to_nearest=True,
     )
 

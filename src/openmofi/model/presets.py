@@ -3,6 +3,7 @@
 nano: MobileNetV1 (depth 0.5) and one CLIP text layer, for a CPU, on which batch-normalised
 convolutions learn within minutes; a ViT or ConvNeXt of the same cost barely starts to.
 b16, l14, h14: the shapes of the published MOFI checkpoints (arXiv 2306.07952).
+s0, s1, s2: MobileCLIP's (arXiv 2311.17049), for telephones and processors.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from openmofi.errors import SettingsError
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from openmofi.model.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,27 @@ VIT_PRESETS = {
     "l14": ViTShape(1024, 24, 16, 14, 768, 12, 12, 768),
     "h14": ViTShape(1280, 32, 16, 14, 1024, 24, 16, 1024),
 }
-IMAGE_SIZES = {"nano": 64, "b16": 224, "l14": 224, "h14": 224}
-CONTEXT_LENGTHS = {"nano": 20, "b16": 77, "l14": 77, "h14": 77}
+
+
+@dataclass(frozen=True)
+class MobileShape:
+    """The numbers in which MobileCLIP's presets differ."""
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    text_layers: int
+    text_mixes: bool
+    """Whether RepMixer blocks stand around the text tower's layers."""
+
+
+MOBILE_PRESETS = {
+    "s0": MobileShape((2, 6, 10, 2), (64, 128, 256, 512), 4, True),
+    "s1": MobileShape((4, 12, 20, 4), (64, 128, 256, 512), 12, False),
+    "s2": MobileShape((4, 12, 24, 4), (80, 160, 320, 640), 12, False),
+}
+IMAGE_SIZES = {"nano": 64, "b16": 224, "l14": 224, "h14": 224, "s0": 256, "s1": 256, "s2": 256}
+CONTEXT_LENGTHS = {"nano": 20}
+"""Tokens of a text; 77 where a preset is not here."""
 NANO_DEPTH = 0.5
 NANO_DIM = 256
 """Width of the vectors and of the text layer; large enough to tell hundreds of names apart."""
@@ -66,8 +88,10 @@ def build_network(preset: str, tokens: SpecialTokens, *, image_size: int) -> Pre
     """
     if preset == "nano":
         return _build_nano(tokens, image_size)
+    if preset in MOBILE_PRESETS:
+        return _build_mobile(MOBILE_PRESETS[preset], tokens, image_size)
     if preset not in VIT_PRESETS:
-        known = ", ".join(["nano", *VIT_PRESETS])
+        known = ", ".join(["nano", *VIT_PRESETS, *MOBILE_PRESETS])
         raise SettingsError(f"There is no preset {preset!r}; choose one of {known}.")
     return _build_vit(VIT_PRESETS[preset], tokens, image_size)
 
@@ -112,7 +136,7 @@ def _build_vit(shape: ViTShape, tokens: SpecialTokens, image_size: int) -> PreTr
         width=shape.text_width,
         layers=shape.text_layers,
         heads=shape.text_heads,
-        context=CONTEXT_LENGTHS["b16"],
+        context=77,
     )
     config = CLIPConfig(
         text_config=text.to_dict(),
@@ -120,6 +144,50 @@ def _build_vit(shape: ViTShape, tokens: SpecialTokens, image_size: int) -> PreTr
         projection_dim=shape.projection_dim,
     )
     return CLIPModel(config)
+
+
+def _build_mobile(shape: MobileShape, tokens: SpecialTokens, image_size: int) -> PreTrainedModel:
+    from openmofi.model.mobileclip_image import MobileClipImageConfig
+    from openmofi.model.mobileclip_text import MobileClipTextConfig
+
+    return dual_of_towers(
+        MobileClipImageConfig(depths=shape.depths, widths=shape.widths, image_size=image_size),
+        MobileClipTextConfig(
+            vocab_size=tokens.vocab_size,
+            layers=shape.text_layers,
+            mixes=shape.text_mixes,
+            bos_token_id=tokens.bos,
+            eos_token_id=tokens.eos,
+            pad_token_id=tokens.pad,
+        ),
+    )
+
+
+def dual_of_towers(image: Any, text: Any) -> PreTrainedModel:
+    """Returns an untrained network of two towers that end in vectors of the same space.
+
+    Args:
+        image: configuration of the image tower.
+        text: of the text tower.
+    """
+    from openmofi.model.dual import DualConfig, DualModel
+
+    config = DualConfig(
+        vision_config=image,
+        text_config=text,
+        text_pooling="pooler",
+        projection_dim=image.projection_dim,
+    )
+    return DualModel(config)
+
+
+def preset_transform(preset: str, *, image_size: int) -> Transform:
+    """Returns how images enter a preset."""
+    from openmofi.model.transform import Transform
+
+    if preset in MOBILE_PRESETS:  # bilinear, levels from 0 to 1
+        return Transform(image_size, resample=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return Transform(image_size)
 
 
 def _build_nano(tokens: SpecialTokens, image_size: int) -> PreTrainedModel:

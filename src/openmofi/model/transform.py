@@ -178,6 +178,7 @@ def from_processor_config(config: dict[str, Any]) -> Transform:
         mean=tuple(mean if normalises else (0.0, 0.0, 0.0)),
         std=tuple(std if normalises else (1.0, 1.0, 1.0)),
         resize_to=None if side == size else side,
+        crop_to_nearest=bool(config.get("openmofi_crop_to_nearest")),
     )
 
 
@@ -199,6 +200,7 @@ def to_processor_config(transform: Transform) -> dict[str, Any]:
     """Returns the preprocessor_config.json of a transform, in CLIPImageProcessor's terms."""
     side, resized = transform.size, transform.resized_side
     squeezed = {"height": resized, "width": resized}
+    rounding = {"openmofi_crop_to_nearest": True} if transform.crop_to_nearest else {}
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
@@ -213,4 +215,5 @@ def to_processor_config(transform: Transform) -> dict[str, Any]:
         "image_std": list(transform.std),
         "do_convert_rgb": True,
         "openmofi_resize": transform.resize,
+        **rounding,
     }

@@ -18,7 +18,7 @@ from openmofi.config import AdaptSettings, as_dict
 from openmofi.model import MofiModel, save_model
 from openmofi.model.class_rows import FOLDER
 from openmofi.train.adapt_data import Cached
-from openmofi.train.card import card_tags
+from openmofi.train.card import card_tags, library
 from openmofi.train.folding import TOLERANCE, folded, largest_difference
 from openmofi.train.head_files import save_head
 from openmofi.train.linear_maps import Fit, Maps
@@ -116,17 +116,17 @@ def write_model(
     adapted = folded(encoder, maps)
     difference = largest_difference(encoder, adapted, maps)
     assert difference <= TOLERANCE, f"folded output differs by {difference:.1e}"
-    save_model(adapted, folder, card=_model_card(summary, name, zero_shot))
+    save_model(adapted, folder, card=_model_card(summary, name, zero_shot, library(adapted)))
 
 
-def _model_card(summary: AdaptSummary, name: str, zero_shot: bool) -> str:
+def _model_card(summary: AdaptSummary, name: str, zero_shot: bool, library: str) -> str:
     scores = "".join(
         f"| {part} | {before:.4f} | {summary.after[part]:.4f} |\n"
         for part, before in summary.before.items()
     )
     what = "adapted" if summary.adapted else "as it was"
     return f"""---
-library_name: transformers
+library_name: {library}
 {card_tags(zero_shot=zero_shot)}
 ---
 # {Path(name).name or name}, {what}, by OpenMOFI {openmofi.__version__}

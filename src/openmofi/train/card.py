@@ -7,6 +7,7 @@ import yaml
 import openmofi
 from openmofi.config import TrainSettings, as_dict
 from openmofi.model import MofiModel
+from openmofi.model.dual import DualModel
 from openmofi.train.data import TrainData
 from openmofi.train.wise_ft import WeightAverage
 
@@ -43,22 +44,36 @@ def model_card(
         )
     measured = "".join(f"- {name}: {value:.4f}\n" for name, value in scores.items())
     return f"""---
-library_name: transformers
+library_name: {library(model)}
 {card_tags(zero_shot=settings.loss.contrastive > 0)}
 ---
 # {settings.model.init or settings.model.preset}, trained with OpenMOFI {openmofi.__version__}
 
 {what}, trained for
 {settings.steps} steps of {settings.batch_size} on {len(data)} images of
-{len(data.entity_ids)} entities. Load it with `openmofi.model.load_model(path)`, or with
-`transformers.AutoModel` and `AutoTokenizer`; `preprocessor_config.json` states how to prepare
-images. {averaged}
+{len(data.entity_ids)} entities. {_loading(model)}
+`preprocessor_config.json` states how to prepare images. {averaged}
 
 {"On images held out of the training data:" if measured else ""}
 {measured}
 ```yaml
 {recipe}```
 """
+
+
+def library(model: MofiModel) -> str:
+    """Returns the name of the library that knows a model's network."""
+    return "openmofi" if isinstance(model.network, DualModel) else "transformers"
+
+
+def _loading(model: MofiModel) -> str:
+    with_us = "Load it with `openmofi.model.load_model(path)`"
+    if library(model) == "transformers":
+        return f"{with_us}, or with\n`transformers.AutoModel` and `AutoTokenizer`;"
+    return (
+        f"{with_us};\nits network is none of transformers' own, whose `AutoModel` loads it after "
+        "`import openmofi.model`;"
+    )
 
 
 def card_tags(*, zero_shot: bool) -> str:

@@ -29,9 +29,8 @@ from openmofi.files.folders import alone_in, local_path, new_folder
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.onnx_encoder import onnx_parts
 from openmofi.model.open_clip import is_open_clip
-from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network
+from openmofi.model.presets import CONTEXT_LENGTHS, IMAGE_SIZES, build_network, preset_transform
 from openmofi.model.tokenizer import load_tokenizer, special_tokens, train_tokenizer
-from openmofi.model.transform import Transform
 from openmofi.progress import progress
 from openmofi.train import towers as holding
 from openmofi.train.card import model_card
@@ -387,7 +386,7 @@ def make_model(
                 f"{settings.model.init!r} is a checkpoint of open_clip, which can label but not be "
                 "trained here; pass a Hugging Face one, such as openai/clip-vit-base-patch32."
             )
-        model = load_model(settings.model.init, device=device)
+        model = load_model(settings.model.init, device=device, to_train=True)
         if onnx_parts(model.network):
             raise InputError(
                 f"{settings.model.init!r} is computed by onnxruntime, which cannot train it; pass "
@@ -407,7 +406,7 @@ def make_model(
         )
     size = settings.model.image_size or IMAGE_SIZES[preset]
     network = build_network(preset, special_tokens(words), image_size=size)
-    model = MofiModel(network, words, Transform(size), device)
+    model = MofiModel(network, words, preset_transform(preset, image_size=size), device)
     torch.nn.init.constant_(model.logit_scale, IMAGE_TEXT[settings.loss.image_text].logit_scale)
     return model
 

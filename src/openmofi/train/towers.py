@@ -55,6 +55,8 @@ class Towers(torch.nn.Module):
         self.bias.requires_grad_(self.reads_texts and bias is not None)
         if not self.reads_texts:
             freeze_text_side(model.network)
+        text = getattr(model.network, "text_model", None) or torch.nn.Module()
+        self._norms_texts = any(isinstance(m, _BatchNorm) for m in text.modules())
         self._fixed_norms: list[_BatchNorm] = []
         """Batch norms that keep the statistics of a pretrained encoder."""
         if settings.optim.first_layer_factor < 1:
@@ -91,7 +93,9 @@ class Towers(torch.nn.Module):
         model = self._model[0]
         settings = self._settings
         # A GPU would wait for the number of texts; FSDP needs equally many calls in each process.
-        if model.device.type != "cpu" or settings.compile or settings.parallel == "fsdp":
+        # Batch norms, which MobileCLIP-S0 has among its texts, see the batch as it is.
+        whole = settings.compile or settings.parallel == "fsdp" or self._norms_texts
+        if model.device.type != "cpu" or whole:
             return model.token_features(tokens)
         fills_up = model.text_inputs.padding == "max_length"  # such a tower is read at its end
         pad = None if fills_up else model.tokenizer.pad_token_id
