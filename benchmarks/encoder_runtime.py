@@ -238,7 +238,7 @@ def demo(folder: Path, out: Path) -> dict[str, Any]:
     shown, named = read_truth(folder / "truth.parquet")
     model = folder / "runs" / "clip" / "model"
     found = {}
-    for form, (place, precision) in forms_of(model, folder / "shards", out).items():
+    for form, (place, precision) in forms_of(model, folder / "shards", out, sample=6000).items():
         i2e = out / f"demo-{form}"
         shutil.rmtree(i2e, ignore_errors=True)
         settings = LabelSettings(workers=1, precision=precision)

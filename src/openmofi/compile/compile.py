@@ -308,11 +308,13 @@ def _check_int8(
         lost = found[task][0] - found[task][1]
         if lost > settings.max_loss:
             error = 100 * (ranks - after[task]).std() / math.sqrt(len(ranks))
+            near = lost - error <= settings.max_loss and len(pixels) == settings.sample
+            more = f", or check more images than --sample {settings.sample}" if near else ""
             raise InputError(
                 f"In 8 bits, {task} find their image worse: mAP {found[task][0]:.2f} before, "
                 f"{found[task][1]:.2f} after, {lost:.2f} points (standard error {error:.2f}), more "
-                f"than --max-loss {settings.max_loss:g}; nothing was written. Leave --int8 out, or "
-                "allow more."
+                f"than --max-loss {settings.max_loss:g}; nothing was written. Leave --int8 out, "
+                f"allow more{more}."
             )
     return least_cosine(vectors, int8_vectors), found
 
