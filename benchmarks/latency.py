@@ -195,7 +195,7 @@ def plot(found: dict[str, Any], out: Path) -> None:
         rates = [row["forms"][form]["images_per_cpu_second"] for row in found.values()]
         bars = axes.bar(places, rates, 0.2, label=form, color=colour)
         axes.bar_label(bars, [f"{rate:,.0f}" for rate in rates], fontsize=7)
-    names = [f"{n}\n{r['millions']} M, {r['pixels']} px" for n, r in found.items()]
+    names = [f"{n}\n{r['millions']} M\n{r['pixels']} px" for n, r in found.items()]
     axes.set_xticks(np.arange(len(found)), names)
     axes.set_yscale("log")
     axes.set_ylabel("images a CPU-second (log)")

@@ -19,6 +19,10 @@ from openmofi.embeddings import read_embeddings
 from openmofi.errors import InputError, SettingsError
 from openmofi.label.encoder import model_digest
 from openmofi.model import MofiModel, load_model, save_model
+from openmofi.model.dual import DualModel
+from openmofi.model.mobileclip_image import MobileClipImageConfig
+from openmofi.model.mobileclip_text import MobileClipTextConfig
+from openmofi.model.presets import dual_of_towers
 from openmofi.model.tokenizer import special_tokens, train_tokenizer
 from openmofi.model.transform import Transform
 from openmofi.train.loop import make_model
@@ -64,7 +68,21 @@ def bert_dual(tokenizer) -> transformers.VisionTextDualEncoderModel:
     return transformers.VisionTextDualEncoderModel(config)
 
 
-NETWORKS = {"clip": tiny_clip, "siglip": tiny_siglip, "bert": bert_dual}
+def tiny_mobileclip(tokenizer) -> DualModel:
+    ids = special_tokens(tokenizer)
+    image = MobileClipImageConfig((1, 1, 1, 1), (8, 16, 32, 64), image_size=32, projection_dim=24)
+    text = MobileClipTextConfig(
+        ids.vocab_size, 32, 1, 2, True, 24, 16, eos_token_id=ids.eos, pad_token_id=ids.pad
+    )
+    return dual_of_towers(image, text)
+
+
+NETWORKS = {
+    "clip": tiny_clip,
+    "siglip": tiny_siglip,
+    "bert": bert_dual,
+    "mobileclip": tiny_mobileclip,
+}
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +233,20 @@ def test_a_transformer_in_int8_keeps_its_patches(compiled, tmp_path):
     kinds = [node.op_type for node in _nodes(tmp_path / "small.onnx")]
     assert "Conv" in kinds
     assert "MatMulInteger" in kinds
+
+
+def test_in_int8_depthwise_convolutions_stay_in_32_bits_where_some_are_large(compiled, tmp_path):
+    images = np.random.default_rng(0).random((16, 3, 32, 32), dtype=np.float32)
+    out = tmp_path / "int8.onnx"
+    assert not to_int8(compiled["mobileclip"] / "image_encoder.onnx", out, images)
+    groups = {node.name: [a.i for a in node.attribute if a.name == "group"] for node in _nodes(out)}
+    made = {name for node in _nodes(out) if "Dequantize" in node.op_type for name in node.output}
+    rounded = {n.name for n in _nodes(out) if n.op_type == "Conv" and n.input[1] in made}
+    whole = {node.name for node in _nodes(out) if node.op_type == "Conv"} - rounded
+    assert rounded
+    assert whole
+    assert all(groups[name] == [1] for name in rounded)
+    assert all(groups[name] > [1] for name in whole)
 
 
 def test_int8_that_finds_less_is_refused_and_leaves_nothing(

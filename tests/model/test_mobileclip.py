@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 from mobileclip_published import Published, Steps, write
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel
 
-from openmofi.errors import SettingsError
+from openmofi.errors import InputError, SettingsError
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.mobileclip_release import network_of
 from openmofi.model.mobileone import has_branches, merge_branches
@@ -133,6 +134,15 @@ def test_a_saved_folder_is_one_of_hugging_face(small, tmp_path):
     assert config["image_mean"] == [0, 0, 0]
     assert config["image_std"] == [1, 1, 1]
     assert config["size"] == {"shortest_edge": 64}
+
+
+def test_a_folder_that_lacks_a_weight_is_refused(small, tmp_path):
+    save_model(small, tmp_path, card="")
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["text_model.norm.bias"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks weights .* such as text_model\.norm\.bias"):
+        load_model(tmp_path, device="cpu")
 
 
 def test_weights_given_in_place_of_its_own_are_merged(small, tmp_path):

@@ -26,6 +26,7 @@ from openmofi.model.open_clip import revision as open_clip_revision
 from openmofi.model.presets import mend_batch_norm
 from openmofi.model.sides import (
     EncoderSide,
+    check_complete,
     image_encoder,
     is_dual,
     join,
@@ -121,6 +122,7 @@ def _load_hugging_face(name: str) -> tuple[Any, Any, Transform]:
                 name, dtype=torch.float32, output_loading_info=True
             )
         if isinstance(network, DualModel):
+            check_complete(name, network, info["missing_keys"])
             open_onnx(network, Path(name))
         elif not hasattr(network, "get_image_features"):
             network = _image_alone(name, network, sorted(info["missing_keys"]))

@@ -142,12 +142,12 @@ def image_encoder(network: Any, missing: Sequence[str], name: str) -> tuple[Any,
     Raises:
         InputError: the checkpoint lacks more than a pooler.
     """
-    _check_complete(name, network, missing)
+    check_complete(name, network, missing)
     kind = network.config.model_type
     return network, "cls" if missing or kind in _FIRST_TOKEN else "pooler"
 
 
-def _check_complete(name: str, network: Any, missing: Iterable[str]) -> None:
+def check_complete(name: str, network: Any, missing: Iterable[str]) -> None:
     """Refuses a checkpoint that lacks more than a pooler, which may stay unused."""
     lacks = sorted(parameter for parameter in missing if not parameter.startswith("pooler"))
     if lacks:
@@ -244,7 +244,7 @@ def load_text_side(name: str) -> EncoderSide:
             name, dtype=torch.float32, subfolder=folder, output_loading_info=True
         )
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, subfolder=folder)
-    _check_complete(name, encoder, info["missing_keys"])
+    check_complete(name, encoder, info["missing_keys"])
     if steps:
         unknown = sorted(set(steps) - {"Transformer", "Pooling", "Normalize"})
         if unknown or "Pooling" not in steps:
