@@ -38,7 +38,7 @@ from openmofi.label.score import joint_score
 from openmofi.link import Linker, WordEncoder
 from openmofi.select.blocks import label_blocks
 from openmofi.select.choose import ScoredCandidates, best_of_each, read_mentions
-from openmofi.select.joint_weights import weigh
+from openmofi.select.learn import weigh
 from openmofi.select.sample import sample_mentions
 from openmofi.shards import committed_files
 from openmofi.train.fusion import fit_fusion, train_reader

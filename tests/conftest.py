@@ -24,10 +24,10 @@ install_import_hook(
     [
         "openmofi.evaluate.metrics",
         "openmofi.label.background",
+        "openmofi.label.joint_weights",
         "openmofi.label.score",
         "openmofi.model.transform",
         "openmofi.select.calibrate",
-        "openmofi.select.joint_weights",
         "openmofi.train.augment",
         "openmofi.train.entity_head",
         "openmofi.train.linear_maps",

@@ -82,3 +82,13 @@ def joint_score(
     exponentials = np.exp(logits - peak[mention])
     total = np.add.reduceat(exponentials, starts) + np.exp(nil - peak)
     return (exponentials / total[mention]).astype(np.float32)
+
+
+def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Returns the log of each mention's sum of exp(logit); -inf if all logits are -inf."""
+    peak = np.maximum.reduceat(logits, begins)
+    floor = np.where(np.isneginf(peak), 0.0, peak)
+    lengths = np.diff(np.r_[begins, len(logits)])
+    total = np.add.reduceat(np.exp(logits - np.repeat(floor, lengths)), begins)
+    with np.errstate(divide="ignore"):
+        return floor + np.log(total)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openmofi.arrays.runs import begins_run, repeat_runs, run_starts
-from openmofi.label.score import LEAST_TEXT, MISMATCHED, ScoreWeights
+from openmofi.label.score import LEAST_TEXT, MISMATCHED, ScoreWeights, log_sum
 
 _TERMS = {"joint": ("text_score",), "text-first": ("text_score",), "caption-match": ("prior",)}
 
@@ -208,16 +208,6 @@ def _log_odds(
 def _evidence(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return chosen - np.logaddexp(0.0, others)
-
-
-def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Returns the log of each mention's sum of exp(logit); -inf if all logits are -inf."""
-    peak = np.maximum.reduceat(logits, begins)
-    floor = np.where(np.isneginf(peak), 0.0, peak)
-    lengths = np.diff(np.r_[begins, len(logits)])
-    total = np.add.reduceat(np.exp(logits - np.repeat(floor, lengths)), begins)
-    with np.errstate(divide="ignore"):
-        return floor + np.log(total)
 
 
 def _expit(values: np.ndarray) -> np.ndarray:
