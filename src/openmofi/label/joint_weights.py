@@ -98,6 +98,47 @@ def fit_weights(
     return Weighing(weights, share, float(error), count)
 
 
+def fit_both(
+    text_score: Float[np.ndarray, " c"],
+    clip_z: Float[np.ndarray, "c e"],
+    clip_z_other: Float[np.ndarray, "c k e"],
+    begins: Int[np.ndarray, " m"],
+    known: Weighing,
+) -> tuple[list[float], float]:
+    """Returns (the weights of several encoders' clip_z beside each other, nil_z).
+
+    Everything else is that of a fit to one of them: the text's weight, which must not depend on
+    how many looked, and the share of what is not shown.
+
+    Args:
+        text_score: p(candidate | text).
+        clip_z: one column per encoder; NaN in all or none.
+        clip_z_other: the same with the images of other captions.
+        begins: first candidate of each mention.
+        known: what `fit_weights` returned.
+    """
+    from scipy.optimize import minimize
+
+    pairs, whole = Pairs.of(text_score, clip_z, clip_z_other, begins)
+    shipped, encoders, count = load_weights(), clip_z.shape[1], int(whole.sum())
+    each = np.log(shipped.clip_z / encoders)
+    start = np.array([np.log(known.weights.text), *[each] * encoders, shipped.nil_z, 0.0])
+    if not count or known.unshown_share is None:
+        return np.exp(start[1:-2]).tolist(), shipped.nil_z
+    start[-1] = np.log(known.unshown_share / (1 - known.unshown_share))
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        gain, slope = pairs.log_likelihood(values)
+        lost = _PRIOR * (values - start)
+        total = 0.5 * lost @ (values - start) - gain.sum()
+        return float(total) / count, (lost - slope.sum(0)) / count
+
+    fixed = [(value, value) for value in (start[0], start[-1])]
+    bounds = (fixed[0], *[_VISUAL] * encoders, _NIL, fixed[1])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=_EXACT).x
+    return np.exp(found[1:-2]).tolist(), float(found[-2])
+
+
 def _curvature(slope: Callable[[np.ndarray], np.ndarray], at: np.ndarray) -> np.ndarray:
     """Returns the second derivatives as finite differences of the first ones."""
     steps = 1e-4 * np.eye(len(at))

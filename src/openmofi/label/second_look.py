@@ -1,6 +1,6 @@
-"""Two encoders: a small one looks at every image, a large one only where a label could still turn.
+"""Two encoders: a small one looks at every image, a large one only where a label may still turn.
 
-    p(kept | E) = sigmoid(a + b E)         the label's fate if both looked, from the small's evidence
+    p(kept | E) = sigmoid(a + b E)    what both together keep, judged by the small one's evidence
     expected change = p(kept), or 1 - p(kept) (1 - p(another candidate)) where the small one keeps
     the large one looks  <=>  expected change >= least_change
 
