@@ -130,8 +130,9 @@ def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:
 
 
 def expit(values: np.ndarray) -> np.ndarray:
-    """Returns the probabilities of log odds."""
-    return np.exp(-np.logaddexp(0.0, -values))
+    """Returns the probabilities of log odds; NaN stays NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.exp(-np.logaddexp(0.0, -values))
 
 
 def best_of_each(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
