@@ -34,6 +34,7 @@ from openmofi.label.second_look_fit import (
     fit_fate,
     fit_second_look,
     least_value,
+    midway,
     threshold_at,
 )
 from openmofi.refused import Refused
@@ -128,6 +129,14 @@ def test_at_most_the_asked_share_reaches_the_least_value(rng, share):
     assert (values >= least).mean() <= share
     lower = values[values < least]
     assert share == 1 or (values >= lower.max()).mean() > share
+
+
+def test_rounding_does_not_carry_a_value_over_the_bound(rng):
+    values = rng.random(50)
+    bound = midway(values, np.sort(values)[20])
+    assert (values >= bound).sum() == 30
+    assert ((values >= bound) == (values.astype(np.float32) >= bound)).all()
+    assert midway(values, values.min()) == values.min()
 
 
 def test_a_regression_is_finite_where_all_are_kept(rng):

@@ -69,12 +69,13 @@ def fit_second_look(
     evidence, threshold = judged(own[:, 0], others[..., 0])
     both, least = judged(*(found.combined(z[..., 0], z[..., 1]) for z in (own, others)))
     intercept, slope = fit_fate(evidence, both >= least)
+    threshold = midway(evidence, threshold)
     found = replace(found, threshold=threshold, intercept=intercept, slope=slope)
     changes = found.changes(text, own[:, 0], begins)
     _, image = np.unique(sample.image, return_inverse=True)
     most = np.zeros(image.max() + 1)
     np.maximum.at(most, image, changes)
-    found = replace(found, least_change=least_value(most, share))
+    found = replace(found, least_change=midway(most, least_value(most, share)))
     unseen = changes[changes < found.least_change]
     return found, {
         "mentions": small.num_mentions,
@@ -142,3 +143,12 @@ def least_value(values: Float[np.ndarray, " n"], share: float) -> float:
     distinct, counts = np.unique(values, return_counts=True)
     reached = np.cumsum(counts[::-1])[::-1]
     return float(distinct[min(np.searchsorted(-reached, -share * len(values)), len(distinct) - 1)])
+
+
+def midway(values: Float[np.ndarray, " n"], least: float) -> float:
+    """Returns a bound that parts the values as `least` does, and that rounding does not move.
+
+    The values come again when their images do, with other last bits on another machine.
+    """
+    lower = values[values < least]
+    return (least + float(lower.max())) / 2 if len(lower) else least
