@@ -36,12 +36,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from calibrated_rate import read_truth
-from real_world import NAMES, SENSES, TEMPLATES, WRONG, write_listing
+from real_world import NAMES, SENSES, TEMPLATES, WRONG, shared_vectors, write_listing
 
 from openmofi.arrays.random_keys import mix_words
-from openmofi.config import EmbedSettings, LabelSettings, SelectSettings
+from openmofi.config import LabelSettings, SelectSettings
 from openmofi.demo import world
-from openmofi.embed import embed
 from openmofi.evaluate.metrics import label_scores
 from openmofi.kb import build_kb
 from openmofi.label import label
@@ -56,6 +55,7 @@ RATES = (0.01, 0.02, 0.05, 0.1)
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 PHOTOS_OF_ENTITY = 200
 LARGE_SEED = 3
+ALL = "both, all images"
 
 
 @dataclass(frozen=True)
@@ -148,19 +148,13 @@ def caltech_material(arguments: argparse.Namespace, seed: int) -> Material:
     parts = captioned(arguments.photos, seed)
     for name, rows in parts.items():
         write_listing(out / f"{name}.csv", rows)
-    write_listing(arguments.out / "all.csv", sorted_rows(parts))
     models = []
     for name in ("lite0", "lite2"):
-        encoder, vectors = arguments.encoders / name, arguments.out / f"{name}.parquet"
-        if not vectors.is_file():
-            embed(
-                encoder, arguments.out / "all.csv", out=vectors, settings=EmbedSettings(workers=1)
-            )
         paired = out / name
         if not (paired / "model").is_dir():
-            texts = arguments.encoders / "minilm"
-            given = {"data": out / "paired.csv", "embeddings": vectors, "device": "cpu"}
-            pair(encoder, texts, out=paired, **given)
+            shared_vectors(paired, arguments.out / "vectors")
+            encoders = arguments.encoders / name, arguments.encoders / "minilm"
+            pair(*encoders, data=out / "paired.csv", out=paired, device="cpu")
         models.append(str(paired / "model"))
     rows = parts["labelled"]
     paths = {row["file"]: row["file"].lstrip("/") for row in rows}
@@ -186,12 +180,6 @@ def captioned(photos: Path, seed: int) -> dict[str, list[dict[str, str]]]:
     return parts
 
 
-def sorted_rows(parts: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
-    """Returns all photos, in an order that does not depend on the seed, with one caption each."""
-    rows = [{**row, "caption": row["class"]} for part in parts.values() for row in part]
-    return sorted(rows, key=lambda row: row["file"])
-
-
 # ---------------------------------------------------------------- what comes out
 
 
@@ -202,7 +190,7 @@ def measure(
     folder.mkdir(exist_ok=True)
     small, large = material.small, material.large
     ways: dict[str, Callable[[Path], dict[str, Any]]] = {
-        "both, all images": lambda out: run(material, out, small, large, rate, 1.0),
+        ALL: lambda out: run(material, out, small, large, rate, 1.0),
         "small alone": lambda out: run(material, out, small),
         "large alone": lambda out: run(material, out, large),
     }
@@ -291,13 +279,13 @@ def plot(results: list[Path], out: Path) -> None:
         seeds, rate = list(stored["seeds"].values()), f"{stored['rate']:g}"
         points = {
             way: (
-                float(np.mean([seed[way]["second"] / seed[way]["first"] for seed in seeds])),
+                float(np.mean([seed[way]["second"] / seed[ALL]["second"] for seed in seeds])),
                 float(np.mean([seed[way]["rates"][rate]["f1"] for seed in seeds])),
             )
             for way in seeds[0]
         }
         curve = [points[way] for way in points if way.startswith("then")]
-        both = points["both, all images"]
+        both = points[ALL]
         axis.plot(*zip(*[*curve, both], strict=True), "o-", color="tab:blue", label="--then")
         axis.plot(*points["random 0.3"], "x", color="tab:gray", label="images drawn at random")
         axis.axhline(points["large alone"][1], color="tab:red", ls="--", label="large alone")

@@ -393,6 +393,12 @@ def test_a_job_cannot_go_on_with_another_second_encoder_or_without_it(world):
             run(world, "both", **changes)
 
 
+@pytest.mark.slow
+def test_no_job_goes_on_from_the_cosines_of_two_encoders(world, tmp_path):
+    with pytest.raises(MismatchError, match="was made with --then"):
+        run(world, tmp_path / "o", then=None, settings=LabelSettings(), onto=world / "both")
+
+
 REFUSALS = {
     "the same encoder": ({"then": "small"}, "is the encoder of --model"),
     "onto": ({"onto": "small-alone"}, "--onto cannot be combined with --then"),

@@ -11,10 +11,9 @@ same log odds, whoever looked:
     clip_z = small.nil_z + (by_small (z_small - nil) + by_large (z_large - nil)) / small.clip_z
 
 Whether the large one looks follows from the text and from z_small alone, both of which the score
-takes into account. So selecting images that way does not bias it, where a score by z_large alone
-would be: among images that nearly convinced the small one, most candidates are better than chance.
-Mismatched images (`clip_z_other`) go the same way as the own one, mention by mention: what `select`
-calibrates its threshold on is this very rule. Design: docs/labels.md.
+takes into account, so that this choice of images does not bias it. Mismatched images
+(`clip_z_other`) go the same way as the own one, mention by mention: what `select` calibrates its
+threshold on is this very rule. Design: docs/labels.md.
 """
 
 from __future__ import annotations
