@@ -375,7 +375,7 @@ def test_the_counts_are_printed_as_json_and_in_words(world, tmp_path, capsys):
     assert found["looked"] == 120 > found["looked_twice"] > 0
     assert found["second_look"]["images"] == 24
     app(["label", *_line(world, world / "both")], result_action="return_value")
-    assert f"the second encoder looked at {found['looked_twice']} (" in capsys.readouterr().out
+    assert f"second encoder looked at {found['looked_twice']} (" in capsys.readouterr().out
 
 
 @pytest.mark.slow

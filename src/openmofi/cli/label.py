@@ -70,11 +70,12 @@ def label(
 
 def _say_second_look(totals: RunTotals, learnt: dict[str, float]) -> None:
     """Says how many images each encoder looked at."""
-    by_text = totals.rows - totals.looked
+    unopened = totals.rows - totals.looked
     share = totals.looked_twice / max(totals.looked, 1)
     print(
-        f"the text alone settled {by_text:,} pairs; of {totals.looked:,} images the second encoder "
-        f"looked at {totals.looked_twice:,} ({share:.1%}), and at {learnt['images']:,.0f} to learn "
-        f"where it has to; of 100 labels it would change {100 * learnt['changes']:.1f}, "
+        f"{unopened:,} pairs were settled without their image; of {totals.looked:,} images the "
+        f"second encoder looked at {totals.looked_twice:,} ({share:.1%}), and at "
+        f"{learnt['images']:,} to learn where it has to; of 100 labels it would change "
+        f"{100 * learnt['changes']:.1f}, "
         f"{100 * learnt['changes_left']:.1f} of them where it did not look"
     )

@@ -128,9 +128,10 @@ def label(
     others = [job.settings.context] if job.context_vectors else []
     if settings.fusion:
         others += [settings.fusion, f"{settings.fusion}/{ENTITIES}"]
-    held = {"model": job.model, "precision": settings.precision, "others": others}
-    held["then"] = job.then
-    with open_engine(partial(ShardLabeller, job), settings, rank, **held) as engine:
+    held = {"model": job.model, "then": job.then, "others": others}
+    with open_engine(
+        partial(ShardLabeller, job), settings, rank, precision=settings.precision, **held
+    ) as engine:
         begun = (out / (SECOND_LOOK_FILE if then else BACKGROUND_FILE)).is_file()
         if name and not begun:
             first = engine.make()
