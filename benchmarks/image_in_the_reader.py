@@ -34,11 +34,11 @@ from openmofi.demo.world import draw_world
 from openmofi.evaluate.linking_images import meant_by_images, texts_of_images
 from openmofi.kb import KnowledgeBase, build_kb
 from openmofi.label import label
-from openmofi.label.score import joint_score
+from openmofi.label.score import best_of_each, joint_score
 from openmofi.link import Linker, WordEncoder
 from openmofi.select.blocks import label_blocks
-from openmofi.select.choose import ScoredCandidates, best_of_each, read_mentions
-from openmofi.select.joint_weights import weigh
+from openmofi.select.choose import ScoredCandidates, read_mentions
+from openmofi.select.learn import weigh
 from openmofi.select.sample import sample_mentions
 from openmofi.shards import committed_files
 from openmofi.train.fusion import fit_fusion, train_reader

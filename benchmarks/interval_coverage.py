@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from calibrated_rate import read_truth
 
+from openmofi.label.joint_weights import fit_weights
 from openmofi.select.calibrate import calibrate
 from openmofi.select.choose import ScoredCandidates, best_candidates, read_mentions
 from openmofi.select.evidence import EvidenceBlock, LabelEvidence
-from openmofi.select.joint_weights import fit_weights
 from openmofi.shards import committed_files
 
 

@@ -16,7 +16,7 @@ from calibrated_rate import read_truth
 
 from openmofi.select.blocks import label_blocks
 from openmofi.select.choose import choose
-from openmofi.select.joint_weights import weigh
+from openmofi.select.learn import weigh
 from openmofi.select.sample import sample_mentions
 from openmofi.shards import committed_files
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from openmofi.label.joint_weights import Pairs, fit_weights
 from openmofi.select.choose import read_mentions
-from openmofi.select.joint_weights import Pairs, fit_weights
 from openmofi.shards import committed_files
 
 _STRENGTHS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1e6)
@@ -55,7 +55,8 @@ def one_sample(images: list, size: int, rng: np.random.Generator) -> list[float]
     fitted, held_out = (
         joined([images[i] for i in part]) for part in (drawn[:size], drawn[size : size + _HELD_OUT])
     )
-    pairs, _ = Pairs.of(*held_out)
+    text, clip_z, other, begins = held_out
+    pairs, _ = Pairs.of(text, clip_z[:, None], other[..., None], begins)
     losses = []
     for strength in _STRENGTHS:
         found = fit_weights(*fitted, prior=strength)

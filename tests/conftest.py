@@ -25,10 +25,10 @@ install_import_hook(
     [
         "openmofi.evaluate.metrics",
         "openmofi.label.background",
+        "openmofi.label.joint_weights",
         "openmofi.label.score",
         "openmofi.model.transform",
         "openmofi.select.calibrate",
-        "openmofi.select.joint_weights",
         "openmofi.train.augment",
         "openmofi.train.entity_head",
         "openmofi.train.linear_maps",
@@ -90,6 +90,16 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
 @pytest.fixture(scope="session")
 def nano_dir(tmp_path_factory) -> Path:
     """An untrained nano model, saved."""
+    return _write_nano(tmp_path_factory.mktemp("nano"), seed=0, size=32)
+
+
+@pytest.fixture(scope="session")
+def other_nano_dir(tmp_path_factory) -> Path:
+    """Another one, which sees larger images."""
+    return _write_nano(tmp_path_factory.mktemp("nano"), seed=1, size=48)
+
+
+def _write_nano(folder: Path, *, seed: int, size: int) -> Path:
     import torch
 
     from openmofi.model import MofiModel, save_model
@@ -97,15 +107,15 @@ def nano_dir(tmp_path_factory) -> Path:
     from openmofi.model.tokenizer import special_tokens, train_tokenizer
     from openmofi.model.transform import Transform
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     tokenizer = train_tokenizer(["a flag of georgia"], vocab_size=400, context_length=20)
-    network = build_network("nano", special_tokens(tokenizer), image_size=32)
+    network = build_network("nano", special_tokens(tokenizer), image_size=size)
     for module in network.modules():  # without real statistics its features would vanish
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
-    network.train()(input_ids=torch.ones(8, 4).long(), pixel_values=torch.randn(8, 3, 32, 32))
-    folder = tmp_path_factory.mktemp("nano")
-    save_model(MofiModel(network, tokenizer, Transform(32)), folder, card="# test\n")
+    pixels = torch.randn(8, 3, size, size)
+    network.train()(input_ids=torch.ones(8, 4).long(), pixel_values=pixels)
+    save_model(MofiModel(network, tokenizer, Transform(size)), folder, card="# test\n")
     return folder
 
 

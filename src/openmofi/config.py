@@ -196,6 +196,12 @@ class LabelSettings(JobSettings):
     """Arithmetic of the encoder; auto: fp16 on a GPU, bf16 on a CPU that can, otherwise fp32."""
     background: Count = 512
     """Images with other captions from which each entity's background cosine is estimated."""
+    then_share: Annotated[float, Meta(ge=0.01, le=1)] = 0.2
+    """With --then: share of the images with candidates at which the second encoder looks, those
+    whose labels it is likeliest to change."""
+    then_rate: Share = 0.01
+    """With --then: the share of wrong labels that `select --false-label-rate` will be asked for.
+    Labels are calibrated at any other rate as well, but gain less from the second encoder."""
     text_regions: bool = False
     """Find the text in each image (needs the extra `ocr`); select --max-text-area uses it."""
     keep_embeddings: bool = False

@@ -67,6 +67,10 @@ KB_PRIOR = pa.field("kb_prior", pa.float32())
 # Likewise where mentions are read again: what that added to the logit; null: not read.
 FUSION = pa.field("fusion", pa.float32())
 
+# Also in the candidates of LABELS where a second encoder looked at some images: how many encoders
+# clip_z is from. It is on one scale, see label/second_look.py; clip is the last one's cosine.
+ENCODERS = pa.field("encoders", pa.int8())
+
 # One image-caption pair as the readers yield it; the image stays where it is.
 PAIRS = pa.schema(
     [

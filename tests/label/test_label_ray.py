@@ -67,6 +67,19 @@ def test_a_killed_encoder_is_started_again_and_the_labels_are_those_of_one_proce
     assert _digests(out) == _digests(tmp_path / "local")
 
 
+def test_two_encoders_share_the_actors_places_and_give_the_bytes_of_one_process(
+    tmp_path, job, other_nano_dir, monkeypatch
+):
+    job, chosen = job | {"then": other_nano_dir}, {"then_share": 0.5, "then_rate": 0.3}
+    label(**job, out=tmp_path / "local", settings=replace(SETTINGS, **chosen))
+    actors, out = _captured_actors(monkeypatch), tmp_path / "ray"
+    settings = replace(SETTINGS, engine="ray", encoders=1, workers=2, **chosen)
+    totals = label(**job, out=out, settings=settings)
+    assert len(actors) == 2
+    assert totals.looked_twice > 0
+    assert _digests(out) == _digests(tmp_path / "local")
+
+
 def test_where_no_cluster_answers_it_is_said(tmp_path, job):
     ray.shutdown()
     settings = replace(SETTINGS, engine="ray", ray_address="127.0.0.1:1")

@@ -165,11 +165,12 @@ class WhatDiffers:
 
         shards = [[(s.name, s.pairs) for s in version.shards] for version in (before, after)]
         model = differ("model_sha256", "model", "precision")
+        then = differ("then_sha256", "then", "then_share", "then_rate")
         context = [settings.get("context", "words") for settings in set_in]
         return cls(
             input=differ("input") or shards[0] != shards[1],
             kb=differ("kb"),
-            model=model,
+            model=model or then,
             reader=differ("context_sha256", "context", "fusion_sha256", "read_above", "version")
             or (model and "model" in context),
             priors=differ("priors_sha256"),

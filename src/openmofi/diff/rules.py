@@ -18,9 +18,9 @@ from openmofi.arrays.hashing import Hasher
 from openmofi.arrays.runs import run_numbers, run_starts
 from openmofi.arrays.splitmix64 import GOLDEN, finalise
 from openmofi.kb.text import canonical_batch
-from openmofi.label.score import ScoreWeights, load_weights
+from openmofi.label.score import ScoreWeights, best_of_each, load_weights
 from openmofi.link.crawl_priors import normalised
-from openmofi.select.choose import ScoredCandidates, best_of_each, judge
+from openmofi.select.choose import ScoredCandidates, judge
 from openmofi.select.image_priors import FILE as PRIORS_FILE
 from openmofi.select.image_priors import prior_weight, replaced_prior
 from openmofi.select.selection import Selection

@@ -27,7 +27,7 @@ from openmofi.label.background import spread_out
 from openmofi.label.score import LEAST_TEXT, ScoreWeights, joint_score
 from openmofi.select.blocks import label_blocks
 from openmofi.select.choose import ScoredCandidates, read_candidates, read_mentions
-from openmofi.select.joint_weights import weigh
+from openmofi.select.learn import weigh
 from openmofi.select.sample import sample_mentions
 from openmofi.shards import commits_of
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ T = TypeVar("T")
 BACKGROUND_FILE = "background.npz"
 _FEW = 8
 _SHARDS_AT_LEAST = 8
+_CANDIDATE = ("start", "id", "score")
+"""What is stored of a candidate."""
 _PAIRS_PER_IMAGE = 20
 """Pairs from which each image is drawn; a smaller input is read to its end."""
 
@@ -73,6 +75,10 @@ class BackgroundSample:
     """Random numbers of the pairs, see `draw`."""
     refused: Counter[str]
     """Pairs that could not be used, by reason."""
+    candidates: pa.Table | None = None
+    """The linker's, with the `place` of each one's image; None without images."""
+    by_large: np.ndarray | None = None
+    """The images as a second encoder sees them; None without images, or without that."""
 
 
 def draw(pairs: pa.Table) -> UInt64[np.ndarray, " n"]:
@@ -139,8 +145,37 @@ def write_background(
     names = np.array(["\n".join(ids) for ids in offered])
     images = np.concatenate([part.images for part in parts])
     words = np.concatenate([part.words for part in parts])
+    columns: dict[str, Any] = {
+        "images": images[ranks],
+        "offered": names[ranks],
+        "words": words[ranks],
+    }
+    if any(part.by_large is not None for part in parts):
+        columns |= _seen_twice(parts, ranks)
     with replace_file(out / BACKGROUND_FILE) as partial:
-        np.savez(partial, images=images[ranks], offered=names[ranks], words=words[ranks])
+        np.savez(partial, **columns)
+
+
+def _seen_twice(parts: Sequence[BackgroundSample], ranks: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns what a second look is learnt from: other vectors of the images, and candidates."""
+    begins = np.cumsum([0, *(len(part.images) for part in parts[:-1])])
+    vectors, tables, places = [], [], []
+    for part, begin in zip(parts, begins, strict=True):
+        if part.by_large is not None and part.candidates is not None:
+            vectors.append(part.by_large)
+            tables.append(part.candidates.select(list(_CANDIDATE)))
+            places.append(part.candidates["place"].to_numpy() + begin)
+    by_large, candidates, place = (
+        np.concatenate(vectors),
+        pa.concat_tables(tables),
+        np.concatenate(places),
+    )
+    new = np.empty_like(ranks)
+    new[ranks] = np.arange(len(ranks))
+    order = np.argsort(new[place], kind="stable")
+    found = {name: candidates[name].to_numpy()[order] for name in _CANDIDATE}
+    found["id"] = found["id"].astype(str)
+    return {"by_large": by_large[ranks], "place": new[place][order], **found}
 
 
 def spread_out(items: Sequence[T]) -> list[T]:
@@ -154,8 +189,12 @@ def _smallest(draws: np.ndarray, wanted: int) -> int:
     return int(np.sort(draws)[:wanted][-1]) if len(draws) else 0
 
 
-def read_background(out: Path) -> Background:
+def read_background(out: Path, *, by_large: bool = False) -> Background:
     """Returns the background of a job.
+
+    Args:
+        out: the job's directory.
+        by_large: as the second encoder sees the images.
 
     Raises:
         MismatchError: it was drawn by an older version.
@@ -167,4 +206,11 @@ def read_background(out: Path) -> Background:
                 "choose another --out."
             )
         offered = tuple(frozenset(text.split("\n")) for text in stored["offered"].tolist())
-        return Background(stored["images"].astype(np.float32), offered, stored["words"])
+        images = stored["by_large" if by_large else "images"].astype(np.float32)
+        return Background(images, offered, stored["words"])
+
+
+def read_candidates_of_background(out: Path) -> pa.Table:
+    """Returns the candidates of the images that two encoders saw, with the `place` of each's."""
+    with np.load(out / BACKGROUND_FILE) as stored:
+        return pa.table({name: stored[name] for name in ("place", *_CANDIDATE)})

@@ -48,6 +48,11 @@ def check_onto(i2e: Path, run: dict[str, Any], plan: pa.Table) -> None:
     if not is_job(i2e) or not (i2e / "run.json").is_file():
         raise no_job(i2e)
     before = json.loads((i2e / "run.json").read_text())
+    if "then" in before:
+        raise MismatchError(
+            f"{str(i2e)!r} was made with --then, so its cosines are of two encoders; leave out "
+            "--onto to look at all images."
+        )
     for key in sorted((before.keys() | run.keys()) - _MAY_DIFFER):
         old, new = before.get(key), run.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

@@ -198,7 +198,9 @@ class RemoteEncoder:
         return ray.get(actor.encode.remote(name, *arguments))
 
 
-def start_encoders(model: str, *, device: str, precision: str, count: int) -> RemoteEncoder:
+def start_encoders(
+    model: str, *, device: str, precision: str, count: int, share: float = 1.0
+) -> RemoteEncoder:
     """Starts Ray actors that hold the encoder; Ray restarts a lost one.
 
     Args:
@@ -206,11 +208,12 @@ def start_encoders(model: str, *, device: str, precision: str, count: int) -> Re
         device: auto takes a GPU for each actor if the cluster has any.
         precision: see `config.LabelSettings`.
         count: number of actors.
+        share: of a GPU and a processor that each one takes.
     """
     import ray
 
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) and device != "cpu" else 0
-    options = {"num_gpus": gpus, "num_cpus": 1, "max_restarts": -1, "max_task_retries": -1}
+    gpus = share if ray.cluster_resources().get("GPU", 0) and device != "cpu" else 0
+    options = {"num_gpus": gpus, "num_cpus": share, "max_restarts": -1, "max_task_retries": -1}
     actor: Any = ray.remote(EncoderActor)
     actor = actor.options(**options)
     actors = [actor.remote(model, device, precision) for _ in range(count)]

@@ -109,6 +109,7 @@ def open_engine(
     precision: str,
     others: Sequence[str] = (),
     threads: int = 1,
+    then: str | None = None,
 ) -> Iterator[JobEngine]:
     """Yields what runs the job; on Ray it starts the actors that hold the encoder.
 
@@ -120,9 +121,10 @@ def open_engine(
         precision: arithmetic of the encoder.
         others: further models that every process holds.
         threads: cores that a process keeps busy.
+        then: a second encoder.
     """
     if settings.engine != "ray":
-        held = [model, *others] if model else [*others]
+        held = [name for name in (model, then, *others) if name]
         workers = settings.workers or default_workers(held, settings.device, threads)
         yield JobEngine("local", workers, partial(make, workers=workers), settings, rank)
         return
@@ -134,9 +136,12 @@ def open_engine(
         count = settings.encoders
         if count is None:
             count = int(resources.get("GPU", 0)) if settings.device != "cpu" else 0
-        remote = None
+        remote: dict[str, Any] = {"encoder": None}
         if model and count:
-            options = {"device": settings.device, "precision": precision}
-            remote = start_encoders(model, **options, count=count)
-        made = partial(make, workers=workers, encoder=remote)
+            options: dict[str, Any] = {"device": settings.device, "precision": precision}
+            options |= {"count": count, "share": 0.5 if then else 1.0}
+            remote["encoder"] = start_encoders(model, **options)
+            if then:
+                remote["large"] = start_encoders(then, **options)
+        made = partial(make, workers=workers, **remote)
         yield JobEngine("ray", workers, made, settings, rank)

@@ -12,7 +12,6 @@ from openmofi.arrays.runs import run_numbers, run_starts
 from openmofi.kb import KnowledgeBase
 from openmofi.label.background import Background
 from openmofi.label.entity_vectors import EntityVectors
-from openmofi.label.label_table import Seen
 from openmofi.label.score import MISMATCHED, ScoreWeights, joint_score
 
 _BLOCK = 1024
@@ -30,13 +29,19 @@ class ImageScorer:
     weights: ScoreWeights
 
     def terms(
-        self, candidates: pa.Table, seen: Seen, known: np.ndarray | None = None
+        self,
+        candidates: pa.Table,
+        *,
+        vectors: np.ndarray,
+        words: np.ndarray,
+        known: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Returns clip, clip_z, clip_z_other [c, MISMATCHED] (NaN: no such image) and score.
 
         Args:
-            candidates: the linker's, with the `place` of each one's image in `seen`.
-            seen: the images.
+            candidates: the linker's, with the `place` of each one's image among the next two.
+            vectors: [n, dim], of the images.
+            words: [n], see `Seen.words`.
             known: clip of candidates whose image was seen before; NaN: not known.
         """
         if not len(candidates):
@@ -48,12 +53,12 @@ class ImageScorer:
         texts = self.entities.of(entity)
         ids = [self.kb.ids[row].as_py() for row in entity.tolist()]
         mean, spread = self.background.moments(texts, ids)[entity_of].T
-        clip = (seen.vectors[place] * texts[entity_of]).sum(1)
+        clip = (vectors[place] * texts[entity_of]).sum(1)
         if known is not None:
             clip = np.where(np.isnan(known), clip, known)
         clip_z = (clip - mean) / spread
         starts = run_starts(mention)
-        others = self._others(seen.words[place[starts]], ids, entity_of, starts)[mention]
+        others = self._others(words[place[starts]], ids, entity_of, starts)[mention]
         cosines = (texts @ self.background.images.T)[entity_of[:, None], others]
         clip_z_other = (cosines - mean[:, None]) / spread[:, None]
         clip_z_other[others < 0] = np.nan

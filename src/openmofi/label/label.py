@@ -31,6 +31,7 @@ from openmofi.label.engine import (
 )
 from openmofi.label.entity_vectors import carry_vectors, place
 from openmofi.label.fusion import ENTITIES, check_fusion
+from openmofi.label.second_look import SECOND_LOOK_FILE, write_second_look
 from openmofi.label.shard_labeller import Job, ShardLabeller
 from openmofi.link.crawl_priors import read_crawl_priors
 from openmofi.pairs import Input, find_shards
@@ -43,6 +44,7 @@ def label(
     *,
     kb: Path | str,
     model: str | Path | None = None,
+    then: str | Path | None = None,
     out: Path | str,
     settings: LabelSettings | None = None,
     onto: Path | str | None = None,
@@ -54,6 +56,8 @@ def label(
             `pairs.find_shards`).
         kb: output of `kb.build_kb`.
         model: hub id or directory of any dual encoder; without one, the text alone is scored.
+        then: a second, larger encoder, which looks only at images where that may change a label;
+            see `second_look`.
         out: the i2e directory; repeating the call continues an interrupted job.
         settings: see `config.LabelSettings`.
         onto: output of an earlier job that differs in nothing but the knowledge base; its images
@@ -61,7 +65,7 @@ def label(
 
     Raises:
         InputError: an input is missing or unreadable as a whole.
-        SettingsError: a setting is impossible, or needs a model.
+        SettingsError: a setting is impossible, or needs a model, or both encoders are the same.
         MismatchError: `out` was begun with other inputs or settings, or `onto` was.
         OutputError: `out` cannot be written to, or its disk is full.
         TooManyErrors: more pairs were refused than `settings` allows.
@@ -72,10 +76,13 @@ def label(
     needs_model = {
         "--context model": settings.context == "model",
         "--keep-embeddings": settings.keep_embeddings,
+        "--then": then is not None,
     }
     for flag, is_given in needs_model.items():
         if is_given and name is None:
             raise SettingsError(f"{flag} needs an encoder; add --model, or leave {flag} out.")
+    then = None if then is None else str(then)
+    _check_then(name, then, settings, onto)
     context = None if settings.context in ("words", "model") else settings.context
     found = find_shards(source)
     check_outside(out, str(source), found)
@@ -86,7 +93,7 @@ def label(
         reader = Path(settings.fusion).resolve()
         check_fusion(reader, standardised=settings.context != "words")
         settings = replace(settings, fusion=str(reader))
-    run = _run_description(found, knowledge, kb, name, context, settings)
+    run = _run_description(found, knowledge, kb, name, context, then, settings)
     if onto is not None:
         onto = Path(onto).resolve()
         check_onto(onto, run, plan_table(found.shards))
@@ -112,6 +119,8 @@ def label(
         vectors_of(run["model_sha256"]),
         vectors_of(run["context_sha256"]) if context else None,
         onto,
+        absolute_model(then) if then else None,
+        vectors_of(run["then_sha256"]) if then else None,
     )
     if onto is not None:
         digests = [name for name in ("model_sha256", "context_sha256") if run.get(name)]
@@ -119,13 +128,41 @@ def label(
     others = [job.settings.context] if job.context_vectors else []
     if settings.fusion:
         others += [settings.fusion, f"{settings.fusion}/{ENTITIES}"]
-    held = {"model": job.model, "precision": settings.precision, "others": others}
-    with open_engine(partial(ShardLabeller, job), settings, rank, **held) as engine:
-        if name and not (out / BACKGROUND_FILE).is_file():
+    held = {"model": job.model, "then": job.then, "others": others}
+    with open_engine(
+        partial(ShardLabeller, job), settings, rank, precision=settings.precision, **held
+    ) as engine:
+        begun = (out / (SECOND_LOOK_FILE if then else BACKGROUND_FILE)).is_file()
+        if name and not begun:
             first = engine.make()
             calls = {"draws": first.background_draws, "sample": first.background_sample}
-            write_background(out, found.shards, settings.background, **calls)
+            if not (out / BACKGROUND_FILE).is_file():
+                write_background(out, found.shards, settings.background, **calls)
+            if then:
+                write_second_look(out, *first.learn_second_look())
         return engine.run(found.shards, out, JobWords())
+
+
+def _check_then(
+    model: str | None, then: str | None, settings: LabelSettings, onto: Path | str | None
+) -> None:
+    """Refuses a second encoder that cannot do anything, and settings of one that is not there."""
+    usual = LabelSettings()
+    for name in ("then_share", "then_rate"):
+        if then is None and getattr(settings, name) != getattr(usual, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise SettingsError(f"{flag} needs a second encoder; add --then, or leave {flag} out.")
+    if then is None:
+        return
+    if onto is not None:
+        raise SettingsError(
+            "--onto cannot be combined with --then: which images the second encoder looked at "
+            "depends on the earlier knowledge base; leave out one of them."
+        )
+    if model_digest(then) == model_digest(model):
+        raise SettingsError(
+            f"--then {then} is the encoder of --model; pass a larger one, or leave --then out."
+        )
 
 
 def _auto_precision(device: str) -> str:
@@ -177,17 +214,20 @@ def _run_description(
     kb: Path,
     model: str | None,
     context: str | None,
+    then: str | None,
     settings: LabelSettings,
 ) -> dict[str, Any]:
     """Returns what the labels depend on; runs with the same description may share a directory."""
     # Their contents count, not their place; and runs of earlier versions had none.
     left_out = {*PLACEMENT, "priors", "fusion", *(() if settings.fusion else ("read_above",))}
+    left_out |= set() if then else {"then_share", "then_rate"}
     return {
         "input": absolute_root(found),
         "kb": knowledge.fingerprint,
         "kb_path": str(kb.resolve()),
         "model": model,
         "model_sha256": model_digest(model),
+        **({"then": then, "then_sha256": model_digest(then)} if then else {}),
         **({"context_sha256": model_digest(context)} if context else {}),
         **({"priors_sha256": model_digest(settings.priors)} if settings.priors else {}),
         **({"fusion_sha256": model_digest(settings.fusion)} if settings.fusion else {}),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from openmofi.images.look import SeenImage
 from openmofi.label.text_regions import Regions
 from openmofi.refused import Refused
-from openmofi.schema import FUSION, KB_PRIOR, LABELS, SCORED_ENTITY
+from openmofi.schema import ENCODERS, FUSION, KB_PRIOR, LABELS, SCORED_ENTITY
 
 _FROM_LINKER = ("start", "end", "surface", "prior", "context", "coherence", "type", "linkability")
 
@@ -98,8 +98,12 @@ def labels_table(
     entity["text_score"] = candidates["score"].combine_chunks()
     for name, values in terms.items():
         entity[name] = _numbers(values.astype(np.float32))
+    if ENCODERS.name in terms:
+        candidates = candidates.append_column(ENCODERS, entity[ENCODERS.name].cast(ENCODERS.type))
     fields, schema = list(SCORED_ENTITY), LABELS
-    if more := [field for field in (KB_PRIOR, FUSION) if field.name in candidates.column_names]:
+    if more := [
+        field for field in (KB_PRIOR, FUSION, ENCODERS) if field.name in candidates.column_names
+    ]:
         fields += more
         entity |= {field.name: candidates[field.name].combine_chunks() for field in more}
         place = LABELS.get_field_index("entities")

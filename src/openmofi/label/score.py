@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from openmofi.arrays.runs import run_starts
+from openmofi.arrays.runs import begins_run, repeat_runs, run_starts
 from openmofi.errors import InputError
 
 MISMATCHED = 4
@@ -82,3 +82,65 @@ def joint_score(
     exponentials = np.exp(logits - peak[mention])
     total = np.add.reduceat(exponentials, starts) + np.exp(nil - peak)
     return (exponentials / total[mention]).astype(np.float32)
+
+
+def log_odds(
+    log_text: Float[np.ndarray, " c"],
+    clip_z: Float[np.ndarray, " c"],
+    begins: Int[np.ndarray, " m"],
+    weights: ScoreWeights,
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Returns each mention's best candidate, its log odds against NIL, and those of the others.
+
+    Args:
+        log_text: log p(candidate | text).
+        clip_z: standardised cosine; NaN: the image was not looked at.
+        begins: first candidate of each mention.
+        weights: weights of the terms.
+    """
+    if not len(begins):
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+    against_nil = weights.text * log_text + weights.clip_z * (clip_z - weights.nil_z)
+    best = best_of_each(against_nil, begins)
+    chosen = against_nil[best]
+    against_nil[best] = -np.inf
+    with np.errstate(invalid="ignore"):
+        return best, chosen, log_sum(against_nil, begins)
+
+
+def evidence_of(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the log odds of the best candidates' scores; NaN stays NaN.
+
+    Args:
+        chosen: their log odds against NIL.
+        others: those of all others of their mentions.
+    """
+    with np.errstate(invalid="ignore"):
+        return chosen - np.logaddexp(0.0, others)
+
+
+def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Returns the log of each mention's sum of exp(logit); -inf if all logits are -inf."""
+    peak = np.maximum.reduceat(logits, begins)
+    floor = np.where(np.isneginf(peak), 0.0, peak)
+    lengths = np.diff(np.r_[begins, len(logits)])
+    total = np.add.reduceat(np.exp(logits - np.repeat(floor, lengths)), begins)
+    with np.errstate(divide="ignore"):
+        return floor + np.log(total)
+
+
+def expit(values: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of log odds; NaN stays NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.exp(-np.logaddexp(0.0, -values))
+
+
+def best_of_each(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Returns the index of the largest value of each run, the first one on a tie."""
+    if not len(values):
+        return np.zeros(0, np.int64)
+    known = np.where(np.isnan(values), -np.inf, values)
+    highest = repeat_runs(np.maximum.reduceat(known, begins), begins, len(values))
+    largest = np.flatnonzero(known == highest)
+    run = np.searchsorted(begins, largest, "right")
+    return largest[begins_run(run)]

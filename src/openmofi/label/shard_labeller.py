@@ -1,26 +1,32 @@
 """One shard: its pairs -> candidates from the captions -> images of those with any -> scored rows.
 
-The text comes first: an image whose caption yields no candidate is never opened.
+The text comes first: an image whose caption yields no candidate is never opened. With a second
+encoder, it looks last, and only at images where that may change a label (second_look.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from openmofi.config import LabelSettings, LinkSettings
 from openmofi.errors import InputError
-from openmofi.images.look import SeenImage, fetch, look
+from openmofi.images.look import SeenImage, decode, fetch, look
 from openmofi.kb import KnowledgeBase
-from openmofi.label.background import BackgroundSample, draw, read_background
+from openmofi.label.background import (
+    BackgroundSample,
+    draw,
+    read_background,
+    read_candidates_of_background,
+)
 from openmofi.label.earlier import EarlierLabels, EarlierShard
 from openmofi.label.encoder import (
     Encoder,
@@ -34,6 +40,8 @@ from openmofi.label.fusion import open_fusion
 from openmofi.label.image_scorer import ImageScorer, unseen
 from openmofi.label.label_table import Seen, labels_table
 from openmofi.label.score import load_weights
+from openmofi.label.second_look import SecondLook, read_second_look
+from openmofi.label.second_looker import SecondLooker, learn_second_look
 from openmofi.label.text_context import text_linker
 from openmofi.label.text_regions import Regions, TextRegions
 from openmofi.link import Linker, WordEncoder
@@ -41,6 +49,7 @@ from openmofi.pairs import ShardView, count_errors, open_shard, read_shard
 from openmofi.refused import Refused
 from openmofi.shards import Shard, ShardResult, tick, worker_number
 
+T = TypeVar("T")
 Looked = tuple[SeenImage | Refused, Regions | None]
 
 
@@ -59,24 +68,34 @@ class Job:
     """The same of the text encoder that --context names."""
     onto: Path | None = None
     """Output of an earlier job over the same images."""
+    then: str | None = None
+    """The second encoder."""
+    then_vectors: Path | None = None
+    """Path of its vectors of entities."""
 
 
 class ShardLabeller:
     """Labels shards; keeps the encoder, the linker and the entities' vectors between shards."""
 
-    def __init__(self, job: Job, *, workers: int = 1, encoder: Encoder | None = None):
+    def __init__(
+        self,
+        job: Job,
+        *,
+        workers: int = 1,
+        encoder: Encoder | None = None,
+        large: Encoder | None = None,
+    ):
         self.job, self.settings = job, job.settings
         self.kb = KnowledgeBase.open(job.kb)
-        self.encoder = encoder or self._load_encoder(workers)
+        self.encoder = encoder or self._load_encoder(job.model, workers)
+        self._large = large or self._load_encoder(job.then, workers)
         self.linker = self._make_linker(workers)
         self._finder = TextRegions() if self.settings.text_regions else None
         self._threads = decode_threads(self.encoder, workers)
         self._earlier = EarlierLabels(job.onto, self.kb) if job.onto else None
 
-    def _load_encoder(self, workers: int) -> Encoder | None:
-        if self.job.model is None:
-            return None
-        return load_encoder(self.job.model, **self._placement(workers))
+    def _load_encoder(self, model: str | None, workers: int) -> Encoder | None:
+        return None if model is None else load_encoder(model, **self._placement(workers))
 
     def _placement(self, workers: int) -> dict[str, Any]:
         settings = self.settings
@@ -106,6 +125,25 @@ class ShardLabeller:
         vectors = EntityVectors(self.kb, self.encoder, self.job.vectors)
         return ImageScorer(self.kb, vectors, read_background(self.job.out), load_weights())
 
+    @cached_property
+    def _large_scorer(self) -> ImageScorer:
+        assert self._large is not None
+        assert self.job.then_vectors is not None
+        vectors = EntityVectors(self.kb, self._large, self.job.then_vectors)
+        background = read_background(self.job.out, by_large=True)
+        return ImageScorer(self.kb, vectors, background, load_weights())
+
+    @cached_property
+    def _second_looker(self) -> SecondLooker:
+        return SecondLooker(read_second_look(self.job.out)[0], self._large_scorer)
+
+    def learn_second_look(self) -> tuple[SecondLook, dict[str, float]]:
+        """Returns what the background teaches of when the second encoder has to look."""
+        settings = self.settings
+        asked = {"rate": settings.then_rate, "share": settings.then_share}
+        candidates = read_candidates_of_background(self.job.out)
+        return learn_second_look(self._scorer, self._large_scorer, candidates, **asked)
+
     def __call__(self, shard: Shard) -> ShardResult:
         """Returns one row per pair of the shard, in input order.
 
@@ -121,19 +159,25 @@ class ShardLabeller:
             tick(len(pairs) - len(again))
             seen = self._look(view, rows, again)
             damage = view.pairs.damage
-        if earlier is not None:
-            rest = np.setdiff1d(np.arange(len(rows)), again)
-            earlier.remember(seen, rest, rows[rest])
-        readable = seen.readable[candidates["place"].to_numpy()]
-        candidates, known = candidates.filter(pa.array(readable)), known[readable]
-        terms = self._scorer.terms(candidates, seen, known) if self.encoder else unseen(candidates)
+            if earlier is not None:
+                rest = np.setdiff1d(np.arange(len(rows)), again)
+                earlier.remember(seen, rest, rows[rest])
+            readable = seen.readable[candidates["place"].to_numpy()]
+            candidates, known = candidates.filter(pa.array(readable)), known[readable]
+            terms, twice = unseen(candidates), 0
+            if self.encoder:
+                images = {"vectors": seen.vectors, "words": seen.words}
+                terms = self._scorer.terms(candidates, **images, known=known)
+            if self._large:
+                candidates, terms, twice = self._look_again(view, rows, seen, candidates, terms)
         table = labels_table(pairs, rows, seen, candidates, terms)
         extra = {}
         if self.settings.keep_embeddings and self.encoder:
             extra["embeddings"] = seen.embeddings(pairs["key"], rows)
         named = len(np.unique(candidates["place"].to_numpy()))
         errors = dict(count_errors(table))
-        return ShardResult(table, errors, damage, extra, kept=named, looked=len(again))
+        looked = {"looked": len(again), "looked_twice": twice}
+        return ShardResult(table, errors, damage, extra, kept=named, **looked)
 
     def _to_look_at(
         self, shard: Shard, pairs: pa.Table, candidates: pa.Table, rows: np.ndarray
@@ -162,7 +206,7 @@ class ShardLabeller:
         """Decodes and encodes the images of some rows, at these places among them."""
         seen = Seen(len(rows), self.encoder.dim if self.encoder else 0)
         size, at = self.settings.batch_size, 0
-        for batch in self._batches(view, rows[places]):
+        for batch in self._batches(view, rows[places], self._image):
             good, pixels = [], []
             for place, (image, regions) in zip(places[at:].tolist(), batch, strict=False):
                 seen.note(place, image, regions)
@@ -175,18 +219,77 @@ class ShardLabeller:
             tick(len(batch))
         return seen
 
-    def _batches(self, view: ShardView, rows: np.ndarray) -> Iterator[list[Looked]]:
+    def _look_again(
+        self,
+        view: ShardView,
+        rows: np.ndarray,
+        seen: Seen,
+        candidates: pa.Table,
+        terms: dict[str, np.ndarray],
+    ) -> tuple[pa.Table, dict[str, np.ndarray], int]:
+        """Returns (candidates, their terms, number of images that the second encoder looked at)."""
+        background, words, looked = self._large_scorer.background, seen.words, 0
+
+        def encode(places: np.ndarray) -> np.ndarray:
+            nonlocal looked
+            at = {word: i for i, word in enumerate(background.words.tolist())}
+            drawn = np.array([at.get(word, -1) for word in words[places].tolist()], np.int64)
+            vectors, new = background.images[drawn], np.flatnonzero(drawn < 0)
+            vectors[new] = self._encode_large(view, rows[places[new]], places[new], seen)
+            looked = len(new)
+            return vectors
+
+        terms = self._second_looker.complete(candidates, terms, words, encode)
+        readable = seen.readable[candidates["place"].to_numpy()]
+        kept = {name: values[readable] for name, values in terms.items()}
+        return candidates.filter(pa.array(readable)), kept, looked
+
+    def _encode_large(
+        self, view: ShardView, rows: np.ndarray, places: np.ndarray, seen: Seen
+    ) -> np.ndarray:
+        """Returns the second encoder's vectors of rows' images.
+
+        Args:
+            view: the shard.
+            rows: of the shard.
+            places: of these rows in `seen`.
+            seen: takes the reasons for which images cannot be read any more.
+        """
+        assert self._large is not None
+        large, size, at = self._large, self.settings.batch_size, 0
+        vectors = np.zeros((len(rows), large.dim), np.float32)
+
+        def pixels_of(view: ShardView, row: int) -> np.ndarray | Refused:
+            found = decode(view.read, row, large.transform)
+            return found if isinstance(found, Refused) else found[0]
+
+        for batch in self._batches(view, rows, pixels_of):
+            good, pixels = [], []
+            for number, found in enumerate(batch, at):
+                if isinstance(found, Refused):
+                    seen.error[places[number]] = found.reason
+                else:
+                    good.append(number)
+                    pixels.append(found)
+            if good:
+                vectors[good] = large.encode_pixels_alone(np.stack(pixels), size)
+            at += len(batch)
+        return vectors
+
+    def _batches(
+        self, view: ShardView, rows: np.ndarray, see: Callable[[ShardView, int], T]
+    ) -> Iterator[list[T]]:
         """Yields what was seen, batch by batch; decodes ahead if there are several threads."""
         size = self.settings.batch_size
         batches = [rows[i : i + size].tolist() for i in range(0, len(rows), size)]
         if self._threads == 1:
             for batch in batches:
-                yield [self._image(view, row) for row in batch]
+                yield [see(view, row) for row in batch]
             return
         with ThreadPoolExecutor(self._threads) as pool:
             ahead = []
             for batch in batches:
-                ahead.append([pool.submit(self._image, view, row) for row in batch])
+                ahead.append([pool.submit(see, view, row) for row in batch])
                 if len(ahead) > 1:
                     yield [future.result() for future in ahead.pop(0)]
             for futures in ahead:
@@ -223,26 +326,40 @@ class ShardLabeller:
         """
         assert self.encoder is not None
         nothing = np.zeros((0, self.encoder.dim), np.float32), [], *(np.zeros(0, np.uint64),) * 2
+        by_large = None
         try:
             with open_shard(self.job.root, shard) as view:
                 pairs = view.pairs
                 usable = np.flatnonzero(_is_ok(pairs.table))
                 draws = draw(pairs.table.take(pa.array(usable)))
                 usable, draws = usable[draws <= limit], draws[draws <= limit]
-                seen = self._look(view, usable, np.arange(len(usable)))
+                places = np.arange(len(usable))
+                seen = self._look(view, usable, places)
+                if self._large:
+                    places = places[seen.readable]
+                    vectors = self._encode_large(view, usable[places], places, seen)
+                    by_large = vectors[seen.readable[places]]
         except (OSError, InputError) as error:
             return BackgroundSample(*nothing, Counter([str(error).rstrip(".")]))
         rows = usable[seen.readable]
         captions = pairs.table["caption"].take(pa.array(rows)).combine_chunks()
-        found = self.linker.link(captions, all_candidates=True).select(["row", "id"])
+        found = self.linker.link(captions, all_candidates=True)
         offered: list[list[str]] = [[] for _ in rows]
-        for row, entity in zip(*(column.to_pylist() for column in found.columns), strict=True):
+        for row, entity in zip(found["row"].to_pylist(), found["id"].to_pylist(), strict=True):
             offered[row].append(entity)
         refused = count_errors(pairs.table)
         refused.update(error for error in seen.error if error)
         refused.update([pairs.damage] if pairs.damage else [])
         good = seen.readable
-        return BackgroundSample(seen.vectors[good], offered, seen.words[good], draws[good], refused)
+        return BackgroundSample(
+            seen.vectors[good],
+            offered,
+            seen.words[good],
+            draws[good],
+            refused,
+            found.append_column("place", found["row"]),
+            by_large,
+        )
 
 
 def _is_ok(pairs: pa.Table) -> np.ndarray:

@@ -16,8 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openmofi.arrays.runs import begins_run, repeat_runs, run_starts
-from openmofi.label.score import LEAST_TEXT, MISMATCHED, ScoreWeights
+from openmofi.arrays.runs import run_starts
+from openmofi.label.score import (
+    LEAST_TEXT,
+    MISMATCHED,
+    ScoreWeights,
+    best_of_each,
+    evidence_of,
+    expit,
+    log_odds,
+)
 
 _TERMS = {"joint": ("text_score",), "text-first": ("text_score",), "caption-match": ("prior",)}
 
@@ -179,49 +187,16 @@ def best_candidates(
         return own, found.clip_z_other[best]
     assert weights is not None
     own = judge(found, found.clip_z, weights)
-    others = [_log_odds(found, z, weights) for z in found.clip_z_other.T]
-    return own, np.stack([_evidence(chosen, rest) for _, chosen, rest in others], axis=1)
+    others = [log_odds(found.log_text, z, found.begins, weights) for z in found.clip_z_other.T]
+    return own, np.stack([evidence_of(chosen, rest) for _, chosen, rest in others], axis=1)
 
 
 def judge(found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights) -> BestCandidates:
     """Returns the best candidate of each mention by the joint score (label/score.py)."""
-    best, chosen, others = _log_odds(found, clip_z, weights)
-    evidence = _evidence(chosen, others)
+    best, chosen, others = log_odds(found.log_text, clip_z, found.begins, weights)
+    evidence = evidence_of(chosen, others)
     with np.errstate(invalid="ignore"):  # NaN stays NaN
-        return BestCandidates(best, _expit(evidence), evidence, _expit(others - chosen))
-
-
-def _log_odds(
-    found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns each mention's best candidate, its log odds against NIL, and those of the others."""
-    if not len(found.row):
-        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
-    against_nil = weights.text * found.log_text + weights.clip_z * (clip_z - weights.nil_z)
-    best = best_of_each(against_nil, found.begins)
-    chosen = against_nil[best]
-    against_nil[best] = -np.inf
-    with np.errstate(invalid="ignore"):
-        return best, chosen, log_sum(against_nil, found.begins)
-
-
-def _evidence(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return chosen - np.logaddexp(0.0, others)
-
-
-def log_sum(logits: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Returns the log of each mention's sum of exp(logit); -inf if all logits are -inf."""
-    peak = np.maximum.reduceat(logits, begins)
-    floor = np.where(np.isneginf(peak), 0.0, peak)
-    lengths = np.diff(np.r_[begins, len(logits)])
-    total = np.add.reduceat(np.exp(logits - np.repeat(floor, lengths)), begins)
-    with np.errstate(divide="ignore"):
-        return floor + np.log(total)
-
-
-def _expit(values: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0.0, -values))
+        return BestCandidates(best, expit(evidence), evidence, expit(others - chosen))
 
 
 def read_candidates(
@@ -256,14 +231,3 @@ def _other_floats(values: pa.Array) -> np.ndarray:
     found = np.full((len(values), MISMATCHED), np.nan, np.float32)
     found[np.arange(found.shape[1]) < lengths[:, None]] = _floats(values.flatten())
     return found
-
-
-def best_of_each(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Returns the index of the largest value of each run, the first one on a tie."""
-    if not len(values):
-        return np.zeros(0, np.int64)
-    known = np.where(np.isnan(values), -np.inf, values)
-    highest = repeat_runs(np.maximum.reduceat(known, begins), begins, len(values))
-    largest = np.flatnonzero(known == highest)
-    run = np.searchsorted(begins, largest, "right")
-    return largest[begins_run(run)]

@@ -10,12 +10,12 @@ import numpy as np
 from openmofi.config import SelectSettings
 from openmofi.errors import SettingsError
 from openmofi.kb import KnowledgeBase
+from openmofi.label.joint_weights import Weighing, fit_weights
 from openmofi.label.score import ScoreWeights, load_weights
 from openmofi.select.blocks import LabelBlocks
 from openmofi.select.choose import best_candidates
 from openmofi.select.evidence import RECORD_BYTES
 from openmofi.select.image_priors import ImagePriors, learn_image_priors, prior_weight
-from openmofi.select.joint_weights import Weighing, weigh
 from openmofi.select.sample import MentionSample, sample_mentions
 
 
@@ -67,6 +67,14 @@ def learn(labels: LabelBlocks, settings: SelectSettings, kb: KnowledgeBase, i2e:
         sample = sample or sample_mentions(labels, order, priors)
         splits = _splits(sample, order, weighing, num_parts)
     return Learnt(weighing, priors, splits)
+
+
+def weigh(sample: MentionSample) -> Weighing:
+    """Returns weights fitted to a sample of the mentions of all labels."""
+    found = sample.found
+    return fit_weights(
+        found.text, found.clip_z, found.clip_z_other, found.begins, image=sample.image
+    )
 
 
 def _splits(

@@ -48,6 +48,8 @@ class ShardResult:
     """Whether readers map the table, so that it is written as an Arrow file without compression."""
     looked: int = 0
     """Number of images that were looked at."""
+    looked_twice: int = 0
+    """Of these, the number that a second encoder looked at."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Commit:
     extra: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     looked: int = 0
+    looked_twice: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class RunTotals:
     """Number of partial or failed shards by reason."""
     looked: int = 0
     """Number of images that were looked at."""
+    looked_twice: int = 0
+    """Of these, the number that a second encoder looked at."""
 
     @property
     def left(self) -> int:
@@ -124,6 +129,7 @@ def write_attempt(result: ShardResult, shard: str, out: Path, seconds: float) ->
         extra=extra,
         seconds=round(seconds, 3),
         looked=result.looked,
+        looked_twice=result.looked_twice,
     )
 
 
@@ -285,13 +291,14 @@ def totals(out: Path, shards: int) -> RunTotals:
     errors: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     status: Counter[str] = Counter()
-    rows = kept = looked = 0
+    rows = kept = looked = twice = 0
     for commit in commits(out):
         errors.update(commit.errors)
         status[commit.status] += 1
         rows += commit.rows
         kept += commit.kept
         looked += commit.looked
+        twice += commit.looked_twice
         if commit.reason:
             reasons[commit.reason] += 1
     return RunTotals(
@@ -304,4 +311,5 @@ def totals(out: Path, shards: int) -> RunTotals:
         dict(errors.most_common()),
         dict(reasons.most_common()),
         looked,
+        twice,
     )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from openmofi.label.score import ScoreWeights, joint_score, load_weights
-from openmofi.select.choose import ScoredCandidates, judge, log_sum
-from openmofi.select.joint_weights import fit_weights
+from openmofi.label.joint_weights import fit_weights
+from openmofi.label.score import ScoreWeights, joint_score, load_weights, log_sum
+from openmofi.select.choose import ScoredCandidates, judge
 
 NUM_OTHERS = 3
 
