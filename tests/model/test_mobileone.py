@@ -79,3 +79,10 @@ def test_without_branches_a_block_is_plain_convolutions():
     for name in ("depthwise", "narrow"):
         expected, found = getattr(plain, name), getattr(branched, name).merged()
         assert repr(found) == repr(expected)
+
+
+def test_the_first_layer_has_a_gradient_at_full_size():
+    # A 1x1 convolution of stride 2 over three channels made the process crash here.
+    block = MobileOneBranches(ConvShape(3, 64, (3, 3), 2)).to(memory_format=torch.channels_last)
+    block(torch.rand(2, 3, 256, 256).contiguous(memory_format=torch.channels_last)).sum().backward()
+    assert block.point.conv.weight.grad.abs().sum() > 0

@@ -87,17 +87,18 @@ class MobileOneBranches(Branched):
         self.full = ConvNorm(shape)
         self.point = self.skip = None
         if point and shape.kernel[0] > 1:
-            self.point = ConvNorm(shape._replace(kernel=(1, 1)))
+            # Of every other place; with a stride of its own, oneDNN's gradient of the first layer
+            # writes beyond its memory (torch 2.13 on a CPU, 3 channels of 256 x 256).
+            self.point = ConvNorm(shape._replace(kernel=(1, 1), stride=1))
         if shape.wide == shape.out and shape.stride == 1:
             self.skip = nn.BatchNorm2d(shape.wide)
 
     def forward(self, x: Float[Tensor, "b wide h w"]) -> Float[Tensor, "b out h2 w2"]:
         """Returns the sum."""
         total = self.full(x)
-        for branch in (self.point, self.skip):
-            if branch is not None:
-                total = total + branch(x)
-        return total
+        if self.point is not None:
+            total = total + self.point(x[:, :, :: self.shape.stride, :: self.shape.stride])
+        return total if self.skip is None else total + self.skip(x)
 
     def kernel_and_bias(self) -> tuple[Tensor, Tensor]:
         """See `Branched`."""
