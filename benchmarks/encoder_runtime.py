@@ -12,6 +12,8 @@ Prints JSON, one thread, CPU-seconds:
            encoding the same 32-bit file, in 32 bits; and the first answer of a search by text in a
            process of its own, with the start of the program
   photos   EfficientNet-Lite0 and -Lite2: retrieval mAP of the photos by their class, their rate
+  labels   photos labelled by -Lite0 and -Lite2, paired with MiniLM as in second_look.py: F1 at
+           an asked rate of .05, of the forms that `compile` does not refuse
   demo     the demo's own encoder: F1 of labels by the joint order at an asked rate of .05
 """
 
@@ -31,11 +33,13 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 from calibrated_rate import read_truth
+from second_look import caltech_material, judged
 
 from openmofi.compile import compile_model
 from openmofi.config import CompileSettings, EmbedSettings, LabelSettings, SelectSettings
 from openmofi.embed import embed
 from openmofi.embeddings import read_embeddings
+from openmofi.errors import InputError
 from openmofi.evaluate.metrics import average_precisions, label_scores
 from openmofi.kb import build_kb
 from openmofi.label import label
@@ -57,7 +61,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=160, help="of the verbs' timing")
     parser.add_argument("--fastembed", help="interpreter that has the package fastembed, a rival")
-    parser.add_argument("--only", choices=("verbs", "photos", "demo"))
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
+    parser.add_argument("--only", choices=("verbs", "photos", "labels", "demo"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -66,6 +71,7 @@ def main() -> None:
             arguments.photos, arguments.images, arguments.out, arguments.fastembed
         ),
         "photos": lambda: photos(arguments.photos, arguments.encoders, arguments.out),
+        "labels": lambda: labels(arguments),
         "demo": lambda: demo(arguments.demo, arguments.out),
     }
     chosen = [arguments.only] if arguments.only else parts
@@ -230,6 +236,25 @@ def photos(images: Path, encoders: Path, out: Path) -> dict[str, Any]:
                 "map": round(100 * float(np.nanmean(scores)), 2),
                 "images_per_cpu_second_of_embed": round(summary.rows / spent, 1),
             }
+    return found
+
+
+def labels(arguments: argparse.Namespace) -> dict[str, Any]:
+    material = caltech_material(arguments, seed=1)
+    found: dict[str, Any] = {}
+    for name, model in (("lite0", material.small), ("lite2", material.large)):
+        place = Path(model).parent
+        try:
+            forms = forms_of(Path(model), place.parent / "paired.csv", place)
+        except InputError as refusal:
+            found[name] = str(refusal)
+            forms = {"fp32": (Path(model), "fp32")}
+        for form, (encoder, precision) in forms.items():
+            i2e = place / f"i2e-{form}"
+            shutil.rmtree(i2e, ignore_errors=True)
+            settings = LabelSettings(workers=1, background=material.background, precision=precision)
+            label(material.source, kb=material.kb, model=str(encoder), out=i2e, settings=settings)
+            found[f"{name} {form}"] = judged(material, i2e, RATE)
     return found
 
 

@@ -119,6 +119,16 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
+def _is_weighted(node, file: Path) -> bool:
+    """Tells whether a product's second factor is a weight, be it rounded."""
+    import onnx
+
+    weights = {weight.name for weight in onnx.load(str(file)).graph.initializer}
+    inputs = {name: list(n.input) for n in _nodes(file) for name in n.output}
+    factor = node.input[1]
+    return factor in weights or set(inputs[factor]) <= weights
+
+
 def _nodes(file: Path) -> list:
     import onnx
 
@@ -247,6 +257,15 @@ def test_in_int8_depthwise_convolutions_stay_in_32_bits_where_some_are_large(com
     assert whole
     assert all(groups[name] == [1] for name in rounded)
     assert all(groups[name] > [1] for name in whole)
+    products = [node for node in _nodes(out) if node.op_type in ("Gemm", "MatMul")]
+    weighted = [node for node in products if _is_weighted(node, out)]
+    assert len(weighted) > 1
+    *inside, projection = [node.input[1] in made for node in weighted]
+    assert all(inside)
+    assert not projection
+    between = [name in made for n in products if n not in weighted for name in n.input]
+    assert between
+    assert not any(between)
 
 
 def test_int8_that_finds_less_is_refused_and_leaves_nothing(

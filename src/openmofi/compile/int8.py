@@ -4,9 +4,10 @@ Weights have a scale per channel. What is multiplied with them depends on the ne
 take scales of activations that were measured on images before (static): measuring them anew for
 each batch costs more than it saves. Their projection at the end stays in 32 bits: it takes next to
 no time, and rounding it lost captions .26 points of mAP (the demo's encoder of seed 2). In networks
-with large depthwise kernels, such as MobileCLIP's of 7x7, only the other convolutions are rounded:
-onnxruntime computes those kernels more slowly in 8 bits than in 32, and GELU between them is none
-of its 8-bit operations (MobileCLIP-S0: 37 ms of CPU time an image instead of 53, and closer).
+with large depthwise kernels, such as MobileCLIP's of 7x7, only the other convolutions and the
+products with weights are rounded: onnxruntime computes those kernels more slowly in 8 bits than in
+32, and GELU between them is none of its 8-bit operations (MobileCLIP-S0: 37 ms of CPU time an image
+instead of 53, and closer).
 Transformers, whose few large activations fit no fixed scale, have them measured for each input
 (dynamic), and keep their one convolution. A range is that of the whole input, so an image or text
 must be computed alone, or its vector would depend on its company.
@@ -30,6 +31,7 @@ from openmofi.errors import InputError
 _BATCH = 16
 _PATCHES = 2
 """Convolutions of a transformer, which cuts its image into patches by them, at most."""
+_PRODUCTS = ("Gemm", "MatMul")
 _LARGEST = 5
 """Pixels per side of the largest depthwise kernel that onnxruntime computes fast in 8 bits."""
 
@@ -78,13 +80,20 @@ def to_int8(file: Path, out: Path, examples: Float[np.ndarray, "n 3 h w"] | None
 def _parts(nodes: Sequence[Any]) -> dict[str, list[str]]:
     """Returns which kinds of operations of a convolutional network to round, and which nodes not.
 
-    An empty list of kinds means all that onnxruntime can.
+    Not rounded are products behind the last convolution and, in attention, of two activations. An
+    empty list of kinds means all that onnxruntime can.
     """
-    spared = [node.name for node in nodes if node.op_type in ("Gemm", "MatMul")]
+    last = max(place for place, node in enumerate(nodes) if node.op_type == "Conv")
+    computed = {name for node in nodes for name in node.output}
+    spared = [
+        node.name
+        for place, node in enumerate(nodes)
+        if node.op_type in _PRODUCTS and (place > last or computed.issuperset(node.input))
+    ]
     depthwise = [n for n in nodes if n.op_type == "Conv" and _integers(n, "group") > [1]]
     if not any(max(_integers(node, "kernel_shape")) > _LARGEST for node in depthwise):
         return {"kinds": [], "spared": spared}
-    return {"kinds": ["Conv"], "spared": [*spared, *(node.name for node in depthwise)]}
+    return {"kinds": ["Conv", *_PRODUCTS], "spared": [*spared, *(node.name for node in depthwise)]}
 
 
 def _integers(node: Any, name: str) -> list[int]:
