@@ -1,6 +1,7 @@
 """The folder of a page that tags by itself: what it needs, and what is refused."""
 
 import json
+import random
 import shutil
 import tarfile
 
@@ -119,6 +120,21 @@ def test_a_package_that_is_not_whole_is_refused(fake_runtime, tmp_path, damage):
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="npm pack onnxruntime-web@"):
         copy_runtime(package, tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", [0.3, 0.9])
+def test_a_package_with_a_wrong_byte_is_refused(fake_runtime, tmp_path, place):
+    (fake_runtime / "dist" / RUNTIME_FILES[2]).write_bytes(random.Random(0).randbytes(1 << 16))
+    package, out = tmp_path / "ort.tgz", tmp_path / "out"
+    out.mkdir()
+    with tarfile.open(package, "w:gz") as archive:
+        archive.add(fake_runtime, "package")
+    copy_runtime(package, out)
+    packed = bytearray(package.read_bytes())
+    packed[int(place * len(packed))] ^= 1  # which unpacks, to another program
+    package.write_bytes(packed)
+    with pytest.raises(InputError, match="cannot be read"):
+        copy_runtime(package, out)
 
 
 @pytest.mark.parametrize("npm", [None, "exit 1"])
