@@ -180,8 +180,10 @@ def test_the_command_line_tells_what_goes_with_what(known, tmp_path):
     model, kb = known
     with pytest.raises(SettingsError, match="needs --kb"):
         app(["compile", str(model), "--to", "web", "--out", str(tmp_path / "site")])
-    with pytest.raises(SettingsError, match="--kb goes with --to web"):
-        app(["compile", str(model), "--kb", str(kb), "--out", str(tmp_path / "small")])
+    options = {"--kb": str(kb), "--k": "3", "--error-rate": "0.1", "--unknown": "0"}
+    for option, value in options.items():
+        with pytest.raises(SettingsError, match=f"{option} goes with --to web"):
+            app(["compile", str(model), option, value, "--out", str(tmp_path / "small")])
 
 
 def test_the_command_line_writes_a_page(known, fake_runtime, tmp_path, capsys):
