@@ -14,7 +14,7 @@ from openmofi.errors import InputError, SettingsError
 from openmofi.kb import build_kb
 from openmofi.tag import Tagger
 from openmofi.tag.abstain import TagCalibration
-from openmofi.web import write_site
+from openmofi.web import site, write_site
 from openmofi.web.runtime import RUNTIME_FILES, copy_runtime
 
 
@@ -68,6 +68,7 @@ def test_a_model_is_compiled_first(nano_dir, known, fake_runtime, tmp_path):
         ({"error_rate": 2.0}, "error rate cannot be 2"),
         ({"error_rate": 1e-6}, "would never answer"),
         ({"unknown": 1.5}, "unknown images cannot be 1.5"),
+        ({"index": "nowhere"}, "class rows, whose entities are named"),
         ({"kb": "nowhere"}, "nowhere"),
         ({"runtime": "nowhere.tgz"}, "npm pack"),
     ],
@@ -85,6 +86,19 @@ def test_abstaining_needs_a_calibration_of_this_model(known, fake_runtime, tmp_p
     (model / "tag_calibration.parquet").unlink()
     with pytest.raises(SettingsError, match="tag calibrate"):
         write_site(model, out=tmp_path / "site", kb=known[1], runtime=fake_runtime, error_rate=0.1)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_rate_without_a_calibration_is_refused_before_compiling(
+    nano_dir, known, tmp_path, monkeypatch, int8
+):
+    monkeypatch.delattr(site, "compile_model")
+    model = shutil.copytree(nano_dir, tmp_path / "model")
+    if int8:  # other scores than those that were calibrated
+        shutil.copy(known[0] / "tag_calibration.parquet", model)
+    asked = {"error_rate": 0.1, "settings": CompileSettings(int8=int8)}
+    with pytest.raises(SettingsError, match="tag calibrate"):
+        write_site(model, out=tmp_path / "site", kb=known[1], **asked)
 
 
 def test_a_filter_that_the_page_does_not_know_is_refused(known, fake_runtime, tmp_path):
