@@ -19,8 +19,8 @@ from conftest import write_tar
 from openmofi.config import LabelSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import KnowledgeBase, build_kb
-from openmofi.label import label
-from openmofi.label.encoder import cores
+from openmofi.label import encoder, label
+from openmofi.label.encoder import cores, default_workers
 from openmofi.model import load_model
 from openmofi.schema import LABELS
 from openmofi.shards import commits, committed_files
@@ -136,6 +136,17 @@ def test_several_workers_leave_this_process_its_threads(tmp_path, pairs, kb, nan
         assert torch.get_num_threads() == cores() + 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["mobileclip_s0.pt", "model.safetensors"])
+def test_processes_share_the_memory_by_the_size_of_their_model(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(encoder, "cores", lambda: 8)
+    monkeypatch.setattr(encoder.os, "sysconf", {"SC_AVPHYS_PAGES": 5000, "SC_PAGE_SIZE": 10**6}.get)
+    assert default_workers([str(tmp_path)], "cpu") == 4
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(500_000_000)
+    assert default_workers([str(tmp_path)], "cpu") == 2
+    assert default_workers([str(tmp_path / name)], "cpu") == 2
 
 
 def test_embeddings_lie_beside_the_rows(i2e):

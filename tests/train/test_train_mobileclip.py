@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from mobileclip_published import Published, write
 from safetensors.torch import load_file
 
 from openmofi.config import TrainSettings
@@ -94,3 +95,26 @@ def test_a_trained_model_goes_on_without_branches(tmp_path, monkeypatch):
     for name in ("depths", "widths", "branches"):
         assert configs[0]["vision_config"][name] == configs[1]["vision_config"][name]
     assert configs[1]["vision_config"]["branches"] is False
+
+
+@pytest.mark.slow
+def test_a_released_checkpoint_is_trained_with_its_branches(tmp_path):
+    words = train_tokenizer(["a red apple", "lime"] * 4, vocab_size=300, context_length=77)
+    words.save_pretrained(tmp_path)
+    released, out = tmp_path / "mobileclip_s0.pt", tmp_path / "run"
+    torch.save(write(Published(vocab=len(words))), released)
+    data = write_selected(tmp_path)
+    settings = SETTINGS | {"steps": 2, "model": {"init": str(released), "image_size": None}}
+    train(tiny(**settings), data=data, out=out)
+    train(tiny(**settings | {"steps": 4}), data=data, out=out, resume=True)
+    kept = dcp.FileSystemReader(out / "checkpoints/step-4").read_metadata().state_dict_metadata
+    assert any(name.endswith("stem.0.conv.full.norm.running_var") for name in kept)
+    before, after = (load_model(model, device="cpu") for model in (released, out / "model"))
+    assert not has_branches(after.network)
+    assert after.transform == before.transform
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        old, new = (
+            torch.nn.functional.normalize(m.image_features(pixels)) for m in (before, after)
+        )
+    assert 1e-6 < (old - new).abs().max() < 1

@@ -1,6 +1,7 @@
 """The folder of a page that tags by itself: what it needs, and what is refused."""
 
 import json
+import random
 import shutil
 import tarfile
 
@@ -13,7 +14,7 @@ from openmofi.errors import InputError, SettingsError
 from openmofi.kb import build_kb
 from openmofi.tag import Tagger
 from openmofi.tag.abstain import TagCalibration
-from openmofi.web import write_site
+from openmofi.web import site, write_site
 from openmofi.web.runtime import RUNTIME_FILES, copy_runtime
 
 
@@ -67,6 +68,7 @@ def test_a_model_is_compiled_first(nano_dir, known, fake_runtime, tmp_path):
         ({"error_rate": 2.0}, "error rate cannot be 2"),
         ({"error_rate": 1e-6}, "would never answer"),
         ({"unknown": 1.5}, "unknown images cannot be 1.5"),
+        ({"index": "nowhere"}, "class rows, whose entities are named"),
         ({"kb": "nowhere"}, "nowhere"),
         ({"runtime": "nowhere.tgz"}, "npm pack"),
     ],
@@ -84,6 +86,19 @@ def test_abstaining_needs_a_calibration_of_this_model(known, fake_runtime, tmp_p
     (model / "tag_calibration.parquet").unlink()
     with pytest.raises(SettingsError, match="tag calibrate"):
         write_site(model, out=tmp_path / "site", kb=known[1], runtime=fake_runtime, error_rate=0.1)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_rate_without_a_calibration_is_refused_before_compiling(
+    nano_dir, known, tmp_path, monkeypatch, int8
+):
+    monkeypatch.delattr(site, "compile_model")
+    model = shutil.copytree(nano_dir, tmp_path / "model")
+    if int8:  # other scores than those that were calibrated
+        shutil.copy(known[0] / "tag_calibration.parquet", model)
+    asked = {"error_rate": 0.1, "settings": CompileSettings(int8=int8)}
+    with pytest.raises(SettingsError, match="tag calibrate"):
+        write_site(model, out=tmp_path / "site", kb=known[1], **asked)
 
 
 def test_a_filter_that_the_page_does_not_know_is_refused(known, fake_runtime, tmp_path):
@@ -119,6 +134,21 @@ def test_a_package_that_is_not_whole_is_refused(fake_runtime, tmp_path, damage):
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="npm pack onnxruntime-web@"):
         copy_runtime(package, tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", [0.3, 0.9])
+def test_a_package_with_a_wrong_byte_is_refused(fake_runtime, tmp_path, place):
+    (fake_runtime / "dist" / RUNTIME_FILES[2]).write_bytes(random.Random(0).randbytes(1 << 16))
+    package, out = tmp_path / "ort.tgz", tmp_path / "out"
+    out.mkdir()
+    with tarfile.open(package, "w:gz") as archive:
+        archive.add(fake_runtime, "package")
+    copy_runtime(package, out)
+    packed = bytearray(package.read_bytes())
+    packed[int(place * len(packed))] ^= 1  # which unpacks, to another program
+    package.write_bytes(packed)
+    with pytest.raises(InputError, match="cannot be read"):
+        copy_runtime(package, out)
 
 
 @pytest.mark.parametrize("npm", [None, "exit 1"])
@@ -164,8 +194,10 @@ def test_the_command_line_tells_what_goes_with_what(known, tmp_path):
     model, kb = known
     with pytest.raises(SettingsError, match="needs --kb"):
         app(["compile", str(model), "--to", "web", "--out", str(tmp_path / "site")])
-    with pytest.raises(SettingsError, match="--kb goes with --to web"):
-        app(["compile", str(model), "--kb", str(kb), "--out", str(tmp_path / "small")])
+    options = {"--kb": str(kb), "--k": "3", "--error-rate": "0.1", "--unknown": "0"}
+    for option, value in options.items():
+        with pytest.raises(SettingsError, match=f"{option} goes with --to web"):
+            app(["compile", str(model), option, value, "--out", str(tmp_path / "small")])
 
 
 def test_the_command_line_writes_a_page(known, fake_runtime, tmp_path, capsys):

@@ -142,6 +142,15 @@ def test_jpegs_are_read_nearly_as_in_python(page, size, orientation):
     assert off.max() <= 20
 
 
+def test_an_image_wider_than_a_canvas_is_read_to_its_end(page):
+    levels = np.linspace(0, 255, 66_000).astype(np.uint8)
+    data = _encoded(Image.fromarray(np.tile(levels, (400, 1))))
+    page.goto("/")
+    transform = Transform(32)
+    found = np.array(page.evaluate(_READ, [list(data), _plain(transform)])).reshape(32, 32, 3)
+    np.testing.assert_array_equal(found, transform.pixels(data))
+
+
 def test_vectors_are_those_of_python(page, known, rng):
     page.goto("/")
     pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from openmofi.cli.app import Flags, Json, Out, app
 from openmofi.cli.output import print_json, quoted, say_next
@@ -26,9 +26,9 @@ def compile_(
     settings: Annotated[CompileSettings, Flags] = CompileSettings(),
     kb: Path | None = None,
     index: Path | None = None,
-    k: int = 5,
+    k: int | None = None,
     error_rate: float | None = None,
-    unknown: float = 0.0,
+    unknown: float | None = None,
     runtime: Path | None = None,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
@@ -46,37 +46,29 @@ def compile_(
         kb: With web: knowledge base with the entities' names.
         index: With web, for a model without class rows: the index whose entities are named, instead
             of all of the knowledge base.
-        k: With web: entities per image.
+        k: With web: entities per image; 5 by default.
         error_rate: With web: share of the answers that may be wrong; for less certain images the
             page abstains. Needs `openmofi tag calibrate` of the compiled model.
         unknown: With web: your estimate of the share of images without an entity that the model
-            knows.
+            knows; 0 by default.
         runtime: With web: the npm package onnxruntime-web, a .tgz file or unpacked; the default is
             to fetch it with npm.
         as_json: Print the checks as JSON.
     """
+    web: dict[str, Any] = {"kb": kb, "index": index, "k": k, "error_rate": error_rate}
+    web |= {"unknown": unknown, "runtime": runtime}
+    web = {name: value for name, value in web.items() if value is not None}
     if to == "web":
         from openmofi.web import write_site
 
         if kb is None:
             raise SettingsError("--to web needs --kb: the knowledge base with the entities' names.")
-        site = write_site(
-            model,
-            out=out,
-            kb=kb,
-            index=index,
-            images=images,
-            settings=settings,
-            runtime=runtime,
-            k=k,
-            error_rate=error_rate,
-            unknown=unknown,
-        )
+        site = write_site(model, out=out, images=images, settings=settings, **web)
         print_json(site) if as_json else _say_site(site)
         return
-    given = {"kb": kb, "index": index, "error-rate": error_rate, "runtime": runtime}
-    if only_web := [name for name, value in given.items() if value is not None]:
-        raise SettingsError(f"--{only_web[0]} goes with --to web; leave it out, or add that.")
+    if web:
+        flag = f"--{next(iter(web)).replace('_', '-')}"
+        raise SettingsError(f"{flag} goes with --to web; leave it out, or add that.")
     from openmofi.compile import compile_model
 
     summary = compile_model(model, out=out, settings=settings, images=images)

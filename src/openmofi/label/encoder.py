@@ -134,8 +134,8 @@ def default_workers(models: Sequence[str], device: str, threads: int = 1) -> int
     files = [
         file
         for model in models
-        for file in Path(model).glob("*")
-        if file.suffix in (".safetensors", ".bin", ".onnx")
+        for file in (Path(model), *Path(model).glob("*"))
+        if file.suffix in (".safetensors", ".bin", ".onnx", ".pt") and file.is_file()
     ]
     each = 2 * sum(file.stat().st_size for file in files) + 1_000_000_000
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from openmofi.errors import InputError
@@ -20,6 +22,7 @@ RUNTIME_FILES = (
 )
 """The build that computes on the processor: its module, and what that loads."""
 _LIMIT = 600
+_BLOCK = 1 << 20
 
 
 def copy_runtime(package: Path | str | None, folder: Path) -> None:
@@ -52,7 +55,7 @@ def copy_runtime(package: Path | str | None, folder: Path) -> None:
 def _unpack(package: Path, folder: Path) -> dict[str, str]:
     found = {}
     try:
-        with tarfile.open(package) as archive:
+        with gzip.open(package) as unzipped, tarfile.open(fileobj=unzipped) as archive:
             for member in archive:
                 name = member.name.removeprefix("package/dist/")
                 file = archive.extractfile(member) if name in RUNTIME_FILES else None
@@ -60,7 +63,9 @@ def _unpack(package: Path, folder: Path) -> dict[str, str]:
                     with file, (folder / name).open("wb") as copy:
                         shutil.copyfileobj(file, copy)
                     found[name] = member.name
-    except (OSError, EOFError, tarfile.TarError) as error:
+            while unzipped.read(_BLOCK):  # whose checksum is behind the last byte
+                pass
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise InputError(
             f"--runtime {str(package)!r} cannot be read ({error}); make it with "
             f"`npm pack {PACKAGE}`."

@@ -27,9 +27,12 @@ from openmofi.compile.compile import CARD
 from openmofi.config import CompileSettings
 from openmofi.errors import InputError, SettingsError
 from openmofi.files.folders import check_replaceable, local_path, new_folder
+from openmofi.model.class_rows import FOLDER as HEAD
 from openmofi.model.onnx_encoder import FILE, OnnxEncoder
 from openmofi.model.transform import Transform
+from openmofi.schema import TAG_CALIBRATION
 from openmofi.tag import Tagger
+from openmofi.tag.abstain import TagCalibration
 from openmofi.web.runtime import copy_runtime
 
 SITE_CARD = "tagger.json"
@@ -82,18 +85,24 @@ def write_site(
     Raises:
         InputError: the model cannot be compiled, or its images cannot be resized in a browser; no
             entity of the model is in the knowledge base; the runtime is not to be had.
-        SettingsError: an error rate without a calibration, or a number out of bounds.
+        SettingsError: an error rate without a calibration, an index beside class rows, or a number
+            out of bounds.
     """
     out = local_path(out)
     check_replaceable(out, lambda folder: (folder / SITE_CARD).is_file(), "a page of `compile`")
     if k < 1:
         raise SettingsError(f"k, the number of entities, cannot be {k}; expected at least 1.")
+    if index is not None and (Path(model) / HEAD).is_dir():
+        raise SettingsError(
+            f"{str(model)!r} has class rows, whose entities are named; leave --index out."
+        )
+    meaning = _meaning_of_scores(_calibration(Path(model), settings), error_rate, unknown)
     with _compiled(model, settings, images) as compiled, new_folder(out) as folder:
         copy_runtime(runtime, _made(folder / "runtime"))
         tagger = Tagger(compiled, kb, index=index)
         shutil.copyfile(compiled / FILE, folder / FILE)
         _write_entities(tagger, folder)
-        about = _about(tagger, k, error_rate, unknown)
+        about = _about(tagger, k) | meaning
         data = (FILE, "vectors.f16", "entities.json")
         about["bytes"] = {name: (folder / name).stat().st_size for name in data}
         (folder / SITE_CARD).write_text(json.dumps(about, indent=1) + "\n")
@@ -150,13 +159,21 @@ def _write_entities(tagger: Tagger, folder: Path) -> None:
     (folder / "entities.json").write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
 
 
-def _about(tagger: Tagger, k: int, error_rate: float | None, unknown: float) -> dict[str, Any]:
-    """Returns what the page must know beside the files."""
-    transform = tagger.model.transform
-    _check_filter(transform)
-    network = tagger.model.network.vision_model
-    assert isinstance(network, OnnxEncoder)
-    calibration = tagger.stored_calibration()
+def _calibration(model: Path, settings: CompileSettings | None) -> TagCalibration | None:
+    """Returns that of the compiled model; 8 bits change the scores, so it loses what it had."""
+    keeps = (model / CARD).is_file() or not (settings and settings.int8)
+    file = model / TAG_CALIBRATION
+    return TagCalibration.read(file) if keeps and file.is_file() else None
+
+
+def _meaning_of_scores(
+    calibration: TagCalibration | None, error_rate: float | None, unknown: float
+) -> dict[str, Any]:
+    """Returns the least score of an answer, and the probability by score.
+
+    Raises:
+        SettingsError: an error rate without a calibration, or one that cannot be met.
+    """
     threshold = curve = None
     if calibration is not None:
         scores, probabilities = calibration.curve(unknown=unknown)
@@ -174,14 +191,21 @@ def _about(tagger: Tagger, k: int, error_rate: float | None, unknown: float) -> 
                 f"At an error rate of {error_rate:g} no score is sure enough, so the page would "
                 "never answer; allow more errors."
             )
+    return {"threshold": threshold, "curve": curve}
+
+
+def _about(tagger: Tagger, k: int) -> dict[str, Any]:
+    """Returns what the page must know of the encoder."""
+    transform = tagger.model.transform
+    _check_filter(transform)
+    network = tagger.model.network.vision_model
+    assert isinstance(network, OnnxEncoder)
     return {
         "openmofi": openmofi.__version__,
         "transform": asdict(transform),
         "input": network.input_name,
         "output": network.output_name,
         "k": k,
-        "threshold": threshold,
-        "curve": curve,
     }
 
 

@@ -4,7 +4,8 @@ import { draftSide } from "./resize.js";
 
 const MOST_PIXELS = 89_478_485; // as Python's reader, which takes more for an attack
 const LONGEST_ASPECT = 200;
-const BAND = 1 << 22; // pixels that are copied at a time
+const TILE = 1 << 22; // pixels that are copied at a time
+const WIDEST = 1 << 14; // of a canvas; browsers leave one of more than 32,767 or 65,535 white
 const SCALES = [8, 4, 2];
 
 /** Returns {data, width, height}, as resize.js takes it; throws an Error that says what is wrong. */
@@ -44,39 +45,43 @@ function draftScale({ width, height }, side) {
 function pixelsOf(bitmap, scale) {
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.ceil(side / scale));
   const data = new Uint8Array(width * height * 3);
-  const rows = Math.max(Math.floor(BAND / bitmap.width / scale), 1); // of the result, in a band
-  const canvas = new OffscreenCanvas(bitmap.width, Math.min(rows * scale, bitmap.height));
+  const columns = Math.min(width, Math.floor(WIDEST / scale)); // of the result, in a tile
+  const rows = Math.min(height, Math.max(Math.floor(TILE / columns / scale ** 2), 1));
+  const canvas = new OffscreenCanvas(columns * scale, rows * scale);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white";
   for (let top = 0; top < height; top += rows) {
-    const stop = Math.min(top + rows, height);
-    const deep = Math.min(stop * scale, bitmap.height) - top * scale;
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(bitmap, 0, -top * scale);
-    const band = context.getImageData(0, 0, bitmap.width, deep).data;
-    shrink(band, bitmap.width, deep, scale, data, 3 * top * width);
+    const deep = Math.min(rows * scale, bitmap.height - top * scale);
+    for (let left = 0; left < width; left += columns) {
+      const wide = Math.min(columns * scale, bitmap.width - left * scale);
+      context.fillRect(0, 0, canvas.width, canvas.height);
+      context.drawImage(bitmap, -left * scale, -top * scale);
+      const tile = context.getImageData(0, 0, wide, deep);
+      shrink(tile, scale, data, 3 * (top * width + left), 3 * width);
+    }
   }
   return { data, width, height };
 }
 
-function shrink(band, width, height, scale, out, at) {
-  for (let y = 0; y < height; y += scale) {
+/** Writes a tile's pixels from `out[at]` on, each row `stride` numbers behind the one before. */
+function shrink({ data, width, height }, scale, out, at, stride) {
+  for (let y = 0; y < height; y += scale, at += stride) {
     const deep = Math.min(scale, height - y);
-    for (let x = 0; x < width; x += scale) {
+    for (let x = 0, to = at; x < width; x += scale) {
       const wide = Math.min(scale, width - x);
       let [r, g, b] = [0, 0, 0];
       for (let i = y; i < y + deep; i++) {
         let from = 4 * (i * width + x);
         for (let k = 0; k < wide; k++, from += 4) {
-          r += band[from];
-          g += band[from + 1];
-          b += band[from + 2];
+          r += data[from];
+          g += data[from + 1];
+          b += data[from + 2];
         }
       }
       const count = deep * wide;
-      out[at++] = Math.round(r / count);
-      out[at++] = Math.round(g / count);
-      out[at++] = Math.round(b / count);
+      out[to++] = Math.round(r / count);
+      out[to++] = Math.round(g / count);
+      out[to++] = Math.round(b / count);
     }
   }
 }
