@@ -227,7 +227,8 @@ class ReinforceSettings(JobSettings):
     """Stores a teacher's vectors of every image and text."""
 
     augmentations: Count = 5
-    """Random crops and colours of each image that the teacher sees."""
+    """Versions of each image that the teacher sees, with random crops and colours; the first is
+    the image unchanged if the recipe says augment.when=repeats."""
 
 
 @dataclass(frozen=True)

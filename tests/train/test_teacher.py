@@ -22,6 +22,7 @@ from openmofi.train.data import open_train_data
 from openmofi.train.distributed import World
 from openmofi.train.loop import _make_loader, make_model
 from openmofi.train.reinforce import reinforce
+from openmofi.train.run import Run
 from openmofi.train.shard_reinforcer import teacher_shards
 from openmofi.train.teacher import Teacher, check_teachers, teacher_draws
 from openmofi.train.texts import TextMix
@@ -148,6 +149,66 @@ def test_the_student_is_shown_the_stored_augmentation(teach, data):
     assert numbers == {0, 1, 2}
 
 
+REPEATS = {"when": "repeats"}
+
+
+def test_the_first_version_for_repeats_is_the_image_itself(teach, data, models):
+    stored = _images_of(Teacher(teach(augment=REPEATS).out))
+    model, images = load_model(models["clip"], device="cpu"), _learnt(data)
+    plain = model.encode_pixels(np.stack(list(_images(images, model.transform))))
+    np.testing.assert_allclose(stored[:, 0], plain, atol=2e-3)
+    always = _images_of(Teacher(teach(name="always").out))
+    assert (np.abs(always[:, 0] - plain).max(1) > 1e-2).all()
+    np.testing.assert_array_equal(stored[:, 1:], always[:, 1:])
+
+
+def test_the_first_epoch_shows_and_teaches_the_image_itself_and_later_ones_do_not(teach, data):
+    out = teach(augment=REPEATS).out
+    settings = tiny(evaluation=HELD_OUT, augment=REPEATS, loss={"teachers": [str(out)]})
+    images, stored = _learnt(data), _images_of(Teacher(out))
+    world = World(0, 1, torch.device("cpu"))
+    model, texts = make_model(settings, images, device="cpu"), TextMix(images, settings.loss.text)
+    run = Run(model, images, settings, world)
+    plain = np.stack(list(_images(images, model.transform)))
+    teachers, numbers = [Teacher(out)], {0: set(), 1: set(), 2: set()}
+    for batch in _make_loader(settings, images, model, texts, teachers, world).batches(0, 6):
+        shown = run._augmented(batch).numpy()
+        for place, (row, epoch) in enumerate(zip(batch.rows, batch.epochs.tolist(), strict=True)):
+            near = np.abs(stored[row] - batch.teachers[0][0][place].numpy()).max(1)
+            numbers[epoch].add(int(near.argmin()))
+            assert near.min() == 0
+            assert np.array_equal(shown[place], plain[row]) == (epoch == 0)
+    assert numbers == {0: {0}, 1: {1, 2}, 2: {1, 2}}
+
+
+def test_a_student_of_repeats_that_was_interrupted_ends_in_the_same_bits(teach, data, tmp_path):
+    loss = {"teachers": [str(teach(augment=REPEATS).out)]}
+    settings = tiny(evaluation=HELD_OUT, augment=REPEATS, loss=loss)
+    train(settings, data=data, out=tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    (tmp_path / "cut/model/model.safetensors").unlink()
+    (tmp_path / "cut/model/config.json").unlink()
+    (tmp_path / "cut/checkpoints/latest").write_text("step-2\n")  # within the first epoch
+    train(settings, data=data, out=tmp_path / "cut", resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    weights = [load_model(tmp_path / name / "model").network for name in ("whole", "cut")]
+    whole, cut = (network.state_dict() for network in weights)
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_repeats_need_two_versions_and_a_store_of_their_own(teach, data, tmp_path):
+    with pytest.raises(SettingsError, match="set --augmentations to at least 2"):
+        teach(augmentations=1, augment=REPEATS)
+    assert not (tmp_path / "teacher").exists()
+    card = json.loads((teach(augment=REPEATS).out / "run.json").read_text())
+    assert card["augment"] == {"crop": 0.7, "flip": False, "colour": 0.2, "when": "repeats"}
+    card = json.loads((teach(name="always").out / "run.json").read_text())
+    assert card["augment"] == {"crop": 0.7, "flip": False, "colour": 0.2}
+    loss = {"teachers": [str(tmp_path / "teacher")]}
+    with pytest.raises(MismatchError, match=r"augment.when=repeats, and this recipe has"):
+        train(tiny(evaluation=HELD_OUT, loss=loss), data=data, out=tmp_path / "run")
+
+
 def test_students_learn_from_two_teachers(teach, data, tmp_path):
     folders = [str(teach(kind, name=kind).out) for kind in ("clip", "siglip")]
     settings = tiny(evaluation=HELD_OUT, loss={"teachers": folders}, workers=1)
@@ -165,7 +226,7 @@ def test_students_learn_from_two_teachers(teach, data, tmp_path):
         ({"seed": 1}, "are of other data"),
         ({"evaluation": {"holdout": 0.5}}, "are of other data"),
         ({"augment": {"crop": 0.5}}, "make them equal"),
-        ({"augment": {"when": "repeats"}}, "set augment.when=always"),
+        ({"augment": {"when": "repeats"}}, "with augment.when=always, and this recipe"),
     ],
 )
 def test_a_student_of_other_images_is_refused(teach, data, tmp_path, changes, message):

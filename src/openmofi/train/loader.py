@@ -155,6 +155,7 @@ class BatchMaker(Dataset):
         key = random_key(self.order.seed, Purpose.CHANGES)
         draws = uniform(positions, columns=NUM_DRAWS + 3, key=key)
         targets = self._targets(rows, draws[:, NUM_DRAWS])
+        epochs = positions // self.order.total
         changes, tokens, taught = draws[:, :NUM_DRAWS], {}, []
         keys = np.full((len(rows), 2), -1, dtype=np.int64)
         if self.texts is not None and self.tokenize is not None:
@@ -162,13 +163,13 @@ class BatchMaker(Dataset):
             drawn = self.texts.texts(kinds, rows, targets[:, 0])
             tokens, keys = self.tokenize(drawn), meaning_keys(targets[:, 0], drawn)
             for teacher in self.teachers:
-                number = teacher.choose(draws[:, NUM_DRAWS + 2])
+                number = teacher.choose(draws[:, NUM_DRAWS + 2], epochs)
                 changes = teacher.draws(rows, number)
                 taught.append(teacher.vectors(rows, number, kinds, targets[:, 0]))
         return Batch(
             step=step,
             rows=torch.from_numpy(rows),
-            epochs=torch.from_numpy(positions // self.order.total),
+            epochs=torch.from_numpy(epochs),
             draws=torch.from_numpy(changes.astype(np.float32)),
             pixels=torch.from_numpy(pixels),
             targets=torch.from_numpy(targets),

@@ -42,7 +42,13 @@ from openmofi.train.shard_reinforcer import (
     open_learnt,
     teacher_shards,
 )
-from openmofi.train.teacher import STORE_VERSION, check_not_older, read_card, what_was_seen
+from openmofi.train.teacher import (
+    STORE_VERSION,
+    check_not_older,
+    check_versions,
+    read_card,
+    what_was_seen,
+)
 from openmofi.train.texts import check_kinds
 
 WORDS = JobWords("reinforce", "images", "encoded")
@@ -95,6 +101,7 @@ def reinforce(
     rank = find_job_rank(settings)
     chosen = recipe if isinstance(recipe, TrainSettings) else read_recipe(recipe)
     chosen = override(chosen, changes or {})
+    check_versions(chosen.augment, settings.augmentations)
     check_not_older(out)
     check_replaceable(out, _is_ours, "an output of `reinforce`")
     if not is_selection(Path(data)):

@@ -151,7 +151,11 @@ class ShardReinforcer:
     def _versions(self, pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Yields the augmented pixels of images, version by version."""
         batch, versions = torch.from_numpy(pixels).to(self._device), self.job.settings.augmentations
-        for number in range(versions):
+        augmented = range(versions)
+        if self.job.recipe.augment.when == "repeats":
+            yield pixels
+            augmented = augmented[1:]
+        for number in augmented:
             numbers = np.full_like(rows, number)
             draws = teacher_draws(rows, numbers, augmentations=versions, seed=self.job.key)
             on_device = torch.from_numpy(draws.astype(np.float32)).to(self._device)

@@ -3,7 +3,7 @@
 MobileCLIP's dataset reinforcement (arXiv 2311.17049): each image has K augmentations, and the
 student is shown exactly those that the teacher saw. Only their number and a seed are stored,
 because the random numbers of an augmentation follow from the image's row and the augmentation's
-number.
+number. Where the recipe says augment.when=repeats, number 0 is the image unchanged.
 
 It is the folder of a job over shards (see openmofi/shards), whose run.json says what was seen. Its
 tables are Arrow files that are mapped:
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from openmofi.config import AugmentSettings, as_dict
-from openmofi.errors import InputError, MismatchError
+from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.shards import commits
 from openmofi.train.augment import CROPS_VERSION, NUM_DRAWS
 from openmofi.train.data import TrainData
@@ -65,7 +65,9 @@ def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
     if data.vocabulary is not None:
         for column in ("label", "description"):
             names.update(json.dumps(data.vocabulary[column].to_pylist()).encode())
-    changes = {name: value for name, value in as_dict(augment).items() if name != "when"}
+    changes = as_dict(augment)
+    if augment.when == "always":
+        del changes["when"]  # no card of an earlier version states it
     return {
         "data": data.fingerprint(),
         "names": names.hexdigest(),
@@ -78,14 +80,8 @@ def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: Augmen
     """Checks that the teachers saw what the student is going to see.
 
     Raises:
-        MismatchError: they saw other data or other augmentations, or not the same ones; or the
-            student is shown images without augmentation, which no teacher saw.
+        MismatchError: they saw other data or other augmentations, or not the same ones.
     """
-    if teachers and augment.when != "always":
-        raise MismatchError(
-            f"augment.when={augment.when} shows images as they are, which no teacher saw; set "
-            "augment.when=always, or leave out loss.teachers."
-        )
     for teacher in teachers:
         teacher.check(data, augment)
         ours, first = (
@@ -97,6 +93,19 @@ def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: Augmen
                 "different augmentations; run `openmofi reinforce` for both with the same "
                 "--augmentations and seed."
             )
+
+
+def check_versions(augment: AugmentSettings, augmentations: int) -> None:
+    """Checks that there are versions for every epoch.
+
+    Raises:
+        SettingsError: the first epoch's unchanged images would be the only ones.
+    """
+    if augment.when == "repeats" and augmentations < 2:
+        raise SettingsError(
+            "augment.when=repeats shows images unchanged in the first epoch, so one version is "
+            "the image itself; set --augmentations to at least 2."
+        )
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -191,6 +200,9 @@ class Teacher:
             )
         self.folder = folder
         self.augmentations: int = self.card["augmentations"]
+        augment = self.card.get("augment", {})
+        self._unchanged = int(augment.get("when") == "repeats")
+        """Number of versions that are the image itself."""
         self._images = _Stored(folder, IMAGES, files, plan)
         self._entities = _Stored(folder, ENTITIES, files, plan)
 
@@ -211,6 +223,13 @@ class Teacher:
                 f"The teacher in {str(self.folder)!r} saw images cropped as an earlier "
                 "version of openmofi did; run `openmofi reinforce` again with another --out."
             )
+        seen, shown = (card["augment"].get("when", "always") for card in (self.card, ours))
+        if seen != shown:
+            raise MismatchError(
+                f"The vectors in {str(self.folder)!r} were stored with augment.when={seen}, and "
+                f"this recipe has augment.when={shown}; make them equal, or run `openmofi "
+                "reinforce` again with another --out."
+            )
         if self.card["augment"] != ours["augment"]:
             raise MismatchError(
                 f"The teacher in {str(self.folder)!r} saw images changed by "
@@ -225,9 +244,15 @@ class Teacher:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["folder"])
 
-    def choose(self, draws: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Returns the number of the augmentation that a draw from [0, 1) selects."""
-        return (draws * self.augmentations).astype(np.int64)
+    def choose(
+        self, draws: Float[np.ndarray, " n"], epochs: Int[np.ndarray, " n"]
+    ) -> Int[np.ndarray, " n"]:
+        """Returns the number of the augmentation that a draw from [0, 1) selects.
+
+        With augment.when=repeats that is 0 in the first epoch, and any other later.
+        """
+        changed = (draws * (self.augmentations - self._unchanged)).astype(np.int64)
+        return np.where((epochs == 0) & bool(self._unchanged), 0, self._unchanged + changed)
 
     def draws(
         self, rows: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]
