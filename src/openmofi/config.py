@@ -377,6 +377,11 @@ class AugmentSettings(_Settings):
     """Mirror half of the images; off by default, since a mirrored flag or text is another one."""
     colour: Share = 0.2
     """Strength of random brightness, contrast and saturation changes."""
+    rand_ops: Annotated[int, Meta(ge=0, le=14)] = 0
+    """Operations of RandAugment (arXiv 1909.13719) that change each image after crop and colour, as
+    MobileCLIP's students see them; the paper's choice for ImageNet is 2."""
+    rand_magnitude: Share = 0.3
+    """Strength of these operations, a share of their ranges; see train/rand_augment.py."""
     when: Literal["always", "repeats"] = "always"
     """repeats: an image is shown unchanged the first time and augmented from the second epoch on,
     so that a filtered dataset lasts as many steps as a larger one (arXiv 2305.05095)."""

@@ -110,6 +110,12 @@ def test_every_augmentation_of_every_image_has_numbers_of_its_own():
     rows, numbers = np.divmod(np.arange(12), 3)
     draws = teacher_draws(rows, numbers, augmentations=3, seed=1)
     assert len(np.unique(draws, axis=0)) == 12
+    with_operations = teacher_draws(rows, numbers, augmentations=3, seed=1, rand_ops=2)
+    np.testing.assert_array_equal(with_operations[:, :8], draws)
+    assert len(np.unique(with_operations)) == 12 * 12
+    # What every store holds that was made before
+    draws = teacher_draws(np.array([7]), np.array([2]), augmentations=3, seed=1)
+    np.testing.assert_allclose(draws[0, :3], [0.51699956, 0.41817664, 0.22694943], atol=1e-7)
 
 
 @pytest.mark.parametrize("each", [4, 1024])
@@ -179,6 +185,29 @@ def test_the_first_epoch_shows_and_teaches_the_image_itself_and_later_ones_do_no
             assert near.min() == 0
             assert np.array_equal(shown[place], plain[row]) == (epoch == 0)
     assert numbers == {0: {0}, 1: {1, 2}, 2: {1, 2}}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"rand_ops": 2, "rand_magnitude": 0.8}, REPEATS | {"rand_ops": 1}]
+)
+def test_a_student_is_taught_by_what_it_is_shown(teach, data, models, changes):
+    out, init = teach(augment=changes).out, {"init": str(models["clip"]), "image_size": None}
+    loss = {"teachers": [str(out)]}
+    settings = tiny(evaluation=HELD_OUT, augment=changes, model=init, loss=loss)
+    images, world = _learnt(data), World(0, 1, torch.device("cpu"))
+    model, texts = make_model(settings, images, device="cpu"), TextMix(images, settings.loss.text)
+    run, encoder = Run(model, images, settings, world), load_model(models["clip"], device="cpu")
+    for batch in _make_loader(settings, images, model, texts, [Teacher(out)], world).batches(0, 6):
+        seen = encoder.encode_pixels(run._augmented(batch).numpy())
+        np.testing.assert_allclose(batch.teachers[0][0].numpy(), seen, atol=2e-3)
+
+
+def test_operations_are_stated_only_where_there_are_any(teach, data, tmp_path):
+    card = json.loads((teach(augment={"rand_ops": 2}).out / "run.json").read_text())
+    assert card["augment"] | {"rand_ops": 2, "rand_magnitude": 0.3} == card["augment"]
+    loss = {"teachers": [str(tmp_path / "teacher")]}
+    with pytest.raises(MismatchError, match="make them equal"):
+        train(tiny(evaluation=HELD_OUT, loss=loss), data=data, out=tmp_path / "run")
 
 
 def test_a_student_of_repeats_that_was_interrupted_ends_in_the_same_bits(teach, data, tmp_path):

@@ -436,6 +436,7 @@ def _make_loader(
         texts=texts if reads_texts else None,
         tokenize=tokenize if reads_texts else None,
         teachers=teachers,
+        rand_ops=settings.augment.rand_ops,
         draw_entity=settings.loss.entity == "drawn",
         cache_bytes=CACHE_BYTES // (world.here * max(settings.workers, 1)),
     )

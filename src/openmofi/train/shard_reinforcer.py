@@ -157,7 +157,13 @@ class ShardReinforcer:
             augmented = augmented[1:]
         for number in augmented:
             numbers = np.full_like(rows, number)
-            draws = teacher_draws(rows, numbers, augmentations=versions, seed=self.job.key)
+            draws = teacher_draws(
+                rows,
+                numbers,
+                augmentations=versions,
+                seed=self.job.key,
+                rand_ops=self.job.recipe.augment.rand_ops,
+            )
             on_device = torch.from_numpy(draws.astype(np.float32)).to(self._device)
             yield augment(batch, self.job.recipe.augment, on_device).cpu().numpy()
 

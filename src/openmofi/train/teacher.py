@@ -31,6 +31,7 @@ from openmofi.shards import commits
 from openmofi.train.augment import CROPS_VERSION, NUM_DRAWS
 from openmofi.train.data import TrainData
 from openmofi.train.order import uniform
+from openmofi.train.rand_augment import RAND_VERSION, operation_draws
 from openmofi.train.texts import KINDS
 
 IMAGES, ENTITIES = "images", "entities"
@@ -53,10 +54,17 @@ def check_not_older(folder: Path) -> None:
 
 
 def teacher_draws(
-    rows: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"], *, augmentations: int, seed: int
+    rows: Int[np.ndarray, " n"],
+    numbers: Int[np.ndarray, " n"],
+    *,
+    augmentations: int,
+    seed: int,
+    rand_ops: int = 0,
 ) -> Float[np.ndarray, "n draws"]:
     """Returns the random numbers of augmentation `numbers[i]` of image `rows[i]`."""
-    return uniform(rows * augmentations + numbers, columns=NUM_DRAWS, key=seed)
+    places = rows * augmentations + numbers
+    operations = operation_draws(places, num_ops=rand_ops, seed=seed)
+    return np.concatenate([uniform(places, columns=NUM_DRAWS, key=seed), operations], axis=1)
 
 
 def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
@@ -66,8 +74,13 @@ def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
         for column in ("label", "description"):
             names.update(json.dumps(data.vocabulary[column].to_pylist()).encode())
     changes = as_dict(augment)
+    # What is switched off is not stated, as no card of an earlier version states it.
     if augment.when == "always":
-        del changes["when"]  # no card of an earlier version states it
+        del changes["when"]
+    if augment.rand_ops == 0:
+        del changes["rand_ops"], changes["rand_magnitude"]
+    else:
+        changes["rand_version"] = RAND_VERSION
     return {
         "data": data.fingerprint(),
         "names": names.hexdigest(),
@@ -200,8 +213,8 @@ class Teacher:
             )
         self.folder = folder
         self.augmentations: int = self.card["augmentations"]
-        augment = self.card.get("augment", {})
-        self._unchanged = int(augment.get("when") == "repeats")
+        self._augment: dict[str, Any] = self.card.get("augment", {})
+        self._unchanged = int(self._augment.get("when") == "repeats")
         """Number of versions that are the image itself."""
         self._images = _Stored(folder, IMAGES, files, plan)
         self._entities = _Stored(folder, ENTITIES, files, plan)
@@ -259,7 +272,11 @@ class Teacher:
     ) -> Float[np.ndarray, "n draws"]:
         """Returns the random numbers of some augmentations."""
         return teacher_draws(
-            rows, numbers, augmentations=self.augmentations, seed=self.card["seed"]
+            rows,
+            numbers,
+            augmentations=self.augmentations,
+            seed=self.card["seed"],
+            rand_ops=self._augment.get("rand_ops", 0),
         )
 
     def saw(self, rows: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
