@@ -329,8 +329,11 @@ class LossSettings(_Settings):
     """The image-text loss: a softmax over the batch (CLIP), or a sigmoid for every pair."""
     text: tuple[str, ...] = ("caption", "name", "description")
     """Which texts the image-text loss may pair an image with: its caption, its entity's name,
-    its entity's name with description. One is drawn per image and step; a kind listed twice is
-    drawn twice as often."""
+    its entity's name with description, or a synthetic caption. One is drawn per image and step; a
+    kind listed twice is drawn twice as often."""
+    synthetic: str | None = None
+    """CSV or Parquet file of captions that a model wrote, for the text `synthetic`: the image by
+    key or path, and its captions in the column synthetic, as a list or in several lines."""
     entity: Literal["best", "drawn"] = "best"
     """Which entity a step uses of an image with several: the surest, or one drawn uniformly."""
     mask_same_entity: bool = True

@@ -5,20 +5,27 @@ import shutil
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from conftest import jpeg
 from model.tiny_models import write_model
-from openmofi.config import AugmentSettings, EmbedSettings, EvaluationSettings, ReinforceSettings
+from openmofi.config import (
+    AugmentSettings,
+    EmbedSettings,
+    EvaluationSettings,
+    ReinforceSettings,
+    override,
+)
 from openmofi.embed import embed
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.model import load_model, save_model
 from openmofi.shards import commits, committed_files, freeze_plan
 from openmofi.train import train
 from openmofi.train.augment import augment
-from openmofi.train.data import open_train_data
+from openmofi.train.data import open_train_data, with_synthetic
 from openmofi.train.distributed import World
 from openmofi.train.loop import _make_loader, make_model
 from openmofi.train.reinforce import reinforce
@@ -63,7 +70,7 @@ def _images_of(teacher):
     rows = np.arange(18)
     kinds = np.zeros_like(rows)
     found = [
-        teacher.vectors(rows, np.full_like(rows, number), kinds, rows)[0]
+        teacher.vectors(rows, np.full_like(rows, number), kinds, rows, kinds)[0]
         for number in range(teacher.augmentations)
     ]
     return np.stack(found, axis=1)
@@ -100,8 +107,9 @@ def test_vectors_of_texts_are_the_teachers(teach, data, models):
     teacher, model, images = Teacher(teach().out), load_model(models["clip"]), _learnt(data)
     rows, targets = np.array([4, 5, 6]), images.targets(np.array([4, 5, 6]))[:, 0]
     kinds = np.array([0, 1, 2])
-    _, found = teacher.vectors(rows, np.zeros(3, int), kinds, targets)
-    drawn = TextMix(images, ("caption", "name", "description")).texts(kinds, rows, targets)
+    none = np.zeros(3, int)
+    _, found = teacher.vectors(rows, none, kinds, targets, none)
+    drawn = TextMix(images, ("caption", "name", "description")).texts(kinds, rows, targets, none)
     np.testing.assert_allclose(found, model.encode_texts(drawn), atol=1e-3)
     assert drawn[2].startswith(("Red Apple: a round", "Green Apple", "Lime: a small"))
 
@@ -129,7 +137,7 @@ def test_vectors_are_found_by_image_number_and_kind_of_text(tmp_path, monkeypatc
     write_teacher(tmp_path / "t", {"augmentations": 3}, **numbered)
     teacher = Teacher(tmp_path / "t")
     rows, numbers, targets = np.array([9, 8, 7]), np.array([0, 2, 1]), np.array([0, 1, 2])
-    images, texts = teacher.vectors(rows, numbers, np.array([0, 1, 2]), targets)
+    images, texts = teacher.vectors(rows, numbers, np.array([0, 1, 2]), targets, targets)
     assert images[:, 0].tolist() == [27, 26, 22]
     assert texts[:, 0].tolist() == [109, 201, 302]
 
@@ -187,19 +195,69 @@ def test_the_first_epoch_shows_and_teaches_the_image_itself_and_later_ones_do_no
     assert numbers == {0: {0}, 1: {1, 2}, 2: {1, 2}}
 
 
+@pytest.fixture
+def captions(tmp_path):
+    """Synthetic captions of most images, up to three each."""
+    words = ["a red apple", "green apple on the table", "lime"]
+    lists = {f"{row:03d}": words[row % 3 :] for row in range(20)}
+    columns = {"key": list(lists), "synthetic": list(lists.values())}
+    pq.write_table(pa.table(columns), tmp_path / "captions.parquet")
+    return {"synthetic": str(tmp_path / "captions.parquet")}
+
+
 @pytest.mark.parametrize(
-    "changes", [{}, {"rand_ops": 2, "rand_magnitude": 0.8}, REPEATS | {"rand_ops": 1}]
+    ("changes", "texts"),
+    [
+        ({}, ["caption", "name"]),
+        ({"rand_ops": 2, "rand_magnitude": 0.8}, ["synthetic"]),
+        (REPEATS | {"rand_ops": 1}, ["synthetic", "description", "caption"]),
+    ],
 )
-def test_a_student_is_taught_by_what_it_is_shown(teach, data, models, changes):
-    out, init = teach(augment=changes).out, {"init": str(models["clip"]), "image_size": None}
-    loss = {"teachers": [str(out)]}
-    settings = tiny(evaluation=HELD_OUT, augment=changes, model=init, loss=loss)
-    images, world = _learnt(data), World(0, 1, torch.device("cpu"))
-    model, texts = make_model(settings, images, device="cpu"), TextMix(images, settings.loss.text)
-    run, encoder = Run(model, images, settings, world), load_model(models["clip"], device="cpu")
-    for batch in _make_loader(settings, images, model, texts, [Teacher(out)], world).batches(0, 6):
+def test_a_student_is_taught_by_what_it_is_shown(teach, data, models, captions, changes, texts):
+    """The teacher's encoder itself is asked about the student's pixels and tokens."""
+    loss = {"text": texts} | (captions if "synthetic" in texts else {})
+    out, init = teach(augment=changes, loss=loss).out, {"init": str(models["clip"])}
+    loss |= {"teachers": [str(out)]}
+    model = init | {"image_size": None}
+    settings = tiny(evaluation=HELD_OUT, augment=changes, model=model, loss=loss)
+    world, source = World(0, 1, torch.device("cpu")), open_train_data(data)
+    everything = with_synthetic(source, settings.loss.synthetic, source=data)
+    images = everything.split(EvaluationSettings(holdout=0.25), seed=0).learnt
+    student, mix = make_model(settings, images, device="cpu"), TextMix(images, settings.loss.text)
+    run, encoder = Run(student, images, settings, world), load_model(models["clip"], device="cpu")
+    teachers = [Teacher(out)]
+    check_teachers(teachers, images, settings.augment)
+    for batch in _make_loader(settings, images, student, mix, teachers, world).batches(0, 6):
         seen = encoder.encode_pixels(run._augmented(batch).numpy())
         np.testing.assert_allclose(batch.teachers[0][0].numpy(), seen, atol=2e-3)
+        with torch.no_grad():
+            read = encoder.network.get_text_features(**batch.tokens).pooler_output
+        read = torch.nn.functional.normalize(read, dim=-1)
+        np.testing.assert_allclose(batch.teachers[0][1].numpy(), read.numpy(), atol=2e-3)
+
+
+def test_teachers_of_other_synthetic_captions_are_refused(teach, data, captions, tmp_path):
+    with_them = {"loss": {"text": ["synthetic", "name"]} | captions}
+    summary = teach(**with_them)
+    assert summary.texts == 18 + 2 * 3 + len(_written(data, captions))
+    plain = teach(name="plain").out
+    for taught, error in ((summary.out, None), (plain, "not of these synthetic captions")):
+        settings = tiny(evaluation=HELD_OUT, **with_them)
+        settings = override(settings, {"loss": {"teachers": [str(taught)]}})
+        if error is None:
+            assert train(settings, data=data, out=tmp_path / "run").finished
+            continue
+        with pytest.raises(MismatchError, match=error):
+            train(settings, data=data, out=tmp_path / "other")
+    without = tiny(evaluation=HELD_OUT, loss={"teachers": [str(summary.out)]})
+    assert train(without, data=data, out=tmp_path / "without").finished
+
+
+def _written(data, captions):
+    """All synthetic captions of the images learnt from, or their own where there is none."""
+    everything = with_synthetic(open_train_data(data), captions["synthetic"], source=data)
+    learnt = everything.split(EvaluationSettings(holdout=0.25), seed=0).learnt
+    return [text for texts in learnt.synthetic_texts(np.arange(len(learnt))) for text in texts]
 
 
 def test_operations_are_stated_only_where_there_are_any(teach, data, tmp_path):

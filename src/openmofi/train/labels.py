@@ -32,12 +32,17 @@ def read_label_column(
     table = read_table(path)
     name = pick_column(table.column_names, columns)
     if name is None:
-        raise _no_column(path, table, "a label", columns)
+        what = "a label" if columns[0] in LABEL_COLUMNS else columns[0]
+        raise _no_column(path, table, what, columns)
     return table, _lists(table[name])
 
 
 def join_labels(
-    images: pa.Table, path: Path, *, source: Path
+    images: pa.Table,
+    path: Path,
+    *,
+    source: Path,
+    columns: tuple[str, ...] = LABEL_COLUMNS,
 ) -> tuple[list[list[str]], dict[str, int]]:
     """Returns each image's labels, the first one its target, and what was dropped why.
 
@@ -49,11 +54,12 @@ def join_labels(
         images: columns id, path and shard.
         path: the labels.
         source: of the images, for messages.
+        columns: other names of the column with the labels.
 
     Raises:
         InputError: the file or a column is missing, or its lines fit no image.
     """
-    table, labels = read_label_column(path)
+    table, labels = read_label_column(path, columns)
     name = pick_column(table.column_names, (*ID_COLUMNS, *PATH_COLUMNS))
     if name is None:
         raise _no_column(path, table, "the image", (*ID_COLUMNS, *PATH_COLUMNS))

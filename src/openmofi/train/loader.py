@@ -165,12 +165,14 @@ class BatchMaker(Dataset):
         keys = np.full((len(rows), 2), -1, dtype=np.int64)
         if self.texts is not None and self.tokenize is not None:
             kinds = self.texts.kinds(draws[:, NUM_DRAWS + 1])
-            drawn = self.texts.texts(kinds, rows, targets[:, 0])
+            written = self.texts.choose(rows, self._synthetic_draws(positions))
+            drawn = self.texts.texts(kinds, rows, targets[:, 0], written)
             tokens, keys = self.tokenize(drawn), meaning_keys(targets[:, 0], drawn)
             for teacher in self.teachers:
                 number = teacher.choose(draws[:, NUM_DRAWS + 2], epochs)
                 changes = teacher.draws(rows, number)
-                taught.append(teacher.vectors(rows, number, kinds, targets[:, 0]))
+                vectors = teacher.vectors(rows, number, kinds, targets[:, 0], written)
+                taught.append(vectors)
         return Batch(
             step=step,
             rows=torch.from_numpy(rows),
@@ -183,6 +185,10 @@ class BatchMaker(Dataset):
             teachers=tuple((torch.from_numpy(one), torch.from_numpy(two)) for one, two in taught),
             num_unreadable=unreadable,
         )
+
+    def _synthetic_draws(self, positions: np.ndarray) -> np.ndarray:
+        key = random_key(self.order.seed, Purpose.SYNTHETIC)
+        return uniform(positions, columns=1, key=key)[:, 0]
 
     def _targets(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Returns the images' classes, the chosen one of this step first."""

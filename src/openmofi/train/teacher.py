@@ -8,7 +8,8 @@ number. Where the recipe says augment.when=repeats, number 0 is the image unchan
 It is the folder of a job over shards (see openmofi/shards), whose run.json says what was seen. Its
 tables are Arrow files that are mapped:
 
-    images/     image: fp16 [augmentations * dim]; caption: fp16 [dim]; a row for each image
+    images/     image: fp16 [augmentations * dim]; caption: fp16 [dim]; a row for each image;
+                synthetic: fp16 [most * dim], if there are synthetic captions, at most `most` each
     entities/   name, description ("name: description"): fp16 [dim]; a row for each class
 """
 
@@ -81,12 +82,15 @@ def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
         del changes["rand_ops"], changes["rand_magnitude"]
     else:
         changes["rand_version"] = RAND_VERSION
-    return {
+    seen = {
         "data": data.fingerprint(),
         "names": names.hexdigest(),
         "augment": changes,
         "crops": CROPS_VERSION,
     }
+    if data.synthetic is not None:
+        seen["synthetic"] = {"captions": data.synthetic.digest, "most": data.synthetic.most}
+    return seen
 
 
 def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: AugmentSettings) -> None:
@@ -231,6 +235,11 @@ class Teacher:
                 f"The teacher's vectors in {str(self.folder)!r} are of other data; run `openmofi "
                 "reinforce` on the training data, with the same evaluation.holdout and seed."
             )
+        if "synthetic" in ours and self.card.get("synthetic") != ours["synthetic"]:
+            raise MismatchError(
+                f"The teacher's vectors in {str(self.folder)!r} are not of these synthetic "
+                "captions; run `openmofi reinforce` with the same loss.synthetic and another --out."
+            )
         if augment.crop < 1 and self.card.get("crops") != ours["crops"]:
             raise MismatchError(
                 f"The teacher in {str(self.folder)!r} saw images cropped as an earlier "
@@ -289,14 +298,31 @@ class Teacher:
         numbers: Int[np.ndarray, " n"],
         kinds: Int[np.ndarray, " n"],
         targets: Int[np.ndarray, " n"],
+        synthetic: Int[np.ndarray, " n"],
     ) -> tuple[Float[np.ndarray, "n E"], Float[np.ndarray, "n E"]]:
-        """Returns the unit vectors of the augmented images and of their texts."""
+        """Returns the unit vectors of the augmented images and of their texts.
+
+        Args:
+            rows: the images.
+            numbers: of their augmentations.
+            kinds: of their texts, see texts.KINDS.
+            targets: their classes.
+            synthetic: numbers of their synthetic captions.
+        """
         images = self._images.rows(rows, "image", parts=self.augmentations, numbers=numbers)
         texts = np.zeros_like(images)
         for kind, name in enumerate(KINDS):
             here = np.flatnonzero(kinds == kind)
             if len(here):
-                stored = self._images if name == "caption" else self._entities
-                index = rows if name == "caption" else targets
-                texts[here] = stored.rows(index[here], name)
+                texts[here] = self._texts(name, rows[here], targets[here], synthetic[here])
         return images, texts
+
+    def _texts(
+        self, kind: str, rows: np.ndarray, targets: np.ndarray, synthetic: np.ndarray
+    ) -> np.ndarray:
+        if kind == "synthetic":
+            most = self.card["synthetic"]["most"]
+            return self._images.rows(rows, kind, parts=most, numbers=synthetic)
+        if kind == "caption":
+            return self._images.rows(rows, kind)
+        return self._entities.rows(targets, kind)
