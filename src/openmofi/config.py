@@ -223,6 +223,16 @@ class CompileSettings(_Settings):
 
 
 @dataclass(frozen=True)
+class CaptionSettings(JobSettings):
+    """Writes captions of images."""
+
+    captions: Count = 3
+    """Captions of each image, the best ones of as many beams."""
+    max_tokens: Count = 40
+    """Longest caption, in the model's tokens."""
+
+
+@dataclass(frozen=True)
 class ReinforceSettings(JobSettings):
     """Stores a teacher's vectors of every image and text."""
 
@@ -332,8 +342,9 @@ class LossSettings(_Settings):
     its entity's name with description, or a synthetic caption. One is drawn per image and step; a
     kind listed twice is drawn twice as often."""
     synthetic: str | None = None
-    """CSV or Parquet file of captions that a model wrote, for the text `synthetic`: the image by
-    key or path, and its captions in the column synthetic, as a list or in several lines."""
+    """Captions that a model wrote, for the text `synthetic`: output of `openmofi caption`, or a CSV
+    or Parquet file with the image's key or path and its captions in the column synthetic, as a
+    list or in several lines."""
     entity: Literal["best", "drawn"] = "best"
     """Which entity a step uses of an image with several: the surest, or one drawn uniformly."""
     mask_same_entity: bool = True

@@ -15,6 +15,7 @@ from openmofi.errors import InputError
 from openmofi.files.tables import read_csv, read_header
 from openmofi.kb import KnowledgeBase
 from openmofi.pairs.rows import pick_column
+from openmofi.shards import commits, is_job
 
 ID_COLUMNS = ("key", "id", "uid")
 PATH_COLUMNS = ("path", "file", "file_name", "image_path")
@@ -97,11 +98,13 @@ def without_label(labels: list[list[str]]) -> dict[str, int]:
 
 
 def read_table(path: Path) -> pa.Table:
-    """Returns a CSV (all columns as text) or Parquet file.
+    """Returns a CSV (all columns as text) or Parquet file, or the tables of a finished job.
 
     Raises:
-        InputError: it is missing, empty or damaged.
+        InputError: it is missing, empty, damaged or unfinished.
     """
+    if is_job(path):
+        return _read_job(path)
     if not path.is_file():
         raise InputError(f"There is no file {str(path)!r}; expected a .csv or .parquet file.")
     try:
@@ -112,6 +115,16 @@ def read_table(path: Path) -> pa.Table:
     if not len(table):
         raise InputError(f"{str(path)!r} holds no lines; expected a head and at least one.")
     return table
+
+
+def _read_job(path: Path) -> pa.Table:
+    done = commits(path)
+    total = pq.read_metadata(path / "plan.parquet").num_rows
+    if len(done) < total or any(not commit.file for commit in done):
+        raise InputError(
+            f"The job in {str(path)!r} is not finished; repeat the command that began it."
+        )
+    return pa.concat_tables(pq.read_table(path / commit.file) for commit in done)
 
 
 def _read_csv(path: Path) -> pa.Table:
