@@ -105,8 +105,10 @@ def test_after_kills_at_random_the_captions_are_those_of_an_undisturbed_job(blip
     assert digests[0] == digests[1]
 
 
-def test_what_it_names_next_trains_a_student(blip, tmp_path, capsys, monkeypatch):
-    data, out = write_selected(tmp_path / "data"), tmp_path / "captions"
+@pytest.mark.parametrize("source", ["select", "a.tar"])
+def test_what_it_names_next_trains_a_student(blip, tmp_path, capsys, monkeypatch, source):
+    select, out = write_selected(tmp_path / "data"), tmp_path / "captions"
+    data = select.parent / source
     flags = ["--captions", "2", "--max-tokens", "6", "--device", "cpu"]
     assert _run("caption", blip, data, "--out", out, *flags) == 0
     wrote, then = capsys.readouterr().out.splitlines()
@@ -119,7 +121,7 @@ def test_what_it_names_next_trains_a_student(blip, tmp_path, capsys, monkeypatch
     assert _run("train", "recipe.yaml", "--data", data, "--out", "run", *sets) == 0
     known = {row["key"]: row["synthetic"] for row in _tables(out).to_pylist()}
     images = with_synthetic(open_train_data(data), out, source=data)
-    keys = pq.read_table(data / "keep.parquet")["key"].to_pylist()
+    keys = pq.read_table(select / "keep.parquet")["key"].to_pylist()
     own = images.records(np.arange(24))["caption"].to_pylist()
     expected = [known[key] or [text] for key, text in zip(keys, own, strict=True)]
     assert images.synthetic_texts(np.arange(24)) == expected

@@ -36,6 +36,7 @@ def caption(
         settings: One option per field.
         as_json: Print the counts as JSON.
     """
+    from openmofi.embed.places import is_selection
     from openmofi.train.caption import caption as run_caption
 
     summary = run_caption(model, source, out=out, settings=settings)
@@ -45,8 +46,11 @@ def caption(
         say_wrote(out, summary.captions, summary.refused, f"captions of {summary.images:,} images")
         say_unfinished(out, summary.shards)
         if not (summary.shards.left or summary.shards.failed):
+            changes = "--set 'loss.text=[name, synthetic]'"
+            if not is_selection(Path(source)):  # which alone has entities
+                changes = "--set loss.supervised=0 --set 'loss.text=[caption, synthetic]'"
             say_next(
                 f"openmofi train multitask --data {quoted(source)} --out run "
-                f"--set loss.synthetic={quoted(out)} --set 'loss.text=[name, synthetic]'"
+                f"--set loss.synthetic={quoted(out)} {changes}"
             )
     end_job(out, summary.shards)
