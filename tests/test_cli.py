@@ -17,8 +17,8 @@ from openmofi.cli import app, main
 
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
-    select | inspect | diff | export | train | reinforce | pair | adapt | compile | embed |
-    evaluate | evaluate linking | evaluate attack | evaluate oven | evaluate compare |
+    select | inspect | diff | export | train | caption | reinforce | pair | adapt | compile |
+    embed | evaluate | evaluate linking | evaluate attack | evaluate oven | evaluate compare |
     index | index add | index delete | index compact | index map | index export |
     search | tag | tag calibrate | serve | demo | info
 """

@@ -51,7 +51,7 @@ def _digests(out):
     return {commit.shard: commit.sha256 for commit in commits(out)}
 
 
-@pytest.mark.parametrize("source", ["selection", "pairs"])
+@pytest.mark.parametrize("source", ["selection", "pairs", "repeats"])
 def test_after_kills_at_random_the_vectors_are_those_of_an_undisturbed_run(
     tmp_path, places, capsys, source
 ):
@@ -59,6 +59,8 @@ def test_after_kills_at_random_the_vectors_are_those_of_an_undisturbed_run(
         places[2] = tmp_path / "data/a.tar"
         text = RECIPE + "loss: {supervised: 0, text: [caption]}\n"
         (tmp_path / "recipe.yaml").write_text(text)
+    if source == "repeats":
+        (tmp_path / "recipe.yaml").write_text(RECIPE + "augment: {when: repeats}\n")
     assert _run(capsys, *places, "--out", tmp_path / "whole")[0] == 0
     out, rng = tmp_path / "killed", random.Random(0)
     for workers in (2, 1, 2):

@@ -229,11 +229,22 @@ class CompileSettings(_Settings):
 
 
 @dataclass(frozen=True)
+class CaptionSettings(JobSettings):
+    """Writes captions of images."""
+
+    captions: Count = 3
+    """Captions of each image, the best ones of as many beams."""
+    max_tokens: Count = 40
+    """Longest caption, in the model's tokens."""
+
+
+@dataclass(frozen=True)
 class ReinforceSettings(JobSettings):
     """Stores a teacher's vectors of every image and text."""
 
     augmentations: Count = 5
-    """Random crops and colours of each image that the teacher sees."""
+    """Versions of each image that the teacher sees, with random crops and colours; the first is
+    the image unchanged if the recipe says augment.when=repeats."""
 
 
 @dataclass(frozen=True)
@@ -334,8 +345,12 @@ class LossSettings(_Settings):
     """The image-text loss: a softmax over the batch (CLIP), or a sigmoid for every pair."""
     text: tuple[str, ...] = ("caption", "name", "description")
     """Which texts the image-text loss may pair an image with: its caption, its entity's name,
-    its entity's name with description. One is drawn per image and step; a kind listed twice is
-    drawn twice as often."""
+    its entity's name with description, or a synthetic caption. One is drawn per image and step; a
+    kind listed twice is drawn twice as often."""
+    synthetic: str | None = None
+    """Captions that a model wrote, for the text `synthetic`: output of `openmofi caption`, or a CSV
+    or Parquet file with the image's key or path and its captions in the column synthetic, as a
+    list or in several lines."""
     entity: Literal["best", "drawn"] = "best"
     """Which entity a step uses of an image with several: the surest, or one drawn uniformly."""
     mask_same_entity: bool = True
@@ -382,6 +397,11 @@ class AugmentSettings(_Settings):
     """Mirror half of the images; off by default, since a mirrored flag or text is another one."""
     colour: Share = 0.2
     """Strength of random brightness, contrast and saturation changes."""
+    rand_ops: Annotated[int, Meta(ge=0, le=14)] = 0
+    """Operations of RandAugment (arXiv 1909.13719) that change each image after crop and colour, as
+    MobileCLIP's students see them; the paper's choice for ImageNet is 2."""
+    rand_magnitude: Share = 0.3
+    """Strength of these operations, a share of their ranges; see train/rand_augment.py."""
     when: Literal["always", "repeats"] = "always"
     """repeats: an image is shown unchanged the first time and augmented from the second epoch on,
     so that a filtered dataset lasts as many steps as a larger one (arXiv 2305.05095)."""

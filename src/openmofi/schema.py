@@ -250,6 +250,12 @@ UNEMBEDDED = pa.schema(
 )
 
 
+# caption/captions/*.parquet; one row per image.
+CAPTIONS = pa.schema([*_PAIR, ("synthetic", pa.list_(pa.string()))])
+CAPTIONS_VERSION = 1
+"""Stored with a job; increase it whenever the same inputs give other captions."""
+
+
 # index/part-N/rows.parquet; one row per vector.
 INDEX_ROWS = pa.schema(
     [

@@ -7,6 +7,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipProcessor,
     CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
@@ -17,6 +20,7 @@ from transformers import (
     VisionTextDualEncoderConfig,
     VisionTextDualEncoderModel,
 )
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 SIDE, CONTEXT = 16, 12
 WORDS = [
@@ -75,6 +79,20 @@ def write_model(folder: Path, kind: str) -> Path:
     network.save_pretrained(folder)
     _tokenizer(kind).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSORS[kind]))
+    return folder
+
+
+def write_captioner(folder: Path) -> Path:
+    """Writes a tiny BLIP that says something else of every image, in random words."""
+    torch.manual_seed(2)
+    text = _TEXT | _IDS | {"sep_token_id": END, "encoder_hidden_size": 16}
+    config = BlipConfig(text_config=text, vision_config=_VISION, projection_dim=8)
+    network = BlipForConditionalGeneration(config).eval()
+    for parameter in network.parameters():
+        parameter.data += 0.4 * torch.randn_like(parameter)
+    network.save_pretrained(folder)
+    processor = BlipProcessor(BlipImageProcessorPil(size=_SQUARE), _tokenizer("clip"))
+    processor.save_pretrained(folder)
     return folder
 
 

@@ -6,6 +6,7 @@ import fruit
 from conftest import jpeg, write_tar
 from openmofi.errors import InputError
 from openmofi.model.transform import Transform
+from openmofi.train.augment import NUM_DRAWS
 from openmofi.train.class_balance import ClassBalance
 from openmofi.train.data import open_train_data
 from openmofi.train.loader import BatchMaker, Loader
@@ -50,6 +51,19 @@ def test_processes_make_the_same_batches_as_threads(pairs):
     by_processes = list(Loader(_maker(pairs), threads=1, workers=2).batches(0, 5))
     assert [batch.step for batch in by_processes] == list(range(5))
     assert all(_same(one, other) for one, other in zip(by_threads, by_processes, strict=True))
+
+
+def test_operations_draw_numbers_of_their_own(pairs):
+    """Without them, a step's numbers are those that every earlier version drew."""
+    with_none, with_two = _maker(pairs)[3], _maker(pairs, rand_ops=2)[3]
+    assert torch.equal(with_two.draws[:, :NUM_DRAWS], with_none.draws)
+    assert with_two.draws.shape == (4, NUM_DRAWS + 4)
+    assert all(
+        torch.equal(getattr(with_two, name), getattr(with_none, name))
+        for name in ("rows", "pixels", "targets", "keys", "epochs")
+    )
+    known = [0.49777302, 0.29010704, 0.25750676]
+    np.testing.assert_allclose(with_none.draws[0, :3].tolist(), known, atol=1e-7)
 
 
 def test_the_shares_of_processes_join_to_the_batch_of_one(tmp_path):

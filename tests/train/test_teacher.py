@@ -5,23 +5,31 @@ import shutil
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from conftest import jpeg
 from model.tiny_models import write_model
-from openmofi.config import AugmentSettings, EmbedSettings, EvaluationSettings, ReinforceSettings
+from openmofi.config import (
+    AugmentSettings,
+    EmbedSettings,
+    EvaluationSettings,
+    ReinforceSettings,
+    override,
+)
 from openmofi.embed import embed
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.model import load_model, save_model
 from openmofi.shards import commits, committed_files, freeze_plan
 from openmofi.train import train
 from openmofi.train.augment import augment
-from openmofi.train.data import open_train_data
+from openmofi.train.data import open_train_data, with_synthetic
 from openmofi.train.distributed import World
 from openmofi.train.loop import _make_loader, make_model
 from openmofi.train.reinforce import reinforce
+from openmofi.train.run import Run
 from openmofi.train.shard_reinforcer import teacher_shards
 from openmofi.train.teacher import Teacher, check_teachers, teacher_draws
 from openmofi.train.texts import TextMix
@@ -62,7 +70,7 @@ def _images_of(teacher):
     rows = np.arange(18)
     kinds = np.zeros_like(rows)
     found = [
-        teacher.vectors(rows, np.full_like(rows, number), kinds, rows)[0]
+        teacher.vectors(rows, np.full_like(rows, number), kinds, rows, kinds)[0]
         for number in range(teacher.augmentations)
     ]
     return np.stack(found, axis=1)
@@ -99,8 +107,9 @@ def test_vectors_of_texts_are_the_teachers(teach, data, models):
     teacher, model, images = Teacher(teach().out), load_model(models["clip"]), _learnt(data)
     rows, targets = np.array([4, 5, 6]), images.targets(np.array([4, 5, 6]))[:, 0]
     kinds = np.array([0, 1, 2])
-    _, found = teacher.vectors(rows, np.zeros(3, int), kinds, targets)
-    drawn = TextMix(images, ("caption", "name", "description")).texts(kinds, rows, targets)
+    none = np.zeros(3, int)
+    _, found = teacher.vectors(rows, none, kinds, targets, none)
+    drawn = TextMix(images, ("caption", "name", "description")).texts(kinds, rows, targets, none)
     np.testing.assert_allclose(found, model.encode_texts(drawn), atol=1e-3)
     assert drawn[2].startswith(("Red Apple: a round", "Green Apple", "Lime: a small"))
 
@@ -109,6 +118,12 @@ def test_every_augmentation_of_every_image_has_numbers_of_its_own():
     rows, numbers = np.divmod(np.arange(12), 3)
     draws = teacher_draws(rows, numbers, augmentations=3, seed=1)
     assert len(np.unique(draws, axis=0)) == 12
+    with_operations = teacher_draws(rows, numbers, augmentations=3, seed=1, rand_ops=2)
+    np.testing.assert_array_equal(with_operations[:, :8], draws)
+    assert len(np.unique(with_operations)) == 12 * 12
+    # What every store holds that was made before
+    draws = teacher_draws(np.array([7]), np.array([2]), augmentations=3, seed=1)
+    np.testing.assert_allclose(draws[0, :3], [0.51699956, 0.41817664, 0.22694943], atol=1e-7)
 
 
 @pytest.mark.parametrize("each", [4, 1024])
@@ -122,7 +137,7 @@ def test_vectors_are_found_by_image_number_and_kind_of_text(tmp_path, monkeypatc
     write_teacher(tmp_path / "t", {"augmentations": 3}, **numbered)
     teacher = Teacher(tmp_path / "t")
     rows, numbers, targets = np.array([9, 8, 7]), np.array([0, 2, 1]), np.array([0, 1, 2])
-    images, texts = teacher.vectors(rows, numbers, np.array([0, 1, 2]), targets)
+    images, texts = teacher.vectors(rows, numbers, np.array([0, 1, 2]), targets, targets)
     assert images[:, 0].tolist() == [27, 26, 22]
     assert texts[:, 0].tolist() == [109, 201, 302]
 
@@ -148,6 +163,139 @@ def test_the_student_is_shown_the_stored_augmentation(teach, data):
     assert numbers == {0, 1, 2}
 
 
+REPEATS = {"when": "repeats"}
+
+
+def test_the_first_version_for_repeats_is_the_image_itself(teach, data, models):
+    stored = _images_of(Teacher(teach(augment=REPEATS).out))
+    model, images = load_model(models["clip"], device="cpu"), _learnt(data)
+    plain = model.encode_pixels(np.stack(list(_images(images, model.transform))))
+    np.testing.assert_allclose(stored[:, 0], plain, atol=2e-3)
+    always = _images_of(Teacher(teach(name="always").out))
+    assert (np.abs(always[:, 0] - plain).max(1) > 1e-2).all()
+    np.testing.assert_array_equal(stored[:, 1:], always[:, 1:])
+
+
+def test_the_first_epoch_shows_and_teaches_the_image_itself_and_later_ones_do_not(teach, data):
+    out = teach(augment=REPEATS).out
+    settings = tiny(evaluation=HELD_OUT, augment=REPEATS, loss={"teachers": [str(out)]})
+    images, stored = _learnt(data), _images_of(Teacher(out))
+    world = World(0, 1, torch.device("cpu"))
+    model, texts = make_model(settings, images, device="cpu"), TextMix(images, settings.loss.text)
+    run = Run(model, images, settings, world)
+    plain = np.stack(list(_images(images, model.transform)))
+    teachers, numbers = [Teacher(out)], {0: set(), 1: set(), 2: set()}
+    for batch in _make_loader(settings, images, model, texts, teachers, world).batches(0, 6):
+        shown = run._augmented(batch).numpy()
+        for place, (row, epoch) in enumerate(zip(batch.rows, batch.epochs.tolist(), strict=True)):
+            near = np.abs(stored[row] - batch.teachers[0][0][place].numpy()).max(1)
+            numbers[epoch].add(int(near.argmin()))
+            assert near.min() == 0
+            assert np.array_equal(shown[place], plain[row]) == (epoch == 0)
+    assert numbers == {0: {0}, 1: {1, 2}, 2: {1, 2}}
+
+
+@pytest.fixture
+def captions(tmp_path):
+    """Synthetic captions of most images, up to three each."""
+    words = ["a red apple", "green apple on the table", "lime"]
+    lists = {f"{row:03d}": words[row % 3 :] for row in range(20)}
+    columns = {"key": list(lists), "synthetic": list(lists.values())}
+    pq.write_table(pa.table(columns), tmp_path / "captions.parquet")
+    return {"synthetic": str(tmp_path / "captions.parquet")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({}, ["caption", "name"]),
+        ({"rand_ops": 2, "rand_magnitude": 0.8}, ["synthetic"]),
+        (REPEATS | {"rand_ops": 1}, ["synthetic", "description", "caption"]),
+    ],
+)
+def test_a_student_is_taught_by_what_it_is_shown(teach, data, models, captions, changes, texts):
+    """The teacher's encoder itself is asked about the student's pixels and tokens."""
+    loss = {"text": texts} | (captions if "synthetic" in texts else {})
+    out, init = teach(augment=changes, loss=loss).out, {"init": str(models["clip"])}
+    loss |= {"teachers": [str(out)]}
+    model = init | {"image_size": None}
+    settings = tiny(evaluation=HELD_OUT, augment=changes, model=model, loss=loss)
+    world, source = World(0, 1, torch.device("cpu")), open_train_data(data)
+    everything = with_synthetic(source, settings.loss.synthetic, source=data)
+    images = everything.split(EvaluationSettings(holdout=0.25), seed=0).learnt
+    student, mix = make_model(settings, images, device="cpu"), TextMix(images, settings.loss.text)
+    run, encoder = Run(student, images, settings, world), load_model(models["clip"], device="cpu")
+    teachers = [Teacher(out)]
+    check_teachers(teachers, images, settings.augment)
+    for batch in _make_loader(settings, images, student, mix, teachers, world).batches(0, 6):
+        seen = encoder.encode_pixels(run._augmented(batch).numpy())
+        np.testing.assert_allclose(batch.teachers[0][0].numpy(), seen, atol=2e-3)
+        with torch.no_grad():
+            read = encoder.network.get_text_features(**batch.tokens).pooler_output
+        read = torch.nn.functional.normalize(read, dim=-1)
+        np.testing.assert_allclose(batch.teachers[0][1].numpy(), read.numpy(), atol=2e-3)
+
+
+def test_teachers_of_other_synthetic_captions_are_refused(teach, data, captions, tmp_path):
+    with_them = {"loss": {"text": ["synthetic", "name"]} | captions}
+    summary = teach(**with_them)
+    assert summary.texts == 18 + 2 * 3 + len(_written(data, captions))
+    plain = teach(name="plain").out
+    for taught, error in ((summary.out, None), (plain, "not of these synthetic captions")):
+        settings = tiny(evaluation=HELD_OUT, **with_them)
+        settings = override(settings, {"loss": {"teachers": [str(taught)]}})
+        if error is None:
+            assert train(settings, data=data, out=tmp_path / "run").finished
+            continue
+        with pytest.raises(MismatchError, match=error):
+            train(settings, data=data, out=tmp_path / "other")
+    without = tiny(evaluation=HELD_OUT, loss={"teachers": [str(summary.out)]})
+    assert train(without, data=data, out=tmp_path / "without").finished
+
+
+def _written(data, captions):
+    """All synthetic captions of the images learnt from, or their own where there is none."""
+    everything = with_synthetic(open_train_data(data), captions["synthetic"], source=data)
+    learnt = everything.split(EvaluationSettings(holdout=0.25), seed=0).learnt
+    return [text for texts in learnt.synthetic_texts(np.arange(len(learnt))) for text in texts]
+
+
+def test_operations_are_stated_only_where_there_are_any(teach, data, tmp_path):
+    card = json.loads((teach(augment={"rand_ops": 2}).out / "run.json").read_text())
+    assert card["augment"] | {"rand_ops": 2, "rand_magnitude": 0.3} == card["augment"]
+    loss = {"teachers": [str(tmp_path / "teacher")]}
+    with pytest.raises(MismatchError, match="make them equal"):
+        train(tiny(evaluation=HELD_OUT, loss=loss), data=data, out=tmp_path / "run")
+
+
+def test_a_student_of_repeats_that_was_interrupted_ends_in_the_same_bits(teach, data, tmp_path):
+    loss = {"teachers": [str(teach(augment=REPEATS).out)]}
+    settings = tiny(evaluation=HELD_OUT, augment=REPEATS, loss=loss)
+    train(settings, data=data, out=tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    (tmp_path / "cut/model/model.safetensors").unlink()
+    (tmp_path / "cut/model/config.json").unlink()
+    (tmp_path / "cut/checkpoints/latest").write_text("step-2\n")  # within the first epoch
+    train(settings, data=data, out=tmp_path / "cut", resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    weights = [load_model(tmp_path / name / "model").network for name in ("whole", "cut")]
+    whole, cut = (network.state_dict() for network in weights)
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_repeats_need_two_versions_and_a_store_of_their_own(teach, data, tmp_path):
+    with pytest.raises(SettingsError, match="set --augmentations to at least 2"):
+        teach(augmentations=1, augment=REPEATS)
+    assert not (tmp_path / "teacher").exists()
+    card = json.loads((teach(augment=REPEATS).out / "run.json").read_text())
+    assert card["augment"] == {"crop": 0.7, "flip": False, "colour": 0.2, "when": "repeats"}
+    card = json.loads((teach(name="always").out / "run.json").read_text())
+    assert card["augment"] == {"crop": 0.7, "flip": False, "colour": 0.2}
+    loss = {"teachers": [str(tmp_path / "teacher")]}
+    with pytest.raises(MismatchError, match=r"augment.when=repeats, and this recipe has"):
+        train(tiny(evaluation=HELD_OUT, loss=loss), data=data, out=tmp_path / "run")
+
+
 def test_students_learn_from_two_teachers(teach, data, tmp_path):
     folders = [str(teach(kind, name=kind).out) for kind in ("clip", "siglip")]
     settings = tiny(evaluation=HELD_OUT, loss={"teachers": folders}, workers=1)
@@ -165,7 +313,7 @@ def test_students_learn_from_two_teachers(teach, data, tmp_path):
         ({"seed": 1}, "are of other data"),
         ({"evaluation": {"holdout": 0.5}}, "are of other data"),
         ({"augment": {"crop": 0.5}}, "make them equal"),
-        ({"augment": {"when": "repeats"}}, "set augment.when=always"),
+        ({"augment": {"when": "repeats"}}, "with augment.when=always, and this recipe"),
     ],
 )
 def test_a_student_of_other_images_is_refused(teach, data, tmp_path, changes, message):

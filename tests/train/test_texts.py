@@ -29,17 +29,19 @@ def test_every_kind_of_text_is_drawn_in_its_share():
     kinds = mix.kinds(uniform(np.arange(4000), columns=1, key=0)[:, 0])
     np.testing.assert_allclose(np.bincount(kinds) / 4000, [0.5, 0.25, 0.25], atol=0.03)
     zeros = np.zeros(3, int)
-    assert mix.texts(np.arange(3), zeros, zeros) == ["one", "Chad", "Chad: country in Africa"]
+    drawn = mix.texts(np.arange(3), zeros, zeros, zeros)
+    assert drawn == ["one", "Chad", "Chad: country in Africa"]
 
 
 def test_an_entity_without_description_is_its_name():
     mix = TextMix(_data(), ("description",))
     kinds = mix.kinds(np.array([0.0]))
-    assert mix.texts(kinds, np.array([1]), np.array([1])) == ["Peru"]
+    assert mix.texts(kinds, np.array([1]), np.array([1]), np.array([0])) == ["Peru"]
 
 
 def test_kinds_are_numbered_as_teachers_store_them():
-    for kind in KINDS:
+    assert KINDS == ("caption", "name", "description", "synthetic")
+    for kind in KINDS[:3]:
         assert KINDS[TextMix(_data(), (kind,)).kinds(np.array([0.7]))[0]] == kind
 
 

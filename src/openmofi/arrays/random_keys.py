@@ -51,6 +51,10 @@ class Purpose(IntEnum):
     """From which captions a tokenizer is learnt, where there are very many."""
     SELECT_SAMPLE = 25
     """Which pairs the weights of a selection, and its priors, are learnt from."""
+    OPERATIONS = 26
+    """Which operations of RandAugment change an image."""
+    SYNTHETIC = 27
+    """Which of an image's synthetic captions a step takes."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

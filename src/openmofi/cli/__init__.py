@@ -2,6 +2,7 @@
 
 from openmofi.cli import (
     adapt,
+    caption,
     compile,
     demo,
     diff,
@@ -43,6 +44,7 @@ from openmofi.cli.app import app, main
 __all__ = [
     "adapt",
     "app",
+    "caption",
     "compile",
     "demo",
     "diff",

@@ -55,7 +55,7 @@ class ShardEmbedder:
             OSError: the shard has vanished.
         """
         with ExitStack() as opened:
-            rows, read, damage = self._open(shard, opened)
+            rows, read, damage = open_rows(self.job.root, self.job.selection, shard, opened)
             errors, vectors, good = rows["error"].to_pylist(), [], []
             usable = np.flatnonzero(has_image(rows).to_numpy(zero_copy_only=False)).tolist()
             tick(len(rows) - len(usable))
@@ -84,18 +84,6 @@ class ShardEmbedder:
             looked=len(rows),
         )
 
-    def _open(
-        self, shard: Shard, opened: ExitStack
-    ) -> tuple[pa.Table, Callable[[int], bytes], str | None]:
-        """Returns (rows with a column `error`, what reads a row's image, why they end early)."""
-        if self.job.selection is None:
-            view = opened.enter_context(open_shard(self.job.root, shard))
-            return view.pairs.table, view.read, view.pairs.damage
-        rows = read_selected(self.job.selection, shard)
-        rows = rows.append_column("error", pa.array([""] * len(rows), pa.string()))
-        reader = opened.enter_context(closing(ImageReader(self.job.root)))
-        return rows, place_reader(reader, rows), None
-
     def _table(self, rows: pa.Table, vectors: np.ndarray) -> pa.Table:
         dim = vectors.shape[1]
         made = schema.embeddings(dim).with_metadata(self.job.about)
@@ -110,3 +98,23 @@ class ShardEmbedder:
             if field.name not in rows.column_names:
                 rows = rows.append_column(field, pa.nulls(len(rows), field.type))
         return rows.select(made.names).cast(made)
+
+
+def open_rows(
+    root: Root, selection: Path | None, shard: Shard, opened: ExitStack
+) -> tuple[pa.Table, Callable[[int], bytes], str | None]:
+    """Returns (rows with a column `error`, what reads a row's image, why they end early).
+
+    Args:
+        root: of the images.
+        selection: whose shard it is; None: one of the input.
+        shard: the rows.
+        opened: closes what is opened.
+    """
+    if selection is None:
+        view = opened.enter_context(open_shard(root, shard))
+        return view.pairs.table, view.read, view.pairs.damage
+    rows = read_selected(selection, shard)
+    rows = rows.append_column("error", pa.array([""] * len(rows), pa.string()))
+    reader = opened.enter_context(closing(ImageReader(root)))
+    return rows, place_reader(reader, rows), None

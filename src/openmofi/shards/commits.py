@@ -266,8 +266,8 @@ def is_job(out: Path) -> bool:
 def no_job(out: Path) -> InputError:
     """Returns the error of a folder that is not a job's directory."""
     return InputError(
-        f"{str(out)!r} is not an output folder of `openmofi label`, `embed` or `reinforce`; pass "
-        "their --out."
+        f"{str(out)!r} is not an output folder of `openmofi label`, `embed`, `caption` or "
+        "`reinforce`; pass their --out."
     )
 
 

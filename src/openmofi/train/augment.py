@@ -1,4 +1,4 @@
-"""Random crops and colours for a whole batch on its device: uint8 pixels -> uint8 pixels.
+"""Random crops, colours and operations for a whole batch on its device: uint8 -> uint8 pixels.
 
 The random numbers are given, so a step can be repeated exactly, by any number of processes.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from openmofi.config import AugmentSettings
+from openmofi.train.rand_augment import rand_augment
 
 CROPS_VERSION = 2
 """Stored with a teacher's vectors; increase it whenever the same numbers crop differently."""
@@ -25,26 +26,30 @@ def augment(
     settings: AugmentSettings,
     draws: Float[Tensor, "batch draws"],
 ) -> UInt8[Tensor, "batch h w 3"]:
-    """Returns cropped, possibly mirrored, recoloured copies of the same size.
+    """Returns cropped, possibly mirrored, recoloured copies of the same size, then RandAugment's.
 
     Args:
         pixels: the images.
         settings: how much they are changed.
-        draws: NUM_DRAWS numbers from [0, 1) for each image, on the same device.
+        draws: NUM_DRAWS numbers from [0, 1) for each image, on the same device, and those of
+            rand_augment.operation_draws.
     """
     images = pixels.float().permute(0, 3, 1, 2)
     if settings.crop < 1.0 or settings.flip:
         images = _crop(images, settings, draws)
     if settings.colour > 0:
         # Scale brightness, contrast and saturation by factors in [1 - colour, 1 + colour].
-        factors = (1 + settings.colour * (2 * draws[:, 5:] - 1)).T[:, :, None, None, None]
+        factors = (1 + settings.colour * (2 * draws[:, 5:NUM_DRAWS] - 1)).T[:, :, None, None, None]
         brightness, contrast, saturation = factors
         images = images * brightness
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = mean + (images - mean) * contrast
         grey = images.mean(dim=1, keepdim=True)
         images = grey + (images - grey) * saturation
-    return images.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    changed = images.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    if settings.rand_ops > 0:
+        changed = rand_augment(changed, draws[:, NUM_DRAWS:], magnitude=settings.rand_magnitude)
+    return changed
 
 
 def _crop(images: Tensor, settings: AugmentSettings, draws: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ from openmofi.train.mapped import (
 from openmofi.train.mapped_pairs import open_mapped_pairs
 from openmofi.train.order import permute, unpermute
 from openmofi.train.rows import Rows
+from openmofi.train.synthetic import SyntheticCaptions
 
 PLACE = ("shard", "offset", "size", "path")
 """Columns that tell where an image is."""
@@ -64,6 +66,8 @@ class TrainData:
     """The images that belong; None: all of the dataset."""
     known_fingerprint: str | None = None
     """Of the whole dataset, where it was computed before."""
+    synthetic: SyntheticCaptions | None = None
+    """Captions of all images of the dataset that a model wrote."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,6 +97,11 @@ class TrainData:
     def records(self, places: Int[np.ndarray, " n"], columns: Sequence[str] = _COLUMNS) -> pa.Table:
         """Returns what the table says of some images."""
         return self.source.select(list(columns)).take(pa.array(self.rows.of(places)))
+
+    def synthetic_texts(self, places: Int[np.ndarray, " n"]) -> list[list[str]]:
+        """Returns all synthetic captions of some images."""
+        assert self.synthetic is not None
+        return self.synthetic.of_rows(self.rows.of(places))
 
     def targets(self, places: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n K"]:
         """Returns the class indices of some images, best first, padded with -1."""
@@ -134,6 +143,10 @@ class TrainData:
         told = f"{whole} {rows.are_left_out} ".encode() + rows.listed.tobytes()
         return hashlib.sha256(told).hexdigest()
 
+    def synthetic_digest(self) -> str:
+        """Returns a hash of all synthetic captions; "" without any."""
+        return self.synthetic.digest if self.synthetic is not None else ""
+
     def texts(self) -> Iterator[str]:
         """Yields texts that a tokenizer should know: of many captions, a sample."""
         places = np.arange(min(len(self), _ENOUGH_TEXTS))
@@ -141,7 +154,10 @@ class TrainData:
             key = random_key(0, Purpose.TOKENIZER_TEXTS)
             places = np.sort(unpermute(places, total=len(self), key=key))
         for at in range(0, len(places), _AT_ONCE):
-            yield from self.records(places[at : at + _AT_ONCE], ["caption"])["caption"].to_pylist()
+            some = places[at : at + _AT_ONCE]
+            yield from self.records(some, ["caption"])["caption"].to_pylist()
+            if self.synthetic is not None:
+                yield from chain.from_iterable(self.synthetic_texts(some))
         if self.vocabulary is not None:
             yield from self.vocabulary["label"].to_pylist()
             yield from self.vocabulary["description"].to_pylist()
@@ -193,6 +209,33 @@ def open_train_data(
     if not len(data):
         raise InputError(f"{str(path)!r} holds no usable image; expected at least one to train on.")
     return data
+
+
+def with_synthetic(data: TrainData, file: Path | str | None, *, source: Path | str) -> TrainData:
+    """Returns data with the synthetic captions in a file; an image without any has its own caption.
+
+    Args:
+        data: all images of a dataset.
+        file: see `LossSettings.synthetic`; None leaves the data as it is.
+        source: where the data was opened.
+
+    Raises:
+        InputError: the file or a column is missing, or its lines fit no image.
+    """
+    if file is None:
+        return data
+    images = find_places(source).table.rename_columns({"key": "id"})
+    given, _ = join_labels(images, Path(file), source=Path(source), columns=("synthetic",))
+    found = dict(zip(_identities(images), given, strict=True))
+    lists = [found.get(place, []) for place in _identities(data.source)]
+    captions = data.source["caption"].to_pylist()
+    return replace(data, synthetic=SyntheticCaptions.of(lists, captions))
+
+
+def _identities(table: pa.Table) -> list[tuple]:
+    """Returns what tells an image from all others of an input."""
+    columns = (table[name].to_pylist() for name in ("shard", "path", "offset"))
+    return list(zip(*columns, strict=True))
 
 
 def _open_pairs(path: Path, mapped_in: Path | None) -> TrainData:

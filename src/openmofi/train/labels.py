@@ -15,6 +15,7 @@ from openmofi.errors import InputError
 from openmofi.files.tables import read_csv, read_header
 from openmofi.kb import KnowledgeBase
 from openmofi.pairs.rows import pick_column
+from openmofi.shards import commits, is_job
 
 ID_COLUMNS = ("key", "id", "uid")
 PATH_COLUMNS = ("path", "file", "file_name", "image_path")
@@ -32,12 +33,17 @@ def read_label_column(
     table = read_table(path)
     name = pick_column(table.column_names, columns)
     if name is None:
-        raise _no_column(path, table, "a label", columns)
+        what = "a label" if columns[0] in LABEL_COLUMNS else columns[0]
+        raise _no_column(path, table, what, columns)
     return table, _lists(table[name])
 
 
 def join_labels(
-    images: pa.Table, path: Path, *, source: Path
+    images: pa.Table,
+    path: Path,
+    *,
+    source: Path,
+    columns: tuple[str, ...] = LABEL_COLUMNS,
 ) -> tuple[list[list[str]], dict[str, int]]:
     """Returns each image's labels, the first one its target, and what was dropped why.
 
@@ -49,11 +55,12 @@ def join_labels(
         images: columns id, path and shard.
         path: the labels.
         source: of the images, for messages.
+        columns: other names of the column with the labels.
 
     Raises:
         InputError: the file or a column is missing, or its lines fit no image.
     """
-    table, labels = read_label_column(path)
+    table, labels = read_label_column(path, columns)
     name = pick_column(table.column_names, (*ID_COLUMNS, *PATH_COLUMNS))
     if name is None:
         raise _no_column(path, table, "the image", (*ID_COLUMNS, *PATH_COLUMNS))
@@ -91,11 +98,13 @@ def without_label(labels: list[list[str]]) -> dict[str, int]:
 
 
 def read_table(path: Path) -> pa.Table:
-    """Returns a CSV (all columns as text) or Parquet file.
+    """Returns a CSV (all columns as text) or Parquet file, or the tables of a finished job.
 
     Raises:
-        InputError: it is missing, empty or damaged.
+        InputError: it is missing, empty, damaged or unfinished.
     """
+    if is_job(path):
+        return _read_job(path)
     if not path.is_file():
         raise InputError(f"There is no file {str(path)!r}; expected a .csv or .parquet file.")
     try:
@@ -106,6 +115,16 @@ def read_table(path: Path) -> pa.Table:
     if not len(table):
         raise InputError(f"{str(path)!r} holds no lines; expected a head and at least one.")
     return table
+
+
+def _read_job(path: Path) -> pa.Table:
+    done = commits(path)
+    total = pq.read_metadata(path / "plan.parquet").num_rows
+    if len(done) < total or any(not commit.file for commit in done):
+        raise InputError(
+            f"The job in {str(path)!r} is not finished; repeat the command that began it."
+        )
+    return pa.concat_tables(pq.read_table(path / commit.file) for commit in done)
 
 
 def _read_csv(path: Path) -> pa.Table:

@@ -27,6 +27,7 @@ from openmofi.refused import Refused
 from openmofi.train.augment import NUM_DRAWS
 from openmofi.train.data import PLACE, TrainData
 from openmofi.train.order import Order, uniform
+from openmofi.train.rand_augment import operation_draws
 from openmofi.train.teacher import Teacher
 from openmofi.train.texts import TextMix, meaning_keys
 
@@ -45,7 +46,7 @@ class Batch:
     epochs: Int[Tensor, " b"]
     """The pass over the data to which each image belongs."""
     draws: Float[Tensor, "b draws"]
-    """Random numbers for augment.augment."""
+    """Random numbers for augment.augment, RandAugment's included."""
     pixels: UInt8[Tensor, "b size size 3"]
     """Images at the network's size."""
     targets: Int[Tensor, "b K"]
@@ -93,6 +94,7 @@ class BatchMaker(Dataset):
         texts: TextMix | None = None,
         tokenize: Callable[[list[str]], dict[str, Tensor]] | None = None,
         teachers: Sequence[Teacher] = (),
+        rand_ops: int = 0,
         draw_entity: bool = False,
         cache_bytes: int = CACHE_BYTES,
     ):
@@ -107,6 +109,7 @@ class BatchMaker(Dataset):
             texts: draws the texts.
             tokenize: texts -> input of the text tower; None if there is no image-text loss.
             teachers: teachers whose vectors are loaded; they determine the augmentations.
+            rand_ops: augment.rand_ops, for which random numbers are drawn.
             draw_entity: whether to choose any of an image's entities, instead of always the best.
             cache_bytes: decoded images are kept if all of them fit into so many bytes, because a
                 small encoder would otherwise wait for JPEG in every epoch.
@@ -114,7 +117,7 @@ class BatchMaker(Dataset):
         self.data, self.transform, self.order = data, transform, order
         self.batch_size, self.share = batch_size, share or slice(0, batch_size)
         self.texts, self.tokenize, self.draw_entity = texts, tokenize, draw_entity
-        self.teachers = tuple(teachers)
+        self.teachers, self.rand_ops = tuple(teachers), rand_ops
         self._reader = ImageReader(data.root)
         cacheable = len(data) * transform.size**2 * 3 <= cache_bytes
         self._cache: dict[int, np.ndarray] | None = {} if cacheable else None
@@ -155,20 +158,25 @@ class BatchMaker(Dataset):
         key = random_key(self.order.seed, Purpose.CHANGES)
         draws = uniform(positions, columns=NUM_DRAWS + 3, key=key)
         targets = self._targets(rows, draws[:, NUM_DRAWS])
-        changes, tokens, taught = draws[:, :NUM_DRAWS], {}, []
+        epochs = positions // self.order.total
+        tokens, taught = {}, []
+        operations = operation_draws(positions, num_ops=self.rand_ops, seed=self.order.seed)
+        changes = np.concatenate([draws[:, :NUM_DRAWS], operations], axis=1)
         keys = np.full((len(rows), 2), -1, dtype=np.int64)
         if self.texts is not None and self.tokenize is not None:
             kinds = self.texts.kinds(draws[:, NUM_DRAWS + 1])
-            drawn = self.texts.texts(kinds, rows, targets[:, 0])
+            written = self.texts.choose(rows, self._synthetic_draws(positions))
+            drawn = self.texts.texts(kinds, rows, targets[:, 0], written)
             tokens, keys = self.tokenize(drawn), meaning_keys(targets[:, 0], drawn)
             for teacher in self.teachers:
-                number = teacher.choose(draws[:, NUM_DRAWS + 2])
+                number = teacher.choose(draws[:, NUM_DRAWS + 2], epochs)
                 changes = teacher.draws(rows, number)
-                taught.append(teacher.vectors(rows, number, kinds, targets[:, 0]))
+                vectors = teacher.vectors(rows, number, kinds, targets[:, 0], written)
+                taught.append(vectors)
         return Batch(
             step=step,
             rows=torch.from_numpy(rows),
-            epochs=torch.from_numpy(positions // self.order.total),
+            epochs=torch.from_numpy(epochs),
             draws=torch.from_numpy(changes.astype(np.float32)),
             pixels=torch.from_numpy(pixels),
             targets=torch.from_numpy(targets),
@@ -177,6 +185,10 @@ class BatchMaker(Dataset):
             teachers=tuple((torch.from_numpy(one), torch.from_numpy(two)) for one, two in taught),
             num_unreadable=unreadable,
         )
+
+    def _synthetic_draws(self, positions: np.ndarray) -> np.ndarray:
+        key = random_key(self.order.seed, Purpose.SYNTHETIC)
+        return uniform(positions, columns=1, key=key)[:, 0]
 
     def _targets(self, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Returns the images' classes, the chosen one of this step first."""

@@ -36,7 +36,7 @@ from openmofi.train import towers as holding
 from openmofi.train.card import model_card
 from openmofi.train.checkpoints import Checkpoints
 from openmofi.train.class_balance import ClassBalance
-from openmofi.train.data import TrainData, open_train_data
+from openmofi.train.data import TrainData, open_train_data, with_synthetic
 from openmofi.train.data_vectors import class_means
 from openmofi.train.distributed import World, join_world
 from openmofi.train.head_files import save_head
@@ -121,6 +121,7 @@ def train(
         # ---- data, settings and place: the user's mistakes are reported here ---------------------
         with world.in_turn():  # the first one may have files to write
             everything = open_train_data(data, labels=labels, texts=texts, kb=kb)
+            everything = with_synthetic(everything, settings.loss.synthetic, source=data)
         parts = everything.split(settings.evaluation, seed=settings.seed)
         images = parts.learnt
         settings = with_steps(settings, images=len(images))
@@ -149,7 +150,7 @@ def train(
             closing_run.enter_context(alone_in(out))
         checkpoints = Checkpoints(out / "checkpoints", world, keep=settings.keep_checkpoints)
         card = {
-            "data": everything.fingerprint(),
+            "data": everything.fingerprint() + everything.synthetic_digest(),
             "openmofi": openmofi.__version__,
             "draws": DRAWS_VERSION,
         }
@@ -436,6 +437,7 @@ def _make_loader(
         texts=texts if reads_texts else None,
         tokenize=tokenize if reads_texts else None,
         teachers=teachers,
+        rand_ops=settings.augment.rand_ops,
         draw_entity=settings.loss.entity == "drawn",
         cache_bytes=CACHE_BYTES // (world.here * max(settings.workers, 1)),
     )

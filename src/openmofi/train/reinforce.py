@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from transformers import AutoConfig
 
@@ -34,6 +35,7 @@ from openmofi.model.open_clip import is_open_clip
 from openmofi.model.sides import refuse_model
 from openmofi.pairs import find_shards
 from openmofi.shards import JobWords, RunTotals, committed_files, freeze_plan, is_job
+from openmofi.train.data import TrainData
 from openmofi.train.recipe import read_recipe
 from openmofi.train.shard_reinforcer import (
     PAIRS,
@@ -42,7 +44,13 @@ from openmofi.train.shard_reinforcer import (
     open_learnt,
     teacher_shards,
 )
-from openmofi.train.teacher import STORE_VERSION, check_not_older, read_card, what_was_seen
+from openmofi.train.teacher import (
+    STORE_VERSION,
+    check_not_older,
+    check_versions,
+    read_card,
+    what_was_seen,
+)
 from openmofi.train.texts import check_kinds
 
 WORDS = JobWords("reinforce", "images", "encoded")
@@ -95,6 +103,10 @@ def reinforce(
     rank = find_job_rank(settings)
     chosen = recipe if isinstance(recipe, TrainSettings) else read_recipe(recipe)
     chosen = override(chosen, changes or {})
+    check_versions(chosen.augment, settings.augmentations)
+    if chosen.loss.synthetic is not None:  # for workers in other folders
+        synthetic = str(Path(chosen.loss.synthetic).absolute())
+        chosen = override(chosen, {"loss": {"synthetic": synthetic}})
     check_not_older(out)
     check_replaceable(out, _is_ours, "an output of `reinforce`")
     if not is_selection(Path(data)):
@@ -128,11 +140,18 @@ def reinforce(
         out=out,
         images=counts[0],
         augmentations=settings.augmentations,
-        texts=counts[0] + 2 * counts[1],
+        texts=counts[0] + 2 * counts[1] + _num_synthetic(images),
         dim=_dim(out),
         unreadable=totals.errors,
         shards=totals,
     )
+
+
+def _num_synthetic(images: TrainData) -> int:
+    places = np.arange(len(images))
+    if images.synthetic is None:
+        return 0
+    return int(images.synthetic.counts[images.rows.of(places)].sum())
 
 
 def _check_reads_texts(teacher: str) -> None:

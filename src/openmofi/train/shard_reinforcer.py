@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from openmofi.label.encoder import Encoder
 from openmofi.pairs import ImageReader
 from openmofi.shards import Shard, ShardResult, tick
 from openmofi.train.augment import augment
-from openmofi.train.data import PLACE, TrainData, open_train_data
+from openmofi.train.data import PLACE, TrainData, open_train_data, with_synthetic
 from openmofi.train.teacher import ENTITIES, IMAGES, teacher_draws, what_was_seen
 from openmofi.train.texts import entity_texts
 
@@ -84,6 +85,7 @@ class TeacherJob:
 def open_learnt(data: Path | str, *, out: Path, recipe: TrainSettings) -> TrainData:
     """Returns the images of data that a recipe's student learns from, mapped if there are many."""
     opened = open_train_data(data, mapped_in=out / PAIRS)
+    opened = with_synthetic(opened, recipe.loss.synthetic, source=data)
     return opened.split(recipe.evaluation, seed=recipe.seed).learnt
 
 
@@ -115,6 +117,8 @@ class ShardReinforcer:
         captions = self._images.records(rows, ["caption"])["caption"].to_pylist()
         vectors, refused = self._of_versions(rows)
         columns = {"image": vectors, "caption": self._of_texts(captions)}
+        if self._images.synthetic is not None:
+            columns["synthetic"] = self._of_synthetic(rows)
         reasons = Counter(refused.values())
         return ShardResult(
             _table(columns),
@@ -151,9 +155,19 @@ class ShardReinforcer:
     def _versions(self, pixels: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Yields the augmented pixels of images, version by version."""
         batch, versions = torch.from_numpy(pixels).to(self._device), self.job.settings.augmentations
-        for number in range(versions):
+        augmented = range(versions)
+        if self.job.recipe.augment.when == "repeats":
+            yield pixels
+            augmented = augmented[1:]
+        for number in augmented:
             numbers = np.full_like(rows, number)
-            draws = teacher_draws(rows, numbers, augmentations=versions, seed=self.job.key)
+            draws = teacher_draws(
+                rows,
+                numbers,
+                augmentations=versions,
+                seed=self.job.key,
+                rand_ops=self.job.recipe.augment.rand_ops,
+            )
             on_device = torch.from_numpy(draws.astype(np.float32)).to(self._device)
             yield augment(batch, self.job.recipe.augment, on_device).cpu().numpy()
 
@@ -169,6 +183,16 @@ class ShardReinforcer:
             else:
                 found += map(encode, batches[1:])
         return self._finite(np.concatenate(found)).astype(np.float16)
+
+    def _of_synthetic(self, rows: np.ndarray) -> np.ndarray:
+        """Returns vectors [images, most captions, dim]; zero where an image has fewer."""
+        assert self._images.synthetic is not None
+        lists = self._images.synthetic_texts(rows)
+        most = self._images.synthetic.most
+        vectors = np.zeros((len(rows), most, self.encoder.dim), np.float16)
+        counts = np.array([len(texts) for texts in lists])
+        vectors[np.arange(most) < counts[:, None]] = self._of_texts(list(chain(*lists)))
+        return vectors
 
     def _finite(self, vectors: np.ndarray) -> np.ndarray:
         if not np.isfinite(vectors).all():

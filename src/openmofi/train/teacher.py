@@ -3,12 +3,13 @@
 MobileCLIP's dataset reinforcement (arXiv 2311.17049): each image has K augmentations, and the
 student is shown exactly those that the teacher saw. Only their number and a seed are stored,
 because the random numbers of an augmentation follow from the image's row and the augmentation's
-number.
+number. Where the recipe says augment.when=repeats, number 0 is the image unchanged.
 
 It is the folder of a job over shards (see openmofi/shards), whose run.json says what was seen. Its
 tables are Arrow files that are mapped:
 
-    images/     image: fp16 [augmentations * dim]; caption: fp16 [dim]; a row for each image
+    images/     image: fp16 [augmentations * dim]; caption: fp16 [dim]; a row for each image;
+                synthetic: fp16 [most * dim], if there are synthetic captions, at most `most` each
     entities/   name, description ("name: description"): fp16 [dim]; a row for each class
 """
 
@@ -26,11 +27,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
 from openmofi.config import AugmentSettings, as_dict
-from openmofi.errors import InputError, MismatchError
+from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.shards import commits
 from openmofi.train.augment import CROPS_VERSION, NUM_DRAWS
 from openmofi.train.data import TrainData
 from openmofi.train.order import uniform
+from openmofi.train.rand_augment import RAND_VERSION, operation_draws
 from openmofi.train.texts import KINDS
 
 IMAGES, ENTITIES = "images", "entities"
@@ -53,10 +55,17 @@ def check_not_older(folder: Path) -> None:
 
 
 def teacher_draws(
-    rows: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"], *, augmentations: int, seed: int
+    rows: Int[np.ndarray, " n"],
+    numbers: Int[np.ndarray, " n"],
+    *,
+    augmentations: int,
+    seed: int,
+    rand_ops: int = 0,
 ) -> Float[np.ndarray, "n draws"]:
     """Returns the random numbers of augmentation `numbers[i]` of image `rows[i]`."""
-    return uniform(rows * augmentations + numbers, columns=NUM_DRAWS, key=seed)
+    places = rows * augmentations + numbers
+    operations = operation_draws(places, num_ops=rand_ops, seed=seed)
+    return np.concatenate([uniform(places, columns=NUM_DRAWS, key=seed), operations], axis=1)
 
 
 def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
@@ -65,27 +74,31 @@ def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
     if data.vocabulary is not None:
         for column in ("label", "description"):
             names.update(json.dumps(data.vocabulary[column].to_pylist()).encode())
-    changes = {name: value for name, value in as_dict(augment).items() if name != "when"}
-    return {
+    changes = as_dict(augment)
+    # What is switched off is not stated, as no card of an earlier version states it.
+    if augment.when == "always":
+        del changes["when"]
+    if augment.rand_ops == 0:
+        del changes["rand_ops"], changes["rand_magnitude"]
+    else:
+        changes["rand_version"] = RAND_VERSION
+    seen = {
         "data": data.fingerprint(),
         "names": names.hexdigest(),
         "augment": changes,
         "crops": CROPS_VERSION,
     }
+    if data.synthetic is not None:
+        seen["synthetic"] = {"captions": data.synthetic.digest, "most": data.synthetic.most}
+    return seen
 
 
 def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: AugmentSettings) -> None:
     """Checks that the teachers saw what the student is going to see.
 
     Raises:
-        MismatchError: they saw other data or other augmentations, or not the same ones; or the
-            student is shown images without augmentation, which no teacher saw.
+        MismatchError: they saw other data or other augmentations, or not the same ones.
     """
-    if teachers and augment.when != "always":
-        raise MismatchError(
-            f"augment.when={augment.when} shows images as they are, which no teacher saw; set "
-            "augment.when=always, or leave out loss.teachers."
-        )
     for teacher in teachers:
         teacher.check(data, augment)
         ours, first = (
@@ -97,6 +110,19 @@ def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: Augmen
                 "different augmentations; run `openmofi reinforce` for both with the same "
                 "--augmentations and seed."
             )
+
+
+def check_versions(augment: AugmentSettings, augmentations: int) -> None:
+    """Checks that there are versions for every epoch.
+
+    Raises:
+        SettingsError: the first epoch's unchanged images would be the only ones.
+    """
+    if augment.when == "repeats" and augmentations < 2:
+        raise SettingsError(
+            "augment.when=repeats shows images unchanged in the first epoch, so one version is "
+            "the image itself; set --augmentations to at least 2."
+        )
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -191,6 +217,9 @@ class Teacher:
             )
         self.folder = folder
         self.augmentations: int = self.card["augmentations"]
+        self._augment: dict[str, Any] = self.card.get("augment", {})
+        self._unchanged = int(self._augment.get("when") == "repeats")
+        """Number of versions that are the image itself."""
         self._images = _Stored(folder, IMAGES, files, plan)
         self._entities = _Stored(folder, ENTITIES, files, plan)
 
@@ -206,10 +235,22 @@ class Teacher:
                 f"The teacher's vectors in {str(self.folder)!r} are of other data; run `openmofi "
                 "reinforce` on the training data, with the same evaluation.holdout and seed."
             )
+        if "synthetic" in ours and self.card.get("synthetic") != ours["synthetic"]:
+            raise MismatchError(
+                f"The teacher's vectors in {str(self.folder)!r} are not of these synthetic "
+                "captions; run `openmofi reinforce` with the same loss.synthetic and another --out."
+            )
         if augment.crop < 1 and self.card.get("crops") != ours["crops"]:
             raise MismatchError(
                 f"The teacher in {str(self.folder)!r} saw images cropped as an earlier "
                 "version of openmofi did; run `openmofi reinforce` again with another --out."
+            )
+        seen, shown = (card["augment"].get("when", "always") for card in (self.card, ours))
+        if seen != shown:
+            raise MismatchError(
+                f"The vectors in {str(self.folder)!r} were stored with augment.when={seen}, and "
+                f"this recipe has augment.when={shown}; make them equal, or run `openmofi "
+                "reinforce` again with another --out."
             )
         if self.card["augment"] != ours["augment"]:
             raise MismatchError(
@@ -225,16 +266,26 @@ class Teacher:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["folder"])
 
-    def choose(self, draws: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Returns the number of the augmentation that a draw from [0, 1) selects."""
-        return (draws * self.augmentations).astype(np.int64)
+    def choose(
+        self, draws: Float[np.ndarray, " n"], epochs: Int[np.ndarray, " n"]
+    ) -> Int[np.ndarray, " n"]:
+        """Returns the number of the augmentation that a draw from [0, 1) selects.
+
+        With augment.when=repeats that is 0 in the first epoch, and any other later.
+        """
+        changed = (draws * (self.augmentations - self._unchanged)).astype(np.int64)
+        return np.where((epochs == 0) & bool(self._unchanged), 0, self._unchanged + changed)
 
     def draws(
         self, rows: Int[np.ndarray, " n"], numbers: Int[np.ndarray, " n"]
     ) -> Float[np.ndarray, "n draws"]:
         """Returns the random numbers of some augmentations."""
         return teacher_draws(
-            rows, numbers, augmentations=self.augmentations, seed=self.card["seed"]
+            rows,
+            numbers,
+            augmentations=self.augmentations,
+            seed=self.card["seed"],
+            rand_ops=self._augment.get("rand_ops", 0),
         )
 
     def saw(self, rows: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
@@ -247,14 +298,31 @@ class Teacher:
         numbers: Int[np.ndarray, " n"],
         kinds: Int[np.ndarray, " n"],
         targets: Int[np.ndarray, " n"],
+        synthetic: Int[np.ndarray, " n"],
     ) -> tuple[Float[np.ndarray, "n E"], Float[np.ndarray, "n E"]]:
-        """Returns the unit vectors of the augmented images and of their texts."""
+        """Returns the unit vectors of the augmented images and of their texts.
+
+        Args:
+            rows: the images.
+            numbers: of their augmentations.
+            kinds: of their texts, see texts.KINDS.
+            targets: their classes.
+            synthetic: numbers of their synthetic captions.
+        """
         images = self._images.rows(rows, "image", parts=self.augmentations, numbers=numbers)
         texts = np.zeros_like(images)
         for kind, name in enumerate(KINDS):
             here = np.flatnonzero(kinds == kind)
             if len(here):
-                stored = self._images if name == "caption" else self._entities
-                index = rows if name == "caption" else targets
-                texts[here] = stored.rows(index[here], name)
+                texts[here] = self._texts(name, rows[here], targets[here], synthetic[here])
         return images, texts
+
+    def _texts(
+        self, kind: str, rows: np.ndarray, targets: np.ndarray, synthetic: np.ndarray
+    ) -> np.ndarray:
+        if kind == "synthetic":
+            most = self.card["synthetic"]["most"]
+            return self._images.rows(rows, kind, parts=most, numbers=synthetic)
+        if kind == "caption":
+            return self._images.rows(rows, kind)
+        return self._entities.rows(targets, kind)

@@ -1,4 +1,4 @@
-"""The text with which an image is paired in a step: its caption, entity name, or description."""
+"""The text with which an image is paired in a step: a caption, an entity's name or description."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from openmofi.errors import SettingsError
 from openmofi.train.data import TrainData
 
-KINDS = ("caption", "name", "description")
+KINDS = ("caption", "name", "description", "synthetic")
 
 
 class TextMix:
@@ -32,29 +32,69 @@ class TextMix:
         choice = (draws * len(self._kinds)).astype(np.int64)
         return np.array([KINDS.index(kind) for kind in self._kinds])[choice]
 
-    def texts(self, kinds: np.ndarray, rows: np.ndarray, targets: np.ndarray) -> list[str]:
-        """Returns one text per row; `targets` are the chosen classes of this step."""
-        is_caption = kinds == KINDS.index("caption")
-        captions = iter(self._data.records(rows[is_caption], ["caption"])["caption"].to_pylist())
-        of_entity = (self.names, self.descriptions)
-        return [
-            next(captions) if kind == 0 else of_entity[kind - 1][target]
-            for kind, target in zip(kinds.tolist(), targets.tolist(), strict=True)
-        ]
+    def choose(
+        self, rows: Int[np.ndarray, " n"], draws: Float[np.ndarray, " n"]
+    ) -> Int[np.ndarray, " n"]:
+        """Returns which of its synthetic captions draws from [0, 1) select of each image."""
+        synthetic = self._data.synthetic
+        if synthetic is None:
+            return np.zeros(len(rows), np.int64)
+        return synthetic.choose(self._data.rows.of(rows), draws)
+
+    def texts(
+        self,
+        kinds: Int[np.ndarray, " n"],
+        rows: Int[np.ndarray, " n"],
+        targets: Int[np.ndarray, " n"],
+        synthetic: Int[np.ndarray, " n"],
+    ) -> list[str]:
+        """Returns one text per row.
+
+        Args:
+            kinds: numbers in KINDS.
+            rows: the images.
+            targets: their classes in this step.
+            synthetic: numbers of their synthetic captions.
+        """
+        here = {name: np.flatnonzero(kinds == kind) for kind, name in enumerate(KINDS)}
+        texts = np.full(len(kinds), "", object)
+        captions = self._data.records(rows[here["caption"]], ["caption"])["caption"]
+        texts[here["caption"]] = captions.to_pylist()
+        for name, known in (("name", self.names), ("description", self.descriptions)):
+            texts[here[name]] = [known[target] for target in targets[here[name]]]
+        if len(here["synthetic"]):
+            lists = self._data.synthetic_texts(rows[here["synthetic"]])
+            chosen = synthetic[here["synthetic"]]
+            texts[here["synthetic"]] = [
+                written[number] for written, number in zip(lists, chosen, strict=True)
+            ]
+        return texts.tolist()
 
 
 def check_kinds(data: TrainData, kinds: Sequence[str]) -> None:
     """Checks that images can be paired with the kinds of texts that a recipe lists.
 
     Raises:
-        SettingsError: a kind does not exist, or needs entities, which raw pairs do not have.
+        SettingsError: a kind does not exist, or needs entities, which raw pairs do not have, or
+            synthetic captions, of which there is no file; or there is one for nothing.
     """
     if set(kinds) - set(KINDS) or not kinds:
-        raise SettingsError(f"loss.text may list caption, name and description; got {list(kinds)}.")
-    if data.vocabulary is None and set(kinds) != {"caption"}:
+        known = f"{', '.join(KINDS[:-1])} and {KINDS[-1]}"
+        raise SettingsError(f"loss.text may list {known}; got {list(kinds)}.")
+    if data.vocabulary is None and set(kinds) - {"caption", "synthetic"}:
         raise SettingsError(
             "Raw pairs have no entities: set loss.text to [caption], or pass the output of "
             "`openmofi select` as --data."
+        )
+    if "synthetic" in kinds and data.synthetic is None:
+        raise SettingsError(
+            "loss.text lists synthetic, but there are no such captions; name a table of them, as "
+            "in --set loss.synthetic=captions.parquet."
+        )
+    if "synthetic" not in kinds and data.synthetic is not None:
+        raise SettingsError(
+            f"loss.synthetic is set, but loss.text lists only {list(kinds)}; add synthetic there, "
+            "or leave out loss.synthetic."
         )
 
 
