@@ -178,7 +178,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(pairs, tmp_path, number, wo
         ({"optim": {"learning_rate": -1}}, SettingsError, "'learning_rate' cannot be -1"),
         ({"epochs": float("inf")}, SettingsError, "'epochs' cannot be inf"),
         ({"ema": 1.0}, SettingsError, "'ema' cannot be 1.0"),
-        ({"loss": {"text": ["colour"]}}, SettingsError, "caption, name and description"),
+        ({"loss": {"text": ["colour"]}}, SettingsError, "name, description and synthetic"),
         ({"optim": {"learning_rate": 1e30}}, OpenMOFIError, "lower optim.learning_rate"),
     ],
 )
