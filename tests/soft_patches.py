@@ -1,4 +1,4 @@
-"""Pictures of soft patches of colour, each a thing of its own."""
+"""Images of soft patches of colour, each a thing of its own."""
 
 import numpy as np
 from PIL import Image

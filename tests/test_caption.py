@@ -4,6 +4,7 @@ import io
 import json
 import random
 import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -134,7 +135,10 @@ def _run(*arguments):
 
 
 def test_mistakes_are_one_sentence(blip, photos, tmp_path, capsys):
+    chatting = shutil.copytree(blip, tmp_path / "chatting")
+    (chatting / "chat_template.jinja").write_text("{{ messages }}")
     for model, message in (
+        (chatting, "has to be asked in a chat; pass an"),
         (write_model(tmp_path / "clip", "clip"), "does not write texts of images; pass an"),
         (tmp_path / "nothing", "Cannot load a model from"),
     ):

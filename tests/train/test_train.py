@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -185,6 +186,17 @@ def test_a_signal_saves_and_the_same_command_goes_on(pairs, tmp_path, number, wo
 def test_an_impossible_run_is_one_sentence(pairs, tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
         train(_settings(**changes), data=pairs, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(("now", "fits"), [({}, True), ({"augment": {"rand_ops": 2}}, False)])
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(pairs, tmp_path, now, fits):
+    train(_settings(), data=pairs, out=tmp_path / "run")
+    file = tmp_path / "run/config.yaml"
+    held = yaml.safe_load(file.read_text())
+    del held["augment"]["rand_ops"], held["loss"]["synthetic"]
+    file.write_text(yaml.safe_dump(held))
+    with contextlib.nullcontext() if fits else pytest.raises(MismatchError, match="rand_ops"):
+        train(_settings(**now), data=pairs, out=tmp_path / "run", resume=True)
 
 
 def test_a_run_is_never_overwritten_or_mixed(pairs, tmp_path):

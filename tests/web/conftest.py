@@ -1,4 +1,4 @@
-"""A site whose entities are pictures that an untrained encoder saw, and a browser to open it."""
+"""A site whose entities are images that an untrained encoder saw, and a browser to open it."""
 
 import functools
 import http.server
@@ -35,7 +35,7 @@ def runtime(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def known(tmp_path_factory, nano_dir) -> tuple[Path, Path]:
-    """A compiled model with a class row for each of some pictures, calibrated; and its names."""
+    """A compiled model with a class row for each of some images, calibrated; and its names."""
     pytest.importorskip("onnxscript", reason="the extra onnx writes ONNX files")
     folder = tmp_path_factory.mktemp("known")
     compile_model(nano_dir, out=folder / "model")

@@ -159,7 +159,7 @@ def test_vectors_are_those_of_python(page, known, rng):
     np.testing.assert_allclose(vector, own, atol=1e-4)
 
 
-def test_the_same_is_said_as_in_python_of_200_pictures(page, known):
+def test_the_same_is_said_as_in_python_of_200_images(page, known):
     rng = np.random.default_rng(1)
     files = []
     for i in range(200):
@@ -188,7 +188,7 @@ def test_the_same_is_said_as_in_python_of_200_pictures(page, known):
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_pictures_are_given_and_named(page, kind):
+def test_images_are_given_and_named(page, kind):
     _open(page)
     _give(page, kind, **{"one.png": _encoded(draw(3)), "two.png": _encoded(draw(7))})
     answers = page.locator(".answer")
@@ -200,7 +200,7 @@ def test_pictures_are_given_and_named(page, kind):
     expect(answers.nth(0)).to_contain_text(re.compile(r"1\.000 · 100% sure"))
 
 
-def test_pictures_are_chosen_with_the_keyboard(page):
+def test_images_are_chosen_with_the_keyboard(page):
     _open(page)
     page.keyboard.press("Tab")
     expect(page.locator("#files")).to_be_focused()

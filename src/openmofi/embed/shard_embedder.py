@@ -66,23 +66,10 @@ class ShardEmbedder:
                 for row, reason in batch.refused.items():
                     errors[row] = reason
                 tick(len(batch.rows) + len(batch.refused))
-        lost = np.setdiff1d(np.arange(len(rows)), good)
-        reasons = [errors[row] for row in lost]
-        if self.job.selection is not None:
-            damage = missing_images(Counter(reasons))
-        refused = rows.take(pa.array(lost)).select(schema.UNEMBEDDED.names[:-1])
-        refused = refused.append_column("reason", pa.array(reasons, pa.string()))
         found = np.concatenate([np.zeros((0, self.encoder.dim), np.float16), *vectors])
-        return ShardResult(
-            self._table(rows.take(pa.array(good, pa.int64())), found),
-            dict(Counter(reasons)),
-            damage,
-            {REFUSED: refused.cast(schema.UNEMBEDDED)} if len(lost) else {},
-            kept=len(good),
-            rows=len(rows),
-            folder=VECTORS,
-            looked=len(rows),
-        )
+        table = self._table(rows.take(pa.array(good, pa.int64())), found)
+        about = {"selection": self.job.selection, "damage": damage, "folder": VECTORS}
+        return result_of_rows(rows, good, errors, table, **about)
 
     def _table(self, rows: pa.Table, vectors: np.ndarray) -> pa.Table:
         dim = vectors.shape[1]
@@ -118,3 +105,42 @@ def open_rows(
     rows = rows.append_column("error", pa.array([""] * len(rows), pa.string()))
     reader = opened.enter_context(closing(ImageReader(root)))
     return rows, place_reader(reader, rows), None
+
+
+def result_of_rows(
+    rows: pa.Table,
+    done: list[int],
+    errors: list[str],
+    table: pa.Table,
+    *,
+    selection: Path | None,
+    damage: str | None,
+    folder: str,
+) -> ShardResult:
+    """Returns the result of a shard, with a table of the rows that are not in its own.
+
+    Args:
+        rows: as of `open_rows`.
+        done: those that the table has.
+        errors: why each of the others is not there.
+        table: what is written of those done.
+        selection: as of `open_rows`; images of one that are missing may come back.
+        damage: why the rows end early.
+        folder: of the table.
+    """
+    lost = np.setdiff1d(np.arange(len(rows)), done).astype(np.int64)
+    reasons = [errors[row] for row in lost]
+    if selection is not None:
+        damage = missing_images(Counter(reasons))
+    refused = rows.take(pa.array(lost)).select(schema.UNEMBEDDED.names[:-1])
+    refused = refused.append_column("reason", pa.array(reasons, pa.string()))
+    return ShardResult(
+        table,
+        dict(Counter(reasons)),
+        damage,
+        {REFUSED: refused.cast(schema.UNEMBEDDED)} if len(lost) else {},
+        kept=len(done),
+        rows=len(rows),
+        folder=folder,
+        looked=len(rows),
+    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from openmofi import schema
 from openmofi.config import CaptionSettings
-from openmofi.embed.encode import computing_in_one_thread, missing_images
+from openmofi.embed.encode import computing_in_one_thread
 from openmofi.embed.places import has_image
-from openmofi.embed.shard_embedder import REFUSED, open_rows
+from openmofi.embed.shard_embedder import open_rows, result_of_rows
 from openmofi.errors import InputError
 from openmofi.files.remote import Root
 from openmofi.images.look import fetch, look
@@ -41,8 +41,8 @@ class Captioner:
             InputError: it is not such a model.
         """
         check_captions(model)
+        self._processor = _processor(model)
         try:
-            self._processor = AutoProcessor.from_pretrained(model)
             self._network = AutoModelForImageTextToText.from_pretrained(model).eval()
         except (OSError, ValueError, ImportError) as error:
             refuse_model(model, error)
@@ -74,11 +74,20 @@ def check_captions(model: str) -> None:
         config = AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         refuse_model(model, error)
+    advice = "pass an image-to-text model such as Salesforce/blip-image-captioning-base."
     if type(config) not in AutoModelForImageTextToText._model_mapping:
-        raise InputError(
-            f"{model!r} does not write texts of images; pass an image-to-text model such as "
-            "Salesforce/blip-image-captioning-base."
-        )
+        raise InputError(f"{model!r} does not write texts of images; {advice}")
+    processor = _processor(model)
+    parts = processor, getattr(processor, "tokenizer", None)
+    if any(getattr(part, "chat_template", None) for part in parts):
+        raise InputError(f"{model!r} has to be asked in a chat; {advice}")
+
+
+def _processor(model: str) -> Any:
+    try:
+        return AutoProcessor.from_pretrained(model)
+    except (OSError, ValueError, ImportError) as error:
+        refuse_model(model, error)
 
 
 @dataclass(frozen=True)
@@ -126,24 +135,11 @@ class ShardCaptioner:
                 if images:
                     found |= self._caption(images)
                 tick(len(batch))
-        lost = np.setdiff1d(np.arange(len(rows)), list(found)).astype(np.int64)
-        why = [reasons[row] for row in lost]
-        if self.job.selection is not None:
-            damage = missing_images(Counter(why))
-        refused = rows.take(pa.array(lost)).select(schema.UNEMBEDDED.names[:-1])
-        refused = refused.append_column("reason", pa.array(why, pa.string()))
         written = rows.take(pa.array(list(found), pa.int64())).select(schema.CAPTIONS.names[:-1])
         lists = pa.array(list(found.values()), pa.list_(pa.string()))
-        return ShardResult(
-            written.append_column("synthetic", lists).cast(schema.CAPTIONS),
-            dict(Counter(why)),
-            damage,
-            {REFUSED: refused.cast(schema.UNEMBEDDED)} if len(lost) else {},
-            kept=len(found),
-            rows=len(rows),
-            folder=CAPTIONS,
-            looked=len(rows),
-        )
+        table = written.append_column("synthetic", lists).cast(schema.CAPTIONS)
+        about = {"selection": self.job.selection, "damage": damage, "folder": CAPTIONS}
+        return result_of_rows(rows, list(found), reasons, table, **about)
 
     def _caption(self, images: dict[int, Image.Image]) -> dict[int, list[str]]:
         """Returns the captions of each row, computed in one thread on a CPU."""

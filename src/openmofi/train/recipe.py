@@ -137,9 +137,12 @@ def check_place(out: Path, settings: TrainSettings, *, resume: bool) -> None:
         raise MismatchError(
             f"{str(out)!r} already holds a run; add --resume to continue, or choose another --out."
         )
-    if not isinstance(yaml.safe_load(config.read_text()), dict):
+    held = yaml.safe_load(config.read_text())
+    if not isinstance(held, dict):
         raise InputError(f"{str(config)!r} holds no settings; delete it, or choose another --out.")
-    before, now = (dict(_flat(d)) for d in (yaml.safe_load(config.read_text()), as_dict(settings)))
+    # A setting that the run did not know yet had no effect on it, which its default has not either.
+    before = dict(_flat(as_dict(TrainSettings()))) | dict(_flat(held))
+    now = dict(_flat(as_dict(settings)))
     changed = sorted(
         name
         for name in (before.keys() | now.keys()) - _FREE_TO_CHANGE

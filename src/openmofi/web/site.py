@@ -98,7 +98,8 @@ def write_site(
         )
     meaning = _meaning_of_scores(_calibration(Path(model), settings), error_rate, unknown)
     with _compiled(model, settings, images) as compiled, new_folder(out) as folder:
-        copy_runtime(runtime, _made(folder / "runtime"))
+        (folder / "runtime").mkdir()
+        copy_runtime(runtime, folder / "runtime")
         tagger = Tagger(compiled, kb, index=index)
         shutil.copyfile(compiled / FILE, folder / FILE)
         _write_entities(tagger, folder)
@@ -143,19 +144,12 @@ def _write_entities(tagger: Tagger, folder: Path) -> None:
     """Writes the vectors and names of the entities."""
     vectors = np.ascontiguousarray(tagger.vectors, dtype="<f2")
     (folder / "vectors.f16").write_bytes(vectors.tobytes())
-    rows = [tagger.kb.row_of(entity) for entity in tagger.ids]
-    texts = tagger.kb.texts
-    names = [
-        [
-            entity,
-            *(
-                ("", "")
-                if row is None
-                else (texts.label[row].as_py(), texts.description[row].as_py())
-            ),
-        ]
-        for entity, row in zip(tagger.ids, rows, strict=True)
-    ]
+    texts, names = tagger.kb.texts, []
+    for entity in tagger.ids:
+        row = tagger.kb.row_of(entity)
+        columns = () if row is None else (texts.label, texts.description)
+        label, description = [column[row].as_py() for column in columns] or ("", "")
+        names.append([entity, label, description])
     (folder / "entities.json").write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
 
 
@@ -215,11 +209,6 @@ def _check_filter(transform: Transform) -> None:
             f"The model's image processor resizes with filter {transform.resample} of Pillow; a "
             "page knows 2, bilinear, and 3, bicubic."
         )
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
 
 
 def _megabytes(*files: Path) -> float:

@@ -1,4 +1,4 @@
-/** The page: pictures that are dropped, pasted or chosen, and what they show. */
+/** The page: images that are dropped, pasted or chosen, and what they show. */
 
 import { fill, h } from "./dom.js";
 
@@ -24,9 +24,9 @@ const hears = {
     input.disabled = false;
     bar.hidden = true;
     drop.classList.add("ready");
-    state.textContent = "Drop pictures here, paste one, or click to choose.";
+    state.textContent = "Drop images here, paste one, or click to choose.";
     document.getElementById("about").textContent +=
-      ` ${count.toLocaleString("en")} things can be named.`;
+      ` ${count.toLocaleString("en")} entities can be named.`;
   },
   failed({ message }) {
     bar.hidden = true;
