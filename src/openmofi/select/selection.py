@@ -16,6 +16,7 @@ from openmofi.arrays.runs import run_numbers
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights, joint_score, load_weights
+from openmofi.select.corrections import Corrections
 from openmofi.select.image_priors import ImagePriors, read_image_priors
 
 
@@ -119,6 +120,11 @@ class Selection:
     def priors(self) -> ImagePriors | None:
         """What the images taught about names, if the selection asked them."""
         return read_image_priors(self.folder, self.kb, self.i2e)
+
+    @cached_property
+    def corrections(self) -> Corrections | None:
+        """What people had said, if anything."""
+        return Corrections.read(self.folder, self.kb)
 
     @property
     def weights(self) -> ScoreWeights:
