@@ -3,8 +3,9 @@
     python benchmarks/review_answers.py NAME=I2E:TRUTH [...] [--answers 50] [--rates .05]
 
 I2E is an output of `openmofi label`, which is copied and left as it is; TRUTH a Parquet file with
-the columns key and shown (such as a demo's truth.parquet), or, for devices, made by
---devices (see below). The answerer is the truth: it says whether what a label says is shown. Asked
+the columns key and shown (such as a demo's truth.parquet), or devices.csv, with I2E a way of
+device_readers.py: then the names that script judges, and vendors where titles begin with them, are
+known, others are skipped and not counted. The answerer is the truth: it says what is shown. Asked
 is what the queue of `openmofi review` puts first, and again after every answer; or, as the
 comparison, kept labels at random, or the least sure ones. Then `select` decides again. Prints JSON:
 wrong and right labels before and after, the share of the wrong ones that went, and of it what the
@@ -14,6 +15,7 @@ answered labels alone account for.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import tempfile
@@ -25,16 +27,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from device_readers import Titles
+from real_world import VendorTitles, divide_devices
 
 from openmofi.config import SelectSettings
 from openmofi.corrections.answers import add_answers, answers_path, new_answer
+from openmofi.kb import KnowledgeBase
 from openmofi.review.pool import Pool, pool_of
 from openmofi.review.queue import Queue
 from openmofi.select import select
 from openmofi.select.selection import Selection
 
-Right = Callable[[dict[str, Any], str], bool]
-"""Of a row of the labels and an id: whether the image shows it."""
+Right = Callable[[dict[str, Any], str], bool | None]
+"""Of a row of the labels and an id: whether the image shows it; None: nobody knows."""
 
 
 def main() -> None:
@@ -48,17 +53,39 @@ def main() -> None:
     for job in arguments.jobs:
         name, _, paths = job.partition("=")
         i2e, _, truth = paths.partition(":")
-        right = right_by(Path(truth))
+        right = right_by(Path(truth), Path(i2e))
         for rate in arguments.rates:
             for way in arguments.ways:
                 found = answered(Path(i2e), right, rate, way, arguments.answers)
                 print(json.dumps({"job": name, "rate": rate, "asked": way, **found}), flush=True)
 
 
-def right_by(truth: Path) -> Right:
+def right_by(truth: Path, i2e: Path) -> Right:
     """Returns what tells whether an image shows an entity."""
+    if truth.suffix == ".csv":
+        return right_device(truth, i2e)
     shown = {row["key"]: row["shown"] for row in pq.read_table(truth).to_pylist()}
     return lambda row, entity: shown.get(row["key"]) == entity
+
+
+def right_device(photos: Path, i2e: Path) -> Right:
+    """Returns the same for titles of devices, in a folder `devices-seed-N` of device_readers.py."""
+    seed = int(i2e.parent.name.rpartition("-")[2])
+    with tempfile.TemporaryDirectory() as out:
+        rows = divide_devices(photos, seed, Path(out))["labelled"]
+    kb = KnowledgeBase.open(json.loads((i2e / "run.json").read_text())["kb_path"])
+    titles, vendors = Titles.read(i2e, rows), VendorTitles.read(i2e, rows, kb)
+
+    def right(row: dict[str, Any], entity: str) -> bool | None:
+        path = "/" + row["path"].lstrip("/")
+        if (path, entity) in titles.meant:
+            return (path, entity) in titles.shown
+        brands = vendors.brands[vendors.vendor_of[path]]
+        if (path, entity) in vendors.begins and brands:
+            return entity in brands
+        return None
+
+    return right
 
 
 def answered(i2e: Path, right: Right, rate: float, way: str, count: int) -> dict[str, Any]:
@@ -106,18 +133,19 @@ def ask(
     order = np.random.default_rng(0).permutation(kept)
     if way == "doubtful":
         order = kept[np.argsort(pool.evidence[kept])]
-    for turn in range(min(count, len(kept))):
-        if way == "queue":
-            first = queue.first()
-            if not first:
-                break
-            number = first[0]
-        else:
-            number = int(order[turn])
+    rest = iter(order.tolist())
+    while len(asked) < count:
+        first = queue.first() if way == "queue" else [*itertools.islice(rest, 1)]
+        if not first:
+            break
+        number = first[0]
         row = selection.read(int(pool.file[number]), [int(pool.row[number])])[0]
         mine = [one for one in row["entities"] if one["start"] == pool.start[number]]
         best = max(mine, key=lambda one: one["score"])
         is_right = right(row, best["id"])
+        if is_right is None:
+            queue.skip(number)
+            continue
         others = [one for one in mine if right(row, one["id"])]
         kind, entity = ("right", best["id"]) if is_right else ("not-shown", "")
         if others and not is_right:
@@ -143,11 +171,12 @@ def judged(selection: Selection, right: Right) -> list[Judged]:
     """Returns the labels of a selection, the surest first."""
     ids = selection.vocabulary["id"].to_pylist()
     found = [
-        Judged(score, right(row, ids[number]))
+        (score, right(row, ids[number]))
         for row in pq.read_table(selection.folder / "keep.parquet").to_pylist()
         for number, score in zip(row["classes"], row["scores"], strict=True)
     ]
-    return sorted(found, key=lambda one: -one.score)
+    known = [Judged(score, is_right) for score, is_right in found if is_right is not None]
+    return sorted(known, key=lambda one: -one.score)
 
 
 def count_possible(i2e: Path, right: Right) -> int:
