@@ -29,12 +29,18 @@ class Queue:
     def __init__(self, pool: Pool):
         self.pool = pool
         self._groups = [_Groups(k, pool.evidence) for k in (pool.pair, pool.name)]
-        self._answered: dict[int, bool] = {}
+        said = np.flatnonzero((pool.said != 0) & pool.open).tolist()
+        self._answered = {number: bool(pool.said[number] > 0) for number in said}
         self._skipped: set[int] = set()
 
     def answer(self, number: int, *, right: bool) -> None:
         """Takes an answer about a mention of the pool."""
-        self._answered[number] = right
+        if self.pool.open[number]:
+            self._answered[number] = right
+
+    def forget(self, number: int) -> None:
+        """Takes an answer back."""
+        self._answered.pop(number, None)
 
     def skip(self, number: int) -> None:
         """Asks no more about a mention."""

@@ -63,6 +63,12 @@ class Corrections:
         found, _ = cls.of(standing_of(read_answers(folder / FILE).rows), kb)
         return replace(found, shifts=Shifts.of_table(pq.read_table(folder / SHIFTS_FILE)))
 
+    def shift_of(self, named: list[tuple[str, str]]) -> np.ndarray:
+        """Returns the shift of a few candidates, given each one's name as it is written and id."""
+        surfaces, ids = (pa.array([pair[i] for pair in named], pa.string()) for i in (0, 1))
+        names = name_keys(surfaces)
+        return self.shifts.of(names, pair_keys(names, text_keys(ids)))
+
     @cached_property
     def _never(self) -> np.ndarray:
         return np.sort(_pairs([*self.standing.never]))

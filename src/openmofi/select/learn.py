@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,24 @@ def learn(
         if not settings.weights and not priors.off:
             sample = sample_mentions(labels, order, priors)
             weighing = weigh(sample)
-    weighing, *told = _corrected(labels, kb, standing, weighing, priors)
+    told = _corrected(labels, kb, standing, weighing, priors)
+    weighing = told.weighing
     num_parts = labels.budget.num_parts(labels.num_candidates * RECORD_BYTES)
     splits: list[float] = []
     if num_parts > 1 and order != "caption-match":
         sample = sample or sample_mentions(labels, order, priors)
         splits = _splits(sample, order, weighing, num_parts)
-    return Learnt(weighing, priors, *told, splits)
+    return Learnt(weighing, priors, told.corrections, told.common_shift, told.about, splits)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What people said; see `Learnt`."""
+
+    weighing: Weighing | None
+    corrections: Corrections | None = None
+    common_shift: float = 0.0
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 def _corrected(
@@ -93,10 +104,10 @@ def _corrected(
     standing: Standing,
     weighing: Weighing | None,
     priors: ImagePriors | None,
-) -> tuple[Weighing | None, Corrections | None, float, dict[str, Any]]:
-    """Returns (the weights after the answers, what holds, the common shift, about the answers)."""
+) -> _Told:
+    """Returns what answers teach."""
     if not standing:
-        return weighing, None, 0.0, {}
+        return _Told(weighing)
     corrections, unknown = Corrections.of(standing, kb)
     about = {
         "answers": len(standing.answers),
@@ -106,12 +117,12 @@ def _corrected(
         "of_unknown_entities": unknown,
     }
     if weighing is None:
-        return None, corrections, 0.0, about
+        return _Told(None, corrections, about=about)
     taught = learn_corrections(find_answered(labels, corrections, priors), weighing)
     about |= {"learnt_from": taught.num_answered, "common_shift": taught.common}
     about |= {"common_error": taught.common_error}
     corrections = replace(corrections, shifts=taught.shifts)
-    return taught.weighing, corrections, taught.certain_shift, about
+    return _Told(taught.weighing, corrections, taught.certain_shift, about)
 
 
 def weigh(sample: MentionSample) -> Weighing:

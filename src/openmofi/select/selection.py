@@ -58,12 +58,12 @@ class Selection:
         return _first(table["classes"]), _first(table["scores"])
 
     def kept(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Returns the labels (schema.LABELS) of rows of keep.parquet, with their `classes`."""
+        """Returns the labels (schema.LABELS) of rows of keep.parquet, with `classes`, `place`."""
         own = _rows_at(self.folder / "keep.parquet", rows, ["row", "classes"])
         return self._labels(rows, own, self._kept_ends)
 
     def refused(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Returns the labels (schema.LABELS) of rows of refused.parquet, with their `reason`."""
+        """Returns the labels (schema.LABELS) of rows of refused.parquet, with `reason`, `place`."""
         own = _rows_at(self.folder / "refused.parquet", rows, ["row", "reason"])
         return self._labels(rows, own, self._refused_ends)
 
@@ -84,7 +84,8 @@ class Selection:
         for number in sorted(set(files)):
             mine = [i for i, file in enumerate(files) if file == number]
             labels = self.read(number, [own[i]["row"] for i in mine])
-            found |= {i: own[i] | label for i, label in zip(mine, labels, strict=True)}
+            for i, label in zip(mine, labels, strict=True):
+                found[i] = own[i] | label | {"place": (number, own[i]["row"])}
         return [found[i] for i in range(len(own))]
 
     def read(self, file: int, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -111,7 +112,12 @@ class Selection:
             if self.priors:
                 named = [(entity["surface"], entity["id"]) for entity in row["entities"]]
                 text = self.priors.texts_of(named, text, prior, mention)
-            scores = joint_score(text, clip_z, mention, ScoreWeights(**weights)).tolist()
+            shift = None
+            if self.corrections:
+                shift = self.corrections.shift_of(
+                    [(entity["surface"], entity["id"]) for entity in row["entities"]]
+                )
+            scores = joint_score(text, clip_z, mention, ScoreWeights(**weights), shift).tolist()
             for entity, score in zip(row["entities"], scores, strict=True):
                 entity["score"] = score
         return row
