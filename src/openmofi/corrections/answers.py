@@ -30,7 +30,7 @@ WITHOUT_ENTITY = frozenset({"not-shown", "undo"})
 _MOST_TEXT = 10_000
 
 
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defaults=True):
+class LabelAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defaults=True):
     """One row."""
 
     id: str
@@ -54,7 +54,7 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defa
     note: str = ""
 
 
-def new_answer(kind: str, **fields: Any) -> Answer:
+def new_answer(kind: str, **fields: Any) -> LabelAnswer:
     """Returns an answer of now with a new id.
 
     Raises:
@@ -72,18 +72,18 @@ def new_answer(kind: str, **fields: Any) -> Answer:
         if not fields.get(name):
             raise InputError(f"The answer {kind!r} needs the {name}.")
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    return Answer(id=uuid.uuid4().hex, time=now, kind=kind, **fields)  # pyrefly: ignore
+    return LabelAnswer(id=uuid.uuid4().hex, time=now, kind=kind, **fields)  # pyrefly: ignore
 
 
 @dataclass(frozen=True)
 class Answers:
     """What a file holds."""
 
-    rows: tuple[Answer, ...] = ()
+    rows: tuple[LabelAnswer, ...] = ()
     """In the order in which they were written."""
     damaged: int = 0
     """Lines that cannot be read, such as one that a kill cut off."""
-    by_id: dict[str, Answer] = field(default_factory=dict)
+    by_id: dict[str, LabelAnswer] = field(default_factory=dict)
 
 
 def answers_path(i2e: Path | str) -> Path:
@@ -99,8 +99,8 @@ def read_answers(path: Path) -> Answers:
     """
     if not path.is_file():
         return Answers()
-    decode = msgspec.json.Decoder(Answer).decode
-    found: dict[str, Answer] = {}
+    decode = msgspec.json.Decoder(LabelAnswer).decode
+    found: dict[str, LabelAnswer] = {}
     damaged = 0
     for line in path.read_bytes().split(b"\n"):
         if not line.strip():
@@ -118,7 +118,7 @@ def read_answers(path: Path) -> Answers:
     return Answers(tuple(found.values()), damaged, found)
 
 
-def add_answers(path: Path, answers: Sequence[Answer]) -> None:
+def add_answers(path: Path, answers: Sequence[LabelAnswer]) -> None:
     """Adds answers to a file; when this returns, they are on disk.
 
     Several processes may do so at once, also while others read.
@@ -145,7 +145,7 @@ def add_answers(path: Path, answers: Sequence[Answer]) -> None:
         raise InputError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from None
 
 
-def merge_answers(path: Path, others: Iterable[Answer]) -> int:
+def merge_answers(path: Path, others: Iterable[LabelAnswer]) -> int:
     """Adds those answers that a file does not have; returns how many."""
     known = read_answers(path).by_id
     new = [answer for answer in others if answer.id not in known]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from openmofi.corrections.answers import OF_PAIRS, Answer
+from openmofi.corrections.answers import OF_PAIRS, LabelAnswer
 from openmofi.kb.text import canonical
 
 
@@ -45,7 +45,7 @@ class NameAnswer:
     wrong: set[str] = field(default_factory=set)
     """Ids that are not what is shown."""
 
-    def take(self, answer: Answer) -> None:
+    def take(self, answer: LabelAnswer) -> None:
         """Takes a further answer."""
         if answer.kind in ("right", "is"):
             self.entity, self.not_shown = answer.entity, False
@@ -56,7 +56,7 @@ class NameAnswer:
             self.wrong.add(answer.entity)
             self.entity = None if self.entity == answer.entity else self.entity
 
-    def contradicts(self, answer: Answer) -> bool:
+    def contradicts(self, answer: LabelAnswer) -> bool:
         """Returns whether an answer says otherwise."""
         if answer.kind in ("right", "is"):
             differs = self.entity not in (None, answer.entity)
@@ -70,7 +70,7 @@ class NameAnswer:
 class Standing:
     """What holds."""
 
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[LabelAnswer, ...] = ()
     """Those that nobody took back, by time."""
     names: dict[Place, dict[str, NameAnswer]] = field(default_factory=dict)
     """By pair, then by the canonical form of the name."""
@@ -91,7 +91,7 @@ class Standing:
         return bool(self.answers)
 
 
-def standing_of(rows: Iterable[Answer]) -> Standing:
+def standing_of(rows: Iterable[LabelAnswer]) -> Standing:
     """Returns what answers say together."""
     rows = sorted(rows, key=lambda answer: (answer.time, answer.id))
     undone: set[str] = set()

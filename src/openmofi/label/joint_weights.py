@@ -16,7 +16,7 @@ little data they stay near the shipped ones: a Gaussian prior counts as `_PRIOR`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -46,7 +46,7 @@ class Weighing:
     """Standard error of pi under resampling of the images."""
     num_mentions: int
     """Number of mentions that the weights were fitted to; 0: they are the shipped ones."""
-    covariance: Float[np.ndarray, "3 3"] | None = None
+    covariance: Float[np.ndarray, "3 3"] | None = field(default=None, compare=False)
     """Of the logarithms of the text's and clip_z's weight and of nil_z; None: they were given."""
 
 

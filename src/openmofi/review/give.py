@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from openmofi.corrections.answers import (
     OF_PAIRS,
-    Answer,
+    LabelAnswer,
     add_answers,
     answers_path,
     merge_answers,
@@ -29,7 +29,7 @@ _SHOWN = 5
 
 def give_answer(
     i2e: Path | str, kind: str, *, name: str, key: str = "", shard: str = "", **fields: str
-) -> Answer:
+) -> LabelAnswer:
     """Stores an answer; looks up the pair that it is about.
 
     Raises:

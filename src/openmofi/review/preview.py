@@ -19,7 +19,7 @@ import numpy as np
 from openmofi.config import SelectSettings, override
 from openmofi.corrections.answers import (
     FILE,
-    Answer,
+    LabelAnswer,
     add_answers,
     answers_path,
     new_answer,
@@ -143,7 +143,7 @@ def revert(i2e: Path | str, *, name: str = "default", by: str = "") -> int:
     return len(gone)
 
 
-def undo(i2e: Path | str, ids: list[str], *, by: str = "") -> list[Answer]:
+def undo(i2e: Path | str, ids: list[str], *, by: str = "") -> list[LabelAnswer]:
     """Takes answers back.
 
     Raises:

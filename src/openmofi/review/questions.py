@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openmofi.corrections.answers import Answer, answers_path, read_answers
+from openmofi.corrections.answers import LabelAnswer, answers_path, read_answers
 from openmofi.corrections.standing import standing_of
 from openmofi.review.pool import pool_of
 from openmofi.review.queue import Queue
@@ -15,7 +15,7 @@ from openmofi.select.selection import Selection
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Meaning:
     """An entity that the name may mean."""
 
     id: str
@@ -25,7 +25,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Question:
+class LabelQuestion:
     """Does the image show what the label says?"""
 
     file: int
@@ -42,7 +42,7 @@ class Question:
     """Whether the selection keeps the label."""
     changes: float
     """How many labels an answer is expected to change."""
-    candidates: list[Candidate]
+    candidates: list[Meaning]
     """What it may mean, the chosen one first."""
 
 
@@ -60,13 +60,13 @@ class Questions:
         self.queue = Queue(pool_of(selection, standing))
         self._lock = threading.Lock()
 
-    def first(self, k: int) -> list[Question]:
+    def first(self, k: int) -> list[LabelQuestion]:
         """Returns the first questions."""
         with self._lock:
             worth = self.queue.worth()
             return [self._question(number, float(worth[number])) for number in self.queue.first(k)]
 
-    def take(self, answer: Answer, *, file: int, row: int, start: int) -> None:
+    def take(self, answer: LabelAnswer, *, file: int, row: int, start: int) -> None:
         """Takes an answer about a mention into account, if it is one that may be asked about."""
         pool = self.queue.pool
         with self._lock:
@@ -83,12 +83,12 @@ class Questions:
             for number in self.queue.pool.at(file, row, start):
                 self.queue.skip(number)
 
-    def _question(self, number: int, worth: float) -> Question:
+    def _question(self, number: int, worth: float) -> LabelQuestion:
         pool = self.queue.pool
         file, row, start = (int(one[number]) for one in (pool.file, pool.row, pool.start))
         pair = self.selection.read(file, [row])[0]
         mention = next(one for one in pair["entities"] if one["start"] == start)
-        return Question(
+        return LabelQuestion(
             file,
             row,
             start,
@@ -102,13 +102,13 @@ class Questions:
             candidates=self._candidates(pair, start),
         )
 
-    def _candidates(self, pair: dict[str, Any], start: int) -> list[Candidate]:
+    def _candidates(self, pair: dict[str, Any], start: int) -> list[Meaning]:
         mine = [one for one in pair["entities"] if one["start"] == start]
         mine.sort(key=lambda one: -one["score"])
         rows = self.selection.kb.rows_of([one["id"] for one in mine])
         texts = self.selection.kb.texts
         return [
-            Candidate(
+            Meaning(
                 one["id"],
                 texts.label[row].as_py() or one["id"],
                 texts.description[row].as_py() or "",

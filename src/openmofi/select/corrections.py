@@ -63,6 +63,27 @@ class Corrections:
         found, _ = cls.of(standing_of(read_answers(folder / FILE).rows), kb)
         return replace(found, shifts=Shifts.of_table(pq.read_table(folder / SHIFTS_FILE)))
 
+    @property
+    def digest(self) -> str:
+        """Identifies the answers."""
+        return self.standing.digest
+
+    def touches(self, surfaces: pa.StringArray, ids: pa.StringArray) -> np.ndarray:
+        """Returns which candidates a rule or a shift is about, given the names as written."""
+        names = name_keys(surfaces)
+        pairs = pair_keys(names, text_keys(ids))
+        ruled = find(self._never, pairs)[1] | find(self._always[0], names)[1]
+        return ruled | (self.shifts.of(names, pairs) != 0)
+
+    def are_about(self, keys: pa.StringArray, shards: pa.StringArray) -> np.ndarray:
+        """Returns which pairs answers are about; without their captions, by key and shard."""
+        hashes, places = self._places
+        found = find(hashes, text_keys(keys))[1]
+        for row in np.flatnonzero(found).tolist():
+            here = places.get(keys[row].as_py(), ())
+            found[row] = any(place.shard == shards[row].as_py() for place in here)
+        return found
+
     def shift_of(self, named: list[tuple[str, str]]) -> np.ndarray:
         """Returns the shift of a few candidates, given each one's name as it is written and id."""
         surfaces, ids = (pa.array([pair[i] for pair in named], pa.string()) for i in (0, 1))

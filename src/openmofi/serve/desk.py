@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from openmofi.corrections.answers import Answer, add_answers, answers_path, read_answers
+from openmofi.corrections.answers import LabelAnswer, add_answers, answers_path, read_answers
 from openmofi.corrections.standing import Standing, standing_of
 from openmofi.review.preview import Preview, apply, read_preview, revert, undo
 from openmofi.review.questions import Questions
@@ -58,7 +58,7 @@ class Desk:
         """Returns what people have said by now."""
         return standing_of(read_answers(answers_path(self.i2e)).rows)
 
-    def add(self, answer: Answer, place: tuple[int, int, int] | None) -> None:
+    def add(self, answer: LabelAnswer, place: tuple[int, int, int] | None) -> None:
         """Stores an answer; returns once it is on disk.
 
         Args:
@@ -70,7 +70,7 @@ class Desk:
             file, row, start = place
             self._questions.take(answer, file=file, row=row, start=start)
 
-    def undo(self, ids: list[str], by: str) -> list[Answer]:
+    def undo(self, ids: list[str], by: str) -> list[LabelAnswer]:
         """Takes answers back.
 
         Raises:

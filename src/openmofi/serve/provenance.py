@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from openmofi.corrections.answers import OF_PAIRS, Answer
+from openmofi.corrections.answers import OF_PAIRS, LabelAnswer
 from openmofi.corrections.standing import Place, Standing
 from openmofi.kb.text import canonical
 from openmofi.serve import reasons, replies
@@ -115,7 +115,7 @@ def _mention(
 
 
 def said_of(
-    labels: dict[str, Any], answers: Iterable[Answer], texts: Texts
+    labels: dict[str, Any], answers: Iterable[LabelAnswer], texts: Texts
 ) -> dict[str, list[str]]:
     """Returns what people say of a pair's names, by their canonical form."""
     pair = [labels[name] or "" for name in ("key", "shard", "caption")]

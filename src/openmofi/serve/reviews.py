@@ -87,7 +87,7 @@ class AnswersReply(Reply):
     answers: list[AnswerView]
 
 
-class CandidateOfQuestion(Entity):
+class MeaningView(Entity):
     """An entity that the name may mean."""
 
     description: str
@@ -105,7 +105,7 @@ class QuestionView(Reply):
     kept: bool
     changes: float
     """How many labels an answer is expected to change."""
-    candidates: list[CandidateOfQuestion]
+    candidates: list[MeaningView]
     thumbnail: str
 
 

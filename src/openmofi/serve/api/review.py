@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
-from openmofi.corrections.answers import Answer, new_answer
+from openmofi.corrections.answers import LabelAnswer, new_answer
 from openmofi.refused import Refused
 from openmofi.review.preview import Preview
 from openmofi.serve import reviews
@@ -37,7 +37,7 @@ def questions(
                 name=one.name,
                 kept=one.kept,
                 changes=one.changes,
-                candidates=[reviews.CandidateOfQuestion(**vars(c)) for c in one.candidates],
+                candidates=[reviews.MeaningView(**vars(c)) for c in one.candidates],
                 thumbnail=_thumbnail(one.file, one.row),
             )
             for one in found
@@ -186,7 +186,7 @@ def _known(desk: Desk) -> set[str]:
     return {answer.id for answer in corrections.standing.answers} if corrections else set()
 
 
-def _view(served: Served, answer: Answer, known: set[str]) -> reviews.AnswerView:
+def _view(served: Served, answer: LabelAnswer, known: set[str]) -> reviews.AnswerView:
     entity = None
     if answer.entity:
         entity = Entity(id=answer.entity, label=served.library.label(answer.entity))
