@@ -35,7 +35,7 @@ from openmofi.pairs import find_shards, read_shard
 from openmofi.schema import LABELS, SCORED_ENTITY
 from openmofi.shards import Shard, ShardResult, freeze_plan, run_shards
 
-_ROWS = 10_000
+ROWS_OF_SHARD = 10_000
 """Rows of a shard."""
 _IMAGES = 200
 _CAPTIONS = 1 << 18
@@ -67,7 +67,7 @@ def main() -> None:
 
 def measure(folder: Path, num_rows: int, options: argparse.Namespace) -> dict:
     began = time.perf_counter()
-    write_world(folder, num_rows // _ROWS, options.entities, options.workers)
+    write_world(folder, num_rows // ROWS_OF_SHARD, options.entities, options.workers)
     wrote = time.perf_counter() - began
     memory = [] if options.memory is None else ["--memory", str(options.memory)]
     selection = folder / "i2e/select"
@@ -101,9 +101,6 @@ def size_of(folder: Path) -> float:
 
 def costs_of(arguments: list[str], watched: Path) -> tuple[dict[str, float], float]:
     """Runs a verb in a process of its own; returns its costs, and the most GB in a folder."""
-    began = time.perf_counter()
-    command = [sys.executable, "-m", "openmofi", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     ended, sizes = threading.Event(), [0.0]
 
     def watch() -> None:
@@ -112,16 +109,24 @@ def costs_of(arguments: list[str], watched: Path) -> tuple[dict[str, float], flo
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
+    costs = timed(["-m", "openmofi", *arguments])
     ended.set()
     watcher.join()
-    assert status == 0
+    return costs, max(sizes)
+
+
+def timed(arguments: list[str]) -> dict[str, float]:
+    """Runs Python in a process of its own; returns its costs."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    assert status == 0, arguments
     return {
         "seconds": round(seconds, 1),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
         "gigabytes": round(used.ru_maxrss / 1e6, 2),
-    }, max(sizes)
+    }
 
 
 def write_world(folder: Path, num_shards: int, num_entities: int, workers: int) -> None:
@@ -170,7 +175,7 @@ class Maker:
         self.memes = rng.integers(0, 2**64, 100_000, dtype=np.uint64)
 
     def __call__(self, shard: Shard) -> ShardResult:
-        rng, count = np.random.default_rng(shard.size), _ROWS
+        rng, count = np.random.default_rng(shard.size), ROWS_OF_SHARD
         key = pc.binary_join_element_wise(shard.name, pa.array(np.arange(count)).cast("str"), "-")
         image = pa.array(rng.integers(0, len(self.places), count))
         damaged = rng.random(count) < 0.02
@@ -196,22 +201,24 @@ class Maker:
 
     def _hashes(self, rng: np.random.Generator) -> dict:
         """A tenth of the images repeats one of the memes, some of them with other bits."""
-        phash = rng.integers(0, 2**64, _ROWS, dtype=np.uint64)
-        meme = rng.random(_ROWS) < 0.1
-        flip = (rng.random(_ROWS) < 0.5).astype(np.uint64) << rng.integers(0, 64, _ROWS, "u8")
+        phash = rng.integers(0, 2**64, ROWS_OF_SHARD, dtype=np.uint64)
+        meme = rng.random(ROWS_OF_SHARD) < 0.1
+        flip = (rng.random(ROWS_OF_SHARD) < 0.5).astype(np.uint64) << rng.integers(
+            0, 64, ROWS_OF_SHARD, "u8"
+        )
         phash[meme] = rng.choice(self.memes, meme.sum()) ^ flip[meme]
         digest = np.repeat(phash[:, None], 4, axis=1)
-        digest[:, 1:] ^= rng.integers(0, 4, (_ROWS, 1), dtype=np.uint64)
+        digest[:, 1:] ^= rng.integers(0, 4, (ROWS_OF_SHARD, 1), dtype=np.uint64)
         sha256 = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(32), _ROWS, [None, pa.py_buffer(digest.tobytes())]
+            pa.binary(32), ROWS_OF_SHARD, [None, pa.py_buffer(digest.tobytes())]
         )
         return {"sha256": sha256, "phash": phash}
 
     def _entities(self, rng: np.random.Generator, damaged: np.ndarray) -> pa.Array:
         """None, one or two mentions a row, each with up to three candidates."""
-        mentions = rng.choice(3, _ROWS, p=(0.2, 0.5, 0.3)) * ~damaged
+        mentions = rng.choice(3, ROWS_OF_SHARD, p=(0.2, 0.5, 0.3)) * ~damaged
         candidates = rng.integers(1, 4, mentions.sum())
-        row = np.repeat(np.arange(_ROWS), mentions)
+        row = np.repeat(np.arange(ROWS_OF_SHARD), mentions)
         mention = np.repeat(np.arange(len(candidates)), candidates)
         count = len(mention)
         shown = rng.random(count) < 0.5
@@ -235,7 +242,7 @@ class Maker:
             pa.array(columns.get(field.name, pa.nulls(count))).cast(field.type)
             for field in SCORED_ENTITY
         ]
-        lengths = np.bincount(row[mention], minlength=_ROWS)
+        lengths = np.bincount(row[mention], minlength=ROWS_OF_SHARD)
         offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int32())
         fields = pa.StructArray.from_arrays(arrays, fields=list(SCORED_ENTITY))
         return pa.ListArray.from_arrays(offsets, fields)

@@ -263,6 +263,8 @@ class SelectSettings(_Settings):
     priors: Literal["labels", "images"] = "labels"
     """p(entity | name) of ambiguous names: that of the labels, or learnt from all images of this
     crawl, so that names mean here what their images show (order joint)."""
+    corrections: bool = True
+    """Honour what people said of these labels, and learn from it; see `openmofi review`."""
     weights: str | None = None
     """JSON file with the weights of the joint score, such as a card.json; by default they are
     fitted to the labels themselves, which needs no ground truth."""

@@ -82,7 +82,7 @@ def test_text_and_image_may_choose_differently(client):
 def test_a_text_that_rather_means_none_of_them_chooses_none():
     labels = pair("a", candidate("red", text=0.2), candidate("green", text=0.1))
     card = {"settings": {"order": "joint"}, "weights": {"text": 1.0}, "threshold": 0.0}
-    found = describe(0, Verdict(labels, (), None), card, lambda entity: (entity, ""))
+    found = describe(0, Verdict(labels, (), None, 0, 0), card, lambda entity: (entity, ""), None)
     assert found.mentions[0].text_choice is None
     assert "the caption alone rather means none of the 2, .70" in found.explanation[0]
 

@@ -33,6 +33,8 @@ index_app = App(name="index")
 app.command(index_app)
 tag_app = App(name="tag")
 app.command(tag_app)
+review_app = App(name="review", help="Correct labels, see what that changes, apply it.")
+app.command(review_app)
 
 Flags = Parameter(name="*")
 """Spreads a settings dataclass into one flag per field."""

@@ -4,7 +4,8 @@ A label that the other version loses at a step of `select` which knows nothing o
 the search for duplicates, has that step as its cause. If the candidate was not there, not chosen or
 below the threshold, what the two versions differ in is exchanged one after another, in the order of
 `CAUSES`, from the version before to the version after, and the label is decided again each time.
-The cause is what was exchanged when the label took on, for good, the state that it has after.
+The cause is what was exchanged when the label took on, for good, the state that it has after. Where
+people corrected one of the versions, this holds for the pairs and names that they said nothing of.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Cause(IntEnum):
     DUPLICATE = 10
     MIN_IMAGES = 11
     CAP = 12
+    CORRECTION = 13
 
     @property
     def title(self) -> str:
@@ -58,11 +60,13 @@ MEANINGS = {
     Cause.DUPLICATE: "another copy of the image is kept",
     Cause.MIN_IMAGES: "the entity has too few images",
     Cause.CAP: "the entity has its most images without it",
+    Cause.CORRECTION: "people corrected it, or what they said of others taught it",
 }
 _OF_STEP = {
     Step.TEXT_IN_PICTURE: Cause.TEXT_AREA,
     Step.EVALUATION_DUPLICATE: Cause.EXCLUSION,
     Step.TYPE_DENIED: Cause.DENIED_TYPE,
+    Step.CORRECTED: Cause.CORRECTION,
     Step.TOO_MANY_ENTITIES: Cause.MAX_ENTITIES,
     Step.DUPLICATE: Cause.DUPLICATE,
     Step.ENTITY_TOO_RARE: Cause.MIN_IMAGES,
@@ -95,6 +99,18 @@ class DecidedRows:
     def step(self) -> np.ndarray:
         """At which each image is refused."""
         return self.rows["step"].to_numpy()
+
+    @cached_property
+    def corrected(self) -> np.ndarray:
+        """Which pairs the version's corrections are about, or have a name that they are about."""
+        corrections, terms = self.version.corrections, self.terms
+        found = np.zeros(len(self.rows), bool)
+        if corrections is not None and terms.surfaces is not None:
+            ids = terms.ids.cast(pa.string())
+            found[terms.row[corrections.touches(terms.surfaces, ids)]] = True
+            keys = (self.rows[name].combine_chunks().fill_null("") for name in ("key", "shard"))
+            found |= corrections.are_about(*keys)
+        return found
 
     def steps_of(self, row: np.ndarray, entity: np.ndarray) -> np.ndarray:
         """Returns the step at which this version loses labels that it does not have."""
@@ -206,6 +222,10 @@ def find_causes(
     if scored.any():
         exchange = _Exchange(before, after, differ, np.unique(row[scored]))
         cause[scored] = exchange.causes(row[scored], entity[scored], lost[scored])
+    said = [v.version.corrections.digest if v.version.corrections else "" for v in (before, after)]
+    if said[0] != said[1]:
+        by_score = scored | np.isin(step, (Step.TOO_MANY_ENTITIES, Step.ENTITY_HAS_ENOUGH))
+        cause[by_score & (before.corrected | after.corrected)[row]] = Cause.CORRECTION
     other_pair = _differ(before.rows, after.rows, "caption") | _differ(
         before.rows, after.rows, "image"
     )

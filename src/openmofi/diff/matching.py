@@ -57,7 +57,8 @@ def blocks(before: LabelVersion, after: LabelVersion, folder: Path) -> Iterator[
         folder: an empty folder for files that are not needed afterwards.
     """
     whole = before.i2e.resolve() != after.i2e.resolve()
-    named = before.rule.taught is not None or after.rule.taught is not None
+    versions = before, after
+    named = any(v.rule.taught is not None or v.corrections is not None for v in versions)
     parts = max(-(-max(before.num_pairs, after.num_pairs) // _ROWS_AT_ONCE), 1)
     parts = min(parts, _MOST_PARTS)
     by_place, by_text = (_Spill(folder, name, parts) for name in ("place", "text"))

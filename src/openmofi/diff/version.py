@@ -22,6 +22,7 @@ from openmofi.arrays.runs import run_starts
 from openmofi.diff.rules import Rule, Terms, hashes, joined, rule_of_labels, rule_of_selection
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import KnowledgeBase
+from openmofi.select.corrections import Corrections
 from openmofi.select.denied_types import denied_entities
 from openmofi.select.selection import Selection
 from openmofi.shards import commits_of, is_job
@@ -39,12 +40,13 @@ class Step(IntEnum):
     TEXT_IN_PICTURE = 4
     EVALUATION_DUPLICATE = 5
     TYPE_DENIED = 6
-    PICTURE_DISAGREES = 7
-    TOO_MANY_ENTITIES = 8
-    DUPLICATE = 9
-    ENTITY_TOO_RARE = 10
-    ENTITY_HAS_ENOUGH = 11
-    KEPT = 12
+    CORRECTED = 7
+    PICTURE_DISAGREES = 8
+    TOO_MANY_ENTITIES = 9
+    DUPLICATE = 10
+    ENTITY_TOO_RARE = 11
+    ENTITY_HAS_ENOUGH = 12
+    KEPT = 13
 
     @property
     def reason(self) -> str:
@@ -56,6 +58,7 @@ _STEPS = {
     "text_in_picture": Step.TEXT_IN_PICTURE,
     "evaluation_duplicate": Step.EVALUATION_DUPLICATE,
     "type_denied": Step.TYPE_DENIED,
+    "corrected": Step.CORRECTED,
     "picture_disagrees": Step.PICTURE_DISAGREES,
     "duplicate_exact": Step.DUPLICATE,
     "duplicate_near": Step.DUPLICATE,
@@ -138,6 +141,11 @@ class LabelVersion:
     def settings(self) -> dict[str, Any]:
         """The selection's settings; empty for labels that nobody selected from."""
         return self.selection.card["settings"] if self.selection else {}
+
+    @property
+    def corrections(self) -> Corrections | None:
+        """What people had said of the labels."""
+        return self.selection.corrections if self.selection else None
 
     @property
     def looked(self) -> bool:

@@ -123,16 +123,22 @@ def new_folder(out: Path) -> Iterator[Path]:
         sync_tree(partial)
         if not out.exists():
             partial.rename(out)
-        elif not _exchange(partial, out):
-            # File systems without exchange: `out` is missing for a moment between two renames.
-            old = out.with_name(f".{out.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-            partial.rename(out)
-            shutil.rmtree(old)
+        else:
+            exchange_folders(partial, out)
         sync(out.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def exchange_folders(one: Path, other: Path) -> None:
+    """Swaps two folders of one parent, atomically where the system can."""
+    if not _exchange(one, other):
+        # `other` is missing for a moment between two renames.
+        aside = other.with_name(f".{other.name}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        other.rename(aside)
+        one.rename(other)
+        aside.rename(one)
 
 
 def lock_file(file: IO, folder: Path, *, busy: str) -> None:

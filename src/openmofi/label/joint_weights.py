@@ -16,7 +16,7 @@ little data they stay near the shipped ones: a Gaussian prior counts as `_PRIOR`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -46,6 +46,8 @@ class Weighing:
     """Standard error of pi under resampling of the images."""
     num_mentions: int
     """Number of mentions that the weights were fitted to; 0: they are the shipped ones."""
+    covariance: Float[np.ndarray, "3 3"] | None = field(default=None, compare=False)
+    """Of the logarithms of the text's and clip_z's weight and of nil_z; None: they were given."""
 
 
 def fit_weights(
@@ -94,8 +96,9 @@ def fit_weights(
     slopes = pairs.log_likelihood(found)[1]
     curvature = count * _curvature(lambda values: loss(values)[1], found)
     image = np.arange(count) if image is None else image[whole]
-    error = share * (1 - share) * _errors(slopes, curvature, image)[3]
-    return Weighing(weights, share, float(error), count)
+    covariance = _covariance(slopes, curvature, image)
+    error = share * (1 - share) * np.sqrt(covariance[3, 3])
+    return Weighing(weights, share, float(error), count, covariance[:3, :3])
 
 
 def fit_both(
@@ -146,8 +149,8 @@ def _curvature(slope: Callable[[np.ndarray], np.ndarray], at: np.ndarray) -> np.
     return (np.array(rows) + np.array(rows).T) / 2
 
 
-def _errors(slopes: np.ndarray, curvature: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Returns the standard errors of a fit by White's sandwich (Econometrica 50, 1982).
+def _covariance(slopes: np.ndarray, curvature: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Returns the covariance of a fit by White's sandwich (Econometrica 50, 1982).
 
     Args:
         slopes: [m, p], gradient of each mention's log likelihood.
@@ -157,7 +160,7 @@ def _errors(slopes: np.ndarray, curvature: np.ndarray, image: np.ndarray) -> np.
     _, number = np.unique(image, return_inverse=True)
     of_image = np.stack([np.bincount(number, column) for column in slopes.T])
     inverse = np.linalg.pinv(curvature)
-    return np.sqrt(np.diag(inverse @ (of_image @ of_image.T) @ inverse))
+    return inverse @ (of_image @ of_image.T) @ inverse
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def joint_score(
     clip_z: Float[np.ndarray, " c"],
     mention: Int[np.ndarray, " c"],
     weights: ScoreWeights,
+    shift: Float[np.ndarray, " c"] | None = None,
 ) -> Float[np.ndarray, " c"]:
     """Returns each candidate's probability among its mention's candidates and NIL.
 
@@ -72,11 +73,13 @@ def joint_score(
         clip_z: standardised cosine of image and entity text; a NaN makes the whole mention NaN.
         mention: the number of each candidate's mention, from 0, ascending.
         weights: weights of the terms.
+        shift: log odds to add to each.
     """
     if not len(mention):
         return np.zeros(0, dtype=np.float32)
     starts = run_starts(mention)
     logits = weights.text * np.log(np.maximum(text_score, LEAST_TEXT)) + weights.clip_z * clip_z
+    logits = logits if shift is None else logits + shift
     nil = weights.clip_z * weights.nil_z
     peak = np.maximum(np.maximum.reduceat(logits, starts), nil)
     exponentials = np.exp(logits - peak[mention])

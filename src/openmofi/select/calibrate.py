@@ -18,7 +18,7 @@ a candidate.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,11 @@ class Calibration:
     """Estimated share of the kept for which another candidate of the mention is shown."""
     num_observed: int
     """Choices with evidence."""
+
+    def times(self, factor: float) -> Calibration:
+        """Returns it with so many times the rates."""
+        names = ("estimated_false_label_rate", "low_rate", "high_rate", "confused_share")
+        return replace(self, **{n: min(factor * getattr(self, n), 1.0) for n in names})
 
     @property
     def doubt(self) -> str:

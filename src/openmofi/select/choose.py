@@ -48,6 +48,8 @@ class ChosenCandidates:
     """For joint: the probability that another candidate is shown, given that one is; else 0."""
     priors: np.ndarray
     """[m, 2]: p(entity | name) before and after the images taught it; [m, 0] if they did not."""
+    known: np.ndarray
+    """int8, what people said of it: 1 right, -1 wrong, 0 nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,18 @@ class ScoredCandidates:
     clip_z: np.ndarray
     clip_z_other: np.ndarray
     """[c, k]; a column is NaN for all candidates of a mention or for none."""
+    starts: np.ndarray | None = None
+    """First character of each mention in the caption."""
     surfaces: pa.StringArray | None = None
     """The name of each mention as it is written, if asked for."""
     prior: np.ndarray | None = None
     """p(entity | name) in the labels, if asked for."""
     priors: np.ndarray | None = None
     """[c, 2]: the same before and after the images taught it."""
+    shift: np.ndarray | None = None
+    """[c]: log odds against NIL that answers taught."""
+    known: np.ndarray | None = None
+    """int8 [m]: 1: people say that its only candidate is right; -1: that it has none; else 0."""
 
     @property
     def item(self) -> np.ndarray:
@@ -81,6 +89,10 @@ class ScoredCandidates:
     def log_text(self) -> np.ndarray:
         """The logarithm of the text's probability, float64."""
         return np.log(np.maximum(self.text, LEAST_TEXT)).astype(np.float64)
+
+    def log_text_for(self, weights: ScoreWeights) -> np.ndarray:
+        """Returns `log_text` with the shift, which the text's weight then leaves as it is."""
+        return self.log_text if self.shift is None else self.log_text + self.shift / weights.text
 
     @property
     def looked(self) -> bool:
@@ -97,10 +109,20 @@ class TaughtPriors(Protocol):
         ...
 
 
+@runtime_checkable
+class Corrected(Protocol):
+    """What people said; `corrections.Corrections` is one."""
+
+    def apply(self, found: ScoredCandidates, path: Path, group: int | None, /) -> ScoredCandidates:
+        """Returns the candidates of a labels file as the corrections leave them."""
+        ...
+
+
 def read_mentions(
     path: Path,
     order: str,
     priors: TaughtPriors | None = None,
+    corrections: Corrected | None = None,
     *,
     with_ids: bool = True,
     with_names: bool = False,
@@ -112,11 +134,12 @@ def read_mentions(
         path: the file.
         order: see `choose`.
         priors: replace those of the labels, for the order joint.
+        corrections: what people said.
         with_ids: whether to read the candidates' ids.
         with_names: whether to read what priors are learnt from.
         group: the row group to read; None: all.
     """
-    with_names |= priors is not None
+    with_names |= priors is not None or corrections is not None
     with_ids |= with_names
     names = ["start", "clip_z", "clip_z_other", *_TERMS[order]]
     names += ["id"] * with_ids + ["surface", "prior"] * with_names
@@ -128,11 +151,14 @@ def read_mentions(
         unknown = np.logical_or.reduceat(np.isnan(other), begins)
         other[np.repeat(unknown, np.diff(np.r_[begins, len(row)]), axis=0)] = np.nan
     ids = flat.field("id").dictionary_encode() if with_ids else None
-    found = ScoredCandidates(row, ids, begins, number[_TERMS[order][0]], number["clip_z"], other)
+    start = number["start"][begins].astype(np.int32)
+    terms = number[_TERMS[order][0]], number["clip_z"], other
+    found = ScoredCandidates(row, ids, begins, *terms, start)
     if with_names:
         surfaces = flat.field("surface").take(pa.array(begins))
         found = replace(found, surfaces=surfaces, prior=_floats(flat.field("prior")))
-    return found if priors is None else priors.apply(found)
+    found = found if priors is None else priors.apply(found)
+    return found if corrections is None else corrections.apply(found, path, group)
 
 
 def choose(
@@ -140,6 +166,7 @@ def choose(
     order: str,
     weights: ScoreWeights | None = None,
     priors: TaughtPriors | None = None,
+    corrections: Corrected | None = None,
     *,
     group: int | None = None,
 ) -> ChosenCandidates:
@@ -151,16 +178,21 @@ def choose(
             text-first (best by the text's score) or caption-match (the most popular).
         weights: weights of the joint score; needed for joint.
         priors: what images taught about names, for joint.
+        corrections: what people said.
         group: the row group to read; None: all.
     """
-    found = read_mentions(path, order, priors, group=group)
+    found = read_mentions(path, order, priors, corrections, group=group)
     own, evidence_other = best_candidates(found, order, weights)
     assert found.ids is not None
     ids = found.ids.take(pa.array(own.best))
     row = found.row[own.best]
-    told = own.score, own.evidence, evidence_other, own.confused
     priors_of = np.zeros((len(row), 0)) if found.priors is None else found.priors[own.best]
-    return ChosenCandidates(row, ids, *told, priors_of)
+    known = np.zeros(len(row), np.int8) if found.known is None else found.known
+    score = np.where(known > 0, 1, own.score).astype(own.score.dtype)
+    evidence = np.where(known > 0, np.inf, own.evidence).astype(own.evidence.dtype)
+    return ChosenCandidates(
+        row, ids, score, evidence, evidence_other, own.confused, priors_of, known
+    )
 
 
 @dataclass(frozen=True)
@@ -187,13 +219,15 @@ def best_candidates(
         return own, found.clip_z_other[best]
     assert weights is not None
     own = judge(found, found.clip_z, weights)
-    others = [log_odds(found.log_text, z, found.begins, weights) for z in found.clip_z_other.T]
+    text = found.log_text_for(weights)
+    others = [log_odds(text, z, found.begins, weights) for z in found.clip_z_other.T]
     return own, np.stack([evidence_of(chosen, rest) for _, chosen, rest in others], axis=1)
 
 
 def judge(found: ScoredCandidates, clip_z: np.ndarray, weights: ScoreWeights) -> BestCandidates:
     """Returns the best candidate of each mention by the joint score (label/score.py)."""
-    best, chosen, others = log_odds(found.log_text, clip_z, found.begins, weights)
+    text = found.log_text_for(weights)
+    best, chosen, others = log_odds(text, clip_z, found.begins, weights)
     evidence = evidence_of(chosen, others)
     with np.errstate(invalid="ignore"):  # NaN stays NaN
         return BestCandidates(best, expit(evidence), evidence, expit(others - chosen))

@@ -15,7 +15,7 @@ from openmofi.arrays.hashing import Hasher
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights
 from openmofi.select.blocks import Block, Piece
-from openmofi.select.choose import TaughtPriors, choose
+from openmofi.select.choose import Corrected, TaughtPriors, choose
 from openmofi.select.hashes import digests
 
 _IMAGE_COLUMNS = ["error", "text_area", "sha256", "phash", "key"]
@@ -33,7 +33,8 @@ class ChosenLabels:
     evidence_other: np.ndarray
     confused: np.ndarray
     priors: np.ndarray
-    """The last five as in `choose.ChosenCandidates`."""
+    known: np.ndarray
+    """The last six as in `choose.ChosenCandidates`."""
 
     def __len__(self) -> int:
         return len(self.image)
@@ -71,14 +72,16 @@ def read_chosen(
     order: str,
     weights: ScoreWeights | None = None,
     priors: TaughtPriors | None = None,
+    corrections: Corrected | None = None,
 ) -> ChosenLabels:
     """Reads a block and chooses one candidate per mention, see `choose`."""
     choices = [
-        choose(piece.path, order, weights, priors, group=piece.group) for piece in block.pieces
+        choose(piece.path, order, weights, priors, corrections, group=piece.group)
+        for piece in block.pieces
     ]
     entity = _entities([choice.ids for choice in choices], kb)
     image = [choice.row + begin for choice, begin in zip(choices, block.begins, strict=False)]
-    names = ("score", "evidence", "evidence_other", "confused", "priors")
+    names = ("score", "evidence", "evidence_other", "confused", "priors", "known")
     scores = (np.concatenate([getattr(choice, name) for choice in choices]) for name in names)
     return ChosenLabels(np.concatenate(image).astype(np.int32), entity, *scores)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from openmofi.config import SelectSettings
+from openmofi.corrections.standing import Standing
 from openmofi.errors import SettingsError
 from openmofi.kb import KnowledgeBase
 from openmofi.label.joint_weights import Weighing, fit_weights
 from openmofi.label.score import ScoreWeights, load_weights
 from openmofi.select.blocks import LabelBlocks
 from openmofi.select.choose import best_candidates
+from openmofi.select.corrections import Corrections
 from openmofi.select.evidence import RECORD_BYTES
 from openmofi.select.image_priors import ImagePriors, learn_image_priors, prior_weight
+from openmofi.select.learn_corrections import find_answered, learn_corrections
 from openmofi.select.sample import MentionSample, sample_mentions
 
 
@@ -27,6 +31,12 @@ class Learnt:
     """None unless the order is joint."""
     priors: ImagePriors | None
     """None unless images teach the priors."""
+    corrections: Corrections | None
+    """What people said; None: nothing."""
+    common_shift: float
+    """Log odds by which answers say that labels are surer than they seem; see `certain_shift`."""
+    about_answers: dict[str, Any]
+    """How many there are, and what became of them; for the card."""
     splits: list[float]
     """Values that cut all evidence into parts that fit into memory, ascending."""
 
@@ -36,7 +46,13 @@ class Learnt:
         return self.weighing.weights if self.weighing else None
 
 
-def learn(labels: LabelBlocks, settings: SelectSettings, kb: KnowledgeBase, i2e: Path) -> Learnt:
+def learn(
+    labels: LabelBlocks,
+    settings: SelectSettings,
+    kb: KnowledgeBase,
+    i2e: Path,
+    standing: Standing,
+) -> Learnt:
     """Learns what the settings ask for.
 
     Args:
@@ -44,6 +60,7 @@ def learn(labels: LabelBlocks, settings: SelectSettings, kb: KnowledgeBase, i2e:
         settings: see `config.SelectSettings`.
         kb: the knowledge base of the labels.
         i2e: folder of the labels.
+        standing: what people said of the labels.
 
     Raises:
         SettingsError: images cannot teach priors in this order.
@@ -61,12 +78,51 @@ def learn(labels: LabelBlocks, settings: SelectSettings, kb: KnowledgeBase, i2e:
         if not settings.weights and not priors.off:
             sample = sample_mentions(labels, order, priors)
             weighing = weigh(sample)
+    told = _corrected(labels, kb, standing, weighing, priors)
+    weighing = told.weighing
     num_parts = labels.budget.num_parts(labels.num_candidates * RECORD_BYTES)
     splits: list[float] = []
     if num_parts > 1 and order != "caption-match":
         sample = sample or sample_mentions(labels, order, priors)
         splits = _splits(sample, order, weighing, num_parts)
-    return Learnt(weighing, priors, splits)
+    return Learnt(weighing, priors, told.corrections, told.common_shift, told.about, splits)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What people said; see `Learnt`."""
+
+    weighing: Weighing | None
+    corrections: Corrections | None = None
+    common_shift: float = 0.0
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def _corrected(
+    labels: LabelBlocks,
+    kb: KnowledgeBase,
+    standing: Standing,
+    weighing: Weighing | None,
+    priors: ImagePriors | None,
+) -> _Told:
+    """Returns what answers teach."""
+    if not standing:
+        return _Told(weighing)
+    corrections, unknown = Corrections.of(standing, kb)
+    about = {
+        "answers": len(standing.answers),
+        "digest": standing.digest,
+        "people": len({answer.by for answer in standing.answers}),
+        "contradictions": standing.contradictions,
+        "of_unknown_entities": unknown,
+    }
+    if weighing is None:
+        return _Told(None, corrections, about=about)
+    taught = learn_corrections(find_answered(labels, corrections, priors), weighing)
+    about |= {"learnt_from": taught.num_answered, "common_shift": taught.common}
+    about |= {"common_error": taught.common_error}
+    corrections = replace(corrections, shifts=taught.shifts)
+    return _Told(taught.weighing, corrections, taught.certain_shift, about)
 
 
 def weigh(sample: MentionSample) -> Weighing:

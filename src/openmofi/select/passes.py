@@ -33,6 +33,8 @@ from openmofi.select.learn import Learnt
 from openmofi.select.repeats import Repeats, RepeatSearch, refuse_known
 from openmofi.select.verdicts import write_verdicts
 
+_MOST_RATE = 0.99
+
 
 @dataclass(frozen=True)
 class Decided:
@@ -149,7 +151,8 @@ class Passes:
     def _read(self, block: Block, evidence: LabelEvidence) -> _Read:
         """Chooses an entity of each mention, and refuses what it can without a threshold."""
         settings, learnt = self._settings, self._learnt
-        chosen = read_chosen(block, self._kb, settings.order, learnt.weights, learnt.priors)
+        told = learnt.weights, learnt.priors, learnt.corrections
+        chosen = read_chosen(block, self._kb, settings.order, *told)
         images = read_images(block)
         funnel = Funnel(chosen, block.num_rows)
         steps.refuse_damaged(funnel, images)
@@ -162,11 +165,13 @@ class Passes:
             self._repeats.add(refuse_known(funnel, images, block, self._known, bits))
         if settings.deny_types:
             steps.refuse_types(funnel, self._denied)
+        steps.refuse_corrected(funnel)
         labels = funnel.labels
         if settings.order != "caption-match":
-            told = labels.evidence, labels.evidence_other, labels.confused, labels.image
+            guessed = labels.take(labels.known == 0)  # what people said is certain
+            told = guessed.evidence, guessed.evidence_other, guessed.confused, guessed.image
             evidence.add(EvidenceBlock(*told))
-        funnel.labels = labels.without("evidence_other", "confused")
+        funnel.labels = labels.without("evidence_other", "confused", "known")
         funnel.save(self._state(block))
         measured = not np.isnan(images.text_area).all()
         return _Read(len(chosen), named, measured, len(labels))
@@ -205,13 +210,15 @@ class Passes:
                 )
             return None, None
         if given is None:
+            # Answers may have found more, or fewer, labels wrong than the scores say.
+            more = math.exp(-self._learnt.common_shift)
             calibration = calibrate(
                 evidence,
-                false_label_rate=settings.false_label_rate,
+                false_label_rate=min(settings.false_label_rate / more, _MOST_RATE),
                 unshown_share=weighing.unshown_share if weighing else None,
                 unshown_error=weighing.unshown_error if weighing else 0.0,
             )
-            return calibration, calibration.threshold
+            return calibration.times(more), calibration.threshold
         if settings.order != "joint":
             return None, given
         if not 0 < given < 1:

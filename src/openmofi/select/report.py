@@ -24,6 +24,7 @@ MEANINGS = {
     "text_in_picture": "text covers more of the image than --max-text-area allows",
     "evaluation_duplicate": "the image is, or nearly is, one that --exclude names",
     "type_denied": "the entities are of a type that --deny-types names",
+    "corrected": "people say that none of its labels is right",
     "picture_disagrees": "the image does not look like what the caption names",
     "duplicate_exact": "the same bytes as an image with a surer label",
     "duplicate_near": "nearly the same image as one with a surer label",

@@ -29,6 +29,8 @@ import pyarrow.parquet as pq
 
 import openmofi
 from openmofi.config import SelectSettings, as_dict
+from openmofi.corrections.answers import answers_path, read_answers
+from openmofi.corrections.standing import standing_of
 from openmofi.errors import SettingsError
 from openmofi.files.folders import lock_file, new_folder
 from openmofi.kb import KnowledgeBase
@@ -99,7 +101,8 @@ def select(
     known = hash_images(settings.exclude) if settings.exclude else None
     out = i2e / "select" / name
     with _alone(out), new_folder(out) as partial, _workspace(partial) as work:
-        learnt = learn(labels, settings, kb, i2e)
+        answers = read_answers(answers_path(i2e)).rows if settings.corrections else ()
+        learnt = learn(labels, settings, kb, i2e, standing_of(answers))
         passes = Passes(labels, settings, kb, i2e, learnt, known, work)
         decision = passes.decide()
         class_of = write_vocabulary(partial, decision.counts, kb)
@@ -123,6 +126,9 @@ def select(
             missing_shards=planned_shards(i2e) - len(files),
         )
         card = _card(summary, decision, settings, run, i2e)
+        if learnt.corrections is not None:
+            card["corrections"] = learnt.about_answers
+            learnt.corrections.save(partial)
         if learnt.priors is not None:
             priors = learnt.priors
             card["priors"] = {"off": priors.off, "passes": priors.passes, "moved": priors.moved()}
@@ -175,6 +181,8 @@ def _card(
     del chosen["memory"]  # which changes nothing
     if settings.priors == "labels":  # cards of earlier versions say nothing about it either
         del chosen["priors"]
+    if settings.corrections:  # likewise
+        del chosen["corrections"]
     return {
         "openmofi": openmofi.__version__,
         "input": run["input"],

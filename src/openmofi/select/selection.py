@@ -16,6 +16,7 @@ from openmofi.arrays.runs import run_numbers
 from openmofi.errors import InputError, MismatchError
 from openmofi.kb import KnowledgeBase
 from openmofi.label.score import ScoreWeights, joint_score, load_weights
+from openmofi.select.corrections import Corrections
 from openmofi.select.image_priors import ImagePriors, read_image_priors
 
 
@@ -57,12 +58,12 @@ class Selection:
         return _first(table["classes"]), _first(table["scores"])
 
     def kept(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Returns the labels (schema.LABELS) of rows of keep.parquet, with their `classes`."""
+        """Returns the labels (schema.LABELS) of rows of keep.parquet, with `classes`, `place`."""
         own = _rows_at(self.folder / "keep.parquet", rows, ["row", "classes"])
         return self._labels(rows, own, self._kept_ends)
 
     def refused(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Returns the labels (schema.LABELS) of rows of refused.parquet, with their `reason`."""
+        """Returns the labels (schema.LABELS) of rows of refused.parquet, with `reason`, `place`."""
         own = _rows_at(self.folder / "refused.parquet", rows, ["row", "reason"])
         return self._labels(rows, own, self._refused_ends)
 
@@ -83,7 +84,8 @@ class Selection:
         for number in sorted(set(files)):
             mine = [i for i, file in enumerate(files) if file == number]
             labels = self.read(number, [own[i]["row"] for i in mine])
-            found |= {i: own[i] | label for i, label in zip(mine, labels, strict=True)}
+            for i, label in zip(mine, labels, strict=True):
+                found[i] = own[i] | label | {"place": (number, own[i]["row"])}
         return [found[i] for i in range(len(own))]
 
     def read(self, file: int, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -110,7 +112,12 @@ class Selection:
             if self.priors:
                 named = [(entity["surface"], entity["id"]) for entity in row["entities"]]
                 text = self.priors.texts_of(named, text, prior, mention)
-            scores = joint_score(text, clip_z, mention, ScoreWeights(**weights)).tolist()
+            shift = None
+            if self.corrections:
+                shift = self.corrections.shift_of(
+                    [(entity["surface"], entity["id"]) for entity in row["entities"]]
+                )
+            scores = joint_score(text, clip_z, mention, ScoreWeights(**weights), shift).tolist()
             for entity, score in zip(row["entities"], scores, strict=True):
                 entity["score"] = score
         return row
@@ -119,6 +126,11 @@ class Selection:
     def priors(self) -> ImagePriors | None:
         """What the images taught about names, if the selection asked them."""
         return read_image_priors(self.folder, self.kb, self.i2e)
+
+    @cached_property
+    def corrections(self) -> Corrections | None:
+        """What people had said, if anything."""
+        return Corrections.read(self.folder, self.kb)
 
     @property
     def weights(self) -> ScoreWeights:

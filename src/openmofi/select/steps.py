@@ -16,6 +16,7 @@ ORDER = (
     "text_in_picture",
     "evaluation_duplicate",
     "type_denied",
+    "corrected",
     "picture_disagrees",
     "duplicate_exact",
     "duplicate_near",
@@ -57,6 +58,11 @@ def refuse_types(funnel: Funnel, denied: np.ndarray) -> None:
         denied: for each entity of the knowledge base, whether its type is denied.
     """
     funnel.refuse_labels(denied[funnel.labels.entity], "type_denied")
+
+
+def refuse_corrected(funnel: Funnel) -> None:
+    """Refuses labels that people call wrong: corrected."""
+    funnel.refuse_labels(funnel.labels.known < 0, "corrected")
 
 
 def refuse_disagreeing(funnel: Funnel, threshold: float) -> None:

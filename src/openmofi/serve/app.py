@@ -21,6 +21,7 @@ from openmofi.serve.api import (
     map,
     page,
     provenance,
+    review,
     search,
     tag,
     uploads,
@@ -31,7 +32,7 @@ from openmofi.serve.refusal import add_handlers, declared
 from openmofi.serve.served import Served
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
-_ROUTERS = (info, search, uploads, tag, entities, provenance, images, map, data, page)
+_ROUTERS = (info, search, uploads, tag, entities, provenance, images, map, data, review, page)
 
 
 def make_app(

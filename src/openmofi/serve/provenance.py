@@ -7,9 +7,12 @@ none is shown (with the image).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from openmofi.corrections.answers import OF_PAIRS, LabelAnswer
+from openmofi.corrections.standing import Place, Standing
+from openmofi.kb.text import canonical
 from openmofi.serve import reasons, replies
 from openmofi.serve.explain import explain
 from openmofi.serve.verdicts import Verdict
@@ -20,11 +23,22 @@ _TERMS = (
 )
 _CHOSEN_BY = {"joint": "score", "text-first": "text_score", "caption-match": "prior"}
 
+_SAID = {
+    "right": "it is {}",
+    "is": "it is {}",
+    "wrong": "it is not {}",
+    "not-shown": "it is not shown",
+    "never": "the name never means {}",
+    "always": "the name always means {}",
+}
+
 Texts = Callable[[str], tuple[str, str]]
 """Entity id -> label and description."""
 
 
-def describe(row: int, verdict: Verdict, card: dict[str, Any], texts: Texts) -> reasons.Provenance:
+def describe(
+    row: int, verdict: Verdict, card: dict[str, Any], texts: Texts, standing: Standing | None
+) -> reasons.Provenance:
     """Returns how an image got its labels.
 
     Args:
@@ -32,12 +46,14 @@ def describe(row: int, verdict: Verdict, card: dict[str, Any], texts: Texts) -> 
         verdict: the selection's verdict.
         card: the selection's card.json.
         texts: returns an entity's label and description.
+        standing: what people say; None: the server takes no corrections of this selection.
     """
     labels = verdict.labels
+    said = said_of(labels, standing.answers if standing else (), texts)
     spans: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for candidate in labels["entities"] or ():
         spans.setdefault((candidate["start"], candidate["end"]), []).append(candidate)
-    mentions = [_mention(span, verdict, card, texts) for span in spans.values()]
+    mentions = [_mention(span, verdict, card, texts, said) for span in spans.values()]
     threshold, on = card["threshold"], "clip_z"
     if card["weights"]:  # the threshold is in log odds, but the candidates show probabilities
         on = "score"
@@ -57,12 +73,19 @@ def describe(row: int, verdict: Verdict, card: dict[str, Any], texts: Texts) -> 
         threshold_on=on,
         mentions=mentions,
         explanation=[],
+        place=reasons.LabelsRow(file=verdict.file, row=verdict.row)
+        if standing is not None
+        else None,
     )
     return found.model_copy(update={"explanation": explain(found)})
 
 
 def _mention(
-    span: list[dict[str, Any]], verdict: Verdict, card: dict[str, Any], texts: Texts
+    span: list[dict[str, Any]],
+    verdict: Verdict,
+    card: dict[str, Any],
+    texts: Texts,
+    said: dict[str, list[str]],
 ) -> reasons.MentionView:
     nil: dict[str, float | None] = {}
     for name in ("text_score", "score"):  # what the candidates leave
@@ -87,7 +110,24 @@ def _mention(
         text_choice=_id(by_text),
         picture_choice=_id(by_image),
         choice=chosen if chosen in verdict.classes else None,
+        said=said.get(canonical(span[0]["surface"]), []),
     )
+
+
+def said_of(
+    labels: dict[str, Any], answers: Iterable[LabelAnswer], texts: Texts
+) -> dict[str, list[str]]:
+    """Returns what people say of a pair's names, by their canonical form."""
+    pair = [labels[name] or "" for name in ("key", "shard", "caption")]
+    names = {canonical(one["surface"]) for one in labels["entities"] or ()}
+    found: dict[str, list[str]] = {}
+    for answer in answers:
+        name = canonical(answer.name)
+        place = Place(answer.key, answer.shard, answer.caption)
+        if name in names and (answer.kind not in OF_PAIRS or place.fits(*pair)):
+            text = _SAID[answer.kind].format(texts(answer.entity)[0] if answer.entity else "")
+            found.setdefault(name, []).append(f"{text} ({answer.by})" if answer.by else text)
+    return found
 
 
 def _id(candidate: dict[str, Any] | None) -> str | None:

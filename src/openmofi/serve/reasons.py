@@ -60,6 +60,15 @@ class MentionView(Reply):
     """The candidate that the image agrees with most; null: none of them."""
     choice: str | None
     """The label that was kept for it; null: none."""
+    said: list[str]
+    """What people say of it."""
+
+
+class LabelsRow(Reply):
+    """A pair in the labels, as corrections name it."""
+
+    file: int
+    row: int
 
 
 class Provenance(Reply):
@@ -83,6 +92,8 @@ class Provenance(Reply):
     threshold_on: Literal["score", "clip_z"]
     mentions: list[MentionView]
     explanation: list[str]
+    place: LabelsRow | None
+    """Where corrections of it are sent; null: the server does not take any."""
 
 
 class FunnelStep(Reply):

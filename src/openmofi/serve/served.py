@@ -18,6 +18,7 @@ from openmofi.errors import InputError, OpenMOFIError
 from openmofi.files.folders import cache_folder
 from openmofi.search import Index
 from openmofi.select.selection import Selection
+from openmofi.serve.desk import Desk
 from openmofi.serve.encoding import BatchingEncoder
 from openmofi.serve.facets import facets_of_all
 from openmofi.serve.files import PageFiles
@@ -64,6 +65,7 @@ class Served:
         self._encoder = self._new_encoder()
         self.reports = named_reports(reports)
         self._verdicts: dict[Path, tuple[int, Verdicts]] = {}
+        self._desk: Desk | None = None
         self._data = _selection_folder(data, index.meta["selection"])
         self._lock = threading.Lock()
         self._opening = threading.Lock()
@@ -112,6 +114,19 @@ class Served:
             raise Refusal(404, "no_data", message)
         return self._opened(self._data)
 
+    @property
+    def desk(self) -> Desk:
+        """Where the labels of the selection are corrected.
+
+        Raises:
+            Refusal: there is no selection.
+        """
+        selection = self.verdicts.selection
+        with self._lock:
+            if self._desk is None or self._desk.selection is not selection:
+                self._desk = Desk(selection)  # `select` has run again
+            return self._desk
+
     def verdicts_of(self, folder: Path) -> Verdicts:
         """Returns the verdicts of the selection that an image comes from, even if it was moved.
 
@@ -138,8 +153,10 @@ class Served:
             self._encoder.start()
 
     def stop(self) -> None:
-        """Ends the encoder's thread."""
+        """Ends the encoder's thread, and a preview that is being made."""
         self._encoder.stop()
+        if self._desk is not None:
+            self._desk.stop()
 
     def _reopen(self) -> None:
         """Opens the changed index; the old one answers until then."""

@@ -32,6 +32,10 @@ class Verdict:
     """Ids of the entities for which it is kept."""
     refused_as: str | None
     """Reason of the refusal; None: it is kept."""
+    file: int
+    """The labels file that it is in, as `Selection.files` counts them."""
+    row: int
+    """Its row there."""
 
     @property
     def place(self) -> tuple[Any, ...]:
@@ -58,20 +62,21 @@ class Verdicts:
         Raises:
             MismatchError: the shard was labelled again after the selection.
         """
-        labels = self._labels(shard, row, key)
-        if labels is None:
+        found = self._labels(shard, row, key)
+        if found is None:
             return None
+        file, labels = found
         refused = self._found("refused.parquet", "reason", labels, row)
         classes = self._found("keep.parquet", "classes", labels, row)
         if refused is None and classes is None:
             return None
         kept = self.selection.vocabulary["id"].take(pa.array(classes or [], pa.int32())).to_pylist()
-        return Verdict(labels, tuple(kept), refused)
+        return Verdict(labels, tuple(kept), refused, file, row)
 
     def refused(self, number: int) -> Verdict:
         """Returns the verdict on a row of refused.parquet."""
         labels = self.selection.refused([number])[0]
-        return Verdict(labels, (), labels["reason"])
+        return Verdict(labels, (), labels["reason"], *labels["place"])
 
     def refused_for(self, reason: str, *, k: int, offset: int) -> list[int]:
         """Returns rows of refused.parquet; neighbours in the result are far apart in the input."""
@@ -101,8 +106,8 @@ class Verdicts:
             numbers.setdefault(paths[name], []).append(number)
         return numbers
 
-    def _labels(self, shard: str, row: int, key: str) -> dict[str, Any] | None:
-        """Returns an image's labels, or None if no labels file has the image in this row.
+    def _labels(self, shard: str, row: int, key: str) -> tuple[int, dict[str, Any]] | None:
+        """Returns (the labels file, an image's labels), or None if no file has it in this row.
 
         If a large shard was split, several files have such a row.
         """
@@ -111,7 +116,7 @@ class Verdicts:
             if row < pairs[number].as_py():
                 labels = self.selection.read(number, [row])[0]
                 if labels["key"] == key:
-                    return labels
+                    return number, labels
         return None
 
     @cached_property

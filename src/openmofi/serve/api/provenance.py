@@ -34,7 +34,7 @@ def provenance(row: RowInPath, served: Now) -> reasons.Provenance:
     verdict = verdicts.of_row(*place[1:], hit.id)
     if verdict is None:
         raise _unknown("The selection has no such image; it was made again in the meantime.")
-    return describe(row, verdict, verdicts.selection.card, library.texts)
+    return _described(served, row, verdicts, verdict)
 
 
 @router.get(
@@ -45,7 +45,7 @@ def provenance(row: RowInPath, served: Now) -> reasons.Provenance:
 def refused_provenance(number: Number, served: Now) -> reasons.Provenance:
     """Returns why a pair was refused."""
     verdicts, verdict = _refused(served, number)
-    return describe(number, verdict, verdicts.selection.card, served.library.texts)
+    return _described(served, number, verdicts, verdict)
 
 
 @router.get(
@@ -95,6 +95,14 @@ def refusals(
         for number, row in zip(numbers, rows, strict=True)
     ]
     return reasons.RefusedReply(reason=reason, total=total, rows=shown)
+
+
+def _described(
+    served: Served, row: int, verdicts: Verdicts, verdict: Verdict
+) -> reasons.Provenance:
+    is_reviewed = served.has_data and served.verdicts is verdicts
+    standing = served.desk.standing() if is_reviewed else None
+    return describe(row, verdict, verdicts.selection.card, served.library.texts, standing)
 
 
 def _refused(served: Served, number: int) -> tuple[Verdicts, Verdict]:

@@ -13,6 +13,7 @@ const VIEWS = {
   why: () => import("./views/why.js"),
   map: () => import("./views/map.js"),
   data: () => import("./views/data.js"),
+  review: () => import("./views/review.js"),
   evaluation: () => import("./views/evaluation.js"),
 };
 

@@ -2,6 +2,7 @@
  * The state of the page <-> the query string, for example
  *   /?q=red+flag&entity=-1*Q142&only=Q30    two terms, one of them negative, and a filter
  *   /?view=entity&id=Q142    /?view=why&row=12    /?view=map&at=0.5,0.5,4    /?view=data&reason=nil
+ *   /?view=review&tab=changes
  */
 
 /** Parameter -> kind of term, as /api/search calls it. */
@@ -26,6 +27,7 @@ const FIELDS = {
   refused: ["refused", toNumber, fromValue],
   reason: ["reason", toText, fromValue],
   report: ["report", toText, fromValue],
+  tab: ["tab", toText, fromValue],
   classes: ["class", (all) => all.map(Number), (classes) => classes.map(String)], // lit on the map
   at: ["at", toPlace, fromPlace], // centre and zoom of the map
 };

@@ -1,10 +1,12 @@
-import { get, post } from "../api.js";
+import { get, getInfo, post } from "../api.js";
 import { h, fill, latest } from "../dom.js";
 import { count, images, language, percent, score } from "../format.js";
 import { learn } from "../names.js";
 import { entityLink, link } from "../url.js";
+import { say } from "../parts/answers.js";
 import { icon } from "../parts/icons.js";
 import { atFirst, growingGrid, noteShown } from "../parts/results.js";
+import { notice } from "../parts/shell.js";
 import { skeletons } from "../parts/states.js";
 
 const SHOWN = 8; // of each list
@@ -17,16 +19,17 @@ export function open(main, signal) {
       fill(main, h("div.grid", { "aria-busy": "true" }, skeletons(12, "tile")));
       const question = { terms: [{ entity: state.id }], filter: { entities: [state.id] } };
       const page = (offset, k, at) => post("/api/search", { ...question, offset, k }, at);
-      const [entity, found] = await Promise.all([
+      const [entity, found, info] = await Promise.all([
         get(`/api/entities/${encodeURIComponent(state.id)}`, mine),
         page(0, atFirst(state), mine),
+        getInfo(),
       ]);
       learn([entity, ...entity.types]);
       const grown = (shown) => noteShown(state, shown);
       const results = growingGrid(page, { signal: mine, grown });
       results.set(found);
       document.title = `${entity.label} · OpenMOFI`;
-      const columns = [itsImages(found.total, results.node), aside(entity)];
+      const columns = [itsImages(found.total, results.node), aside(entity, info.has.data)];
       fill(main, header(entity), h("div.entity-columns", columns));
     });
 }
@@ -62,7 +65,7 @@ function header({ id, label, description, types, thumbnail }) {
   );
 }
 
-function aside(entity) {
+function aside(entity, canCorrect) {
   return h(
     "div.entity-aside",
     aliases(entity.aliases),
@@ -79,7 +82,7 @@ function aside(entity) {
       ({ similarity }) => score(similarity, 2),
     ),
     list("Same type", null, entity.same_type, (other) => count(other.images)),
-    shared(entity),
+    shared(entity, canCorrect),
   );
 }
 
@@ -115,7 +118,26 @@ function entityRow({ id, label, thumbnail }, number) {
   return h("a", { href: entityLink(id) }, image, text);
 }
 
-function shared({ id: own, names_shared: names }) {
+/* What a name means wherever it stands. */
+function ruleButtons(name, { id, label }) {
+  const send = async (kind, text) => {
+    try {
+      await say({ kind, name, entity: id }, text);
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      notice(error.message, { bad: true });
+    }
+  };
+  const rule = (kind) => {
+    const text = `“${name}” ${kind} means ${label}.`;
+    const about = { type: "button", onclick: () => send(kind, text), "aria-label": text };
+    return h("button.button", about, `${kind === "never" ? "Never" : "Always"} this`);
+  };
+  return h("p.answer-row", rule("never"), rule("always"));
+}
+
+function shared(entity, canCorrect) {
+  const { id: own, names_shared: names } = entity;
   if (!names.length) return null;
   const meaning = ({ id, label, prior }) => {
     const about = { href: entityLink(id), "aria-current": id === own ? "true" : null };
@@ -124,7 +146,8 @@ function shared({ id: own, names_shared: names }) {
   };
   const rows = names.slice(0, SHOWN).map(({ name, candidates }) => {
     const heading = h("h3", { dir: "auto" }, `“${name}”`);
-    return h("div.shared", heading, h("ul", candidates.slice(0, SHOWN).map(meaning)));
+    const list = h("ul", candidates.slice(0, SHOWN).map(meaning));
+    return h("div.shared", heading, list, canCorrect && ruleButtons(name, entity));
   });
   const text = "How likely each meaning is before caption and image are looked at.";
   return h("section.panel", h("h2", "Names shared with others"), h("p.muted", text), rows);

@@ -5,6 +5,7 @@ import { learn } from "../names.js";
 import { entityLink, link } from "../url.js";
 import { similarLink } from "../parts/grid.js";
 import { icon } from "../parts/icons.js";
+import { answerButtons } from "../parts/answers.js";
 import { candidateTable, legend, markId } from "../parts/candidates.js";
 import { skeletons } from "../parts/states.js";
 import { whatIsThis } from "../parts/tags.js";
@@ -57,11 +58,24 @@ function page(shown, signal) {
         markedCaption(caption, mentions),
         explanation(answer),
         tags,
-        mentions.map((mention, i) => candidateTable(mention, i, answer.weights)),
+        mentions.map((mention, i) => [
+          candidateTable(mention, i, answer.weights),
+          answer.place && corrections(answer.place, mention),
+        ]),
         mentions.length > 0 && legend(answer),
       ),
       details(shown),
     ),
+  ];
+}
+
+/** What a person may say of a mention: its choice is the likeliest, whether it is kept or not. */
+function corrections(place, { start, surface, candidates, said }) {
+  const worth = ({ score: joint, text_score: text }) => joint ?? text ?? 0;
+  const [chosen] = candidates.toSorted((a, b) => worth(b) - worth(a));
+  return [
+    said.length > 0 && h("p.said", h("strong", "People say: "), said.join("; ")),
+    answerButtons({ place: { ...place, start }, surface, chosen, candidates }, {}),
   ];
 }
 

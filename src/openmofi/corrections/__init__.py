@@ -1,0 +1,1 @@
+"""What people said of labels: answers on disk, and what they say together."""

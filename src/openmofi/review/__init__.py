@@ -1,0 +1,1 @@
+"""Corrections of labels: what to ask, what answers would change, and the change."""
