@@ -2,6 +2,7 @@
 
 from openmofi.cli import (
     adapt,
+    audit,
     caption,
     compile,
     demo,
@@ -44,6 +45,7 @@ from openmofi.cli.app import app, main
 __all__ = [
     "adapt",
     "app",
+    "audit",
     "caption",
     "compile",
     "demo",
