@@ -16,7 +16,7 @@ from openmofi.review.audit.answers import AnswerFile
 from openmofi.review.audit.bound import SHARES, STAKES
 from openmofi.review.audit.draws import Draw
 from openmofi.review.audit.result import StratumBound, bounds, curve
-from openmofi.review.audit.strata import BY_SCORE, CUTS, DRAWN, Strata
+from openmofi.review.audit.strata import BY_SCORE, BY_SOURCE, CUTS, DRAWN, Strata
 
 VERSION = 1
 """Raised when the same selection, seed and answers would give other draws or bounds."""
@@ -93,6 +93,7 @@ def certificate(audited: Audited) -> dict[str, Any]:
             "cuts": CUTS,
             "drawn_by_frequency": DRAWN,
             "drawn_by_score": BY_SCORE,
+            "drawn_by_source": BY_SOURCE,
             "shares": SHARES.tolist(),
             "stakes": STAKES.tolist(),
         },

@@ -22,6 +22,8 @@ from openmofi.review.audit.strata import Strata, find_bands, read_labels, weigh
 from openmofi.select.selection import rows_at
 
 _COLUMNS = ["key", "shard", "offset", "size", "path", "caption", "url", "classes", "scores"]
+_MOST_HELD = 4
+"""Labels held per check and cell, before those that can no longer be drawn are dropped."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def draw(folder: Path, digest: str, *, seed: int, checks: int) -> tuple[Strata, 
         early = np.flatnonzero(times <= limits[cell])
         columns = (cell, times, number, labels.row, labels.place)
         parts.append(_Times(*(column[early] for column in columns)))
-        if sum(len(part.cell) for part in parts) > 4 * checks * len(counts):
+        if sum(len(part.cell) for part in parts) > _MOST_HELD * checks * len(counts):
             parts = [_joined(parts).first(checks)]
             limits = _limits(parts[0], checks, len(counts))
     strata = weigh(bands, counts, bins, images)

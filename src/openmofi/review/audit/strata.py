@@ -30,8 +30,9 @@ CUTS = (0.5, 0.9)
 """Shares of the labels at which bands end."""
 DRAWN = (0.3, 0.25, 0.45)
 """Shares of the draws by frequency, the most frequent entities first."""
-BY_SCORE = 0.25
-"""Share of a band's draws that goes where errors are likely by the scores."""
+BY_SCORE, BY_SOURCE = 0.2, 0.15
+"""Shares of a band's draws that go where errors are likely by the scores, and that all sources get
+equally. The rest is even: what is drawn rarely weighs much if it is wrong."""
 _LEAST_SOURCE = 0.05
 _COUNTED_SOURCES = 1000
 _SCORES = 10_000
@@ -169,9 +170,7 @@ def _band(counts: np.ndarray) -> np.ndarray:
 def weigh(bands: Bands, labels: np.ndarray, bins: np.ndarray, images: np.ndarray) -> Strata:
     """Returns the strata with the weights of their labels.
 
-    Every band of frequency has its share of the draws. Within it, sources are drawn by the square
-    root of their size rather than by their size, and for a part of the draws, labels whose error is
-    hard to tell by their score.
+    Every band of frequency has its share of the draws.
 
     Args:
         bands: which cells there are.
@@ -180,10 +179,12 @@ def weigh(bands: Bands, labels: np.ndarray, bins: np.ndarray, images: np.ndarray
         images: labels of each class.
     """
     counts = labels.reshape(bands.shape)
-    _, of_source, of_score = np.meshgrid(*(np.arange(n) for n in bands.shape), indexing="ij")
-    by_source = np.maximum(counts.sum((0, 2)), 1) ** -0.5
-    spread = _spread(bands.of_bin, bins)
-    raw = by_source[of_source] * (1 - BY_SCORE + BY_SCORE * spread[of_score])
+    of_source = counts.sum((0, 2))
+    by_source = 1 / (of_source > 0).sum() / np.maximum(of_source / of_source.sum(), 1e-300)
+    by_source = np.where(of_source > 0, by_source, 0)[None, :, None]
+    spread = _spread(bands.of_bin, bins)[None, None, :]
+    raw = 1 - BY_SCORE - BY_SOURCE + BY_SCORE * spread + BY_SOURCE * by_source
+    raw = np.broadcast_to(raw, bands.shape)
     drawn = np.array(DRAWN) * (counts.sum((1, 2)) > 0)
     weight = (
         raw * (drawn / drawn.sum() / np.maximum((raw * counts).sum((1, 2)), 1e-300))[:, None, None]

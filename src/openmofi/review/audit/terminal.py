@@ -45,7 +45,8 @@ class TerminalAsker:
     def _show(self, draw: Draw, audited: Audited) -> None:
         about = f" ({draw.description})" if draw.description else ""
         print(f"\n{_standing(audited)}")
-        print(f"[{draw.number:,}/{len(audited.draws):,}] {_plain(draw.shard)} {_plain(draw.key)}")
+        place = f"{_plain(draw.shard)} {_plain(draw.key)}".strip()
+        print(f"[{draw.number:,}/{len(audited.draws):,}] {place}")
         for line in self._image(draw, audited):
             print(line)
         print(f"caption: {_plain(draw.caption)[:_SHOWN_CAPTION]}")
@@ -124,7 +125,7 @@ def _unbuffered() -> Iterator[None]:
 
     before = termios.tcgetattr(sys.stdin)
     try:
-        tty.setcbreak(sys.stdin)
+        tty.setcbreak(sys.stdin, termios.TCSADRAIN)  # keeps what was typed ahead
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
