@@ -17,10 +17,10 @@ from openmofi.cli import app, main
 
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
-    select | inspect | diff | audit | export | train | caption | reinforce | pair | adapt | compile |
-    embed | evaluate | evaluate linking | evaluate attack | evaluate oven | evaluate compare |
-    index | index add | index delete | index compact | index map | index export |
-    search | tag | tag calibrate | serve | demo | info
+    select | inspect | diff | audit | export | train | caption | reinforce | pair | adapt |
+    compile | embed | evaluate | evaluate linking | evaluate attack | evaluate oven |
+    evaluate compare | index | index add | index delete | index compact | index map |
+    index export | search | tag | tag calibrate | serve | demo | info
 """
 VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
 # Those of fruit.GOOD and `whole`, and once more the `whole` of the tar that is cut short.
