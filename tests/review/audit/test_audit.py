@@ -18,6 +18,7 @@ from openmofi.cli import main
 from openmofi.config import AuditSettings, SelectSettings
 from openmofi.errors import InputError, MismatchError
 from openmofi.export import export
+from openmofi.export.audits import read_audits
 from openmofi.review.audit import audit, verify
 from openmofi.select import select
 
@@ -111,9 +112,11 @@ def test_answers_to_other_draws_are_not_mixed_in(checked, selection):
 
 def test_a_damaged_line_is_named(checked, selection):
     path = checked.with_name("answers.jsonl")
-    path.write_text(path.read_text().replace('{"draw": 3,', '{"draw": 3 3,'))
-    with pytest.raises(InputError, match=r"Line 4 of .*answers.jsonl is not JSON"):
-        audit(selection, settings=settings())
+    whole = path.read_text()
+    for change in ('{"draw": 3 3,', '{"drew": 3,'):
+        path.write_text(whole.replace('{"draw": 3,', change))
+        with pytest.raises(InputError, match=r"Line 4 of .*answers.jsonl is damaged"):
+            audit(selection, settings=settings())
 
 
 def test_answers_come_from_a_table_and_only_an_unbroken_list_counts(selection, tmp_path):
@@ -191,6 +194,18 @@ def test_a_certificate_that_was_changed_does_not_repeat(checked, selection, chan
     checked.write_text(json.dumps(content))
     with pytest.raises(MismatchError, match="does not repeat"):
         verify(selection, checked)
+
+
+@pytest.mark.parametrize("name", ["selection", "seed", "draws", "bounds", "cells"])
+def test_a_damaged_certificate_is_one_sentence(checked, selection, name):
+    content = json.loads(checked.read_text())
+    del content[name]
+    checked.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="is damaged"):
+        verify(selection, checked)
+    checked.write_text("{")
+    with pytest.raises(InputError, match="is damaged; repeat `openmofi audit`"):
+        read_audits(selection)
 
 
 def test_the_exports_carry_it_until_the_labels_are_others(made, tmp_path):

@@ -13,6 +13,7 @@ from openmofi.review.audit.bound import (
     STAKES,
     CellTable,
     Payoffs,
+    error_bound,
     error_bounds,
     payoffs,
     wealth,
@@ -118,6 +119,12 @@ def test_the_bound_is_the_least_refuted_number_of_a_grid(seed):
         refuted = [m for m in grid if wealth(past, m) >= 20]
         least = min([least, float(found.worst[draw]), *refuted])
         assert least - 0.0005 - 1e-6 <= closed[draw] <= least + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_last_bound_needs_no_earlier_ones(seed):
+    found = some_draws(seed)
+    assert error_bound(found, 0.05) == pytest.approx(error_bounds(found, 0.05)[-1], abs=1e-8)
 
 
 def test_a_complete_check_gives_the_truth():

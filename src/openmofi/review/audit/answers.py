@@ -58,33 +58,35 @@ class AnswerFile:
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
             os.truncate(self.path, len(whole))
-        lines = []
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                raise InputError(
-                    f"Line {number} of {self.path} is not JSON; delete that line if you know what "
-                    "it was, or give --by another name."
-                ) from None
+        lines = whole.splitlines()
         if not lines:
             self._append(self.head | {"openmofi": openmofi.__version__})
             return
-        head, *answers = lines
-        if not isinstance(head, dict):
-            head = {}
-        if head.get("selection") != self.head["selection"]:
+        head = self._parsed(1, lines[0], ("selection", "seed"))
+        if head["selection"] != self.head["selection"]:
             raise MismatchError(
                 f"The answers in {self.path} are to other labels than the selection has now; give "
                 "--by another name, or move that file away."
             )
-        if head.get("seed") != self.head["seed"]:
+        if head["seed"] != self.head["seed"]:
             raise MismatchError(
-                f"The answers in {self.path} are to the draws of --seed {head.get('seed')}; give "
+                f"The answers in {self.path} are to the draws of --seed {head['seed']}; give "
                 "that seed, or --by another name."
             )
-        for answer in answers:
+        for number, line in enumerate(lines[1:], 2):
+            answer = self._parsed(number, line, ("draw", "answer", "time"))
             self._note(answer["draw"], answer["answer"], answer["time"])
+
+    def _parsed(self, number: int, line: bytes, names: Sequence[str]) -> dict[str, Any]:
+        """Returns the fields of a line."""
+        try:
+            fields = json.loads(line)
+            return {name: fields[name] for name in names}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"Line {number} of {self.path} is damaged; expected JSON with {', '.join(names)}: "
+                "mend it, or give --by another name."
+            ) from None
 
     def _note(self, draw: int, answer: str | None, time: str) -> None:
         self.changed += draw in self.given

@@ -82,14 +82,22 @@ def payoffs(cells: CellTable, group: np.ndarray, cell: np.ndarray, wrong: np.nda
     )
 
 
+def error_bound(found: Payoffs, alpha: float) -> float:
+    """Returns the least share of wrong labels that has ever been refuted; 1: none was."""
+    if not len(found.value):
+        return 1.0
+    high = float(found.worst[-1])
+    return _least(found.value, found.most, len(found.value), high, 1 / alpha, SHARES, STAKES)
+
+
 def error_bounds(found: Payoffs, alpha: float) -> np.ndarray:
-    """Returns, after each draw, the least share of wrong labels that has ever been refuted."""
-    return _bounds(found.value, found.most, found.worst, 1 / alpha, SHARES, STAKES)
+    """Returns `error_bound` after each draw, which takes the square of the time."""
+    return _curve(found.value, found.most, found.worst, 1 / alpha, SHARES, STAKES)
 
 
 def wealth(found: Payoffs, error: float) -> float:
     """Returns K(error) after the last draw."""
-    return _wealth(found.value, found.most, len(found.value), error, SHARES, STAKES)
+    return _wealth(found.value, found.most, len(found.value), error, np.inf, SHARES, STAKES)
 
 
 def error_estimate(found: Payoffs) -> float:
@@ -101,33 +109,43 @@ _EQUAL = 1e-12
 
 
 @compiled
-def _wealth(value, most, count, error, shares, stakes):
-    total = 0.0
-    for j in range(len(shares)):
-        money = stakes[j]
-        for t in range(count):
-            room = most[t] - error
-            if room > _EQUAL:
-                money *= 1 - shares[j] * (value[t] - error) / room
-            elif room < -_EQUAL:  # no group has so many wrong labels
-                return np.inf
-        total += money
+def _wealth(value, most, count, error, wanted, shares, stakes):
+    """Returns K(error) after `count` draws, or the first that was at least `wanted`."""
+    money = stakes.copy()
+    total = money.sum()
+    for t in range(count):
+        room = most[t] - error
+        if room < -_EQUAL:  # no group has so many wrong labels
+            return np.inf
+        if room > _EQUAL:
+            money *= 1 - shares * ((value[t] - error) / room)
+            total = money.sum()
+            if total >= wanted:
+                break
     return total
 
 
 @compiled
-def _bounds(value, most, worst, wanted, shares, stakes):
+def _least(value, most, count, high, wanted, shares, stakes):
+    """Returns the least error below `high` that was refuted by one of `count` draws, or `high`."""
+    below = high * (1 - 1e-6)
+    if _wealth(value, most, count, below, wanted, shares, stakes) < wanted:
+        return high
+    low = 0.0
+    for _ in range(30):  # to 1e-9
+        middle = (low + high) / 2
+        if _wealth(value, most, count, middle, wanted, shares, stakes) >= wanted:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@compiled
+def _curve(value, most, worst, wanted, shares, stakes):
     bounds = np.empty(len(value))
     high = 1.0
     for t in range(len(value)):
-        high = min(high, worst[t])
-        if _wealth(value, most, t + 1, high * (1 - 1e-6), shares, stakes) >= wanted:
-            low = 0.0
-            for _ in range(30):  # to 1e-9
-                middle = (low + high) / 2
-                if _wealth(value, most, t + 1, middle, shares, stakes) >= wanted:
-                    high = middle
-                else:
-                    low = middle
+        high = _least(value, most, t + 1, min(high, worst[t]), wanted, shares, stakes)
         bounds[t] = high
     return bounds

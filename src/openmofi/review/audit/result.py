@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from openmofi.review.audit.answers import NO, UNSURE, YES
-from openmofi.review.audit.bound import error_bounds, error_estimate, payoffs
+from openmofi.review.audit.bound import error_bound, error_bounds, error_estimate, payoffs
 from openmofi.review.audit.strata import Strata, Stratum
 
 
@@ -83,9 +83,7 @@ def _bound(
 ) -> StratumBound:
     drawn, mine = _answered(group, cells, answers)
     found = payoffs(strata.table, group.cells, drawn, mine != YES)
-    least = [0.0, 0.0]
-    if len(drawn):
-        least = [1 - float(error_bounds(found, a)[-1]) for a in (alpha, alpha / num_groups)]
+    least = [1 - error_bound(found, a) for a in (alpha, alpha / num_groups)]
     return StratumBound(
         group.kind,
         group.name,

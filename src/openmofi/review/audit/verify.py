@@ -45,11 +45,18 @@ def verify(selection: Path | str, certificate: Path | str) -> Verified:
     """
     selected, path = Selected(Path(selection)), Path(certificate)
     content = _read(path)
+    try:
+        return _verified(selected, path, content)
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise InputError(f"{path} is damaged; expected certificate.json of an audit.") from None
+
+
+def _verified(selected: Selected, path: Path, content: dict[str, Any]) -> Verified:
     digest = selection_digest(selected.folder)
     if content["selection"]["digest"] != digest:
         raise MismatchError(
             f"{path} is about a selection with the digest {content['selection']['digest'][:12]}, "
-            f"but that of {str(selection)!r} is {digest[:12]}; verify it with the same selection."
+            f"but that of {str(selected.folder)!r} is {digest[:12]}; verify it with the same labels."
         )
     strata, draws = draw(
         selected.folder, digest, seed=content["seed"], checks=max(content["checked"], 1)
