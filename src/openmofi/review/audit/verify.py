@@ -56,7 +56,7 @@ def _verified(selected: Selected, path: Path, content: dict[str, Any]) -> Verifi
     if content["selection"]["digest"] != digest:
         raise MismatchError(
             f"{path} is about a selection with the digest {content['selection']['digest'][:12]}, "
-            f"but that of {str(selected.folder)!r} is {digest[:12]}; verify it with the same labels."
+            f"but that of {str(selected.folder)!r} is {digest[:12]}; give the same labels."
         )
     strata, draws = draw(
         selected.folder, digest, seed=content["seed"], checks=max(content["checked"], 1)
