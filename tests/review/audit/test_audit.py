@@ -75,6 +75,20 @@ def test_an_audit_that_stops_goes_on_where_it_was(selection, tmp_path):
     assert bounds_of(summary) == bounds_of(at_once)
 
 
+def test_fewer_checks_leave_no_answer_out(checked, selection):
+    summary = audit(selection, settings=settings(checks=5))
+    assert (summary.checked, summary.planned) == (20, 20)
+    assert verify(selection, summary.certificate).checked == 20
+
+
+def test_the_download_of_another_page_is_refused(checked, selection, tmp_path):
+    (tmp_path / "answers.jsonl").write_bytes(checked.with_name("answers.jsonl").read_bytes())
+    for flags, name in (({"by": "berta"}, "by"), ({"seed": 1, "by": "berta"}, "seed")):
+        shutil.rmtree(selection / "audits/berta", ignore_errors=True)
+        with pytest.raises(MismatchError, match=f"have {name} "):
+            audit(selection, settings=settings(**flags), answers=tmp_path / "answers.jsonl")
+
+
 def test_a_bound_never_falls_and_unsure_counts_as_wrong(selection, tmp_path):
     shutil.copytree(selection, tmp_path / "twin")
     said = iter(["yes"] * 30 + ["unsure"] * 10)

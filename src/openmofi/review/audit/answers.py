@@ -121,11 +121,11 @@ def read_answers(path: Path, draws: Sequence[Draw], head: dict[str, Any]) -> lis
         path: JSON lines or CSV with the columns shard, key, entity and answer; draw is optional.
             The page's first line says which selection and seed it is about.
         draws: what was asked.
-        head: selection and seed.
+        head: selection, seed and by.
 
     Raises:
         InputError: a row has no answer that is known, or is about a label that was not drawn.
-        MismatchError: the answers are to another selection or seed.
+        MismatchError: the answers are to another selection or seed, or by somebody else.
     """
     asked = {tuple(draw.names().values()): draw for draw in reversed(draws)}
     by_number = {str(draw.number): draw for draw in draws}
@@ -134,10 +134,11 @@ def read_answers(path: Path, draws: Sequence[Draw], head: dict[str, Any]) -> lis
         if row.refused:
             raise InputError(f"Line {row.line} of {path} cannot be read: {row.refused.reason}.")
         if "selection" in row.fields:
-            wrong = [name for name in ("selection", "seed") if row.fields.get(name) != head[name]]
+            wrong = [name for name in head if row.fields.get(name) != head[name]]
             if wrong:
                 raise MismatchError(
-                    f"The answers in {path} are to another {wrong[0]}; expected {head[wrong[0]]}."
+                    f"The answers in {path} have {wrong[0]} {row.fields.get(wrong[0])!r}; expected "
+                    f"{head[wrong[0]]!r}: give the flags that its page was written with."
                 )
             continue
         answer = str(row.fields.get("answer") or "").strip().lower()

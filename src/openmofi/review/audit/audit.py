@@ -84,7 +84,8 @@ def audit(
         )
         lock_file(lock, out, busy=busy)
         given = AnswerFile(out / "answers.jsonl", digest=digest, seed=settings.seed, by=settings.by)
-        strata, draws = draw(selected.folder, digest, seed=settings.seed, checks=settings.checks)
+        checks = max(settings.checks, *given.given, 1)  # nothing that was answered is left out
+        strata, draws = draw(selected.folder, digest, seed=settings.seed, checks=checks)
         audited = Audited(
             selected.folder, selected.card, digest, strata, draws, given, settings.confidence
         )
