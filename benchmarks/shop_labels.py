@@ -64,7 +64,9 @@ def one_seed(grocery: Path, folder: Path, seed: int, steps: int) -> dict:
     shown, named = read_truth(folder / "truth.parquet")
     found = {}
     for order in ("text-first", "joint"):
-        rates = {f"{r:g}": measure(folder / "i2e", order, r, shown, named) for r in _RATES}
+        rates = {
+            f"{r:g}": measure(folder / "i2e", r, order, "labels", shown, named) for r in _RATES
+        }
         at_precision = recalls(folder / "i2e", folder / "truth.parquet", order)
         found[order] = {"recall_at_precision": at_precision, "asked": rates}
     return found

@@ -18,7 +18,7 @@ from openmofi.cli import app, main
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
     select | inspect | diff | review queue | review answer | review preview | review apply |
-    review undo | review list | review merge |
+    review undo | review list | review merge | audit |
     export | train | caption | reinforce | pair | adapt | compile |
     embed | evaluate | evaluate linking | evaluate attack | evaluate oven | evaluate compare |
     index | index add | index delete | index compact | index map | index export |
@@ -165,6 +165,16 @@ MISTAKES = [
     ("status {w}/empty", "is not an output folder of `openmofi label`"),
     ("export {w}/i2e --out {t}/x", "is not a selection"),
     ("inspect {w}/i2e --name none", "has no selection 'none'"),
+    ("audit {w}/i2e", "is not a selection"),
+    ("audit {w}/i2e/select/default --checks 0", "at least 1"),
+    ("audit {w}/i2e/select/default --by ../x", "--by cannot be '../x'"),
+    ("audit {w}/i2e/select/default --confidence 1", "from 0.5 to 0.9999"),
+    ("audit {w}/i2e/select/default --verify {w}/nowhere", "nowhere"),
+    ("audit {w}/i2e/select/default --verify {w}/mel.jsonl", "is not a certificate"),
+    ("audit {w}/i2e/select/default --answers {w}/nowhere.csv", "nowhere.csv"),
+    ("audit {w}/i2e/select/default --answers {w}/mel.jsonl", "answer"),
+    ("audit {w}/i2e/select/default --page s3://bucket/x.html", "is a URL"),
+    ("audit {w}/i2e/select/default --page {t}/x.html --verify {w}/x", "goes with neither"),
     ("train {w}/nowhere.yaml --data {w}/pairs --out {t}/r", "no recipe"),
     ("train {w}/noise.yaml --data {w}/pairs --out {t}/r", "is not YAML"),
     ("train {w}/noise.bin --data {w}/pairs --out {t}/r", "is not YAML"),
@@ -379,6 +389,7 @@ def test_a_bug_is_not_dressed_up_as_a_mistake(run, monkeypatch):
         "kb build {w}/fruit.csv --out {place}",
         "label {w}/pairs --kb {w}/kb --model {w}/model --out {place}",
         "inspect {w}/i2e --out {place}",
+        "audit {w}/i2e/select/default --page {place}",
         "diff {w}/i2e {w}/i2e --out {place}",
         "diff {w}/i2e {w}/i2e --table {place}",
         "train {w}/recipe.yaml --data {w}/pairs --out {place}",
@@ -510,6 +521,7 @@ JSON_LINES = [
     "index {w}/emb.parquet --out {t}/i --json",
     "index export {w}/index --to parquet --out {t}/x.parquet --json",
     "inspect {w}/i2e --json",
+    "audit {w}/i2e/select/default --json",
     "info --json",
     "tag {w}/model {w}/photos/000.jpg --kb {w}/kb --json",
     "tag calibrate {w}/model --data {w}/photos/test.csv --kb {w}/kb --out {t}/c --json",
@@ -538,6 +550,7 @@ NEXT = [
     ("label {w}/pairs --kb {w}/kb --model {w}/model --out {w}/i2e --background 16", "select"),
     ("select {w}/i2e --order caption-match --min-images 1", "openmofi inspect"),
     ("inspect {w}/i2e", "openmofi train"),
+    ("audit {w}/i2e/select/default --page {t}/check.html", "--answers answers.jsonl"),
     ("export {w}/i2e/select/default --out {t}/x", "webdataset"),
     ("evaluate {w}/model --data a={w}/photos/test.csv", "openmofi embed"),
     ("embed {w}/model {w}/photos --out {t}/e.parquet", "openmofi index"),

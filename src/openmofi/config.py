@@ -292,6 +292,20 @@ class SelectSettings(_Settings):
 
 
 @dataclass(frozen=True)
+class AuditSettings(_Settings):
+    """Draws labels of a selection for a person to check."""
+
+    checks: Count = 300
+    """Labels to check at most; more of them continue the same list."""
+    seed: int = 0
+    """Which labels are drawn; the same seed draws the same labels."""
+    by: str = "auditor"
+    """Who answers; each has a folder of answers in the selection."""
+    confidence: Annotated[float, Meta(ge=0.5, le=0.9999)] = 0.95
+    """Probability with which a bound is not too high, at any time."""
+
+
+@dataclass(frozen=True)
 class ModelSettings(_Settings):
     """The encoders: a preset to train from scratch, or a Hugging Face directory to start from."""
 

@@ -55,6 +55,8 @@ class Purpose(IntEnum):
     """Which operations of RandAugment change an image."""
     SYNTHETIC = 27
     """Which of an image's synthetic captions a step takes."""
+    AUDIT = 28
+    """Which labels of a selection a person checks."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -2,6 +2,7 @@
 
 from openmofi.cli import (
     adapt,
+    audit,
     caption,
     compile,
     demo,
@@ -51,6 +52,7 @@ from openmofi.cli.app import app, main
 __all__ = [
     "adapt",
     "app",
+    "audit",
     "caption",
     "compile",
     "demo",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openmofi.export.audits import audit_sentence
+
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -73,7 +75,12 @@ class Description:
     license: str
     url: str
     card: dict[str, Any]
-    """card.json of the selection."""
+    """card.json of the selection, with its audits."""
+
+    @property
+    def audits(self) -> list[str]:
+        """A sentence for each audit."""
+        return [audit_sentence(audit) for audit in self.card.get("audits", [])]
 
     @property
     def sentence(self) -> str:
@@ -117,7 +124,7 @@ def write_croissant(folder: Path, files: list[Path], about: Description) -> None
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": about.name,
-        "description": about.sentence,
+        "description": " ".join([about.sentence, *about.audits]),
         "license": about.license,
         "url": about.url,
         "version": "1.0.0",

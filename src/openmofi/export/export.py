@@ -4,7 +4,8 @@
     huggingface   data/train-00000-of-00001.parquet ..., README.md; croissant.json
     datacomp      uids.npy: which samples of DataComp's pool were kept
 
-Each also has card.json (the selection's, with what was exported) and vocabulary.parquet.
+Each also has card.json (the selection's, with its audits and what was exported), vocabulary.parquet
+and, if the labels were audited, audits/ with the certificates.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from openmofi.errors import InputError, SettingsError
+from openmofi.export.audits import copy_audits, read_audits
 from openmofi.export.croissant import Description
 from openmofi.export.datacomp import write_datacomp
 from openmofi.export.huggingface import write_huggingface
@@ -71,7 +73,9 @@ def export(
         )
     selected, out = Selected(Path(selection)), local_path(out)
     check_replaceable(out, _is_export, "an export")
-    about = Description(out.name, license, url or out.resolve().as_uri(), selected.card)
+    audits = read_audits(selected.folder)
+    card = selected.card | ({"audits": audits} if audits else {})
+    about = Description(out.name, license, url or out.resolve().as_uri(), card)
     with new_folder(out) as partial:
         if format == "webdataset":
             images, files = write_webdataset(selected, partial, shard_size, about)
@@ -87,8 +91,9 @@ def export(
                 f"{selected.root!r}, as when they were labelled."
             )
         written = {"format": format, "images": images, "files": files, "unreadable": unreadable}
-        card = json.dumps(selected.card | {"export": written}, indent=2, ensure_ascii=False)
-        (partial / "card.json").write_text(card + "\n")
+        text = json.dumps(card | {"export": written}, indent=2, ensure_ascii=False)
+        (partial / "card.json").write_text(text + "\n")
+        copy_audits(selected.folder, audits, partial)
         shutil.copyfile(selected.folder / "vocabulary.parquet", partial / "vocabulary.parquet")
     return ExportSummary(out, format, images, files, unreadable)
 

@@ -115,11 +115,15 @@ def _text(about: Description) -> str:
     rows += [("kept", funnel["kept_images"])]
     table = "\n".join(f"| {name} | {count:,} |" for name, count in rows)
     looked = "" if card["looked"] else " They come from captions alone; no image was looked at."
+    checked = "" if about.audits else " and have not been checked by people"
+    audited = "".join(f"\n\n{sentence}" for sentence in about.audits)
+    if about.audits:
+        audited += " The certificates in `audits/` say how to repeat it."
     return f"""
 # {about.name}
 
 {about.sentence} The labels were made by OpenMOFI {card["openmofi"]} with the model
-{card["model"]!r} and have not been checked by people.{looked}
+{card["model"]!r}{checked}.{looked}{audited}
 
 | column | meaning |
 |---|---|

@@ -1,1 +1,1 @@
-"""Corrections of labels: what to ask, what answers would change, and the change."""
+"""People look at labels: corrections, what they would change, and audits."""

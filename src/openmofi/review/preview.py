@@ -30,6 +30,7 @@ from openmofi.errors import InputError
 from openmofi.files.folders import exchange_folders, replace_file
 from openmofi.review.changes import LabelChanges, compare
 from openmofi.select import select
+from openmofi.select.digest import AUDITS
 from openmofi.select.selection import Selection
 
 CHANGES = "changes.json"
@@ -111,6 +112,8 @@ def apply(i2e: Path | str, *, name: str = "default") -> Preview:
     found = read_preview(i2e, name=name) or preview(i2e, name=name)
     folder = Path(i2e) / "select" / name
     new, former = (folder.with_name(f"{name}.{part}") for part in ("preview", "before"))
+    if (folder / AUDITS).is_dir():
+        shutil.copytree(folder / AUDITS, new / AUDITS, dirs_exist_ok=True)
     shutil.rmtree(former, ignore_errors=True)
     exchange_folders(new, folder)
     new.rename(former)

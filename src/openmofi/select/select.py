@@ -38,6 +38,7 @@ from openmofi.label.score import ScoreWeights
 from openmofi.select.blocks import label_blocks
 from openmofi.select.calibrate import Calibration
 from openmofi.select.denied_types import check_types
+from openmofi.select.digest import AUDITS
 from openmofi.select.excluded_images import hash_images
 from openmofi.select.image_priors import FILE as PRIORS_FILE
 from openmofi.select.learn import learn
@@ -134,6 +135,10 @@ def select(
             card["priors"] = {"off": priors.off, "passes": priors.passes, "moved": priors.moved()}
             pq.write_table(priors.table, partial / PRIORS_FILE)
         (partial / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+        if (
+            out / AUDITS
+        ).is_dir():  # hours of a person's work; they say which labels they are about
+            shutil.copytree(out / AUDITS, partial / AUDITS)
     return summary
 
 

@@ -59,12 +59,12 @@ class Selection:
 
     def kept(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Returns the labels (schema.LABELS) of rows of keep.parquet, with `classes`, `place`."""
-        own = _rows_at(self.folder / "keep.parquet", rows, ["row", "classes"])
+        own = rows_at(self.folder / "keep.parquet", rows, ["row", "classes"])
         return self._labels(rows, own, self._kept_ends)
 
     def refused(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Returns the labels (schema.LABELS) of rows of refused.parquet, with `reason`, `place`."""
-        own = _rows_at(self.folder / "refused.parquet", rows, ["row", "reason"])
+        own = rows_at(self.folder / "refused.parquet", rows, ["row", "reason"])
         return self._labels(rows, own, self._refused_ends)
 
     @cached_property
@@ -100,7 +100,7 @@ class Selection:
                 f"{path} is gone: its shard was labelled again; run `openmofi select {self.i2e} "
                 f"--name {self.folder.name}` again."
             )
-        return [self._scored(row) for row in _rows_at(path, rows, None)]
+        return [self._scored(row) for row in rows_at(path, rows, None)]
 
     def _scored(self, row: dict[str, Any]) -> dict[str, Any]:
         """Replaces the candidates' scores by those that the selection used."""
@@ -150,7 +150,7 @@ def _first(lists: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _rows_at(path: Path, rows: Sequence[int], columns: list[str] | None) -> list[dict[str, Any]]:
+def rows_at(path: Path, rows: Sequence[int], columns: list[str] | None) -> list[dict[str, Any]]:
     """Returns rows of a Parquet file in the given order; reads only their row groups."""
     wanted = np.asarray(rows, np.int64)
     found: dict[int, dict[str, Any]] = {}
