@@ -16,6 +16,7 @@ from openmofi.files.tables import read_csv, read_header
 from openmofi.kb import KnowledgeBase
 from openmofi.pairs.rows import pick_column
 from openmofi.shards import commits, is_job
+from openmofi.train.synthetic import CAPTIONS
 
 ID_COLUMNS = ("key", "id", "uid")
 PATH_COLUMNS = ("path", "file", "file_name", "image_path")
@@ -124,7 +125,9 @@ def _read_job(path: Path) -> pa.Table:
         raise InputError(
             f"The job in {str(path)!r} is not finished; repeat the command that began it."
         )
-    return pa.concat_tables(pq.read_table(path / commit.file) for commit in done)
+    # An imported teacher's captions lie beside its vectors.
+    files = (commit.extra.get(CAPTIONS, commit.file) for commit in done)
+    return pa.concat_tables(pq.read_table(path / file) for file in files)
 
 
 def _read_csv(path: Path) -> pa.Table:
