@@ -164,6 +164,21 @@ def test_a_damaged_sample_is_refused_alone(tmp_path, told, change, reason):
     assert second.uid == told[1]["uid"]
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan, 3.0])
+def test_vectors_that_are_not_of_unit_length_are_refused(tmp_path, told, value):
+    told[0]["image_emb"][1, 3] = value
+    tar = write_reinforced(tmp_path / "0.tar", told[:1])
+    assert list(read_samples(tar, scan_tar(tar))) == [Refused("damaged_reinforcement")]
+
+
+def test_samples_of_another_width_or_with_fewer_versions_are_left_out(bring, told, rng):
+    told[1] |= {"image_emb": unit(rng, 3, 8), "text_emb": unit(rng, 4, 8)}
+    told[2] |= {"image_emb": told[2]["image_emb"][:2], "param_aug": told[2]["param_aug"][:2]}
+    summary = bring(told)
+    expected = {"other_width": 1, "too_few_versions": 1, "image_not_reinforced": 2}
+    assert summary.unreadable == expected
+
+
 def test_a_pickle_is_never_run(tmp_path, told, monkeypatch):
     class Bad:
         def __reduce__(self):

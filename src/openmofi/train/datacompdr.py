@@ -93,8 +93,15 @@ def read_samples(path: Path, members: Members) -> Iterator[ReinforcedSample | Re
             try:
                 yield _sample(raw, kind)
             except (
-                *(ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, EOFError),
-                *(RuntimeError, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError),
+                *(ValueError, OverflowError, TypeError, KeyError, IndexError, AttributeError),
+                *(
+                    OSError,
+                    EOFError,
+                    RuntimeError,
+                    zlib.error,
+                    zipfile.BadZipFile,
+                    pickle.UnpicklingError,
+                ),
             ):
                 yield Refused("damaged_reinforcement")
 

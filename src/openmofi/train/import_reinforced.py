@@ -54,6 +54,8 @@ class ImportJob:
     recipe: TrainSettings
     augmentations: int
     """Versions of each image that are kept."""
+    dim: int
+    """Of all teachers together."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def import_reinforced(
         "store_version": STORE_VERSION,
     }
     freeze_plan(out, shards, run)
-    job = ImportJob(found.root.absolute(), place, out.absolute(), recipe, **versions)
+    dim = first.images.shape[1]
+    job = ImportJob(found.root.absolute(), place, out.absolute(), recipe, **versions, dim=dim)
     held = {"model": None, "precision": "fp32"}
     with open_engine(partial(ShardImporter, job), settings, rank, **held) as engine:
         totals = engine.run(shards, out, WORDS)
@@ -124,7 +127,7 @@ def import_reinforced(
             f"No image of {str(data)!r} is in {str(tars)!r} ({why}); they are found by the uid or "
             "the url in the shards' Parquet files or the images' .json, as img2dataset writes them."
         )
-    return Imported(len(images), _num_texts(out), first.images.shape[1], totals)
+    return Imported(len(images), _num_texts(out), dim, totals)
 
 
 def _first_sample(root: Path, shards: tuple[Shard, ...]) -> ReinforcedSample | None:
@@ -205,6 +208,8 @@ class ShardImporter:
             return Refused("not_in_data")
         if len(sample.images) < self.job.augmentations:
             return Refused("too_few_versions")
+        if sample.images.shape[1] != self.job.dim:
+            return Refused("other_width")
         known = str(self._rows[place].get("sha256") or "")
         if known and sample.sha256 and known.lower() != sample.sha256.lower():
             return Refused("other_image")

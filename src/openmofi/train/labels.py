@@ -104,11 +104,11 @@ def read_table(path: Path) -> pa.Table:
     Raises:
         InputError: it is missing, empty, damaged or unfinished.
     """
-    if is_job(path):
-        return _read_job(path)
-    if not path.is_file():
+    if not is_job(path) and not path.is_file():
         raise InputError(f"There is no file {str(path)!r}; expected a .csv or .parquet file.")
     try:
+        if is_job(path):
+            return _read_job(path)
         table = pq.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0].rstrip(".")
