@@ -20,7 +20,8 @@ have equal steps:
 PHOTOS is a folder of real photos for each class, such as Caltech-101's; ENCODERS what
 examples/package_encoders.py leaves. A third of each class is for testing; the captions name the
 class, in templates. There the teacher is EfficientNet-Lite2 and MiniLM, paired on the other two
-thirds, and a student's texts are captions and names.
+thirds, and a student's texts are captions and names. --teacher-form names another folder beside
+its model/, such as what `openmofi compile` made of it, which then stores the vectors.
 
 Scores are of the test images. Prints a line of JSON per way and seed, then the means and
 the teacher's cost; RESULTS keeps what is finished, and the same command goes on. One thread, CPU
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--teacher-steps", type=int, default=640)
     parser.add_argument("--batch-size", type=int, default=64, help="of the students")
     parser.add_argument("--augmentations", type=int, default=5)
+    parser.add_argument("--teacher-form", default="model", help="folder of the teacher to use")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--recipe", default="multitask")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
@@ -198,7 +200,7 @@ def store(arguments: argparse.Namespace, vectors: Path, how: str) -> dict[str, f
     settings = ReinforceSettings(augmentations=arguments.augmentations, workers=1, device="cpu")
     began = time.process_time()
     found = reinforce(
-        arguments.out / "teacher" / "model",
+        arguments.out / "teacher" / arguments.teacher_form,
         data=selection(arguments),
         recipe=settings_of(arguments, CHANGES[how]),
         out=vectors,
