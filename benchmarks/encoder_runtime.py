@@ -11,20 +11,25 @@ Prints JSON, one thread, CPU-seconds:
            and `label`, medians of three rounds in which the forms take turns; FastEmbed's way of
            encoding the same 32-bit file, in 32 bits; and the first answer of a search by text in a
            process of its own, with the start of the program
+  serve    the same network in `openmofi serve`: images a CPU-second of the server that are posted
+           to it on loopback by four clients; not in 32 bits, for `serve` has `auto` or a file
   photos   EfficientNet-Lite0 and -Lite2: retrieval mAP of the photos by their class, their rate
   labels   photos labelled by -Lite0 and -Lite2, paired with MiniLM as in second_look.py: F1 at
-           an asked rate of .05, of the forms that `compile` does not refuse
+           an asked rate of .05, also of forms that `compile` refuses, with what it says
   demo     the demo's own encoder: F1 of labels by the joint order at an asked rate of .05
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +51,12 @@ from openmofi.label import label
 from openmofi.model import MofiModel, load_model, save_model
 from openmofi.model.tokenizer import special_tokens, train_tokenizer
 from openmofi.model.transform import Transform
+from openmofi.search import Index
 from openmofi.select import select
 
 FORMS = ("fp32", "auto", "onnx", "int8")
 ROUNDS = 3
+CLIENTS = 4
 RATE = 0.05
 
 
@@ -62,7 +69,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=160, help="of the verbs' timing")
     parser.add_argument("--fastembed", help="interpreter that has the package fastembed, a rival")
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
-    parser.add_argument("--only", choices=("verbs", "photos", "labels", "demo"))
+    parser.add_argument("--names", nargs="+", default=["lite0", "lite2"], help="of real encoders")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="of labels")
+    parser.add_argument("--only", choices=("verbs", "serve", "photos", "labels", "demo"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +79,8 @@ def main() -> None:
         "verbs": lambda: verbs(
             arguments.photos, arguments.images, arguments.out, arguments.fastembed
         ),
-        "photos": lambda: photos(arguments.photos, arguments.encoders, arguments.out),
+        "serve": lambda: serve(arguments.photos, arguments.images, arguments.out),
+        "photos": lambda: photos(arguments),
         "labels": lambda: labels(arguments),
         "demo": lambda: demo(arguments.demo, arguments.out),
     }
@@ -214,14 +224,68 @@ def first_answers(forms: dict[str, tuple]) -> dict[str, dict[str, float]]:
     return found
 
 
+def serve(images: Path, count: int, out: Path) -> dict[str, Any]:
+    folder = some_photos(images, count + CLIENTS, out / "some")
+    posted = [file.read_bytes() for file in sorted(folder.glob("*.jpg"))]
+    forms = forms_of(clip_b32(out / "b32"), images, out, loss=100, sample=100)
+    vectors = fresh(out / "vectors")
+    embed(forms["onnx"][0], folder, out=vectors, settings=EmbedSettings(workers=1))
+    index = fresh(out / "index")
+    Index.build(vectors, index)
+    seconds: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for form, (place, _) in forms.items():
+            if form == "fp32":
+                continue
+            spent = server_seconds(index, place, posted)
+            seconds.setdefault(form, []).append(spent)
+    rates = {form: round(count / statistics.median(times), 1) for form, times in seconds.items()}
+    return {"images": count, "images_per_cpu_second": rates}
+
+
+def server_seconds(index: Path, model: Path, posted: list[bytes]) -> float:
+    """Returns CPU-seconds that a server takes for images; the first ones make it load its model."""
+    line = [sys.executable, "-m", "openmofi", "serve", str(index), "--model", str(model)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(
+        [*line, "--port", "0"], stderr=subprocess.PIPE, text=True, env=one_thread
+    )
+    assert server.stderr is not None
+    try:
+        said = server.stderr.readline()
+        address = next(word for word in said.split() if word.startswith("http://"))
+
+        def post(image: bytes) -> None:
+            url, head = f"{address.rstrip('/')}/api/uploads", {"content-type": "image/jpeg"}
+            request = urllib.request.Request(url, data=image, headers=head)
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                assert answer.status == 200
+
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            list(clients.map(post, posted[:CLIENTS]))
+            began = cpu_seconds(server.pid)
+            list(clients.map(post, posted[CLIENTS:]))
+            return cpu_seconds(server.pid) - began
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def cpu_seconds(process: int) -> float:
+    """Returns the CPU time that a process has taken, on Linux."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 # ---------------------------------------------------------------- what it changes
 
 
-def photos(images: Path, encoders: Path, out: Path) -> dict[str, Any]:
+def photos(arguments: argparse.Namespace) -> dict[str, Any]:
+    images, out = arguments.photos, arguments.out
     found: dict[str, Any] = {}
-    for name in ("lite0", "lite2"):
+    for name in arguments.names:
         found[name] = {}
-        for form, (place, precision) in forms_of(encoders / name, images, out).items():
+        for form, (place, precision) in forms_of(arguments.encoders / name, images, out).items():
             began = time.process_time()
             settings = EmbedSettings(workers=1, precision=precision)
             file = out / f"{name}-{form}.parquet"
@@ -242,14 +306,17 @@ def photos(images: Path, encoders: Path, out: Path) -> dict[str, Any]:
 def labels(arguments: argparse.Namespace) -> dict[str, Any]:
     material = caltech_material(arguments, seed=1)
     found: dict[str, Any] = {}
-    for name, model in (("lite0", material.small), ("lite2", material.large)):
-        place = Path(model).parent
+    models = {"lite0": material.small, "lite2": material.large}
+    for name in arguments.names:
+        model, place = models[name], Path(models[name]).parent
+        images = place.parent / "paired.csv"
         try:
-            forms = forms_of(Path(model), place.parent / "paired.csv", place)
+            forms = forms_of(Path(model), images, place)
         except InputError as refusal:
             found[name] = str(refusal)
-            forms = {"fp32": (Path(model), "fp32")}
-        for form, (encoder, precision) in forms.items():
+            forms = forms_of(Path(model), images, place, loss=100, sample=100)
+        for form in arguments.forms:
+            encoder, precision = forms[form]
             i2e = place / f"i2e-{form}"
             shutil.rmtree(i2e, ignore_errors=True)
             settings = LabelSettings(workers=1, background=material.background, precision=precision)

@@ -9,10 +9,12 @@ from openmofi.config import EvaluationSettings
 from openmofi.errors import InputError, MismatchError, SettingsError
 from openmofi.train import train
 from openmofi.train.data import open_train_data, with_synthetic
+from openmofi.train.labels import read_table
 from openmofi.train.order import uniform
 from openmofi.train.synthetic import SyntheticCaptions
 from openmofi.train.texts import TextMix
 from selected import losses, tiny, write_selected
+from taught import write_teacher
 
 SYNTHETIC = 3
 
@@ -103,3 +105,11 @@ def test_raw_pairs_learn_from_both_captions_and_only_from_the_same_ones_again(da
     _csv(tmp_path / "c.csv", [f"{number:03d}" for number in range(23)])
     with pytest.raises(MismatchError, match="The data changed since"):
         train(tiny(loss=loss, steps=8), data=tar, out=run, resume=True)
+
+
+def test_a_teachers_folder_is_no_table_of_captions(tmp_path):
+    vectors = np.ones((2, 4))
+    texts = {name: vectors for name in ("captions", "names", "descriptions")}
+    write_teacher(tmp_path / "teacher", {}, images=vectors[:, None], **texts)
+    with pytest.raises(InputError, match="is not a readable table"):
+        read_table(tmp_path / "teacher")

@@ -32,12 +32,14 @@ def reinforce(
     """Store a teacher's vectors of a dataset, for students to learn from.
 
     Example: openmofi reinforce MODEL --data i2e/select/default --recipe recipe.yaml --out teacher
+    Example: openmofi reinforce DataCompDR-12M/ --data shards/ --recipe clip --out teacher
 
     Repeating the command continues an interrupted job. Exits with 1 if shards failed, or with 3 if
     images were missing; --retry failed,partial reads these again.
 
     Args:
-        teacher: Hub id or directory of a dual encoder.
+        teacher: Hub id or directory of a dual encoder, or the tars of DataCompDR, whose stored
+            vectors are brought to the images that you have of it.
         data: The data that the student will be trained on.
         recipe: The student's recipe; its seed, evaluation.holdout and augment must not change.
         out: Directory to write.
@@ -66,13 +68,17 @@ def reinforce(
 def _say(summary: ReinforceSummary, *, recipe: Path, data: Path, changes: list[str]) -> None:
     """Prints what was stored, what is left to do, and the command that trains a student."""
     lost = ", ".join(f"{reason} {count:,}" for reason, count in summary.unreadable.items())
+    what = "left out" if summary.imported else "unreadable"
     print(
         f"wrote {summary.out} ({summary.images:,} images x {summary.augmentations} augmentations, "
-        f"{summary.texts:,} texts{f'; unreadable: {lost}' if lost else ''})"
+        f"{summary.texts:,} texts{f'; {what}: {lost}' if lost else ''})"
     )
     say_unfinished(summary.out, summary.shards)
     if summary.shards.left or summary.shards.failed:
         return
     changes = [*changes, f"loss.teachers=[{summary.out}]"]
+    if summary.imported:
+        changes += [f"loss.synthetic={summary.out}", "loss.text=[caption,synthetic]"]
+        changes += ["augment.crop=1", "augment.colour=0"]
     again = " ".join(f"--set {shlex.quote(change)}" for change in changes)
     say_next(f"openmofi train {quoted(recipe)} --data {quoted(data)} --out run {again}")

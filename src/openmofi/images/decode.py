@@ -103,6 +103,19 @@ def decode_image(
         return to_rgb(upright(image, orientation), samples), full
 
 
+def decode_untouched(data: bytes) -> Image.Image:
+    """Returns an RGB image as it is stored: not turned upright, with transparency left out.
+
+    So webdataset and other loaders of training data read it.
+
+    Raises:
+        OSError: as `read_image`.
+    """
+    with _opened(data) as image:
+        image.load()
+        return image.convert("RGBA").convert("RGB")
+
+
 def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
     """Returns (format as Pillow names it, stored width and height) of encoded bytes.
 

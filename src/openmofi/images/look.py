@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from openmofi.errors import OpenMOFIError
-from openmofi.images.decode import decode_image, refuse
+from openmofi.images.decode import decode_image, decode_untouched, refuse
 from openmofi.images.jpeg import plain_jpeg
 from openmofi.images.phash import HASH_SIDE, perceptual_hash
 from openmofi.refused import Refused
@@ -127,6 +127,18 @@ def decode_bytes(
         return _refusing(_cropped_pixels, data, transform, crop)
     decoded = _refusing(_pixels, data, transform)
     return decoded if isinstance(decoded, Refused) else decoded[0]
+
+
+def decode_stored(
+    data: bytes, change: Callable[[Image.Image], np.ndarray | Refused]
+) -> np.ndarray | Refused:
+    """Returns what a function makes of an image as it is stored, or a Refused.
+
+    Args:
+        data: the encoded bytes.
+        change: takes the image of `decode.decode_untouched`.
+    """
+    return _refusing(lambda encoded: change(decode_untouched(encoded)), data)
 
 
 def _refusing(step: Any, data: bytes, *rest: Any) -> Any:

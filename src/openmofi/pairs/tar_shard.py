@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -51,6 +52,29 @@ def read_tar(path: Path, name: str) -> tuple[pa.Table, str | None]:
         error=pc.if_else(pa.array(found), errors, pa.array(why_not, pa.large_string())),
     )
     return table, members.damage
+
+
+def read_records(path: Path) -> dict[str, dict[str, Any]]:
+    """Returns the .json of each sample by key; damaged ones are left out.
+
+    Raises:
+        OSError: the file cannot be opened or read.
+    """
+    members = scan_tar(path)
+    first, key_size, slots = group(members.names, members.name_ends, *extensions())
+    starts = members.name_ends[first]
+    keys = _keys(*slices(members.names, starts, starts + key_size)).to_pylist()
+    found = {}
+    with path.open("rb", buffering=0) as file:
+        for sample in np.flatnonzero(slots[:, JSON] >= 0).tolist():
+            [raw] = _read(file.fileno(), members, slots[sample : sample + 1, JSON])
+            try:
+                record = json.loads(raw)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                found[keys[sample]] = record
+    return found
 
 
 def _taken(values: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -26,9 +26,7 @@ from openmofi.label.encoder import Encoder, own_device
 from openmofi.model.sides import refuse_model
 from openmofi.refused import Refused
 from openmofi.shards import Shard, ShardResult, tick, worker_number
-
-CAPTIONS = "captions"
-"""Folder of the tables with captions."""
+from openmofi.train.synthetic import CAPTIONS
 
 
 class Captioner:

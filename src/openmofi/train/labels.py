@@ -16,6 +16,7 @@ from openmofi.files.tables import read_csv, read_header
 from openmofi.kb import KnowledgeBase
 from openmofi.pairs.rows import pick_column
 from openmofi.shards import commits, is_job
+from openmofi.train.synthetic import CAPTIONS
 
 ID_COLUMNS = ("key", "id", "uid")
 PATH_COLUMNS = ("path", "file", "file_name", "image_path")
@@ -103,11 +104,11 @@ def read_table(path: Path) -> pa.Table:
     Raises:
         InputError: it is missing, empty, damaged or unfinished.
     """
-    if is_job(path):
-        return _read_job(path)
-    if not path.is_file():
+    if not is_job(path) and not path.is_file():
         raise InputError(f"There is no file {str(path)!r}; expected a .csv or .parquet file.")
     try:
+        if is_job(path):
+            return _read_job(path)
         table = pq.read_table(path) if path.suffix == ".parquet" else _read_csv(path)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0].rstrip(".")
@@ -124,7 +125,9 @@ def _read_job(path: Path) -> pa.Table:
         raise InputError(
             f"The job in {str(path)!r} is not finished; repeat the command that began it."
         )
-    return pa.concat_tables(pq.read_table(path / commit.file) for commit in done)
+    # An imported teacher's captions lie beside its vectors.
+    files = (commit.extra.get(CAPTIONS, commit.file) for commit in done)
+    return pa.concat_tables(pq.read_table(path / file) for file in files)
 
 
 def _read_csv(path: Path) -> pa.Table:

@@ -20,18 +20,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from openmofi.arrays.random_keys import Purpose, random_key
 from openmofi.errors import InputError, OpenMOFIError
-from openmofi.images.look import decode
+from openmofi.images.look import decode, fetch
 from openmofi.model.transform import Transform
 from openmofi.pairs import ImageReader
 from openmofi.refused import Refused
 from openmofi.train.augment import NUM_DRAWS
 from openmofi.train.data import PLACE, TrainData
+from openmofi.train.imported_teacher import ImportedTeacher
 from openmofi.train.order import Order, uniform
 from openmofi.train.rand_augment import operation_draws
+from openmofi.train.replay import replay
 from openmofi.train.teacher import Teacher
 from openmofi.train.texts import TextMix, meaning_keys
 
 _PREFETCH = 3
+_VERSION = NUM_DRAWS + 2
+"""Column of the draw that selects a teacher's version of an image."""
 _MOST_STAND_INS = 64
 CACHE_BYTES = 1 << 30
 
@@ -93,7 +97,7 @@ class BatchMaker(Dataset):
         share: slice | None = None,
         texts: TextMix | None = None,
         tokenize: Callable[[list[str]], dict[str, Tensor]] | None = None,
-        teachers: Sequence[Teacher] = (),
+        teachers: Sequence[Teacher | ImportedTeacher] = (),
         rand_ops: int = 0,
         draw_entity: bool = False,
         cache_bytes: int = CACHE_BYTES,
@@ -119,7 +123,9 @@ class BatchMaker(Dataset):
         self.texts, self.tokenize, self.draw_entity = texts, tokenize, draw_entity
         self.teachers, self.rand_ops = tuple(teachers), rand_ops
         self._reader = ImageReader(data.root)
-        cacheable = len(data) * transform.size**2 * 3 <= cache_bytes
+        imported = [t for t in self.teachers if isinstance(t, ImportedTeacher)]
+        self._imported = imported[0] if imported else None
+        cacheable = not imported and len(data) * transform.size**2 * 3 <= cache_bytes
         self._cache: dict[int, np.ndarray] | None = {} if cacheable else None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,23 +146,28 @@ class BatchMaker(Dataset):
         rows = self.order.rows(positions)
         side, unreadable = self.transform.size, 0
         pixels = np.empty((len(rows), side, side, 3), dtype=np.uint8)
-        for place, decoded in enumerate(self._pixels(rows)):
+        draws = self._draws(positions)
+        for place, decoded in enumerate(self._pixels(rows, draws[:, _VERSION])):
             if decoded is None:
-                rows[place], decoded = self._stand_in(int(positions[place]))
+                at = int(positions[place])
+                rows[place], decoded = self._stand_in(at, draws[place : place + 1, _VERSION])
                 unreadable += 1
             pixels[place] = decoded
-        return self._batch(index, positions, rows, pixels, unreadable)
+        return self._batch(index, positions, rows, draws, pixels, unreadable)
+
+    def _draws(self, positions: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n draws"]:
+        key = random_key(self.order.seed, Purpose.CHANGES)
+        return uniform(positions, columns=NUM_DRAWS + 3, key=key)
 
     def _batch(
         self,
         step: int,
         positions: np.ndarray,
         rows: np.ndarray,
+        draws: np.ndarray,
         pixels: np.ndarray,
         unreadable: int,
     ) -> Batch:
-        key = random_key(self.order.seed, Purpose.CHANGES)
-        draws = uniform(positions, columns=NUM_DRAWS + 3, key=key)
         targets = self._targets(rows, draws[:, NUM_DRAWS])
         epochs = positions // self.order.total
         tokens, taught = {}, []
@@ -169,8 +180,9 @@ class BatchMaker(Dataset):
             drawn = self.texts.texts(kinds, rows, targets[:, 0], written)
             tokens, keys = self.tokenize(drawn), meaning_keys(targets[:, 0], drawn)
             for teacher in self.teachers:
-                number = teacher.choose(draws[:, NUM_DRAWS + 2], epochs)
-                changes = teacher.draws(rows, number)
+                number = teacher.choose(draws[:, _VERSION], epochs)
+                if isinstance(teacher, Teacher):
+                    changes = teacher.draws(rows, number)
                 vectors = teacher.vectors(rows, number, kinds, targets[:, 0], written)
                 taught.append(vectors)
         return Batch(
@@ -200,14 +212,15 @@ class BatchMaker(Dataset):
             targets[each, column], targets[:, 0] = best, meant
         return targets
 
-    def _stand_in(self, position: int) -> tuple[int, np.ndarray]:
+    def _stand_in(self, position: int, version: Float[np.ndarray, " 1"]) -> tuple[int, np.ndarray]:
         """Returns (row, pixels) of the image that replaces an unreadable one.
 
-        It depends only on the position, so it is the same for any number of processes.
+        It depends only on the position and its draw of a version, so it is the same for any number
+        of processes.
         """
         for attempt in range(1, _MOST_STAND_INS + 1):
             rows = self.order.rows(np.array([position + attempt * 7_919]))
-            (pixels,) = self._pixels(rows)
+            (pixels,) = self._pixels(rows, version)
             if pixels is not None:
                 return int(rows[0]), pixels
         raise InputError(
@@ -215,13 +228,25 @@ class BatchMaker(Dataset):
             "in a row could not; are the shards still there?"
         )
 
-    def _pixels(self, rows: Int[np.ndarray, " n"]) -> Iterator[np.ndarray | None]:
-        """Yields decoded images, or None where one cannot be read, here or by a teacher."""
+    def _pixels(
+        self, rows: Int[np.ndarray, " n"], versions: Float[np.ndarray, " n"]
+    ) -> Iterator[np.ndarray | None]:
+        """Yields decoded images, or None where one cannot be read, here or by a teacher.
+
+        Args:
+            rows: the images.
+            versions: draws of a stored version; only an imported teacher has such.
+        """
         places = self.data.records(rows, PLACE).to_pylist()
         taught = np.all([np.ones(len(rows), bool), *(t.saw(rows) for t in self.teachers)], axis=0)
-        for row, place, is_taught in zip(rows.tolist(), places, taught, strict=True):
+        for row, place, is_taught, draw in zip(
+            rows.tolist(), places, taught, versions, strict=True
+        ):
             if not is_taught:
                 yield None
+                continue
+            if self._imported is not None:
+                yield self._replayed(self._imported, row, place, draw)
                 continue
             if self._cache is not None and row in self._cache:
                 yield self._cache[row]
@@ -231,6 +256,18 @@ class BatchMaker(Dataset):
             if self._cache is not None and pixels is not None:
                 self._cache[row] = pixels
             yield pixels
+
+    def _replayed(
+        self, teacher: ImportedTeacher, row: int, place: dict[str, Any], draw: float
+    ) -> np.ndarray | None:
+        """Returns an image in the version that a draw selects."""
+        encoded = fetch(self._reader.read, place)
+        if isinstance(encoded, Refused):
+            return None
+        [number] = teacher.choose(np.array([draw]), np.zeros(1, np.int64))
+        version = teacher.version(row, int(number))
+        pixels = replay(encoded, version, side=self.transform.size)
+        return None if isinstance(pixels, Refused) else pixels
 
 
 class Loader:

@@ -11,7 +11,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +41,7 @@ from openmofi.train.data_vectors import class_means
 from openmofi.train.distributed import World, join_world
 from openmofi.train.head_files import save_head
 from openmofi.train.heldout import HeldOut
+from openmofi.train.imported_teacher import ImportedTeacher, check_texts, open_teachers
 from openmofi.train.loader import CACHE_BYTES, BatchMaker, Loader
 from openmofi.train.losses import IMAGE_TEXT
 from openmofi.train.metrics_log import MetricsLog, drop_after, last_loss, last_scores
@@ -135,7 +136,8 @@ def train(
         learnt_before = None if is_new else out / TOKENIZER
         model = make_model(settings, images, device=str(world.device), tokenizer=learnt_before)
         mix = TextMix(images, settings.loss.text)
-        teachers = [Teacher(folder) for folder in settings.loss.teachers]
+        teachers = open_teachers(settings.loss.teachers, synthetic=settings.loss.synthetic)
+        check_texts(teachers, settings.loss.text)
         check_teachers(teachers, images, settings.augment)
         means = None
         if settings.loss.supervised > 0 and settings.head.start == "means" and is_new:
@@ -417,7 +419,7 @@ def _make_loader(
     images: TrainData,
     model: MofiModel,
     texts: TextMix,
-    teachers: list[Teacher],
+    teachers: Sequence[Teacher | ImportedTeacher],
     world: World,
 ) -> Loader:
     reads_texts = settings.loss.contrastive > 0

@@ -36,6 +36,8 @@ from openmofi.model.sides import refuse_model
 from openmofi.pairs import find_shards
 from openmofi.shards import JobWords, RunTotals, committed_files, freeze_plan, is_job
 from openmofi.train.data import TrainData
+from openmofi.train.datacompdr import is_reinforced
+from openmofi.train.import_reinforced import import_reinforced
 from openmofi.train.recipe import read_recipe
 from openmofi.train.shard_reinforcer import (
     PAIRS,
@@ -69,6 +71,8 @@ class ReinforceSummary:
     unreadable: dict[str, int]
     """Number of images that could not be read, by reason; a student never sees them."""
     shards: RunTotals
+    imported: bool = False
+    """Whether they came with a dataset; `unreadable` then counts samples that were not used."""
 
 
 def reinforce(
@@ -83,7 +87,8 @@ def reinforce(
     """Stores a teacher's vectors of the images and texts that `train` uses with a recipe and data.
 
     Args:
-        teacher: directory or hub id of a dual encoder, which may be one of open_clip's.
+        teacher: directory or hub id of a dual encoder, which may be one of open_clip's; or the tars
+            of a reinforced dataset, see datacompdr.py, whose vectors are brought to these images.
         data: the student's training data.
         recipe: the student's recipe; its evaluation.holdout, seed and augment determine what the
             student sees, its precision is that of the teacher.
@@ -103,6 +108,10 @@ def reinforce(
     rank = find_job_rank(settings)
     chosen = recipe if isinstance(recipe, TrainSettings) else read_recipe(recipe)
     chosen = override(chosen, changes or {})
+    if is_reinforced(Path(teacher)):
+        check_not_older(out)
+        check_replaceable(out, _is_ours, "an output of `reinforce`")
+        return _import(Path(teacher), data=data, recipe=chosen, out=out, settings=settings)
     check_versions(chosen.augment, settings.augmentations)
     if chosen.loss.synthetic is not None:  # for workers in other folders
         synthetic = str(Path(chosen.loss.synthetic).absolute())
@@ -144,6 +153,23 @@ def reinforce(
         dim=_dim(out),
         unreadable=totals.errors,
         shards=totals,
+    )
+
+
+def _import(
+    tars: Path, *, data: Path | str, recipe: TrainSettings, out: Path, settings: ReinforceSettings
+) -> ReinforceSummary:
+    found = import_reinforced(tars, data=data, recipe=recipe, out=out, settings=settings)
+    left = {"image_not_reinforced": found.images - found.shards.kept}
+    return ReinforceSummary(
+        out=out,
+        images=found.images,
+        augmentations=settings.augmentations,
+        texts=found.texts,
+        dim=found.dim,
+        unreadable=found.shards.errors | {name: count for name, count in left.items() if count > 0},
+        shards=found.shards,
+        imported=True,
     )
 
 

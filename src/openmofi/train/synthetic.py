@@ -14,6 +14,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
+CAPTIONS = "captions"
+"""Folder of a job's tables with captions."""
+
 
 @dataclass(frozen=True)
 class SyntheticCaptions:

@@ -19,7 +19,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -93,7 +93,18 @@ def what_was_seen(data: TrainData, augment: AugmentSettings) -> dict[str, Any]:
     return seen
 
 
-def check_teachers(teachers: Sequence[Teacher], data: TrainData, augment: AugmentSettings) -> None:
+class Taught(Protocol):
+    """What `check_teachers` asks of a teacher."""
+
+    folder: Path
+    card: dict[str, Any]
+
+    def check(self, data: TrainData, augment: AugmentSettings) -> None:
+        """Checks that it saw the data, and the student sees what it saw."""
+        ...
+
+
+def check_teachers(teachers: Sequence[Taught], data: TrainData, augment: AugmentSettings) -> None:
     """Checks that the teachers saw what the student is going to see.
 
     Raises:
@@ -162,15 +173,11 @@ class _Stored:
 
     def _open(self, shard: int) -> dict[str, np.ndarray]:
         if shard not in self._columns:
-            table = _map(self._files[shard])
-            self._columns[shard] = {
-                name: table[name].chunk(0).flatten().to_numpy().reshape(len(table), -1)
-                for name in table.column_names
-            }
+            self._columns[shard] = map_columns(self._files[shard])
         return self._columns[shard]
 
 
-def _read_plan(folder: Path) -> list[dict[str, Any]]:
+def read_plan(folder: Path) -> list[dict[str, Any]]:
     """Returns the shards of a job; none if it was killed before it wrote them."""
     try:
         return pq.read_table(folder / "plan.parquet").to_pylist()
@@ -178,21 +185,25 @@ def _read_plan(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _map(file: Path) -> pa.Table:
-    """Maps a table into memory; the file is closed again, so that any number may be mapped.
+def map_columns(file: Path) -> dict[str, np.ndarray]:
+    """Maps a table's lists into memory as arrays [rows, length]; the file is closed again.
 
     Raises:
         InputError: it is gone or damaged.
     """
     try:
         with pa.memory_map(str(file)) as opened:
-            return pa.ipc.open_file(opened).read_all()
+            table = pa.ipc.open_file(opened).read_all()
     except (OSError, pa.ArrowInvalid):
         raise InputError(
             f"{str(file)!r} is gone or damaged; delete its record in "
             f"{str(file.parents[1] / '_done')!r} and repeat `openmofi reinforce`, which makes it "
             "again."
         ) from None
+    return {
+        name: table[name].chunk(0).flatten().to_numpy().reshape(len(table), -1)
+        for name in table.column_names
+    }
 
 
 class Teacher:
@@ -208,7 +219,7 @@ class Teacher:
         check_not_older(folder)
         self.card = read_card(folder)
         """What was seen; see `what_was_seen`."""
-        plan = _read_plan(folder) if self.card else []
+        plan = read_plan(folder) if self.card else []
         files = {c.shard: c.file for c in commits(folder) if c.file} if plan else {}
         if not plan or len(files) < len(plan):
             raise InputError(
