@@ -62,7 +62,7 @@ def test_of_many_alike_the_answer_about_one_is_worth_most():
 def test_answers_make_those_alike_less_worth_asking():
     pair = [1] * 20 + [2] * 20
     queue = Queue(_pool(pair, pair, [1.0] * 40))
-    before = queue.worth()
+    before = queue.worth().copy()
     for number in range(6):
         queue.answer(number, right=True)
     after = queue.worth()

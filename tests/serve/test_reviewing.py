@@ -8,7 +8,9 @@ import urllib.request
 
 import pytest
 
+from openmofi.config import AuditSettings
 from openmofi.corrections.answers import answers_path, read_answers
+from openmofi.review.audit import audit
 from orchard import client_of, code_of, together, wait_until, write_orchard
 
 
@@ -158,3 +160,22 @@ def test_nothing_is_applied_that_was_not_shown(client):
     _say(client, kind="wrong", place=place, entity="red")  # now it is of other answers
     assert client.get("/api/review/preview").json()["state"] == "none"
     assert code_of(client.post("/api/review/apply")) == "no_preview"
+
+
+def test_results_say_what_is_corrected_audited_and_doubtful(client, orchard):
+    def marks():
+        hits = client.post("/api/search", json={"k": 100}).json()["hits"]
+        return {hit["id"]: hit["marks"] for hit in hits}
+
+    before = marks()
+    place = _question(client)["place"]
+    key = _say(client, kind="not-shown", place=place).json()["key"]
+    settings = AuditSettings(checks=3, by="Ann")
+    audit(orchard.selection, settings=settings, ask=lambda draw, audited: "yes")
+    after = marks()
+    assert {k for k in after if "corrected" in after[k]} == {key}
+    assert sum("audited" in found for found in after.values()) == 3
+    doubtful = {k for k in before if "doubtful" in before[k]}
+    hits = client.post("/api/search", json={"k": 100}).json()["hits"]
+    low = {hit["id"] for hit in hits if min(e["score"] for e in hit["entities"]) < 0.9}
+    assert doubtful == low

@@ -24,6 +24,7 @@ from openmofi.kb import KnowledgeBase
 from openmofi.refused import Refused
 from openmofi.search import Hit, Index, Searcher
 from openmofi.serve import replies
+from openmofi.serve.marks import Marks
 from openmofi.serve.refusal import Refusal
 from openmofi.serve.uploads import refuse_image
 
@@ -33,8 +34,15 @@ Made = TypeVar("Made")
 class Library:
     """An index, its knowledge base, and data derived from them."""
 
-    def __init__(self, index: Index, *, model: str | Path | None, kb: str | Path | None):
-        self.index = index
+    def __init__(
+        self,
+        index: Index,
+        *,
+        model: str | Path | None,
+        kb: str | Path | None,
+        marks: Marks | None = None,
+    ):
+        self.index, self._marks = index, marks
         self.searcher = Searcher(index, model=model, kb=kb)
         self.version = blake2b(
             f"{index.folder}{index.meta}".encode(errors="replace"), digest_size=6
@@ -154,6 +162,7 @@ class Library:
                 replies.ImageEntity(id=entity, label=self.label(entity), score=score)
                 for entity, score in zip(hit.entities, scores, strict=True)
             ],
+            marks=self._marks.of(hit.id, hit.shard, hit.caption, scores) if self._marks else [],
             thumbnail=self.thumbnail(hit.row),
             image=f"/api/images/{hit.row}/file",
         )

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from openmofi.serve.marks import Mark
+
 
 class Reply(BaseModel):
     """Any JSON answer of the server."""
@@ -106,6 +108,9 @@ class HitView(Reply):
     text_area: float | None
     """Share of the image that text covers; null if not measured."""
     entities: list[ImageEntity]
+    marks: list[Mark]
+    """corrected: people said something of its labels; audited: its label was checked; doubtful: a
+    label's score is below .9."""
     thumbnail: str = Field(examples=["/api/images/17/thumbnail?v=5f0c"])
     """URL of its thumbnail; `&side=128`, 256 or 512 may be added."""
     image: str = Field(examples=["/api/images/17/file"])

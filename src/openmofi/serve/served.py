@@ -23,6 +23,7 @@ from openmofi.serve.encoding import BatchingEncoder
 from openmofi.serve.facets import facets_of_all
 from openmofi.serve.files import PageFiles
 from openmofi.serve.library import Library
+from openmofi.serve.marks import Marks
 from openmofi.serve.metrics import Metrics
 from openmofi.serve.names import EntityNames
 from openmofi.serve.neighbours import EntityMeans
@@ -61,12 +62,13 @@ class Served:
         self.thumbnails = ThumbnailCache(
             cache_folder() / "thumbnails", settings.thumbnail_bytes, self.metrics
         )
-        self._library = _checked(Library(index, model=model, kb=kb), model)
+        self._data = _selection_folder(data, index.meta["selection"])
+        self._marks = Marks(self._data) if self._data else None
+        self._library = _checked(Library(index, model=model, kb=kb, marks=self._marks), model)
         self._encoder = self._new_encoder()
         self.reports = named_reports(reports)
         self._verdicts: dict[Path, tuple[int, Verdicts]] = {}
         self._desk: Desk | None = None
-        self._data = _selection_folder(data, index.meta["selection"])
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._look_at = time.monotonic() + _LOOK_AGAIN
@@ -162,7 +164,7 @@ class Served:
         """Opens the changed index; the old one answers until then."""
         folder = self._library.index.folder
         try:
-            new = Library(Index.open(folder), model=self._model, kb=self._kb)
+            new = Library(Index.open(folder), model=self._model, kb=self._kb, marks=self._marks)
             _warm(new)
         except (OpenMOFIError, OSError) as error:  # perhaps it is being replaced just now
             print(f"serving the index as it was: {error}", file=sys.stderr, flush=True)

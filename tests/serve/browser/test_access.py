@@ -17,6 +17,10 @@ _VIEWS = {
     "map": "/?view=map&lasso=0.1,0.1;0.9,0.1;0.5,0.9&class=1",
     "data": "/?view=data&reason=picture_disagrees",
     "evaluation": "/?view=evaluation",
+    "near": "/?view=map&at=0.5,0.5,2.2",
+    "review": "/?view=review",
+    "changes": "/?view=review&tab=changes",
+    "answers": "/?view=review&tab=answers",
     "missing": "/?view=entity&id=none",
 }
 _everywhere = pytest.mark.parametrize("view", _VIEWS)

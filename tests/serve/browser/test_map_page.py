@@ -106,3 +106,53 @@ def test_without_webgl_the_classes_are_still_there(page):
     page.goto("/?view=map")
     expect(page.get_by_text("This browser has no WebGL 2")).to_be_visible()
     expect(page.get_by_role("list", name="Classes")).to_contain_text("Lime")
+
+
+@pytest.fixture
+def near(page):
+    """The map from so near that images are shown."""
+    page.goto("/?view=map&at=0.5,0.5,2.2")
+    page.wait_for_selector(".map-tiles[data-shown] a")
+    return page
+
+
+def test_from_near_there_are_images_in_place_of_dots(near):
+    tiles = near.locator(".map-tiles a")
+    count = tiles.count()
+    assert 0 < count <= IMAGES
+    assert tiles.first.locator("img").evaluate("i => i.decode().then(() => i.naturalWidth)")
+    boxes = [tiles.nth(i).bounding_box() for i in range(count)]
+    for i, one in enumerate(boxes):  # none hides another
+        for other in boxes[:i]:
+            apart = abs(one["x"] - other["x"]), abs(one["y"] - other["y"])
+            assert max(apart) >= one["width"] - 1
+    near.locator("canvas").focus()
+    near.keyboard.press("0")
+    expect(tiles).to_have_count(0)
+
+
+def test_images_move_with_the_map(near):
+    tile = near.locator(".map-tiles a").first
+    href, before = tile.get_attribute("href"), tile.bounding_box()
+    near.locator("canvas").focus()
+    near.keyboard.press("ArrowRight")
+    after = near.locator(f".map-tiles a[href='{href}']").bounding_box()
+    assert round(before["x"] - after["x"]) == 60
+
+
+def test_the_map_is_walked_and_opened_by_keyboard(near):
+    near.locator("canvas").focus()
+    near.keyboard.press("Enter")
+    focused = "() => document.activeElement.getAttribute('href')"
+    first = near.evaluate(focused)
+    assert first.startswith("/?view=why")
+    seen = {first}
+    for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"):
+        near.keyboard.press(key)
+        seen.add(near.evaluate(focused))
+    assert len(seen) > 1
+    near.keyboard.press("Escape")
+    assert near.evaluate("() => document.activeElement.tagName") == "CANVAS"
+    near.keyboard.press("Enter")
+    near.keyboard.press("Enter")
+    expect(near).to_have_url(re.compile(r"view=why&row=\d+$"))

@@ -87,7 +87,7 @@ def test_why_takes_a_correction(own):
 def test_an_entity_takes_a_rule_about_a_name(own):
     page, path = own
     page.goto("/?view=entity&id=red")
-    page.get_by_role("button", name="“apple” never means Red Apple.").click()
+    page.get_by_role("button", name="Never Red Apple").first.click()
     expect(page.locator(".notice")).to_contain_text("never means Red Apple")
     [row] = read_answers(path).rows
     assert (row.kind, row.name, row.entity) == ("never", "apple", "red")

@@ -74,7 +74,8 @@ def payoffs(cells: CellTable, group: np.ndarray, cell: np.ndarray, wrong: np.nda
     total = int(cells.labels[group].sum())
     found = np.cumsum(wrong)
     before = (found - wrong) / total
-    per_wrong = (left @ cells.weight)[:, None] / (total * cells.weight)  # W / (N w), [draw, cell]
+    weight = np.where(cells.weight > 0, cells.weight, 1.0)  # cells without labels have none
+    per_wrong = (left @ cells.weight)[:, None] / (total * weight)  # W / (N w), [draw, cell]
     return Payoffs(
         value=before + wrong * per_wrong[draws, cell],
         most=before + np.where(left > 0, per_wrong, 0).max(1, initial=0),

@@ -1,8 +1,8 @@
 /**
  * Turns pointers, the wheel and keys into moves of a camera.
  *
- * @param on {moved(), hover(x, y), leave(), pick(x, y), lasso(points, done), isLasso()}; x and y
- *     are pixels of the canvas
+ * @param on {moved(), hover(x, y), leave(), pick(x, y), enter(), lasso(points, done), isLasso()};
+ *     x and y are pixels of the canvas
  */
 export function listen(canvas, camera, on, signal) {
   const pointers = new Map();
@@ -78,6 +78,7 @@ export function listen(canvas, camera, on, signal) {
     0: () => camera.reset(),
   };
   listenTo("keydown", (event) => {
+    if (event.key === "Enter" && on.enter()) return event.preventDefault();
     if (!(event.key in keys) || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     keys[event.key]();

@@ -12,6 +12,7 @@ import { lassoOutline, simplify } from "./lasso.js";
 import { legend, tools } from "./legend.js";
 import { classNames } from "./names.js";
 import { makeRenderer } from "./renderer.js";
+import { Tiles } from "./tiles.js";
 
 const REACH = 12; // pixels around the pointer in which a point is looked for
 
@@ -19,10 +20,11 @@ const REACH = 12; // pixels around the pointer in which a point is looked for
 export class Scene {
   constructor({ frame, side, canvas, about, points, renderer, signal }) {
     Object.assign(this, { frame, side, canvas, about, points, renderer, signal });
-    const label = `Map of ${images(about.points)}; arrow keys move it, plus and minus zoom.`;
+    const label = `Map of ${images(about.points)}; arrow keys move it, plus and minus zoom, Enter goes to the images in view.`;
     canvas.setAttribute("aria-label", label);
     this.camera = new Camera(canvas);
     this.grid = new PointGrid(points.places);
+    this.tiles = new Tiles(this.camera, this.grid, points);
     this.outline = lassoOutline();
     this.names = classNames(about, points);
     this.card = hoverCard(signal);
@@ -33,8 +35,8 @@ export class Scene {
     this.noteSoon = debounce(() => this.#note(), 250);
     this.buttons = this.#tools();
     renderer.setPoints(points.places, points.classes);
-    const over = [this.names.node, this.outline.node, this.buttons.node, this.bar, this.card.node];
-    fill(frame, canvas, over);
+    const over = [this.outline.node, this.buttons.node, this.bar, this.card.node];
+    fill(frame, canvas, this.tiles.node, this.names.node, over);
     this.#resize();
     this.#listen();
   }
@@ -58,6 +60,7 @@ export class Scene {
         isLasso: () => this.isLasso,
         hover: (x, y) => this.#hover(x, y),
         pick: (x, y) => this.#pick(x, y),
+        enter: () => this.tiles.focus(),
         lasso: (path, done) => this.#drawLasso(path, done),
       },
       signal,
@@ -98,6 +101,7 @@ export class Scene {
     requestAnimationFrame(() => {
       this.isAsked = false;
       this.renderer.draw(this.camera.view(this.about.points));
+      this.tiles.place(this.isLit);
       this.names.place(this.camera, this.state.classes);
       this.outline.show(this.state.lasso.map((corner) => this.camera.toScreen(corner)));
       this.canvas.dataset.drawn = this.about.points;
@@ -144,10 +148,13 @@ export class Scene {
     refill(this.side, title, legend(about, state));
   }
 
-  #pointAt(x, y) {
+  isLit = (i) => {
     const { classes } = this.state;
-    const isLit = (i) => classes.length === 0 || classes.includes(this.points.classes[i]);
-    return this.grid.nearest(...this.camera.toMap(x, y), REACH / this.camera.unit, isLit);
+    return classes.length === 0 || classes.includes(this.points.classes[i]);
+  };
+
+  #pointAt(x, y) {
+    return this.grid.nearest(...this.camera.toMap(x, y), REACH / this.camera.unit, this.isLit);
   }
 
   #hover(x, y) {

@@ -33,7 +33,18 @@ export function similarLink(row) {
   return link(withTerms(state.view === "search" ? state : EMPTY, term));
 }
 
-function tile({ row, caption, score: similarity, entities, thumbnail }) {
+const MARKS = {
+  corrected: "People said something of its labels.",
+  audited: "Its label was checked in an audit.",
+  doubtful: "A label's score is below 0.9.",
+};
+
+function marksOf(marks) {
+  const mark = (name) => h("span", { class: `mark ${name}`, title: MARKS[name] }, name);
+  return marks.length > 0 && h("div.marks", marks.map(mark));
+}
+
+function tile({ row, caption, score: similarity, entities, marks, thumbnail }) {
   const names = entities.map(({ label }) => label).join(", ");
   const alt = caption || names || `Image ${row}`;
   const size = { width: 256, height: 256, loading: "lazy", decoding: "async" };
@@ -48,6 +59,7 @@ function tile({ row, caption, score: similarity, entities, thumbnail }) {
       action("similar", "Similar", similarLink(row), `Similar to ${alt}`),
       action("why", "Why?", whyLink(row), `Why ${alt}?`),
     ),
+    marksOf(marks),
     h(
       "div.tile-foot",
       h("span.names", entities.length ? entities.map(entityName) : h("span.muted", "no label")),

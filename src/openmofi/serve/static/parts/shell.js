@@ -9,6 +9,7 @@ const KEYS = [
   ["s", "Find images similar to the result"],
   ["w", "Why does the result have its labels?"],
   ["+  −  0", "On the map: zoom in, zoom out, show all"],
+  ["Enter", "On the map: go to the images in view; arrow keys walk them, Esc returns"],
   ["y n 0 1 … s", "On a question of the review: right, wrong, not shown, another one, skip"],
   ["Ctrl V", "Search with an image from the clipboard"],
   ["Esc", "Close suggestions; from a result: back to the search box"],

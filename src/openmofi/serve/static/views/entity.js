@@ -130,8 +130,8 @@ function ruleButtons(name, { id, label }) {
   };
   const rule = (kind) => {
     const text = `“${name}” ${kind} means ${label}.`;
-    const about = { type: "button", onclick: () => send(kind, text), "aria-label": text };
-    return h("button.button", about, `${kind === "never" ? "Never" : "Always"} this`);
+    const about = { type: "button", onclick: () => send(kind, text), title: text };
+    return h("button.button", about, `${kind === "never" ? "Never" : "Always"} ${label}`);
   };
   return h("p.answer-row", rule("never"), rule("always"));
 }

@@ -322,7 +322,7 @@ function answersPage({ total, pending, contradictions, answers: rows }, draw) {
       ),
       h(
         "button.button",
-        { type: "button", onclick: () => undo(answer), "aria-label": `Undo: ${answer.name}` },
+        { type: "button", onclick: () => undo(answer), "aria-label": `Undo “${answer.name}”` },
         "Undo",
       ),
     );
