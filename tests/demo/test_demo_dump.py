@@ -15,7 +15,7 @@ SIGNALS = [entity for entity in WORLD if entity.kind == "signal"]
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     path = tmp_path_factory.mktemp("dump") / "dump.json.gz"
-    assert write_dump(path, countries=COUNTRIES, senses=SENSES) == 72 + len(SENSES)
+    assert write_dump(path, countries=COUNTRIES, senses=SENSES) == 72 + len(SENSES) + 6
     return gzip.decompress(path.read_bytes()).decode("ascii")
 
 

@@ -22,6 +22,15 @@ from typing import Any
 from openmofi.demo.entities import DemoEntity
 from openmofi.demo.senses import Sense
 
+# Types of the entities. No image shows them, so they have no sitelinks and are left out.
+_CLASSES = {
+    "Q3624078": ("sovereign state", "Q6256"),
+    "Q6256": ("country", "Q56061"),
+    "Q5": ("human", "Q215627"),
+    "Q35657": ("U.S. state", "Q10864048"),
+    "Q515": ("city", "Q486972"),
+    "Q5119": ("capital city", "Q515"),
+}
 _COUNTRY_TYPES = ("Q3624078", "Q6256")  # sovereign state, country
 _DEPENDENCIES = frozenset({"JE"})
 
@@ -30,8 +39,9 @@ _ARTICLES = {"Georgia": "Georgia (country)", "Ireland": "Republic of Ireland"}
 
 
 def write_dump(path: Path, *, countries: Sequence[DemoEntity], senses: Sequence[Sense]) -> int:
-    """Writes a gzipped Wikidata dump; returns the number of its entities."""
+    """Writes a gzipped Wikidata dump; returns the number of its items."""
     documents = [*map(_country_document, countries), *map(_sense_document, senses)]
+    documents += [_class_document(identifier) for identifier in _CLASSES]
     # A dump is not sorted by popularity, and readers must not rely on an order.
     documents.sort(key=lambda document: uuid.uuid5(uuid.NAMESPACE_URL, document["id"]).bytes)
     lines = [json.dumps(document, separators=(",", ":")) for document in documents]
@@ -82,6 +92,13 @@ def _sense_document(sense: Sense) -> dict[str, Any]:
     )
 
 
+def _class_document(identifier: str) -> dict[str, Any]:
+    label, whole = _CLASSES[identifier]
+    claim = {"P279": [_class_claim(identifier, whole, "P279")]}
+    texts = {"label": label, "description": "", "aliases": ()}
+    return _document(identifier, language="en", claims=claim, sitelinks={}, **texts)
+
+
 def _document(
     identifier: str,
     *,
@@ -99,7 +116,7 @@ def _document(
         "id": identifier,
         "labels": {language: _text(language, label)},
         # Wikidata's descriptions are never under `mul`.
-        "descriptions": {"en": _text("en", description)},
+        "descriptions": {"en": _text("en", description)} if description else {},
         "aliases": {language: names} if names else {},
         "claims": {key: statements for key, statements in claims.items() if statements},
         "sitelinks": sitelinks,
@@ -110,10 +127,10 @@ def _text(language: str, value: str) -> dict[str, str]:
     return {"language": language, "value": value}
 
 
-def _class_claim(identifier: str, value: str) -> dict[str, Any]:
+def _class_claim(identifier: str, value: str, prop: str = "P31") -> dict[str, Any]:
     item = {"entity-type": "item", "numeric-id": int(value[1:]), "id": value}
     datavalue = {"value": item, "type": "wikibase-entityid"}
-    return _statement(identifier, "P31", value, datavalue, "wikibase-item")
+    return _statement(identifier, prop, value, datavalue, "wikibase-item")
 
 
 def _statement(

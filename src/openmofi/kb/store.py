@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from openmofi.arrays.hashing import HASH_VERSION, Hasher
 from openmofi.errors import InputError, MismatchError
+from openmofi.kb.classes import read_classes
 from openmofi.kb.format import FORMAT, FORMAT_VERSION
 from openmofi.kb.ids import Ids
 from openmofi.kb.index import MAX_CANDIDATES, NameIndex
@@ -140,6 +141,11 @@ class KnowledgeBase:
     def texts(self) -> Texts:
         """Labels, descriptions and types by row, memory-mapped."""
         return Texts(self.path / "texts")
+
+    @cached_property
+    def classes(self) -> dict[str, str]:
+        """Labels of types that are no entities, by id."""
+        return read_classes(self.path)
 
     @cached_property
     def words(self) -> WordCounts:

@@ -31,12 +31,14 @@ class Queue:
 
     def __init__(self, pool: Pool):
         self.pool = pool
-        self._pairs, self._names = (_Groups(k, pool.evidence) for k in (pool.pair, pool.name))
+        # A name's mentions come pair by pair and sorted, so that neighbours are looked up together.
+        order = np.lexsort((pool.evidence, pool.pair, pool.name))
+        self._pairs, self._names = (_Groups(k, pool, order) for k in (pool.pair, pool.name))
         said = np.flatnonzero((pool.said != 0) & pool.open).tolist()
         self._answered = {number: bool(pool.said[number] > 0) for number in said}
         self._skipped: set[int] = set()
         self._worth = np.zeros(len(pool))
-        self._renew(np.arange(len(pool)))
+        self._renew(order)
 
     def answer(self, number: int, *, right: bool) -> None:
         """Takes an answer about a mention of the pool."""
@@ -114,11 +116,10 @@ class Queue:
 class _Groups:
     """Mentions of one key together, sorted by their evidence."""
 
-    def __init__(self, keys: np.ndarray, evidence: np.ndarray):
+    def __init__(self, keys: np.ndarray, pool: Pool, order: np.ndarray):
         distinct, self.of = np.unique(keys, return_inverse=True)
-        known = ~np.isnan(evidence)
-        self._axis = np.sort(self.of[known] * _APART + evidence[known])
-        self._order = np.argsort(self.of, kind="stable")
+        self._axis = np.sort(self.of[pool.open] * _APART + pool.evidence[pool.open])
+        self._order = order[np.argsort(self.of[order], kind="stable")]
         self._begins = np.searchsorted(self.of[self._order], np.arange(len(distinct) + 1))
 
     def members(self, number: int) -> np.ndarray:

@@ -74,7 +74,7 @@ class Library:
             return known["label"], known["description"]
         row = self.kb.row_of(entity) if self.kb else None
         if self.kb is None or row is None:
-            return entity, ""
+            return (self.kb.classes.get(entity, entity) if self.kb else entity), ""
         texts = self.kb.texts
         return texts.label[row].as_py() or entity, texts.description[row].as_py()
 

@@ -1,6 +1,7 @@
 """Merges the parts of all sources into the tables and arrays of a knowledge base, in flat memory.
 
-In: part files. Out: entities.parquet, names.parquet, index/, ids/, texts/, words/ in a folder.
+In: part files. Out: entities.parquet, names.parquet, classes.parquet, index/, ids/, texts/, words/
+in a folder.
 DuckDB sorts, NumPy computes, and everything else is streamed: memory is DuckDB's limit, a few
 batches, and 16 bytes an entity (the offsets of ids or texts while they are written, for a moment in
 two copies).
@@ -23,6 +24,7 @@ from openmofi.arrays.mapped import one_chunk
 from openmofi.arrays.strings import string_buffers
 from openmofi.config import KBSettings
 from openmofi.errors import InputError
+from openmofi.kb.classes import write_classes
 from openmofi.kb.ids import Ids, write_ids
 from openmofi.kb.index_builder import HashCollision, IndexBuilder, IndexSummary
 from openmofi.kb.merge.entity_table import write_entities
@@ -113,11 +115,15 @@ def merge(
                 path, parts, ranking, num_aliases, database, sources=sources, refuse=refuse
             )
     del ranking, num_aliases
-    return _write_lookups(folder, redirects, clock)
+    classes = (batch for files in parts for batch in files.classes())
+    return _write_lookups(folder, redirects, classes, clock)
 
 
 def _write_lookups(
-    folder: Path, redirects: tuple[pa.Array, np.ndarray] | None, clock: "_Clock"
+    folder: Path,
+    redirects: tuple[pa.Array, np.ndarray] | None,
+    classes: Iterator[pa.RecordBatch],
+    clock: "_Clock",
 ) -> Merged:
     """Writes everything that is derived from the two tables: index, ids, texts and words."""
     names_path, entities_path = folder / _NAMES, folder / _ENTITIES
@@ -133,6 +139,7 @@ def _write_lookups(
         texts = TableBatches(entities_path, ["label", "description", "types"], advance)
         write_texts(folder, texts, Ids(folder / "ids", num_entities))
         write_word_counts(folder, hasher)
+        write_classes(folder, classes, Ids(folder / "ids", num_entities))
     with clock.stage("taking the fingerprint", num_entities + num_names) as advance:
         fingerprint = _fingerprint(names_path, entities_path, advance)
     return Merged(

@@ -20,7 +20,7 @@ from openmofi.config import KBSettings
 from openmofi.files.lines import TRAILING, Damage
 from openmofi.files.tables import beginning
 from openmofi.kb.read.presets import refusal_by_sites, refusal_by_types, wikipedias
-from openmofi.kb.read.records import EntityRecord
+from openmofi.kb.read.records import EntityRecord, LeftOutClass
 from openmofi.kb.titles import plain_title
 from openmofi.refused import Refused
 
@@ -153,9 +153,12 @@ class LineDecoder:
         if item.type != "item" and (item.type or not item.id.startswith("Q")):
             return Refused("not_an_item", number)
         sites = item.sitelinks if isinstance(item.sitelinks, dict) else {}
-        if reason := refusal_by_sites(sites, self._preset, self._sites):
-            return Refused(reason, number)
         claims = item.claims if isinstance(item.claims, dict) else {}
+        if reason := refusal_by_sites(sites, self._preset, self._sites):
+            if "P279" in claims:  # a class
+                label = next((t.value for _, t in self._by_language(item.labels) if t.value), "")
+                return LeftOutClass(reason, number, id=item.id, label=label)
+            return Refused(reason, number)
         types = _items(claims.get("P31"))
         if reason := refusal_by_types(types, self._preset):
             return Refused(reason, number)

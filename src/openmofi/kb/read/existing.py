@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from openmofi.arrays.mapped import one_chunk
 from openmofi.config import KBSettings, as_dict
 from openmofi.errors import MismatchError
-from openmofi.kb.read.parts import ENTITY_PARTS, KINDS, NAME_PARTS, Done, PartFiles
+from openmofi.kb.classes import CLASSES
+from openmofi.kb.read.parts import CLASS_PARTS, ENTITY_PARTS, KINDS, NAME_PARTS, Done, PartFiles
 from openmofi.kb.store import KnowledgeBase
 
 _SAME = ("languages", "prior_gamma", "alias_weight", "language_weight")
@@ -172,6 +173,12 @@ class _ExistingPart(PartFiles):
         nobody = [pa.array([], field.type) for field in SPELLED_NAMES]
         count = self.done.num_entities
         yield count, pa.RecordBatch.from_arrays(nobody, schema=SPELLED_NAMES)
+
+    def classes(self) -> Iterator[pa.RecordBatch]:
+        """Yields what is known of types that are no entities."""
+        file = self._kb.path / CLASSES
+        if file.is_file():
+            yield from pq.read_table(file, schema=CLASS_PARTS).to_batches()
 
     def rejects(self) -> Iterator[dict[str, Any]]:
         """Yields nothing: what earlier builds refused stays with them."""

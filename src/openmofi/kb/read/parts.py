@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openmofi.files.folders import replace_file
-from openmofi.kb.read.records import EntityRecord, Records
+from openmofi.kb.read.records import EntityRecord, LeftOutClass, Records
 from openmofi.kb.text import canonical_batch
 from openmofi.refused import Refused
 
-PARTS_VERSION = 2
+PARTS_VERSION = 3
 """Increase it when the readers or the files change: builds of older versions are not resumed."""
 
 KINDS = ("label", "title", "alias", "anchor", "override")
@@ -54,6 +54,8 @@ NAME_PARTS = pa.schema(
         ("kind", pa.int8()),  # index into KINDS
     ]
 )
+CLASS_PARTS = pa.schema([("id", pa.string()), ("label", pa.string())])
+"""Items that were left out, but may be types of others."""
 
 _CANONICAL_ROWS = 1 << 15
 _OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
@@ -65,6 +67,7 @@ class Part:
 
     entities: bytes
     names: bytes
+    classes: bytes
     num_entities: int
     num_names: int
     num_nameless: int
@@ -93,6 +96,7 @@ def make_part(records: Records, limit: int | None = None) -> Part:
     entities: list[EntityRecord] = []
     refused: Counter[str] = Counter()
     rejects = []
+    classes: list[tuple[str, str]] = []
     for record in records:
         if isinstance(record, EntityRecord):
             entities.append(record)
@@ -100,6 +104,8 @@ def make_part(records: Records, limit: int | None = None) -> Part:
                 break
         else:
             refused[record.reason] += 1
+            if isinstance(record, LeftOutClass) and record.label:
+                classes.append((record.id, record.label))
             if record.text:
                 rejects.append(record)
     names, num_nameless = _names_batch(entities)
@@ -107,9 +113,11 @@ def make_part(records: Records, limit: int | None = None) -> Part:
         pa.array([getattr(entity, field.name) for entity in entities], field.type)
         for field in ENTITY_PARTS
     ]
+    of_classes = [pa.array([row[i] for row in classes], pa.string()) for i in (0, 1)]
     return Part(
         entities=_stream(pa.RecordBatch.from_arrays(columns, schema=ENTITY_PARTS)),
         names=_stream(names, num_entities=len(entities)),
+        classes=_stream(pa.RecordBatch.from_arrays(of_classes, schema=CLASS_PARTS)),
         num_entities=len(entities),
         num_names=len(names),
         num_nameless=num_nameless,
@@ -165,7 +173,7 @@ class Done:
     """Number of bytes that count, by file."""
 
 
-_FILES = ("entities", "names", "rejects")
+_FILES = ("entities", "names", "classes", "rejects")
 
 
 class PartFiles:
@@ -200,6 +208,7 @@ class PartFiles:
         """Writes a part, which counts from the next commit on."""
         self._files["entities"].write(part.entities)
         self._files["names"].write(part.names)
+        self._files["classes"].write(part.classes)
         for reject in part.rejects:
             line = {"line": reject.line, "reason": reject.reason, "text": reject.text}
             text = json.dumps(line, ensure_ascii=False)
@@ -258,6 +267,11 @@ class PartFiles:
             count = int(reader.schema.metadata[b"num_entities"])
             for batch in reader:
                 yield count, batch
+
+    def classes(self) -> Iterator[pa.RecordBatch]:
+        """Yields CLASS_PARTS, part by part."""
+        for reader in self._streams("classes"):
+            yield from reader
 
     def rejects(self) -> Iterator[dict[str, Any]]:
         """Yields the refused lines that were written down."""

@@ -27,4 +27,11 @@ class EntityRecord(msgspec.Struct, frozen=True, gc=False):
     """Sitelinks, or the catalogue's weight; None if the source does not give it."""
 
 
+class LeftOutClass(Refused, frozen=True, gc=False):
+    """An item that is left out, and that others may be instances of: its label is kept."""
+
+    id: str = ""
+    label: str = ""
+
+
 Records = Iterator[EntityRecord | Refused]

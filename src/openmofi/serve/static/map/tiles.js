@@ -2,8 +2,8 @@ import { h, debounce } from "../dom.js";
 import { whyLink } from "../url.js";
 
 const LEAST_ZOOM = 2; // further out the dots show what lies where
-const MOST_IN_VIEW = 600;
-const SIDES = [96, 64, 48]; // pixels of an image, the largest that leaves room for most
+const MOST_IN_VIEW = 4000;
+const SIDES = [96, 64, 44]; // pixels of an image, the largest that leaves room for most
 
 /**
  * Images in place of the dots, where the map is looked at from near: those that have room, the
