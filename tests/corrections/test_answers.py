@@ -71,6 +71,24 @@ def test_a_line_that_was_cut_off_costs_only_itself(tmp_path):
     assert (read.rows, read.damaged) == ((first, second), 1)
 
 
+def test_a_file_whose_first_line_was_cut_off_has_no_answers_yet(tmp_path):
+    path = tmp_path / "corrections.jsonl"
+    path.write_bytes(b'{"id":"x","ti')
+    assert (read_answers(path).rows, read_answers(path).damaged) == ((), 1)
+    add_answers(path, [_answer(caption="long " * 5000)])
+    assert len(read_answers(path).rows) == 1
+
+
+def test_lines_that_are_not_text_cost_only_themselves(tmp_path):
+    path = tmp_path / "corrections.jsonl"
+    first, second = _answer(), _answer("wrong")
+    add_answers(path, [first])
+    with path.open("ab") as file:
+        file.write(b'\xff\xfe{"id":1}\n[]\n{"id":"a","time":"b","kind":"perhaps"}\n')
+    add_answers(path, [second])
+    assert (read_answers(path).rows, read_answers(path).damaged) == ((first, second), 3)
+
+
 def test_a_full_disk_leaves_the_answers_as_they_were(tmp_path):
     path = tmp_path / "corrections.jsonl"
     add_answers(path, [_answer() for _ in range(20)])

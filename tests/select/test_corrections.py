@@ -265,3 +265,19 @@ def test_answers_that_agree_with_the_scores_teach_little():
     _, common, names, pairs = model.parts(fit.x)
     assert abs(common) < 2.5 * model.error_of_common(fit)
     assert np.std([*names.values(), *pairs.values()]) < 0.35
+
+
+def test_weights_fitted_before_give_the_same_selection(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [_apples(f"{i:03d}", z=float(rng.normal(1.5, 1))) for i in range(80)]
+    i2e = write_i2e(tmp_path, rows)
+    _say(i2e, "not-shown", "003")
+    settings = SelectSettings(false_label_rate=0.2, min_images=1)
+    first = select(i2e, settings=settings).out
+    card = json.loads((first / "card.json").read_text())
+    fit = Weighing.restored(card["fit"])
+    again = select(i2e, name="again", settings=settings, fit=fit).out
+    assert json.loads((again / "card.json").read_text()) == card
+    for name in ("keep.parquet", "refused.parquet", "shifts.parquet"):
+        assert pq.read_table(again / name) == pq.read_table(first / name)
+    assert card["fit"]["weights"] != card["weights"]  # which answers moved

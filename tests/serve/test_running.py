@@ -160,3 +160,18 @@ def test_behind_a_proxy_the_token_keeps_others_out(orchard):
         assert httpx.get(address + "api/info", headers=theirs).status_code == 401
         known = theirs | {"authorization": "Bearer word"}
         assert httpx.get(address + "api/info", headers=known).status_code == 200
+
+
+def test_threads_that_wait_for_each_other_sleep(orchard, monkeypatch):
+    from openmofi import serve as served
+    from openmofi.cli import main
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    seen = []
+    monkeypatch.setattr(
+        served, "serve", lambda *_, **__: seen.append(os.environ["OMP_WAIT_POLICY"])
+    )
+    with pytest.raises(SystemExit):
+        main(["serve", str(orchard.index)])
+    assert seen == ["PASSIVE"]

@@ -39,6 +39,9 @@ def serve(
         data: Selection that kept the images, such as i2e/select/default.
         report: Output of `openmofi evaluate --out`, or its report.html. Repeatable.
     """
+    # Before torch is loaded. Its threads otherwise wait for each other at full speed, and where
+    # other work takes a core, an image takes ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from openmofi.serve import serve as run_server
     from openmofi.serve.place import find_shown
 

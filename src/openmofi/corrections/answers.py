@@ -28,6 +28,7 @@ OF_PAIRS = frozenset({"right", "wrong", "is", "not-shown"})
 """About one name of one pair; `never` and `always` are about a name wherever it stands."""
 WITHOUT_ENTITY = frozenset({"not-shown", "undo"})
 _MOST_TEXT = 10_000
+"""Characters of a field, but for the caption, which is the pair's own."""
 
 
 class LabelAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defaults=True):
@@ -64,7 +65,7 @@ def new_answer(kind: str, **fields: Any) -> LabelAnswer:
         raise InputError(f"There is no answer {kind!r}; expected one of {', '.join(KINDS)}.")
     texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     for name, value in texts.items():
-        if len(value) > _MOST_TEXT:
+        if len(value) > _MOST_TEXT and name != "caption":
             raise InputError(f"The {name} of an answer may have {_MOST_TEXT:,} characters at most.")
     needed = {"undo": ("undoes",)}.get(kind, ("name", "entity"))
     needed = ("name",) if kind == "not-shown" else needed
@@ -102,16 +103,17 @@ def read_answers(path: Path) -> Answers:
     decode = msgspec.json.Decoder(LabelAnswer).decode
     found: dict[str, LabelAnswer] = {}
     damaged = 0
-    for line in path.read_bytes().split(b"\n"):
+    *lines, rest = path.read_bytes().split(b"\n")
+    for line in (*lines, rest):
         if not line.strip():
             continue
         try:
             answer = decode(line)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except (msgspec.DecodeError, UnicodeDecodeError):
             damaged += 1
         else:
             found.setdefault(answer.id, answer)
-    if damaged and not found:
+    if damaged > bool(rest) and not found:  # the last line may be one that a kill cut off
         raise InputError(
             f"{str(path)!r} holds no answers; expected lines of JSON that `openmofi review` wrote."
         )

@@ -16,7 +16,8 @@ little data they stay near the shipped ones: a Gaussian prior counts as `_PRIOR`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -48,6 +49,18 @@ class Weighing:
     """Number of mentions that the weights were fitted to; 0: they are the shipped ones."""
     covariance: Float[np.ndarray, "3 3"] | None = field(default=None, compare=False)
     """Of the logarithms of the text's and clip_z's weight and of nil_z; None: they were given."""
+
+    def stored(self) -> dict[str, Any]:
+        """Returns it as JSON can hold it, to the last digit."""
+        covariance = None if self.covariance is None else self.covariance.tolist()
+        return asdict(replace(self, covariance=None)) | {"covariance": covariance}
+
+    @classmethod
+    def restored(cls, stored: dict[str, Any]) -> Weighing:
+        """Returns what `stored` wrote."""
+        covariance = stored["covariance"] and np.array(stored["covariance"])
+        weights = ScoreWeights(**stored["weights"])
+        return cls(**(stored | {"weights": weights, "covariance": covariance}))
 
 
 def fit_weights(

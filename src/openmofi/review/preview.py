@@ -28,10 +28,12 @@ from openmofi.corrections.answers import (
 from openmofi.corrections.standing import standing_of
 from openmofi.errors import InputError
 from openmofi.files.folders import exchange_folders, replace_file
+from openmofi.label.joint_weights import Weighing
 from openmofi.review.changes import LabelChanges, compare
 from openmofi.select import select
 from openmofi.select.digest import AUDITS
 from openmofi.select.selection import Selection
+from openmofi.shards import commits_of
 
 CHANGES = "changes.json"
 """In the folder of a preview."""
@@ -81,7 +83,7 @@ def preview(i2e: Path | str, *, name: str = "default") -> Preview:
             f"Nobody has corrected anything in {str(i2e)!r}; look at `openmofi review queue {i2e}`."
         )
     settings = override(SelectSettings(), before.card["settings"] | {"corrections": True})
-    select(i2e, name=f"{name}.preview", settings=settings)
+    select(i2e, name=f"{name}.preview", settings=settings, fit=_fit(before))
     after = Selection(i2e, f"{name}.preview")
     found = _described(
         before, after, compare(before, after), len(standing.answers), standing.digest
@@ -160,6 +162,16 @@ def undo(i2e: Path | str, ids: list[str], *, by: str = "") -> list[LabelAnswer]:
     rows = [new_answer("undo", undoes=one, by=by) for one in ids]
     add_answers(path, rows)
     return rows
+
+
+def _fit(before: Selection) -> Weighing | None:
+    """Returns the weights fitted to the labels of a selection, if these are still all there are."""
+    labelled = [commit.file for commit in commits_of(before.i2e, "labels")]
+    is_same = labelled == before.shards["file"].to_pylist()
+    # Priors that images taught are learnt between two fits.
+    is_plain = before.card["settings"].get("priors", "labels") == "labels"
+    stored = before.card.get("fit")
+    return Weighing.restored(stored) if stored and is_same and is_plain else None
 
 
 def _described(

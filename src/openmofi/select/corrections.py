@@ -32,6 +32,10 @@ class Corrections:
 
     standing: Standing
     shifts: Shifts = field(default_factory=Shifts)
+    found: dict[tuple[Path, int | None], dict[int, dict[str, NameAnswer]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """What `rows_in` found before, since several passes ask."""
 
     @classmethod
     def of(cls, standing: Standing, kb: KnowledgeBase) -> tuple[Corrections, int]:
@@ -117,9 +121,14 @@ class Corrections:
             path: the labels file.
             group: the row group to look at, whose rows are counted from 0; None: all.
         """
-        hashes, places = self._places
-        if not places:
+        if not self.standing.names:
             return {}
+        if (path, group) not in self.found:
+            self.found[path, group] = self._rows_in(path, group)
+        return self.found[path, group]
+
+    def _rows_in(self, path: Path, group: int | None) -> dict[int, dict[str, NameAnswer]]:
+        hashes, places = self._places
         with pq.ParquetFile(path) as file:
             keys = _read(file, group, ["key"])["key"].combine_chunks().fill_null("")
             at = np.flatnonzero(find(hashes, text_keys(keys))[1])

@@ -29,6 +29,8 @@ class Learnt:
 
     weighing: Weighing | None
     """None unless the order is joint."""
+    fit: Weighing | None
+    """What `weighing` is without answers, if it was fitted to the labels."""
     priors: ImagePriors | None
     """None unless images teach the priors."""
     corrections: Corrections | None
@@ -52,6 +54,7 @@ def learn(
     kb: KnowledgeBase,
     i2e: Path,
     standing: Standing,
+    fit: Weighing | None = None,
 ) -> Learnt:
     """Learns what the settings ask for.
 
@@ -61,6 +64,7 @@ def learn(
         kb: the knowledge base of the labels.
         i2e: folder of the labels.
         standing: what people said of the labels.
+        fit: weights that were fitted to these labels before, so that no sample is needed.
 
     Raises:
         SettingsError: images cannot teach priors in this order.
@@ -69,8 +73,10 @@ def learn(
     if order == "joint" and settings.weights:
         weighing = Weighing(load_weights(settings.weights), None, 0.0, 0)
     elif order == "joint":
-        sample = sample_mentions(labels, order)
-        weighing = weigh(sample)
+        if fit is None:
+            sample = sample_mentions(labels, order)
+            fit = weigh(sample)
+        weighing = fit
     if settings.priors == "images":
         if weighing is None:
             raise SettingsError(f"--priors images needs --order joint, not {order}.")
@@ -78,6 +84,7 @@ def learn(
         if not settings.weights and not priors.off:
             sample = sample_mentions(labels, order, priors)
             weighing = weigh(sample)
+    fitted = None if settings.weights else weighing
     told = _corrected(labels, kb, standing, weighing, priors)
     weighing = told.weighing
     num_parts = labels.budget.num_parts(labels.num_candidates * RECORD_BYTES)
@@ -85,7 +92,7 @@ def learn(
     if num_parts > 1 and order != "caption-match":
         sample = sample or sample_mentions(labels, order, priors)
         splits = _splits(sample, order, weighing, num_parts)
-    return Learnt(weighing, priors, told.corrections, told.common_shift, told.about, splits)
+    return Learnt(weighing, fitted, priors, told.corrections, told.common_shift, told.about, splits)
 
 
 @dataclass(frozen=True)

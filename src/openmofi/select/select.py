@@ -34,6 +34,7 @@ from openmofi.corrections.standing import standing_of
 from openmofi.errors import SettingsError
 from openmofi.files.folders import lock_file, new_folder
 from openmofi.kb import KnowledgeBase
+from openmofi.label.joint_weights import Weighing
 from openmofi.label.score import ScoreWeights
 from openmofi.select.blocks import label_blocks
 from openmofi.select.calibrate import Calibration
@@ -74,7 +75,11 @@ class SelectSummary:
 
 
 def select(
-    i2e: Path | str, *, name: str = "default", settings: SelectSettings | None = None
+    i2e: Path | str,
+    *,
+    name: str = "default",
+    settings: SelectSettings | None = None,
+    fit: Weighing | None = None,
 ) -> SelectSummary:
     """Decides which labels and images to keep.
 
@@ -82,6 +87,7 @@ def select(
         i2e: output of `label`.
         name: name of the selection; an existing one with this name is replaced.
         settings: see `config.SelectSettings`.
+        fit: weights that were fitted to these labels before (`fit` of a selection's card.json).
 
     Raises:
         InputError: there are no labels, none of them passes, they lack what a setting needs, or
@@ -103,7 +109,7 @@ def select(
     out = i2e / "select" / name
     with _alone(out), new_folder(out) as partial, _workspace(partial) as work:
         answers = read_answers(answers_path(i2e)).rows if settings.corrections else ()
-        learnt = learn(labels, settings, kb, i2e, standing_of(answers))
+        learnt = learn(labels, settings, kb, i2e, standing_of(answers), fit)
         passes = Passes(labels, settings, kb, i2e, learnt, known, work)
         decision = passes.decide()
         class_of = write_vocabulary(partial, decision.counts, kb)
@@ -127,6 +133,8 @@ def select(
             missing_shards=planned_shards(i2e) - len(files),
         )
         card = _card(summary, decision, settings, run, i2e)
+        if learnt.fit is not None:
+            card["fit"] = learnt.fit.stored()
         if learnt.corrections is not None:
             card["corrections"] = learnt.about_answers
             learnt.corrections.save(partial)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from orchard import IMAGES
+from orchard import IMAGES, wait_until
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -136,8 +136,8 @@ def test_images_move_with_the_map(near):
     href, before = tile.get_attribute("href"), tile.bounding_box()
     near.locator("canvas").focus()
     near.keyboard.press("ArrowRight")
-    after = near.locator(f".map-tiles a[href='{href}']").bounding_box()
-    assert round(before["x"] - after["x"]) == 60
+    same = near.locator(f".map-tiles a[href='{href}']")
+    wait_until(lambda: round(before["x"] - same.bounding_box()["x"]) == 60)
 
 
 def test_the_map_is_walked_and_opened_by_keyboard(near):
