@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from openmofi.arrays.hashing import Hasher
 from openmofi.arrays.runs import run_numbers, run_starts
-from openmofi.arrays.splitmix64 import GOLDEN, finalise
+from openmofi.arrays.splitmix64 import GOLDEN
+from openmofi.corrections.keys import pair_keys
 from openmofi.kb.text import canonical_batch
 from openmofi.label.score import ScoreWeights, best_of_each, load_weights
 from openmofi.link.crawl_priors import normalised
@@ -123,16 +124,12 @@ class TaughtNames:
             return terms.text
         assert terms.surfaces is not None
         item = run_numbers(terms.row, terms.start)
-        keys = _name_keys(canonical_batch(terms.surfaces), terms.entity)
+        keys = pair_keys(hashes(canonical_batch(terms.surfaces)), terms.entity)
         at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         after = np.where(self.keys[at] == keys, self.after[at], terms.prior)
         new = normalised(after, item)
         found = replaced_prior(terms.text, terms.prior, new, item, self.weight)
         return found.astype(np.float32)
-
-
-def _name_keys(names: pa.Array, entity: np.ndarray) -> np.ndarray:
-    return finalise(joined(hashes(names), entity))
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ def rule_of_selection(selection: Selection) -> Rule:
     if (selection.folder / PRIORS_FILE).is_file():
         table = pq.read_table(selection.folder / PRIORS_FILE, columns=["name", "id", "after"])
         names = table["name"].combine_chunks()
-        keys = _name_keys(names, hashes(table["id"].combine_chunks()))
+        keys = pair_keys(hashes(names), hashes(table["id"].combine_chunks()))
         place = np.argsort(keys)
         after = table["after"].to_numpy()[place]
         taught = TaughtNames(keys[place], after, prior_weight(selection.i2e))

@@ -91,3 +91,18 @@ def test_an_entity_takes_a_rule_about_a_name(own):
     expect(page.locator(".notice")).to_contain_text("never means Red Apple")
     [row] = read_answers(path).rows
     assert (row.kind, row.name, row.entity) == ("never", "apple", "red")
+
+
+def test_an_entity_that_the_name_does_not_bear_is_found_by_its_name(own):
+    page, path = own
+    page.goto("/?view=review")
+    field = page.get_by_label("It is another entity")
+    field.fill("lim")
+    expect(page.locator("datalist option")).to_have_attribute("value", "lime")
+    field.fill("lime")
+    field.press("Enter")
+    expect(page.locator(".notice")).to_contain_text("It is lime.")
+    page.get_by_label("It is another entity").fill("banana")
+    page.get_by_role("button", name="It is this").click()
+    expect(page.locator(".notice.bad")).to_contain_text("no such entity")
+    assert [(row.kind, row.entity) for row in read_answers(path).rows] == [("is", "lime")]

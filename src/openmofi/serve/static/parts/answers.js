@@ -1,5 +1,5 @@
-import { post } from "../api.js";
-import { h } from "../dom.js";
+import { get, post } from "../api.js";
+import { h, fill, debounce } from "../dom.js";
 import { notice } from "./shell.js";
 
 const STORED = "openmofi-by"; // who answers, as they call themselves
@@ -79,8 +79,40 @@ export function answerButtons({ place, surface, chosen, candidates }, { done }) 
         `“${surface}” never means ${chosen.label}.`,
       ),
     ),
+    otherEntity((id) => send(of("is", id), `It is ${id}.`)),
     status,
   );
+}
+
+let fields = 0;
+
+/** A field for any entity, also one that the name does not bear; `choose` takes its id. */
+export function otherEntity(choose) {
+  const list = h("datalist", { id: `entities-${++fields}` });
+  const input = h("input", {
+    type: "text",
+    list: list.id,
+    maxlength: 200,
+    placeholder: "Another entity: id or name",
+    "aria-label": "It is another entity",
+  });
+  const suggest = debounce(async () => {
+    const query = new URLSearchParams({ q: input.value.trim(), k: 8 });
+    const { entities } = await get(`/api/entities?${query}`).catch(() => ({ entities: [] }));
+    const option = ({ id, label, description }) =>
+      h("option", { value: id }, description ? `${label} (${description})` : label);
+    fill(list, entities.map(option));
+  }, 120);
+  input.addEventListener("input", suggest);
+  const send = (event) => {
+    event.preventDefault();
+    const id = input.value.trim();
+    if (!id) return;
+    input.value = "";
+    choose(id);
+  };
+  const button = h("button.button", "It is this");
+  return h("form.other-entity", { onsubmit: send }, input, list, button);
 }
 
 function choice(others, choose) {

@@ -4,7 +4,7 @@ import { count, score, things } from "../format.js";
 import { learn } from "../names.js";
 import { go } from "../router.js";
 import { entityLink, link } from "../url.js";
-import { nameAnswerer, say, takeBack, whoAnswers } from "../parts/answers.js";
+import { nameAnswerer, otherEntity, say, takeBack, whoAnswers } from "../parts/answers.js";
 import { notice } from "../parts/shell.js";
 import { empty, skeletons } from "../parts/states.js";
 
@@ -128,12 +128,13 @@ async function questions(body, keys, signal) {
       act?.[2]();
       return Boolean(act);
     };
-    fill(body, card(question, chosen, acts, told));
+    const other = otherEntity((id) => given("is", id, `It is ${id}.`)());
+    fill(body, card(question, chosen, acts, other, told));
   };
   await next();
 }
 
-function card(question, chosen, acts, told) {
+function card(question, chosen, acts, other, told) {
   const { caption, name, kept, changes, thumbnail } = question;
   const size = { width: 512, height: 512 };
   const gone = ({ target }) => target.replaceWith(h("p.state", "The image is gone."));
@@ -156,7 +157,7 @@ function card(question, chosen, acts, told) {
         `“${name}” is ${kept ? "kept" : "refused"} with score ${score(chosen.score, 2)}. `,
         `The answer is expected to change ${things(Math.round(changes), "label", "labels")}.`,
       ),
-      h("div.answer-list", acts.map(act)),
+      h("div.answer-list", acts.map(act), other),
       told > 0 && h("p.muted", `${things(told, "answer", "answers")} in this visit.`),
     ),
   );
