@@ -606,7 +606,7 @@ class IndexSettings(_Settings):
 class PresenceSettings(_Settings):
     """How an index learns to say that nothing in it looks like the query."""
 
-    rate: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    rate: Annotated[float, Meta(ge=1e-9, le=1 - 1e-9)] = 0.05
     """Share of the queries for absent things that may find something, unless a query asks for
     another."""
     max_entities: Count = 400

@@ -142,7 +142,9 @@ class PresenceCalibration:
         p = float(null.p_values(self.features(vector, cosines)[None])[0])
         found = p <= rate + _ROUNDING
         sentence = f"{_share(p)} of queries for absent things look as present as this one"
-        return Presence(found, p, f"{sentence}, {'at most' if found else 'above'} {_share(rate)}.")
+        if found:
+            return Presence(True, p, f"Only {sentence}.")
+        return Presence(False, p, f"{sentence}; to count as found, at most {_share(rate)} may.")
 
     def write(self, path: Path) -> None:
         """Writes an .npz file."""
@@ -166,7 +168,7 @@ class PresenceCalibration:
         """
         kinds: tuple[PresenceKind, ...] = ("text", "image")
         try:
-            with np.load(path) as file:
+            with path.open("rb") as opened, np.load(opened) as file:
                 stored = dict(file)
         except (zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"{path} is damaged") from error
@@ -203,4 +205,6 @@ def unknown(sentence: str) -> Presence:
 
 
 def _share(value: float) -> str:
-    return f"{value:.1%}" if value < 0.1 else f"{value:.0%}"
+    """Returns a share in percent, with a digit behind the point below 10 where there is one."""
+    text = f"{value:.1%}" if value < 0.1 else f"{value:.0%}"
+    return text.replace(".0%", "%")
