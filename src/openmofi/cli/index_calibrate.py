@@ -54,7 +54,9 @@ def calibrate(
         print_json({"out": index, "rate": learnt.rate, "kinds": kinds})
         return
     told = [f"{k}: {n['queries']:,} of {n['entities']:,} absent things" for k, n in kinds.items()]
-    print(f"wrote {index} (at most {learnt.rate:.1%} of absent things are found; {', '.join(told)})")
+    print(
+        f"wrote {index} (at most {learnt.rate:.1%} of absent things are found; {', '.join(told)})"
+    )
     if "text" not in kinds:
         print("not calibrated for texts: no encoder reads them, or the entities have no names")
     say_next(f'openmofi search {quoted(index)} --text "…"')

@@ -91,9 +91,7 @@ def search(
         min_label_score=min_label_score,
         max_text_area=max_text_area,
     )
-    found = searcher.ask(
-        terms, filter=wanted, k=k, min_score=min_score, absent_rate=absent_rate
-    )
+    found = searcher.ask(terms, filter=wanted, k=k, min_score=min_score, absent_rate=absent_rate)
     presence = found.presence
     if as_json:
         known = {"found": presence.found, "p_value": presence.p_value}

@@ -92,7 +92,9 @@ def calibrate(
     rng = np.random.default_rng(random_key(settings.seed, Purpose.PRESENCE))
     live = np.flatnonzero(index.live)
     if not len(live):
-        raise InputError(f"{str(index.folder)!r} has no images; add some with `openmofi index add`.")
+        raise InputError(
+            f"{str(index.folder)!r} has no images; add some with `openmofi index add`."
+        )
     sample = np.sort(rng.permutation(live)[:_SAMPLE])
     entities = _drawn(index, settings, rng)
     asked: dict[PresenceKind, list[PresenceQuery]] = {}
@@ -240,14 +242,13 @@ def null_scores(
             left = cosines[~np.isin(rows, query.leave)]
             if len(left) and len(others):
                 absent[i] = features_of(left[None, :BROAD], others.mean(), others.std())[0]
-    names = sorted({q.entity for q, known in zip(queries, ~np.isnan(absent[:, 0])) if known})
-    number = {name: i for i, name in enumerate(names)}
-    fold = np.array([number.get(q.entity, i) % _FOLDS for i, q in enumerate(queries)])
-    entity = np.array([number.get(q.entity, -1) for q in queries])
+    of = np.unique([query.entity for query in queries], return_inverse=True)[1]
+    fold = of % _FOLDS
     weights = np.stack([_fit(present[fold != f], absent[fold != f]) for f in range(_FOLDS)])
     asked = ~np.isnan(absent[:, 0])
-    score = (absent * weights[fold]).sum(1)
-    return NullScores(weights, score[asked], fold[asked], entity[asked])
+    score = (absent * weights[fold]).sum(1)[asked]
+    entity = np.unique(of[asked], return_inverse=True)[1]
+    return NullScores(weights, score, fold[asked], entity)
 
 
 def _nearest(index: Index, query: PresenceQuery) -> tuple[np.ndarray, np.ndarray]:

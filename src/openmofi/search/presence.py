@@ -20,7 +20,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -136,8 +136,8 @@ class PresenceCalibration:
             return Presence(True, least, "The nearest image is a copy of it.")
         if rate < least - _ROUNDING:
             return unknown(
-                f"{null.num_entities} entities are too few to be wrong on at most {rate:.1%} of the "
-                f"queries for absent things; ask for {least:.1%} or more."
+                f"{null.num_entities} entities are too few to tell at a rate of {rate:g}; expected "
+                f"{np.ceil(1000 * least) / 1000:g} or more."
             )
         p = float(null.p_values(self.features(vector, cosines)[None])[0])
         found = p <= rate + _ROUNDING
@@ -148,7 +148,7 @@ class PresenceCalibration:
 
     def write(self, path: Path) -> None:
         """Writes an .npz file."""
-        columns: dict[str, np.ndarray] = {
+        columns: dict[str, Any] = {
             "rate": np.array(self.rate),
             "mean": self.mean,
             "covariance": self.covariance,

@@ -207,9 +207,7 @@ class Searcher:
             terms = [Term("entity", entity) for entity in labelled or filter.entities]
             if not labelled:
                 filter = replace(filter, entities=())
-        return self.search(
-            terms, filter=filter, k=k, min_score=min_score, absent_rate=absent_rate
-        )
+        return self.search(terms, filter=filter, k=k, min_score=min_score, absent_rate=absent_rate)
 
     def vector(self, terms: list[Term] | tuple[Term, ...]) -> Float[np.ndarray, " dim"]:
         """Returns the weighted sum of the terms' unit vectors, normalised.
