@@ -3,6 +3,7 @@
 import errno
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -671,3 +672,16 @@ def test_a_search_that_finds_nothing_says_so_and_shows_the_nearest(run, calibrat
 def test_a_rate_that_cannot_be_kept_leaves_it_open(run, calibrated):
     code, out, _ = run(f"search {calibrated} --text apple --absent-rate 0.001 --json")
     assert (code, {hit["found"] for hit in json.loads(out)}) == (0, {None})
+    code, _, err = run(f"search {calibrated} --text apple --absent-rate 0.001")
+    assert (
+        err == "note: 40 entities are too few to tell at a rate of 0.001; expected 0.025 or more.\n"
+    )
+
+
+def test_a_changed_index_asks_for_another_calibration(run, calibrated, tmp_path):
+    shutil.copytree(calibrated, tmp_path / "i")
+    code, out, _ = run("index delete {t}/i --row 0")
+    assert (code, out.splitlines()[-1]) == (0, f"next: openmofi index calibrate {tmp_path / 'i'}")
+    code, out, err = run("search {t}/i --text apple")
+    assert (code, "nothing here" in out) == (0, False)
+    assert err.startswith("note: The index has changed by ")

@@ -100,6 +100,8 @@ def search(
     if presence.found is False:
         nearest = "; the nearest are:" if found.hits else ""
         print(f"nothing here looks like that{nearest}")
+    asks_for_it = absent_rate is not None or searcher.index.calibration_is_old
+    if presence.found is False or (presence.found is None and asks_for_it):
         print(f"note: {presence.sentence}", file=sys.stderr)
     rows = [
         (

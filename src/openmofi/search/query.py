@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from openmofi.model.transform import ImageSource
 
 
-_CHANGED_AT_MOST = 0.01
-"""Share of the rows that may have been added or deleted since an index was calibrated."""
-
-
 @dataclass(frozen=True)
 class Term:
     """One part of a query; with a negative weight, it is searched away from."""
@@ -252,10 +248,10 @@ class Searcher:
             return unknown(
                 "Whether anything here looks like it is not known; see `openmofi index calibrate`."
             )
-        changed = self.index.changed_since_calibration
-        if changed > _CHANGED_AT_MOST:
+        if self.index.calibration_is_old:
+            share = self.index.changed_since_calibration
             return unknown(
-                f"The index has changed by {changed:.0%} since it was calibrated; calibrate it "
+                f"The index has changed by {share:.0%} since it was calibrated; calibrate it "
                 "again with `openmofi index calibrate`."
             )
         return self.index.calibration.presence(kind, vector, cosines, rate=rate)

@@ -25,6 +25,8 @@ from openmofi.search.part import ROWS_PER_GROUP, IndexPart
 from openmofi.search.presence import PresenceCalibration
 
 FORMAT_VERSION = 2
+_CHANGED_AT_MOST = 0.01
+"""Share of the rows that may have been added or deleted since an index was calibrated."""
 _TRIES = 20
 """Attempts to open an index that other processes are changing."""
 
@@ -113,6 +115,11 @@ class Snapshot:
         """Rows added or deleted since then, as a share of those that there were."""
         known = self.meta.get("calibration")
         return known["changed"] / max(known["rows"], 1) if known else 0.0
+
+    @property
+    def calibration_is_old(self) -> bool:
+        """Whether too much has changed since the calibration for it to count."""
+        return self.changed_since_calibration > _CHANGED_AT_MOST
 
     def map_points(self) -> Float[np.ndarray, "rows 2"] | None:
         """Returns the rows' points on the map, from 0 to 1; NaN for rows added later."""
