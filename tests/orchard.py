@@ -16,7 +16,8 @@ from labelled import candidate, pair, write_i2e
 from openmofi.config import SelectSettings, ServeSettings
 from openmofi.embed import embed
 from openmofi.search import Index
-from openmofi.search.changes import set_map
+from openmofi.search.changes import set_calibration, set_map
+from openmofi.search.presence import NullScores, PresenceCalibration
 from openmofi.select import select
 from openmofi.serve import make_app
 
@@ -77,6 +78,16 @@ def _labelled(folder: Path, number: int, z: float = 3.0) -> dict:
     caption = f"{'lime' if name == 'lime' else 'apple'} {number}"
     size = {"width": 64, "height": 64}
     return row | size | {"caption": caption, "url": f"https://shop{number % 2}.example/{number}"}
+
+
+def write_calibration(folder: Path) -> None:
+    """Stores a calibration of an index by which no text is found, and no image but a copy."""
+    index, entity = Index.open(folder), np.arange(40)
+    score = np.full(40, 1e3)  # what absent things score; no cosine reaches that
+    null = NullScores(np.tile([1.0, 0.0, 0.0, 0.0], (5, 1)), score, entity % 5, entity)
+    mean, covariance = np.zeros(index.meta["dim"]), np.eye(index.meta["dim"])
+    nulls = {"text": null, "image": null}
+    set_calibration(index, PresenceCalibration(0.05, mean, covariance, nulls))
 
 
 @contextlib.contextmanager

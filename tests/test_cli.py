@@ -3,6 +3,7 @@
 import errno
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -21,7 +22,8 @@ VERBS = """
     review undo | review list | review merge | audit |
     export | train | caption | reinforce | pair | adapt | compile |
     embed | evaluate | evaluate linking | evaluate attack | evaluate oven | evaluate compare |
-    index | index add | index delete | index compact | index map | index export |
+    index | index add | index delete | index compact | index map | index calibrate |
+    index export |
     search | tag | tag calibrate | serve | demo | info
 """
 VERBS = [" ".join(verb.split()) for verb in VERBS.split("|")]
@@ -259,6 +261,12 @@ MISTAKES = [
     ("index delete {w}/index", "Say what to delete"),
     ("index delete {w}/index --entity banana", "labelled 'banana'"),
     ("index map {w}/empty", "is not an index"),
+    ("index calibrate {w}/empty", "is not an index"),
+    ("index calibrate {w}/index", "too few to learn what absent things look like"),
+    ("index calibrate {w}/index --queries {w}/nowhere.csv", "No such file"),
+    ("index calibrate {w}/index --queries {w}/fruit.csv", "is not a labelled query"),
+    ("index calibrate {w}/index --rate 1", "Setting 'rate' cannot be 1"),
+    ("search {w}/index --text apple --absent-rate 0", "cannot be 0"),
     ("index export {w}/index --to parquet --out {w}/fruit.csv", "exists"),
     ("index export {w}/index --to arrow --out {t}/x", "arrow"),
     ("search {w}/index --entity Q1", "labelled 'Q1'"),
@@ -632,3 +640,48 @@ def test_the_installed_command_answers_a_mistake_without_a_traceback(tmp_path):
 def test_a_table_in_a_pipe_keeps_a_row_on_a_line(run, world):
     code, out, _ = run("search {w}/index --text apple --k 3")
     assert (code, len(out.splitlines())) == (0, 4)
+
+
+@pytest.fixture(scope="module")
+def calibrated(world, tmp_path_factory):
+    """An index by which no text is found."""
+    from orchard import write_calibration
+
+    folder = tmp_path_factory.mktemp("calibrated")
+    app(
+        f"index {world}/emb.parquet --out {folder}/i".split(),
+        exit_on_error=False,
+        result_action="return_value",
+    )
+    write_calibration(folder / "i")
+    return folder / "i"
+
+
+def test_a_search_that_finds_nothing_says_so_and_shows_the_nearest(run, calibrated):
+    code, out, err = run(f"search {calibrated} --text apple --k 3")
+    assert code == 0
+    assert out.splitlines()[0] == "nothing here looks like that; the nearest are:"
+    assert len(out.splitlines()) == 5
+    assert err.startswith("note: 100% of queries for absent things look as present as this one")
+    code, out, _ = run(f"search {calibrated} --text apple --k 3 --json")
+    assert code == 0
+    for hit in json.loads(out):
+        assert (hit["found"], hit["p_value"]) == (False, 1.0)
+
+
+def test_a_rate_that_cannot_be_kept_leaves_it_open(run, calibrated):
+    code, out, _ = run(f"search {calibrated} --text apple --absent-rate 0.001 --json")
+    assert (code, {hit["found"] for hit in json.loads(out)}) == (0, {None})
+    code, _, err = run(f"search {calibrated} --text apple --absent-rate 0.001")
+    assert (
+        err == "note: 40 entities are too few to tell at a rate of 0.001; expected 0.025 or more.\n"
+    )
+
+
+def test_a_changed_index_asks_for_another_calibration(run, calibrated, tmp_path):
+    shutil.copytree(calibrated, tmp_path / "i")
+    code, out, _ = run("index delete {t}/i --row 0")
+    assert (code, out.splitlines()[-1]) == (0, f"next: openmofi index calibrate {tmp_path / 'i'}")
+    code, out, err = run("search {t}/i --text apple")
+    assert (code, "nothing here" in out) == (0, False)
+    assert err.startswith("note: The index has changed by ")

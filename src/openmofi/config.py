@@ -603,6 +603,21 @@ class IndexSettings(_Settings):
 
 
 @dataclass(frozen=True)
+class PresenceSettings(_Settings):
+    """How an index learns to say that nothing in it looks like the query."""
+
+    rate: Annotated[float, Meta(ge=1e-9, le=1 - 1e-9)] = 0.05
+    """Share of the queries for absent things that may find something, unless a query asks for
+    another."""
+    max_entities: Count = 400
+    """Entities that are left out in turn; in an index of more than 200,000 images, fewer."""
+    images_per_entity: Count = 2
+    """Images of each that are asked for."""
+    seed: int = 0
+    """Which entities and images are drawn."""
+
+
+@dataclass(frozen=True)
 class ServeSettings(_Settings):
     """The server of an index."""
 

@@ -57,6 +57,8 @@ class Purpose(IntEnum):
     """Which of an image's synthetic captions a step takes."""
     AUDIT = 28
     """Which labels of a selection a person checks."""
+    PRESENCE = 29
+    """From which entities and images an index learns to say that something is not there."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

@@ -34,5 +34,7 @@ def add(index: Path, source: Path, /, *, as_json: Annotated[bool, Json] = False)
         print_json(facts(after))
         return
     print(f"wrote {index} ({len(after):,} vectors, {len(before):,} before)")
-    if after.meta["map"]:
+    if after.calibration_is_old:
+        say_next(f"openmofi index calibrate {quoted(index)}")
+    elif after.meta["map"]:
         say_next(f"openmofi index map {quoted(index)}")

@@ -76,3 +76,5 @@ def delete(
     print(f"wrote {index} ({len(after):,} vectors, {len(rows):,} deleted)")
     if len(after) < 0.7 * after.num_rows:
         say_next(f"openmofi index compact {quoted(index)}")
+    elif after.calibration_is_old:
+        say_next(f"openmofi index calibrate {quoted(index)}")

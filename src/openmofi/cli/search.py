@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -39,6 +41,7 @@ def search(
     min_score: float | None = None,
     min_label_score: float | None = None,
     max_text_area: float | None = None,
+    absent_rate: float | None = None,
     k: int = 10,
     model: str | None = None,
     kb: Path | None = None,
@@ -49,7 +52,8 @@ def search(
     Example: openmofi search index --image new.jpg --text "at night^0.5" --entity "Royal Gala"
 
     The terms of the query are summed, each with the weight after its last ^ (by default 1, and 0.5
-    for --not-…). Without terms, --entity finds its most typical images.
+    for --not-…). Without terms, --entity finds its most typical images. If the index is calibrated
+    and nothing in it looks like the query, that is said, and the results are only the nearest.
 
     Args:
         index: Output of `openmofi index`.
@@ -66,6 +70,8 @@ def search(
         min_score: Least cosine with the query.
         min_label_score: Least score of a label; labels below it are ignored.
         max_text_area: Largest share of the image covered by text.
+        absent_rate: Share of the queries for absent things that may find something; the default
+            is that of `openmofi index calibrate`.
         k: Number of results.
         model: The encoder; the default is the one the index was made with.
         kb: Knowledge base in which names are looked up; the default is the index's.
@@ -76,18 +82,27 @@ def search(
     searcher = Searcher(index, model=model, kb=kb)
     terms = _terms({"text": text, "image": image, "like": like}, 1.0, 1)
     terms += _terms({"text": not_text, "image": not_image, "like": not_like}, _AWAY, -1)
+    resolve = searcher.entity if terms else searcher.resolve  # a filter needs labelled images
     wanted = Filter(
-        entities=tuple(map(searcher.entity, entity or ())),
+        entities=tuple(map(resolve, entity or ())),
         not_entities=tuple(map(searcher.entity, not_entity or ())),
         types=tuple(map(searcher.type, type or ())),
         sources=tuple(source or ()),
         min_label_score=min_label_score,
         max_text_area=max_text_area,
     )
-    found = searcher.ask(terms, filter=wanted, k=k, min_score=min_score)
+    found = searcher.ask(terms, filter=wanted, k=k, min_score=min_score, absent_rate=absent_rate)
+    presence = found.presence
     if as_json:
-        print_json(found.hits)
+        known = {"found": presence.found, "p_value": presence.p_value}
+        print_json([asdict(hit) | known | {"presence": presence.sentence} for hit in found.hits])
         return
+    if presence.found is False:
+        nearest = "; the nearest are:" if found.hits else ""
+        print(f"nothing here looks like that{nearest}")
+    asks_for_it = absent_rate is not None or searcher.index.calibration_is_old
+    if presence.found is False or (presence.found is None and asks_for_it):
+        print(f"note: {presence.sentence}", file=sys.stderr)
     rows = [
         (
             "" if hit.score is None else f"{hit.score:.3f}",

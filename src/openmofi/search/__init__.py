@@ -4,9 +4,10 @@ from typing import Any
 
 from openmofi.search.filters import Filter
 from openmofi.search.index import Hit, Index
+from openmofi.search.presence import Presence
 from openmofi.search.query import Found, Searcher, Term, search
 
-__all__ = ["Filter", "Found", "Hit", "Index", "Searcher", "Term", "search"]
+__all__ = ["Filter", "Found", "Hit", "Index", "Presence", "Searcher", "Term", "search"]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,7 @@ from openmofi.files.folders import (
     sync_tree,
 )
 from openmofi.search.part import IndexPart
+from openmofi.search.presence import PresenceCalibration
 from openmofi.search.snapshot import FORMAT_VERSION, Snapshot, is_index
 from openmofi.search.structures import write_structure
 from openmofi.search.write import Described, kind_for, merge_parts, places, write_source
@@ -69,6 +70,7 @@ def build(source: Path | str, out: Path, settings: IndexSettings, *, kb: Path | 
             "parts": ["part-0001"],
             "deleted": None,
             "map": None,
+            "calibration": None,
             "added": "",
         }
         _write_meta(partial / "meta.json", meta)
@@ -101,6 +103,7 @@ def add(index: Snapshot, source: Path | str) -> None:
         part = IndexPart(folder, ef_search=index.settings.ef_search)
         meta["parts"] = [*meta["parts"], name]
         meta["rows"] = index.num_rows + len(part)
+        _count_changed(meta, len(part))
         _delete(index, meta, _replaced(index, part, described.origin.root))
 
 
@@ -150,6 +153,14 @@ def compact(index: Snapshot, settings: IndexSettings) -> None:
         points = index.map_points()
         if points is not None:
             meta["map"] = _save(index, "map", points[keep])
+
+
+def set_calibration(index: Snapshot, calibration: PresenceCalibration) -> None:
+    """Stores what tells whether the index holds what was asked for."""
+    with _changing(index) as meta:
+        name = _next(index, "calibration") + ".npz"
+        calibration.write(index.folder / name)
+        meta["calibration"] = {"file": name, "rows": len(index), "changed": 0}
 
 
 def set_map(index: Snapshot, points: Float[np.ndarray, "rows 2"]) -> None:
@@ -228,15 +239,26 @@ def _save(index: Snapshot, what: str, array: np.ndarray) -> str:
 
 
 def _delete(index: Snapshot, meta: dict[str, Any], rows: np.ndarray) -> None:
-    gone = np.unique(np.r_[np.flatnonzero(~index.live), rows])
+    before = np.flatnonzero(~index.live)
+    gone = np.unique(np.r_[before, rows])
+    _count_changed(meta, len(gone) - len(before))
     if len(gone):
         meta["deleted"] = _save(index, "deleted", gone)
 
 
+def _count_changed(meta: dict[str, Any], rows: int) -> None:
+    """Notes that a calibration knows nothing of some rows, or of their absence."""
+    if meta.get("calibration"):
+        known = meta["calibration"]
+        meta["calibration"] = known | {"changed": known["changed"] + rows}
+
+
 def _remove_unnamed(folder: Path, meta: dict[str, Any]) -> None:
     """Removes the files that a killed change left and those that a finished one replaced."""
-    named = {*meta["parts"], meta["deleted"], meta["map"]}
-    for path in [*folder.glob("part-*"), *folder.glob("deleted-*"), *folder.glob("map-*")]:
+    calibration = (meta.get("calibration") or {}).get("file")
+    named = {*meta["parts"], meta["deleted"], meta["map"], calibration}
+    kinds = ("part-*", "deleted-*", "map-*", "calibration-*")
+    for path in [path for kind in kinds for path in folder.glob(kind)]:
         if path.name not in named:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

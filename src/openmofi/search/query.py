@@ -16,6 +16,7 @@ from openmofi.images.decode import read_image
 from openmofi.kb import KnowledgeBase
 from openmofi.search.filters import Filter
 from openmofi.search.index import Hit, Index
+from openmofi.search.presence import BROAD, Presence, PresenceKind, unknown
 
 if TYPE_CHECKING:
     from openmofi.model import MofiModel
@@ -30,6 +31,8 @@ class Term:
     value: str | Path | bytes | int | np.ndarray
     """A text; an image's path or bytes; an entity's id or name; a row of the index; a vector."""
     weight: float = 1.0
+    of: PresenceKind | None = None
+    """What a vector was made of, if known."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Found:
     """Number of rows that pass the filter and, if given, the least score."""
     plan: str
     """browse: there was no query; exact: all passing rows were compared; approximate."""
+    presence: Presence
+    """Whether the index holds what was asked for; if not, the hits are only the nearest."""
     passing: np.ndarray | None = field(default=None, repr=False, compare=False)
     """Whether each row of the index passes the filter; None if all do."""
 
@@ -118,6 +123,7 @@ class Searcher:
         k: int = 10,
         offset: int = 0,
         min_score: float | None = None,
+        absent_rate: float | None = None,
     ) -> Found:
         """Returns the rows nearest to a mix of terms, best first.
 
@@ -130,11 +136,18 @@ class Searcher:
             k: number of hits.
             offset: number of hits skipped before them.
             min_score: least cosine of a hit.
+            absent_rate: share of the queries for absent things that may find something; None: the
+                rate that the index was calibrated for.
 
         Raises:
             InputError: an unknown entity or row, an unreadable image, or no encoder.
-            SettingsError: k or offset is out of bounds.
+            SettingsError: k, offset or the rate is out of bounds.
         """
+        if absent_rate is not None and not 0 < absent_rate < 1:
+            raise SettingsError(
+                f"The rate of absent things that are found cannot be {absent_rate:g}; expected a "
+                "share above 0 and below 1."
+            )
         if k < 1 or offset < 0:
             raise SettingsError(
                 f"k and offset, the numbers of hits and of skipped ones, cannot be {k} and "
@@ -145,21 +158,37 @@ class Searcher:
         if not terms:
             rows = self.index.labels.in_turns
             rows = rows if passing is None else rows[passing[rows]]
-            return Found(self.index.hits(rows[offset : offset + k]), total, "browse", passing)
+            hits = self.index.hits(rows[offset : offset + k])
+            return Found(hits, total, "browse", unknown("Nothing was asked for."), passing)
         vector = self.vector(terms)
-        rows, scores, plan = self.index.nearest(vector, k=offset + k, passing=passing)
+        deep = max(offset + k, BROAD)
+        rows, scores, plan = self.index.nearest(vector, k=deep, passing=passing)
+        if min_score is not None:
+            presence = unknown("The least score that was asked for decides.")
+        else:
+            presence = self._presence(terms, vector, scores, passing=passing, rate=absent_rate)
+        rows, scores = rows[: offset + k], scores[: offset + k]
         if min_score is not None:
             near = scores >= min_score
             rows, scores = rows[near], scores[near]
             total = len(rows)
             if near.all():  # else all of them were found
                 total = self.index.count_near(vector, least=min_score, passing=passing)
-        return Found(self.index.hits(rows[offset:], scores[offset:]), total, plan, passing)
+        hits = self.index.hits(rows[offset:], scores[offset:])
+        return Found(hits, total, plan, presence, passing)
 
     def ask(
-        self, terms: list[Term], *, filter: Filter, k: int, min_score: float | None = None
+        self,
+        terms: list[Term],
+        *,
+        filter: Filter,
+        k: int,
+        min_score: float | None = None,
+        absent_rate: float | None = None,
     ) -> Found:
         """Searches; for a filter by entities alone, returns their typical images.
+
+        Entities that no image is labelled with are searched by their texts, among all rows.
 
         Raises:
             InputError: the query is empty; else as `search`.
@@ -169,8 +198,12 @@ class Searcher:
                 "Ask for something: --text, --image, --entity or --like, or a filter such as "
                 "--type."
             )
-        terms = terms or [Term("entity", entity) for entity in filter.entities]
-        return self.search(terms, filter=filter, k=k, min_score=min_score)
+        if not terms:
+            labelled = [entity for entity in filter.entities if len(self.index.rows_of(entity))]
+            terms = [Term("entity", entity) for entity in labelled or filter.entities]
+            if not labelled:
+                filter = replace(filter, entities=())
+        return self.search(terms, filter=filter, k=k, min_score=min_score, absent_rate=absent_rate)
 
     def vector(self, terms: list[Term] | tuple[Term, ...]) -> Float[np.ndarray, " dim"]:
         """Returns the weighted sum of the terms' unit vectors, normalised.
@@ -186,6 +219,42 @@ class Searcher:
         if norm < 1e-6:
             raise InputError("The terms of the query cancel each other out; change a weight.")
         return total / norm
+
+    def _presence(
+        self,
+        terms: list[Term] | tuple[Term, ...],
+        vector: Float[np.ndarray, " dim"],
+        cosines: np.ndarray,
+        *,
+        passing: np.ndarray | None,
+        rate: float | None,
+    ) -> Presence:
+        """Tells whether the rows that pass show what was asked for."""
+        asked = [term for term in terms if term.weight]
+        if len(asked) != 1 or asked[0].weight < 0:
+            return unknown("Only a query by one text, image or entity is told to be absent.")
+        [term] = asked
+        if term.kind == "entity":
+            rows = self.index.rows_of(self.resolve(str(term.value)))
+            shown = len(rows) if passing is None else int(passing[rows].sum())
+            if shown:
+                return Presence(True, None, f"{shown:,} of the images are labelled with it.")
+            kind = None if len(rows) else "text"
+        else:
+            kind = term.kind if term.kind in ("text", "image") else term.of
+        if kind is None:
+            return unknown("Nothing is known of absent things of this kind.")
+        if self.index.calibration is None:
+            return unknown(
+                "Whether anything here looks like it is not known; see `openmofi index calibrate`."
+            )
+        if self.index.calibration_is_old:
+            share = self.index.changed_since_calibration
+            return unknown(
+                f"The index has changed by {share:.0%} since it was calibrated; calibrate it "
+                "again with `openmofi index calibrate`."
+            )
+        return self.index.calibration.presence(kind, vector, cosines, rate=rate)
 
     def entity(self, name: str) -> str:
         """Resolves an id or a name to the id of an entity of the index.
@@ -203,6 +272,29 @@ class Searcher:
                 return candidate
         hint = "" if self.kb is not None else " (pass --kb to look up other names)"
         raise InputError(f"No image of the index is labelled {name!r}{hint}.")
+
+    def resolve(self, name: str) -> str:
+        """Resolves an id or a name to an entity of the index, or else of the knowledge base.
+
+        Raises:
+            InputError: neither knows it, or texts cannot be searched by.
+        """
+        try:
+            return self.entity(name)
+        except InputError:
+            if self.kb is None or not self.reads_texts:
+                raise
+            if self.kb.row_of(name) is not None:
+                return name
+            named = self.kb.query(name, limit=1)
+            if not named or named[0].match != "exact":
+                raise
+            return named[0].id
+
+    def text_of(self, entity: str) -> str:
+        """Returns the text of an entity by its id, as the knowledge base describes it."""
+        assert self.kb is not None
+        return self.kb.entity_text(self.kb.rows_of([entity]))[0]
 
     def type(self, name: str) -> str:
         """Resolves an id or a name to the id of a type in the index.
@@ -227,8 +319,10 @@ class Searcher:
             assert not isinstance(term.value, int)
             return encode_image(self.encoder, term.value)[0]
         if term.kind == "entity":
-            mean = self.index.mean_of(self.entity(str(term.value)))
-            assert mean is not None
+            entity = self.resolve(str(term.value))
+            mean = self.index.mean_of(entity)
+            if mean is None:  # nothing is labelled with it
+                return self.encoder.encode_texts([self.text_of(entity)])[0]
             return mean
         if term.kind == "row":
             return self.index.vectors(np.array([term.value], np.int64))[0]

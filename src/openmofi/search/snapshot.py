@@ -22,8 +22,11 @@ from openmofi.errors import InputError, MismatchError
 from openmofi.schema import INDEX_ROWS
 from openmofi.search.labels import Labels, RowTypes, Sources, Types
 from openmofi.search.part import ROWS_PER_GROUP, IndexPart
+from openmofi.search.presence import PresenceCalibration
 
 FORMAT_VERSION = 2
+_CHANGED_AT_MOST = 0.01
+"""Share of the rows that may have been added or deleted since an index was calibrated."""
 _TRIES = 20
 """Attempts to open an index that other processes are changing."""
 
@@ -46,6 +49,9 @@ class Snapshot:
         self._num_taken = 0
         self._reading = threading.Lock()
         self._map = np.load(folder / meta["map"], mmap_mode="r") if meta["map"] else None
+        known = meta.get("calibration")
+        self.calibration = PresenceCalibration.read(folder / known["file"]) if known else None
+        """What tells whether the index holds what was asked for; None: it was not learnt."""
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -103,6 +109,17 @@ class Snapshot:
         for number in np.unique(numbers).tolist():
             mine = np.flatnonzero(numbers == number)
             yield mine, self.parts[number], rows[mine] - self._begins[number]
+
+    @property
+    def changed_since_calibration(self) -> float:
+        """Rows added or deleted since then, as a share of those that there were."""
+        known = self.meta.get("calibration")
+        return known["changed"] / max(known["rows"], 1) if known else 0.0
+
+    @property
+    def calibration_is_old(self) -> bool:
+        """Whether too much has changed since the calibration for it to count."""
+        return self.changed_since_calibration > _CHANGED_AT_MOST
 
     def map_points(self) -> Float[np.ndarray, "rows 2"] | None:
         """Returns the rows' points on the map, from 0 to 1; NaN for rows added later."""

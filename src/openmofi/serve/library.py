@@ -83,15 +83,24 @@ class Library:
         return self.texts(entity)[0]
 
     def resolve(self, name: str) -> str:
-        """Resolves an id or a name to the id of an entity of the index.
+        """Resolves an id or a name to an entity of the index, or else of the knowledge base.
 
         Raises:
-            Refusal: no image shows such an entity.
+            Refusal: there is no such entity.
         """
         try:
-            return self.searcher.entity(name)
+            return self.searcher.resolve(name)
         except InputError as error:
             raise Refusal(404, "no_such_entity", str(error)) from None
+
+    def text_of_absent(self, name: str) -> str | None:
+        """Returns the text of an entity that no image is labelled with; None: one is.
+
+        Raises:
+            Refusal: there is no such entity.
+        """
+        entity = self.resolve(name)
+        return None if len(self.index.rows_of(entity)) else self.searcher.text_of(entity)
 
     def check_row(self, row: int) -> int:
         """Returns the row if it exists.

@@ -160,6 +160,13 @@ class TermView(Reply):
 class SearchReply(Reply):
     """The result of a search."""
 
+    found: bool | None
+    """Whether the index holds what was asked for; false: the hits are only the nearest; null: not
+    known, as for a mix of terms, or where `openmofi index calibrate` has not run."""
+    p_value: float | None
+    """How often a query for something absent looks as present as this one; null: not computed."""
+    presence: str
+    """Why it was found or not, or why nobody can tell, in one sentence."""
     hits: list[HitView]
     total: int
     """Number of rows that pass the filter."""

@@ -147,7 +147,10 @@ class SearchQuestion(Question):
     filter: SearchFilter = SearchFilter()
     """Conditions that all hits must meet."""
     min_score: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
-    """Least similarity."""
+    """Least similarity; if given, it alone decides what is found."""
+    absent_rate: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    """Share of the queries for absent things that may find something; null: the rate that the index
+    was calibrated for."""
     k: Annotated[int, Field(ge=1, le=MOST_HITS), _WHOLE] = 60
     """Number of hits."""
     offset: Annotated[int, Field(ge=0, le=DEEPEST), _WHOLE] = 0

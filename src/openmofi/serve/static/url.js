@@ -22,6 +22,7 @@ const FIELDS = {
   lasso: ["lasso", toPolygon, fromPolygon],
   min_score: ["min", toNumber, fromValue],
   shown: ["n", toNumber, fromValue], // how many results were loaded
+  nearest: ["nearest", toNumber, fromValue], // 1: the nearest are on show although nothing was found
   id: ["id", toText, fromValue],
   row: ["row", toNumber, fromValue],
   refused: ["refused", toNumber, fromValue],
@@ -87,9 +88,10 @@ export const withTerms = (state, ...terms) => ({
   view: "search",
   terms: [...state.terms, ...terms],
   shown: null,
+  nearest: null,
 });
 export function withFilter(before, changes) {
-  const state = { ...before, ...changes, shown: null };
+  const state = { ...before, ...changes, shown: null, nearest: null };
   return state.terms?.length ? state : { ...state, min_score: null }; // similar to nothing
 }
 

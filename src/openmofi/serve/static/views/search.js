@@ -77,12 +77,17 @@ function show(parts, state, answer, info) {
     refill(chips, termChips(state, answer.terms), filterChips(state, { ask: true }));
   });
   facets.update(state, answer.facets);
-  results.set(answer);
-  const content = answer.hits.length ? results.node : nothing(state, info);
+  const held = isAbsent(answer) && !state.nearest; // only the nearest, which nobody asked for yet
+  results.set(held ? { hits: [], total: 0 } : answer);
+  const content = held
+    ? absent(state, answer)
+    : answer.hits.length
+      ? results.node
+      : nothing(state, info);
   if (content !== outcome.firstChild) fill(outcome, content); // else the focus would be lost
   head.hidden = false;
   fill(title, heading(state, answer, info));
-  fill(about, answer.hits.length > 0 && aboutLine(state, answer));
+  fill(about, answer.hits.length > 0 && !held && aboutLine(state, answer));
   fill(live, title.textContent);
   document.title = `${describe(state, answer)} · OpenMOFI`;
 }
@@ -112,18 +117,38 @@ function question(state, { offset = 0, k = atFirst(state), facets = false }) {
   return { terms, filter: filterOf(state), min_score, k, offset, facets };
 }
 
+const isAbsent = ({ found, hits }) => found === false && hits.length > 0;
+
+/** Says that nothing looks like the query, and offers what is nearest to it all the same. */
+function absent(state, { presence }) {
+  const actions = [
+    h("a.button", { href: link({ ...state, nearest: 1 }) }, "Show the nearest all the same"),
+    h("a", { href: "/" }, "All images"),
+  ];
+  return empty("The nearest images seem to show something else", presence, { actions });
+}
+
 function heading(state, answer, info) {
   if (state.terms.length && state.min_score !== null)
     return `${images(answer.total)} at least ${score(state.min_score, 2)} similar`;
+  if (isAbsent(answer)) return `Nothing here looks like ${asked(answer)}`;
   if (state.terms.length || isFiltered(state)) return images(answer.total);
   if (!info.entities) return images(info.images);
   return `${images(info.images)} of ${things(info.entities, "entity", "entities")}`;
 }
 
-function aboutLine(state, { plan, seconds }) {
+/** What was asked for: a text or a name in quotation marks; an image has none. */
+function asked({ terms }) {
+  const { kind, label } = terms.find(({ weight }) => weight);
+  return kind === "upload" ? "this image" : `“${label}”`;
+}
+
+function aboutLine(state, answer) {
   if (!state.terms.length) return "one image of each entity in turn, surest labels first";
+  const { plan, seconds } = answer;
   const plans = { exact: "all compared", approximate: "by the approximate index" };
-  return `nearest first · ${plans[plan] ?? plan} · ${Math.ceil(1000 * seconds)} ms`;
+  const order = isAbsent(answer) ? "only the nearest" : "nearest first";
+  return `${order} · ${plans[plan] ?? plan} · ${Math.ceil(1000 * seconds)} ms`;
 }
 
 function describe(state, answer) {
