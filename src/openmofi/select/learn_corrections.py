@@ -22,7 +22,7 @@ from openmofi.select.shifts import Shifts
 
 
 @dataclass(frozen=True)
-class Taught:
+class TaughtByAnswers:
     """What answers taught."""
 
     weighing: Weighing
@@ -66,7 +66,7 @@ def find_answered(
     return _joined(parts)
 
 
-def learn_corrections(answered: AnsweredMentions, weighing: Weighing) -> Taught:
+def learn_corrections(answered: AnsweredMentions, weighing: Weighing) -> TaughtByAnswers:
     """Returns what the answers teach.
 
     Args:
@@ -74,7 +74,7 @@ def learn_corrections(answered: AnsweredMentions, weighing: Weighing) -> Taught:
         weighing: the weights without them.
     """
     if not len(answered.begins):
-        return Taught(weighing, 0.0, 0.0, Shifts(), 0)
+        return TaughtByAnswers(weighing, 0.0, 0.0, Shifts(), 0)
     model = AnswerModel(answered, weighing)
     fit = model.fit()
     own, a, names, pairs = model.parts(fit.x)
@@ -82,7 +82,7 @@ def learn_corrections(answered: AnsweredMentions, weighing: Weighing) -> Taught:
     error = model.error_of_common(fit)
     shifts = Shifts.of_texts(names, pairs)
     weighing = replace(weighing, weights=learnt)
-    return Taught(weighing, a, error, shifts, len(answered.begins))
+    return TaughtByAnswers(weighing, a, error, shifts, len(answered.begins))
 
 
 def _answered(found: ScoredCandidates, rows: dict[int, dict[str, NameAnswer]]) -> list:
