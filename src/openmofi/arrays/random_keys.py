@@ -57,6 +57,8 @@ class Purpose(IntEnum):
     """Which of an image's synthetic captions a step takes."""
     AUDIT = 28
     """Which labels of a selection a person checks."""
+    MISSING = 29
+    """Which refused images are looked at for what the catalogue lacks."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

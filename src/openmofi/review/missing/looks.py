@@ -1,0 +1,159 @@
+"""Vectors of the images of one name -> the images that share a look, and how pure they are.
+
+A look is a mean vector and a least cosine with it. Whether a look is more than chance is told by
+the background, images drawn from all that were refused: of n images that bear a name, m are in the
+look, of the background a share p. If the name said nothing about the images, so many would be in
+it with a probability of at most exp(-n KL(m/n || p)) (Chernoff). And of those m, about
+p (n - m) / (1 - p) are there by chance, which gives the purity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+_ROUNDS = 6
+_PURE = 0.95
+"""Least purity that a look is estimated to have."""
+_SCALES = (1.0, 0.5, 0.25, 0.125)
+"""Shares of the images that a look is first sought with."""
+_OWN = 16
+"""Images of a mean that others are compared with."""
+_DRAWS = 8
+
+
+@dataclass(frozen=True)
+class Look:
+    """Images that look alike."""
+
+    mean: Float[np.ndarray, "dim"]
+    """Unit vector."""
+    least: float
+    """Cosine with the mean of the least typical image."""
+    members: np.ndarray
+    """Their numbers among the images that were given, the most typical one first."""
+    evidence: float
+    """Nats by which the look is no chance."""
+    purity: float
+    """Estimated share of the members that are not there by chance."""
+    cohesion: float
+    """Mean cosine of two members."""
+
+
+def find_look(
+    images: Float[np.ndarray, "n dim"],
+    background: Float[np.ndarray, "b dim"],
+    *,
+    least: int,
+) -> Look | None:
+    """Returns the look that is least likely to be chance, or None if too few images share any.
+
+    Args:
+        images: unit vectors, whose background has the mean 0.
+        background: the same of other images.
+        least: fewest images of a look.
+    """
+    if len(images) < least:
+        return None
+    cosines = images @ images.T
+    best: Look | None = None
+    for size in sorted({max(least, round(len(images) * scale)) for scale in _SCALES}):
+        nearest = -np.partition(-cosines, size - 1, axis=1)[:, :size]
+        seed = int(np.argmax(nearest.mean(axis=1)))
+        members = np.argsort(-cosines[seed], kind="stable")[:size]
+        look = _settled(images, background, members, least)
+        if look is not None and (best is None or look.evidence > best.evidence):
+            best = look
+    return best
+
+
+def distinct_share(
+    one: Float[np.ndarray, "n dim"], other: Float[np.ndarray, "m dim"]
+) -> float:
+    """Returns how many of some images are nearer to their own mean than to another group's.
+
+    Both means are of as many images, so it is about a half if the groups show the same.
+    """
+    size = min(_OWN, len(one) - 1, len(other))
+    if size < 1:
+        return 1.0
+    rng = np.random.default_rng(0)
+    nearer = 0.0
+    for _ in range(_DRAWS):
+        order = rng.permutation(len(one))
+        theirs = _unit(other[rng.permutation(len(other))[:size]].sum(axis=0))
+        for at in range(0, len(one), size):
+            asked = order[at : at + size]
+            rest = np.setdiff1d(order, asked)[: size] if len(one) >= 2 * size else None
+            if rest is None:
+                total = one.sum(axis=0)
+                own = total - one[asked]
+                own /= np.linalg.norm(own, axis=1, keepdims=True)
+                mine = np.einsum("nd,nd->n", one[asked], own)
+            else:
+                mine = one[asked] @ _unit(one[rng.permutation(rest)].sum(axis=0))
+            nearer += float((mine > one[asked] @ theirs).sum())
+    return nearer / (_DRAWS * len(one))
+
+
+def _settled(
+    images: np.ndarray, background: np.ndarray, members: np.ndarray, least: int
+) -> Look | None:
+    """Moves a look to where its members are, until they stay."""
+    look = None
+    for _ in range(_ROUNDS):
+        before = look
+        look = _around(images, background, members, least)
+        if look is None:
+            return before
+        if before is not None and len(np.setxor1d(before.members, look.members)) == 0:
+            break
+        members = look.members
+    return look
+
+
+def _around(
+    images: np.ndarray, background: np.ndarray, members: np.ndarray, least: int
+) -> Look | None:
+    """Returns the look about the mean of some images, cut where it is least likely to be chance."""
+    total = images[members].sum(axis=0)
+    length = float(np.linalg.norm(total))
+    if length < 1e-6:
+        return None
+    mean = total / length
+    typical = images @ mean
+    if len(members) > 1:  # an image does not vouch for itself
+        own = total - images[members]
+        norm = np.maximum(np.linalg.norm(own, axis=1), 1e-6)
+        typical[members] = np.einsum("nd,nd->n", images[members], own) / norm
+    order = np.argsort(-typical, kind="stable")
+    others = np.sort(background @ mean)
+    above = len(others) - np.searchsorted(others, typical[order], "left")
+    n, m = len(images), np.arange(1, len(images) + 1)
+    p = (1 + above) / (1 + len(others))
+    by_chance = p * (n - m) / (1 - np.minimum(p, 0.999))
+    purity = 1 - by_chance / m
+    evidence = np.where(m / n > p, n * _divergence(m / n, p), 0.0)
+    allowed = (m >= least) & (purity >= _PURE) & (evidence > 0)
+    if not allowed.any():
+        return None
+    cut = int(np.argmax(np.where(allowed, evidence, -1.0)))
+    chosen = order[: cut + 1]
+    k = len(chosen)
+    spread = float(np.linalg.norm(images[chosen].sum(axis=0)) ** 2)
+    cohesion = (spread - k) / (k * (k - 1)) if k > 1 else 1.0
+    return Look(
+        mean, float(typical[order[cut]]), chosen, float(evidence[cut]), float(purity[cut]), cohesion
+    )
+
+
+def _divergence(q: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Returns KL(q || p) of two coins, in nats."""
+    q, p = np.clip(q, 1e-12, 1 - 1e-12), np.clip(p, 1e-12, 1 - 1e-12)
+    return q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-6)
