@@ -8,10 +8,10 @@ needs no knowledge base. Then 20 entities, drawn by the seed, are taken out of t
 catalogue, and their names out of the knowledge base. The world is labelled and selected by what is
 left. With --senses, names stay that other entities bear, too: Delta is still a river's, and where
 the encoder takes the flag for the river, its images are kept and nothing is missing.
-caltech101: real photos with captions as of real_world.py, one in seven wrong; EfficientNet-Lite0 and
-MiniLM are paired on a third of the photos (of all classes), the others are labelled. 20 of the
-classes' senses are hidden from WordNet, with all their names (or, with --senses, but for those that
-other senses bear, too: a crab is also a person).
+caltech101: real photos with captions as of real_world.py, one in seven wrong; EfficientNet-Lite0
+and MiniLM are paired on a third of the photos (of all classes), the others are labelled. 20 of the
+classes' senses are hidden from WordNet, with all their names (or, with --senses, but for those
+that other senses bear, too: a crab is also a person).
 
 A hidden entity is found again if most images of a proposal show it and the proposal bears one of
 its names. Prints JSON and writes OUT/NAME.json: how many of 20 are found again, the purity of the
@@ -60,9 +60,7 @@ class Hidden:
     i2e: Path
     model: str
     shown: dict[str, str]
-    """What each image shows."""
-    key: str
-    """Column of members.parquet by which the truth names an image."""
+    """What each image shows, by key."""
     names: dict[str, set[str]]
     """Canonical names of each hidden entity."""
     labels: dict[str, str]
@@ -113,7 +111,7 @@ def judge(hidden: Hidden, out: Path) -> dict[str, Any]:
     members = pq.read_table(out / "members.parquet").to_pylist()
     shown: dict[str, list[str]] = {}
     for row in members:
-        shown.setdefault(row["proposal"], []).append(hidden.shown.get(row[hidden.key], "?"))
+        shown.setdefault(row["proposal"], []).append(hidden.shown.get(row["key"], "?"))
     rows, again = [], {}
     for one in json.loads((out / "proposals.json").read_text()):
         entity, count = Counter(shown[one["id"]]).most_common(1)[0]
@@ -167,9 +165,10 @@ def hide_in_demo(arguments: argparse.Namespace, seed: int, draw: int) -> Hidden:
         build_kb([world / "dump.json.gz", world / "signals.csv"], out=whole)
     kb, base = out / "kb", KnowledgeBase.open(whole)
     if not kb.is_dir():
-        with gzip.open(world / "dump.json.gz", "rt") as lines, gzip.open(
-            out / "dump.json.gz", "wt"
-        ) as left:
+        with (
+            gzip.open(world / "dump.json.gz", "rt") as lines,
+            gzip.open(out / "dump.json.gz", "wt") as left,
+        ):
             left.writelines(line for line in lines if not _is_of(line, drawn))
         lines = (world / "signals.csv").read_text().splitlines(keepends=True)
         kept = [line for line in lines if line.split(",")[0] not in drawn]
@@ -185,7 +184,7 @@ def hide_in_demo(arguments: argparse.Namespace, seed: int, draw: int) -> Hidden:
         out=i2e,
         settings=LabelSettings(workers=1, background=512),
     )
-    return Hidden(i2e, str(model), shown, "key", *names_of(base, drawn))
+    return Hidden(i2e, str(model), shown, *names_of(base, drawn))
 
 
 def _is_of(line: str, entities: set[str]) -> bool:
@@ -256,8 +255,8 @@ def hide_in_wordnet(arguments: argparse.Namespace, seed: int, draw: int) -> Hidd
     settings = LabelSettings(workers=1, background=200)
     model = str(paired / "model")
     label(photos / "labelled.csv", kb=kb, model=model, out=i2e, settings=settings)
-    shown = {row["file"].lstrip("/"): SENSES[row["class"]] for row in parts["labelled"]}
-    return Hidden(i2e, model, shown, "key", *names_of(base, drawn))
+    shown = {row["file"]: SENSES[row["class"]] for row in parts["labelled"]}
+    return Hidden(i2e, model, shown, *names_of(base, drawn))
 
 
 def without(base: KnowledgeBase, hidden: set[str]) -> pa.Table:

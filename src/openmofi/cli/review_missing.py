@@ -114,9 +114,9 @@ def _decide(
 
     from openmofi.review.missing import decisions
 
-    made = [decisions.decide(folder, "accept", one, by=by, **better) for one in accept]
+    made = decisions.undo(folder, undo, by=by) if undo else []
+    made += [decisions.decide(folder, "accept", one, by=by, **better) for one in accept]
     made += [decisions.decide(folder, "reject", one, by=by) for one in reject]
-    made += decisions.undo(folder, undo, by=by) if undo else []
     count = decisions.export_catalogue(folder, export) if export else 0
     if as_json:
         print_json({"decisions": msgspec.to_builtins(made), "exported": count})

@@ -28,7 +28,9 @@ def _slow(captions):
 
 def _counted(refused, everywhere, least=1, **more):
     batches = [pa.array(refused, pa.large_string())]
-    found = count_phrases(batches, [pa.array(everywhere, pa.large_string())], STOP, least=least, **more)
+    found = count_phrases(
+        batches, [pa.array(everywhere, pa.large_string())], STOP, least=least, **more
+    )
     bearers = find_bearers(batches[0], found.key, STOP)
     return found, bearers
 

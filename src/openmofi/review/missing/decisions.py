@@ -74,7 +74,9 @@ def decide(
     """
     known = {one.id: one for one in read_proposals(out)}
     if proposal not in known:
-        raise InputError(f"{str(out)!r} has no proposal {proposal!r}; see `openmofi review missing`.")
+        raise InputError(
+            f"{str(out)!r} has no proposal {proposal!r}; see `openmofi review missing`."
+        )
     shown = known[proposal]
     called = " ".join((shown.name if name is None else name).split())
     if not canonical(called):

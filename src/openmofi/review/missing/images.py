@@ -7,6 +7,7 @@ what is known already, some kept images of each entity.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,9 @@ def refused_images(selection: Selection, *, most: int = _MOST) -> RefusedImages:
             rows.append(batch["row"].take(chosen).to_numpy())
             captions.append(batch["caption"].take(chosen).cast(pa.large_string()))
             draws.append(draw[mask])
-    number, row, draw = (np.concatenate([np.zeros(0, np.int64), *x]) for x in (numbers, rows, draws))
+    number, row, draw = (
+        np.concatenate([np.zeros(0, np.int64), *x]) for x in (numbers, rows, draws)
+    )
     order = np.lexsort((number, draw.astype(np.uint64)))
     caption = pa.chunked_array(captions, pa.large_string()).take(pa.array(order))
     file_of = np.searchsorted(ends, number[order].astype(np.int64), "right")
@@ -145,8 +148,6 @@ def known_images(selection: Selection, begin: int) -> tuple[pa.Table, list[str]]
 
 def write_listing(folder: Path, table: pa.Table, source: str, digest: str) -> None:
     """Writes images as `embed` reads a selection."""
-    import json
-
     pq.write_table(table, folder / "keep.parquet", compression="zstd", row_group_size=4096)
     pq.write_table(schema.VOCABULARY.empty_table(), folder / "vocabulary.parquet")
     (folder / "card.json").write_text(json.dumps({"input": source, "made_of": digest}))

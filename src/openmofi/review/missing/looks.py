@@ -28,7 +28,7 @@ _DRAWS = 8
 class Look:
     """Images that look alike."""
 
-    mean: Float[np.ndarray, "dim"]
+    mean: Float[np.ndarray, " dim"]
     """Unit vector."""
     least: float
     """Cosine with the mean of the least typical image."""
@@ -69,9 +69,7 @@ def find_look(
     return best
 
 
-def distinct_share(
-    one: Float[np.ndarray, "n dim"], other: Float[np.ndarray, "m dim"]
-) -> float:
+def distinct_share(one: Float[np.ndarray, "n dim"], other: Float[np.ndarray, "m dim"]) -> float:
     """Returns how many of some images are nearer to their own mean than to another group's.
 
     Both means are of as many images, so it is about a half if the groups show the same.
@@ -86,7 +84,7 @@ def distinct_share(
         theirs = _unit(other[rng.permutation(len(other))[:size]].sum(axis=0))
         for at in range(0, len(one), size):
             asked = order[at : at + size]
-            rest = np.setdiff1d(order, asked)[: size] if len(one) >= 2 * size else None
+            rest = np.setdiff1d(order, asked)[:size] if len(one) >= 2 * size else None
             if rest is None:
                 total = one.sum(axis=0)
                 own = total - one[asked]

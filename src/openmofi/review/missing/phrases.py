@@ -126,7 +126,9 @@ def count_phrases(
     return Phrases(key, number, np.maximum(total, number))
 
 
-def find_bearers(captions: pa.Array, key: np.ndarray, stop: frozenset[str]) -> Bearers:
+def find_bearers(
+    captions: pa.ChunkedArray | pa.Array, key: np.ndarray, stop: frozenset[str]
+) -> Bearers:
     """Returns which captions bear phrases, and the phrases' texts.
 
     Args:
@@ -164,7 +166,10 @@ def as_written(captions: list[str], phrase: str) -> str:
     wanted = phrase.split()
     for caption in captions:
         tokens = tokenise([caption])
-        row = [bytes(tokens.buffer[s:e]).decode() for s, e in zip(tokens.start, tokens.end, strict=True)]
+        row = [
+            bytes(tokens.buffer[s:e]).decode()
+            for s, e in zip(tokens.start, tokens.end, strict=True)
+        ]
         for at in range(len(row) - len(wanted) + 1):
             if row[at : at + len(wanted)] == wanted:
                 last = at + len(wanted) - 1
@@ -194,7 +199,9 @@ class _Spans:
         return bytes(self.buffer[self.start[span] : self.end[span]]).decode()
 
 
-def _batches(captions: pa.Array, size: int = 16_384) -> Iterator[tuple[int, pa.Array]]:
+def _batches(
+    captions: pa.ChunkedArray | pa.Array, size: int = 16_384
+) -> Iterator[tuple[int, pa.Array]]:
     for begin in range(0, len(captions), size):
         yield begin, captions[begin : begin + size]
 

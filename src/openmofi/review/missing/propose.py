@@ -37,7 +37,9 @@ MOST_OF_A_PHRASE = 200
 _REFUSED = 0.5
 """Least share of a known name's images that were refused."""
 _WHOLE = 0.9
-"""Share of the images of "kingdom" that bear "united kingdom", so that the longer one is the name."""
+"""Share of the images of "kingdom" that bear "united kingdom" if the longer one is the name."""
+_SOME = 50
+"""Images whose phrases are looked through for a longer name."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ class Evidence:
     """Known entities of a name, by number in `known`; -1: one without images."""
 
 
-def propose(found: Evidence, *, least: int, advance: Callable[[int], object] | None = None) -> list[Finding]:
+def propose(
+    found: Evidence, *, least: int, advance: Callable[[int], object] | None = None
+) -> list[Finding]:
     """Returns proposals, those that are expected to bring most right labels first.
 
     Args:
@@ -118,6 +122,12 @@ class _Search:
         self.known_means = found.known.means()
         self.floor = _CERTAIN + math.log(max(len(found.bearers.text), 1))
         self._meanings: dict[int, list[int]] = {}
+        bearers = found.bearers
+        phrase = np.repeat(np.arange(len(bearers.text)), np.diff(bearers.begins))
+        order = np.argsort(bearers.image, kind="stable")
+        self._phrases_of = phrase[order]
+        numbers = np.arange(len(found.vectors) + 1)
+        self._starts = np.searchsorted(bearers.image[order], numbers)
 
     def run(self) -> list[Finding]:
         queue: list[tuple[float, int, int]] = []
@@ -169,7 +179,12 @@ class _Search:
                 self.findings[number] = replace(earlier, others=others)
             return
         bearers = found.bearers.of(phrase)
-        share = len(members) / max(len(bearers[:MOST_OF_A_PHRASE]), 1) * found.refused[phrase] / found.everywhere[phrase]
+        share = (
+            len(members)
+            / max(len(bearers[:MOST_OF_A_PHRASE]), 1)
+            * found.refused[phrase]
+            / found.everywhere[phrase]
+        )
         total = share * found.everywhere[phrase]
         alike = min((apart for _, _, apart in nearest), default=1.0)
         value = total * look.purity * share * (1.0 if alike >= _SAME else 0.3)
@@ -190,15 +205,7 @@ class _Search:
 
     def _with_images(self, images: np.ndarray) -> list[int]:
         """Returns the phrases that at least half of some images bear."""
-        if not hasattr(self, "_phrases_of"):
-            bearers = self.found.bearers
-            phrase = np.repeat(np.arange(len(bearers.text)), np.diff(bearers.begins))
-            order = np.argsort(bearers.image, kind="stable")
-            self._phrases_of = phrase[order]
-            self._starts = np.searchsorted(
-                bearers.image[order], np.arange(len(self.found.vectors) + 1)
-            )
-        some = images[:50]
+        some = images[:_SOME]
         parts = [self._phrases_of[self._starts[i] : self._starts[i + 1]] for i in some]
         phrases, times = np.unique(np.concatenate(parts), return_counts=True)
         return phrases[times >= len(some) / 2].tolist()
