@@ -121,7 +121,7 @@ def test_the_verb_proposes_decides_lists_and_exports(world, tmp_path, capsys):
     told = run("--undo", "new:kiwi", "--accept", "new:kiwi", "--export", f"{tmp_path}/new.csv")
     assert "2 entities" in told
     assert "next: openmofi kb build" in told
-    rows = list(csv.DictReader((tmp_path / "new.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "new.csv").read_text().splitlines()))
     assert [(row["id"], row["name"]) for row in rows] == [("new:fig", "Fig"), ("new:kiwi", "kiwi")]
 
 

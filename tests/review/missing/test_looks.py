@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from openmofi.review.missing.looks import distinct_share, find_look
+from openmofi.review.missing.looks import distinct_share, find_look, second_half
 
 
 def _unit(vectors):
@@ -61,6 +61,18 @@ def test_of_two_looks_the_larger_one_comes_first():
     images = np.concatenate([_around(0, 8, rng), _around(1, 16, rng)])
     look = find_look(images, _noise(1000, rng), least=5)
     assert set(look.members.tolist()) <= set(range(8, 24))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_heap_is_not_divided(seed):
+    rng = np.random.default_rng(seed)
+    assert second_half(_around(0, 40, rng), least=5) is None
+
+
+def test_two_looks_are_divided_where_they_differ():
+    rng = np.random.default_rng(0)
+    images = np.concatenate([_around(0, 30, rng), _around(1, 20, rng)])
+    assert second_half(images, least=5).tolist() == [False] * 30 + [True] * 20
 
 
 def test_what_all_refused_images_look_like_is_no_look():

@@ -12,13 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 _ROUNDS = 6
 _PURE = 0.95
 """Least purity that a look is estimated to have."""
 _SCALES = (1.0, 0.5, 0.25, 0.125)
 """Shares of the images that a look is first sought with."""
+_ONE_HEAP = 2.65
+"""Standard deviations between the halves of a normal heap: 2 sqrt(2 / pi) / sqrt(1 - 2 / pi)."""
+_BY_CHANCE = 10.0
+"""What n of its values may add to that, times the square root of n."""
 _OWN = 16
 """Images of a mean that others are compared with."""
 _DRAWS = 8
@@ -67,6 +71,49 @@ def find_look(
         if look is not None and (best is None or look.evidence > best.evidence):
             best = look
     return best
+
+
+def second_half(images: Float[np.ndarray, "n dim"], *, least: int) -> Bool[np.ndarray, " n"] | None:
+    """Returns which images belong to the smaller of two looks, or None if there is only one.
+
+    Half of the images are divided by 2-means; the others say whether they fall into two heaps along
+    the line between the two means: whether these are more standard deviations apart than the halves
+    of one heap.
+    """
+    if len(images) < 4 * least:
+        return None
+    order = np.random.default_rng(0).permutation(len(images))
+    middle, axis = _divided(images[order[::2]])
+    places = (images - middle) @ axis
+    told = places[order[1::2]]
+    sides = [told[told > 0], told[told <= 0]]
+    if min(map(len, sides)) < 2:
+        return None
+    within = np.sqrt(sum(((side - side.mean()) ** 2).sum() for side in sides) / len(told))
+    apart = float(sides[0].mean() - sides[1].mean()) / max(float(within), 1e-9)
+    upper = places > 0
+    smaller = upper if upper.mean() <= 0.5 else ~upper
+    return (
+        smaller
+        if apart > _ONE_HEAP + _BY_CHANCE / np.sqrt(len(told)) and smaller.sum() >= least
+        else None
+    )
+
+
+def _divided(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (a point between the means of two clusters, the unit vector from one to the other)."""
+    centred = images - images.mean(axis=0)
+    axis = np.linalg.svd(centred, full_matrices=False)[2][0]
+    side = centred @ axis > 0
+    for _ in range(_ROUNDS):
+        if side.all() or not side.any():
+            break
+        one, two = images[side].mean(axis=0), images[~side].mean(axis=0)
+        axis, middle = _unit(one - two), (one + two) / 2
+        before, side = side, (images - middle) @ axis > 0
+        if (before == side).all():
+            return middle, axis
+    return images.mean(axis=0), axis
 
 
 def distinct_share(one: Float[np.ndarray, "n dim"], other: Float[np.ndarray, "m dim"]) -> float:

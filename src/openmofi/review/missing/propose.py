@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from openmofi.review.missing.looks import Look, distinct_share, find_look
+from openmofi.review.missing.looks import Look, distinct_share, find_look, second_half
 from openmofi.review.missing.phrases import Bearers
 
 _CERTAIN = 4.0
@@ -28,6 +28,8 @@ _KNOWN = 0.8
 """The same where the catalogue has the name: then it is likely that the thing is known."""
 _RARER = 0.5
 """Another name of a thing has less than this share of its images."""
+_SECOND = 0.25
+"""Least size of a second look of a name, as a share of its first; less is a remainder of it."""
 _STEM = 3
 """Letters that words of one stem share."""
 _NEAREST = 5
@@ -153,6 +155,12 @@ class _Search:
         vectors, others = self.found.vectors, self.found.background
         others = others[~np.isin(others, self.found.bearers.of(phrase))]
         look = find_look(vectors[images], vectors[others], least=self.least)
+        if look is None:
+            return
+        other = second_half(vectors[images[look.members]], least=self.least)
+        if other is not None:
+            images = np.setdiff1d(images, images[look.members[other]])
+            look = find_look(vectors[images], vectors[others], least=self.least)
         if look is None or look.evidence - math.log(len(images)) < self.floor:
             return
         looks[phrase] = images, look
@@ -163,6 +171,9 @@ class _Search:
         self.taken[members] = True
         found, phrase = self.found, self._longer(phrase)
         vectors = found.vectors[members]
+        first = max((len(one.images) for one in self.findings if one.phrase == phrase), default=0)
+        if len(members) < _SECOND * first:
+            return
         nearest = self._nearest_known(vectors, look.mean)
         known = self._known(phrase)
         if known:
