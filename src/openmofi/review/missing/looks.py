@@ -101,7 +101,7 @@ def second_half(images: Float[np.ndarray, "n dim"], *, least: int) -> Bool[np.nd
 
 
 def _divided(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (a point between the means of two clusters, the unit vector from one to the other)."""
+    """Returns (a point between two clusters, the unit vector from one mean to the other)."""
     centred = images - images.mean(axis=0)
     axis = np.linalg.svd(centred, full_matrices=False)[2][0]
     side = centred @ axis > 0
