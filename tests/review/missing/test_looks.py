@@ -32,7 +32,7 @@ def test_a_look_is_found_among_wrong_images(seed):
     assert len(members & set(range(20))) >= 18
     assert len(members - set(range(20))) <= 1
     assert look.mean[0] > 0.9
-    assert look.purity > 0.95
+    assert 0.9 <= look.purity < 1
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -3,8 +3,8 @@
 A look is a mean vector and a least cosine with it. Whether a look is more than chance is told by
 the background, images drawn from all that were refused: of n images that bear a name, m are in the
 look, of the background a share p. If the name said nothing about the images, so many would be in
-it with a probability of at most exp(-n KL(m/n || p)) (Chernoff). And of those m, about
-p (n - m) / (1 - p) are there by chance, which gives the purity.
+it with a probability of at most exp(-n KL(m/n || p)) (Chernoff). And of those m, at most p n are
+there by chance, which gives the purity.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 _ROUNDS = 6
-_PURE = 0.95
-"""Least purity that a look is estimated to have."""
+_PURE = 0.9
+"""Least purity that a look is estimated to have; it is a lower bound."""
 _SCALES = (1.0, 0.5, 0.25, 0.125)
 """Shares of the images that a look is first sought with."""
 _ONE_HEAP = 2.65
@@ -178,8 +178,7 @@ def _around(
     above = len(others) - np.searchsorted(others, typical[order], "left")
     n, m = len(images), np.arange(1, len(images) + 1)
     p = (1 + above) / (1 + len(others))
-    by_chance = p * (n - m) / (1 - np.minimum(p, 0.999))
-    purity = 1 - by_chance / m
+    purity = 1 - p * n / m
     evidence = np.where(m / n > p, n * _divergence(m / n, p), 0.0)
     allowed = (m >= least) & (purity >= _PURE) & (evidence > 0)
     if not allowed.any():

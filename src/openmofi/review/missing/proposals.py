@@ -57,7 +57,7 @@ class Proposal(msgspec.Struct, frozen=True):
     share: float
     """Of all images whose captions bear the name, those that have this look."""
     purity: float
-    """Estimated share of the images that are not there by chance."""
+    """Lower bound of the share of the images that are not there by chance."""
     cohesion: float
     """Mean cosine of two of its images, after the mean of all images was taken off."""
     evidence: float

@@ -39,7 +39,7 @@ MOST_OF_A_PHRASE = 200
 _REFUSED = 0.5
 """Least share of a known name's images that were refused."""
 _WHOLE = 0.9
-"""Share of the images of "kingdom" that bear "united kingdom" if the longer one is the name."""
+"""Share of a look's images of "kingdom" that bear "united kingdom" if that is the name."""
 _SOME = 50
 """Images whose phrases are looked through for a longer name."""
 
@@ -169,7 +169,7 @@ class _Search:
     def _take(self, phrase: int, members: np.ndarray, look: Look) -> None:
         """Makes a proposal of a look, or gives it to an earlier one, or to a known entity."""
         self.taken[members] = True
-        found, phrase = self.found, self._longer(phrase)
+        found, phrase = self.found, self._longer(phrase, members)
         vectors = found.vectors[members]
         first = max((len(one.images) for one in self.findings if one.phrase == phrase), default=0)
         if len(members) < _SECOND * first:
@@ -203,14 +203,13 @@ class _Search:
             Finding(phrase, members, look, float(share), (), tuple(nearest), float(value))
         )
 
-    def _longer(self, phrase: int) -> int:
-        """Returns the longest phrase that holds this one and that nearly all of its images bear."""
-        bearers = self.found.bearers
-        mine, best = bearers.of(phrase), phrase
-        for other in self._with_images(mine):
+    def _longer(self, phrase: int, members: np.ndarray) -> int:
+        """Returns the longest phrase that holds this one and that nearly all members bear."""
+        bearers, best = self.found.bearers, phrase
+        for other in self._with_images(members):
             inside = f" {bearers.text[phrase]} " in f" {bearers.text[other]} "
             longer = bearers.words[other] > bearers.words[best]
-            if inside and longer and len(bearers.of(other)) >= _WHOLE * len(mine):
+            if inside and longer and np.isin(members, bearers.of(other)).mean() >= _WHOLE:
                 best = other
         return best
 
