@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from openmofi.review.missing.phrases import Bearers
-from openmofi.review.missing.propose import Evidence, KnownLooks, propose
+from openmofi.review.missing.propose import KnownLooks, NamedImages, propose
 
 DIM = 24
 
@@ -39,7 +39,7 @@ class _World:
         background = np.arange(len(self.phrases), len(vectors))
         looks = known or KnownLooks()
         named = lambda one: (meanings or {}).get(one, [])  # noqa: E731
-        found = Evidence(bearers, total, refused, vectors, background, looks, named)
+        found = NamedImages(bearers, total, refused, vectors, background, looks, named)
         self.text = text
         return propose(found, least=least)
 
@@ -67,6 +67,12 @@ def test_the_name_and_not_the_words_beside_it():
 def test_a_name_of_two_words_is_whole():
     world = _World().add(0, 20, "south africa", "south", "africa").add(None, 20, "south")
     assert world.names() == ["south africa"]
+
+
+def test_a_name_of_two_words_that_some_captions_bend_is_whole_too():
+    world = _World().add(0, 20, "south korea", "south", "korea").add(0, 5, "south")
+    world.add(None, 60, "south")
+    assert world.names(everywhere={"south": 300}) == ["south korea"]
 
 
 def test_what_has_no_look_is_not_proposed():

@@ -27,7 +27,7 @@ _MOST_TEXT = 2_000
 COLUMNS = ("id", "name", "aliases", "description", "weight")
 
 
-class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defaults=True):
+class RowDecision(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit_defaults=True):
     """One row."""
 
     id: str
@@ -57,7 +57,7 @@ def decide(
     aliases: Sequence[str] | None = None,
     description: str = "",
     by: str = "",
-) -> Decision:
+) -> RowDecision:
     """Stores a decision; it is on disk when this returns.
 
     Args:
@@ -90,7 +90,7 @@ def decide(
     for one in (called, described, *others):
         if len(one) > _MOST_TEXT:
             raise InputError(f"A name or description may have {_MOST_TEXT:,} characters at most.")
-    made = Decision(
+    made = RowDecision(
         id=uuid.uuid4().hex,
         time=_now(),
         kind=kind,
@@ -106,7 +106,7 @@ def decide(
     return made
 
 
-def undo(out: Path, ids: Sequence[str], *, by: str = "") -> list[Decision]:
+def undo(out: Path, ids: Sequence[str], *, by: str = "") -> list[RowDecision]:
     """Takes decisions back, given their ids or those of proposals.
 
     Raises:
@@ -119,29 +119,30 @@ def undo(out: Path, ids: Sequence[str], *, by: str = "") -> list[Decision]:
         raise InputError(f"No decision {lost[0]!r} holds in {str(out)!r}.")
     chosen = {by_id[one].id for one in ids}
     rows = [
-        Decision(id=uuid.uuid4().hex, time=_now(), kind="undo", by=by, undoes=one) for one in chosen
+        RowDecision(id=uuid.uuid4().hex, time=_now(), kind="undo", by=by, undoes=one)
+        for one in chosen
     ]
     append_rows(out / FILE, rows)
     return rows
 
 
-def holding_decisions(out: Path) -> dict[str, Decision]:
+def holding_decisions(out: Path) -> dict[str, RowDecision]:
     """Returns the last decision about each proposal that nobody took back.
 
     Raises:
         InputError: the file holds something else.
     """
-    return holding(read_rows(out / FILE, Decision)[0].values())
+    return holding(read_rows(out / FILE, RowDecision)[0].values())
 
 
-def holding(rows: Iterable[Decision]) -> dict[str, Decision]:
+def holding(rows: Iterable[RowDecision]) -> dict[str, RowDecision]:
     """Returns what decisions say together, by proposal, in the order of their times."""
     rows = sorted(rows, key=lambda row: (row.time, row.id))
     undone: set[str] = set()
     for row in reversed(rows):  # an undo may be undone itself, always by a later row
         if row.kind == "undo" and row.id not in undone:
             undone.add(row.undoes)
-    found: dict[str, Decision] = {}
+    found: dict[str, RowDecision] = {}
     for row in rows:
         if row.kind != "undo" and row.id not in undone:
             found.pop(row.proposal, None)

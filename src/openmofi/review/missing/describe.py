@@ -9,7 +9,7 @@ from openmofi.kb import KnowledgeBase
 from openmofi.review.missing.images import RefusedImages
 from openmofi.review.missing.phrases import as_written
 from openmofi.review.missing.proposals import Example, Nearest, Proposal, proposal_ids
-from openmofi.review.missing.propose import Evidence, Finding
+from openmofi.review.missing.propose import Finding, NamedImages
 from openmofi.select.selection import Selection
 
 _EXAMPLES = 24
@@ -21,7 +21,7 @@ def describe(
     images: RefusedImages,
     chosen: np.ndarray,
     table: pa.Table,
-    evidence: Evidence,
+    evidence: NamedImages,
     findings: list[Finding],
 ) -> list[Proposal]:
     """Returns the rows of findings, with their examples.
@@ -102,7 +102,7 @@ def list_members(
     )
 
 
-def _written(table: pa.Table, evidence: Evidence, phrase: int) -> str:
+def _written(table: pa.Table, evidence: NamedImages, phrase: int) -> str:
     rows = evidence.bearers.of(phrase)[:_EXAMPLES]
     captions = table["caption"].take(pa.array(rows)).to_pylist()
     return as_written(captions, evidence.bearers.text[phrase])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from openmofi.kb import KnowledgeBase
@@ -14,7 +16,7 @@ from openmofi.review.missing.phrases import (
     find_bearers,
     is_numeral,
 )
-from openmofi.review.missing.propose import MOST_OF_A_PHRASE, Evidence, KnownLooks
+from openmofi.review.missing.propose import MOST_OF_A_PHRASE, KnownLooks, NamedImages
 from openmofi.select.selection import Selection
 
 _BACKGROUND = 4096
@@ -64,7 +66,7 @@ def evidence_of(
     bearers: Bearers,
     vectors: np.ndarray,
     entities: list[str],
-) -> Evidence:
+) -> NamedImages:
     """Returns what proposals are made from.
 
     Args:
@@ -88,7 +90,7 @@ def evidence_of(
         return [number.get(one, -1) for one in kb.lookup([text])["id"].to_pylist()]
 
     known = KnownLooks(ids, begins, vectors[count:][own])
-    return Evidence(
+    return NamedImages(
         bearers.only(once),
         phrases.everywhere,
         phrases.refused,
@@ -108,7 +110,7 @@ def _first_of_equal(vectors: np.ndarray) -> np.ndarray:
     seen: set[bytes] = set()
     first = np.zeros(len(vectors), bool)
     for i, vector in enumerate(vectors):
-        key = vector.tobytes()
+        key = hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
         first[i] = key not in seen
         seen.add(key)
     return first

@@ -26,6 +26,8 @@ _SAME = 0.7
 """Below this share of images that are nearer to their own mean, two groups show the same."""
 _KNOWN = 0.8
 """The same where the catalogue has the name: then it is likely that the thing is known."""
+_ALIKE = 0.3
+"""What a proposal that looks the same as a known entity is worth: it may be another name of it."""
 _RARER = 0.5
 """Another name of a thing has less than this share of its images."""
 _SECOND = 0.25
@@ -38,8 +40,8 @@ MOST_OF_A_PHRASE = 200
 """Images of one phrase that are looked at."""
 _REFUSED = 0.5
 """Least share of a known name's images that were refused."""
-_WHOLE = 0.9
-"""Share of a look's images of "kingdom" that bear "united kingdom" if that is the name."""
+_WHOLE = 0.98
+"""How nearly as well "united kingdom" has to fit as "kingdom", so that it is the name."""
 _SOME = 50
 """Images whose phrases are looked through for a longer name."""
 
@@ -83,7 +85,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class NamedImages:
     """What proposals are made from."""
 
     bearers: Bearers
@@ -101,7 +103,7 @@ class Evidence:
 
 
 def propose(
-    found: Evidence, *, least: int, advance: Callable[[int], object] | None = None
+    found: NamedImages, *, least: int, advance: Callable[[int], object] | None = None
 ) -> list[Finding]:
     """Returns proposals, those that are expected to bring most right labels first.
 
@@ -117,7 +119,7 @@ def propose(
 
 
 class _Search:
-    def __init__(self, found: Evidence, least: int, advance: Callable[[int], object]):
+    def __init__(self, found: NamedImages, least: int, advance: Callable[[int], object]):
         self.found, self.least, self.advance = found, least, advance
         self.taken = np.zeros(len(found.vectors), bool)
         self.findings: list[Finding] = []
@@ -132,6 +134,7 @@ class _Search:
         self._starts = np.searchsorted(bearers.image[order], numbers)
 
     def run(self) -> list[Finding]:
+        """Returns the findings, the one with the most evidence first."""
         queue: list[tuple[float, int, int]] = []
         looks: dict[int, tuple[np.ndarray, Look]] = {}
         for phrase in range(len(self.found.bearers.text)):
@@ -169,7 +172,7 @@ class _Search:
     def _take(self, phrase: int, members: np.ndarray, look: Look) -> None:
         """Makes a proposal of a look, or gives it to an earlier one, or to a known entity."""
         self.taken[members] = True
-        found, phrase = self.found, self._longer(phrase, members)
+        found, phrase = self.found, self._name(phrase, members)
         vectors = found.vectors[members]
         first = max((len(one.images) for one in self.findings if one.phrase == phrase), default=0)
         if len(members) < _SECOND * first:
@@ -198,20 +201,28 @@ class _Search:
         )
         total = share * found.everywhere[phrase]
         alike = min((apart for _, _, apart in nearest), default=1.0)
-        value = total * look.purity * share * (1.0 if alike >= _SAME else 0.3)
+        value = total * look.purity * share * (1.0 if alike >= _SAME else _ALIKE)
         self.findings.append(
             Finding(phrase, members, look, float(share), (), tuple(nearest), float(value))
         )
 
-    def _longer(self, phrase: int, members: np.ndarray) -> int:
-        """Returns the longest phrase that holds this one and that nearly all members bear."""
-        bearers, best = self.found.bearers, phrase
-        for other in self._with_images(members):
-            inside = f" {bearers.text[phrase]} " in f" {bearers.text[other]} "
-            longer = bearers.words[other] > bearers.words[best]
-            if inside and longer and np.isin(members, bearers.of(other)).mean() >= _WHOLE:
-                best = other
-        return best
+    def _name(self, phrase: int, members: np.ndarray) -> int:
+        """Returns the phrase that fits a look best: by the share of the members that bear it, and
+        the share of all that bear it who are members (harmonic mean); of equal ones the longest.
+        """
+        bearers, found = self.found.bearers, self.found
+        fits = {}
+        for other in {phrase, *self._with_images(members)}:
+            own = bearers.of(other)
+            both = int(np.isin(own, members).sum())
+            covered = both / len(members)
+            precise = both / len(own) * found.refused[other] / found.everywhere[other]
+            fits[other] = 2 * covered * precise / (covered + precise)
+        best = max(fits.values())
+        equal = [other for other, fit in fits.items() if fit >= _WHOLE * best]
+        inside = f" {bearers.text[max(equal, key=lambda other: (fits[other], -other))]} "
+        longer = [other for other in equal if inside in f" {bearers.text[other]} "]
+        return max(longer, key=lambda other: (bearers.words[other], fits[other], -other))
 
     def _with_images(self, images: np.ndarray) -> list[int]:
         """Returns the phrases that at least half of some images bear."""

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from openmofi.errors import InputError
 from openmofi.review.missing import missing_folder
 from openmofi.review.missing.decisions import (
-    Decision,
+    RowDecision,
     catalogue,
     decide,
     holding_decisions,
@@ -102,7 +102,7 @@ def _folder(served: Served) -> Path:
     return folder
 
 
-def _view(served: Served, one: Proposal, decision: Decision | None) -> views.ProposalView:
+def _view(served: Served, one: Proposal, decision: RowDecision | None) -> views.ProposalView:
     shards = served.desk.selection.shards["file"].to_pylist()
     number = {name: i for i, name in enumerate(shards)}
     names = ("id", "name", "aliases", "images", "looked", "share", "purity", "cohesion")
@@ -125,6 +125,6 @@ def _view(served: Served, one: Proposal, decision: Decision | None) -> views.Pro
     )
 
 
-def _decision(one: Decision) -> views.DecisionView:
+def _decision(one: RowDecision) -> views.DecisionView:
     names = ("id", "time", "kind", "by", "proposal", "name", "aliases", "description")
     return views.DecisionView(**{name: getattr(one, name) for name in names})
