@@ -40,7 +40,7 @@ MOST_OF_A_PHRASE = 200
 """Images of one phrase that are looked at."""
 _REFUSED = 0.5
 """Least share of a known name's images that were refused."""
-_WHOLE = 0.98
+_WHOLE = 0.9
 """How nearly as well "united kingdom" has to fit as "kingdom", so that it is the name."""
 _SOME = 50
 """Images whose phrases are looked through for a longer name."""
@@ -207,8 +207,10 @@ class _Search:
         )
 
     def _name(self, phrase: int, members: np.ndarray) -> int:
-        """Returns the phrase that fits a look best: by the share of the members that bear it, and
-        the share of all that bear it who are members (harmonic mean); of equal ones the longest.
+        """Returns the phrase that fits a look best; of equal ones the longest.
+
+        It fits by the harmonic mean of two shares: of the members, those that bear it; of all that
+        bear it, those that are members.
         """
         bearers, found = self.found.bearers, self.found
         fits = {}
