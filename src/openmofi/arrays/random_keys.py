@@ -57,7 +57,7 @@ class Purpose(IntEnum):
     """Which of an image's synthetic captions a step takes."""
     AUDIT = 28
     """Which labels of a selection a person checks."""
-    MISSING = 29
+    MISSING = 30
     """Which refused images are looked at for what the catalogue lacks."""
 
 
