@@ -120,16 +120,17 @@ def read_rows(path: Path, kind: type[Row]) -> tuple[dict[str, Row], int]:
     decode = msgspec.json.Decoder(kind).decode
     found: dict[str, Row] = {}
     damaged = 0
-    for line in path.read_bytes().split(b"\n"):
+    *lines, rest = path.read_bytes().split(b"\n")
+    for line in (*lines, rest):
         if not line.strip():
             continue
         try:
             row = decode(line)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except (msgspec.DecodeError, UnicodeDecodeError):
             damaged += 1
         else:
             found.setdefault(row.id, row)
-    if damaged and not found:
+    if damaged > bool(rest) and not found:  # the last line may be one that a kill cut off
         raise InputError(
             f"{str(path)!r} holds no answers; expected lines of JSON that `openmofi review` wrote."
         )
