@@ -19,7 +19,7 @@ from openmofi.cli import app, main
 VERBS = """
     kb build | kb query | kb show | kb stats | kb count | kb fit | link | label | status |
     select | inspect | diff | review queue | review answer | review preview | review apply |
-    review undo | review list | review merge | audit |
+    review undo | review list | review merge | review missing | audit |
     export | train | caption | reinforce | pair | adapt | compile |
     embed | evaluate | evaluate linking | evaluate attack | evaluate oven | evaluate compare |
     index | index add | index delete | index compact | index map | index calibrate |

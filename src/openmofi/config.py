@@ -217,6 +217,14 @@ class EmbedSettings(JobSettings):
 
 
 @dataclass(frozen=True)
+class MissingSettings(EmbedSettings):
+    """Proposes entities that the catalogue lacks."""
+
+    min_images: Annotated[int, Meta(ge=2)] = 5
+    """Fewest images that a proposal needs."""
+
+
+@dataclass(frozen=True)
 class CompileSettings(_Settings):
     """Writes an encoder as ONNX files."""
 

@@ -59,6 +59,8 @@ class Purpose(IntEnum):
     """Which labels of a selection a person checks."""
     PRESENCE = 29
     """From which entities and images an index learns to say that something is not there."""
+    MISSING = 30
+    """Which refused images are looked at for what the catalogue lacks."""
 
 
 def random_key(seed: int, purpose: Purpose, *numbers: int) -> int:

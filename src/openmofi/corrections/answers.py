@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import msgspec
 
@@ -53,6 +53,14 @@ class LabelAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=False, omit
     evidence: dict[str, Any] = {}
     """What was shown to who answered: selection, score, label."""
     note: str = ""
+
+
+class _Numbered(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_Numbered)
 
 
 def new_answer(kind: str, **fields: Any) -> LabelAnswer:
@@ -98,26 +106,36 @@ def read_answers(path: Path) -> Answers:
     Raises:
         InputError: not one of its lines is an answer.
     """
+    found, damaged = read_rows(path, LabelAnswer)
+    return Answers(tuple(found.values()), damaged, found)
+
+
+def read_rows(path: Path, kind: type[Row]) -> tuple[dict[str, Row], int]:
+    """Returns (the rows of a file by their id, how many lines cannot be read).
+
+    Raises:
+        InputError: not one of its lines is such a row.
+    """
     if not path.is_file():
-        return Answers()
-    decode = msgspec.json.Decoder(LabelAnswer).decode
-    found: dict[str, LabelAnswer] = {}
+        return {}, 0
+    decode = msgspec.json.Decoder(kind).decode
+    found: dict[str, Row] = {}
     damaged = 0
     *lines, rest = path.read_bytes().split(b"\n")
     for line in (*lines, rest):
         if not line.strip():
             continue
         try:
-            answer = decode(line)
+            row = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             damaged += 1
         else:
-            found.setdefault(answer.id, answer)
+            found.setdefault(row.id, row)
     if damaged > bool(rest) and not found:  # the last line may be one that a kill cut off
         raise InputError(
             f"{str(path)!r} holds no answers; expected lines of JSON that `openmofi review` wrote."
         )
-    return Answers(tuple(found.values()), damaged, found)
+    return found, damaged
 
 
 def add_answers(path: Path, answers: Sequence[LabelAnswer]) -> None:
@@ -128,10 +146,19 @@ def add_answers(path: Path, answers: Sequence[LabelAnswer]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    if not answers:
+    append_rows(path, answers)
+
+
+def append_rows(path: Path, rows: Sequence[msgspec.Struct]) -> None:
+    """Adds rows to a file, as `add_answers` does.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if not rows:
         return
     encode = msgspec.json.Encoder().encode
-    data = b"".join(encode(answer) + b"\n" for answer in answers)
+    data = b"".join(encode(row) + b"\n" for row in rows)
     try:
         is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)

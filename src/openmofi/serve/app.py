@@ -19,6 +19,7 @@ from openmofi.serve.api import (
     images,
     info,
     map,
+    missing,
     page,
     provenance,
     review,
@@ -32,7 +33,9 @@ from openmofi.serve.refusal import add_handlers, declared
 from openmofi.serve.served import Served
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
-_ROUTERS = (info, search, uploads, tag, entities, provenance, images, map, data, review, page)
+_ROUTERS = (
+    *(info, search, uploads, tag, entities, provenance, images, map, data, review, missing, page),
+)
 
 
 def make_app(

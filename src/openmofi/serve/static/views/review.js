@@ -7,11 +7,13 @@ import { entityLink, link } from "../url.js";
 import { nameAnswerer, otherEntity, say, takeBack, whoAnswers } from "../parts/answers.js";
 import { notice } from "../parts/shell.js";
 import { empty, skeletons } from "../parts/states.js";
+import { missing } from "./missing.js";
 
 const TABS = [
   ["questions", "Questions"],
   ["changes", "What changes"],
   ["answers", "Answers"],
+  ["missing", "Missing"],
 ];
 const ASKED = 12; // at once
 const LOOK_AGAIN = 1000;
@@ -30,6 +32,7 @@ export function open(main, signal) {
       fill(main, head(tab), fill(body, skeletons(2, "block")));
       if (tab === "questions") await questions(body, keys, mine);
       else if (tab === "changes") await changes(body, mine);
+      else if (tab === "missing") await missing(body, keys, mine);
       else await answers(body, mine);
     });
 }
