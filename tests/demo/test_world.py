@@ -12,7 +12,7 @@ import pytest
 from openmofi.config import KBSettings
 from openmofi.demo.world import SIZES, draw_world
 from openmofi.errors import InputError, SettingsError
-from openmofi.kb.read.records import EntityRecord
+from openmofi.kb.read.records import EntityRecord, LeftOutClass
 from openmofi.pairs.find import find_shards
 from openmofi.pairs.read import read_shard
 from records import read_dump
@@ -115,4 +115,6 @@ def test_the_readers_of_pairs_and_dumps_accept_all_of_it(world):
     assert {status for table in tables for status in table["status"].to_pylist()} == {"ok"}
     records = list(read_dump(out / "dump.json.gz", KBSettings()))
     assert len(records) == summary.num_dump_entities
-    assert all(isinstance(record, EntityRecord) for record in records)
+    classes = [record for record in records if isinstance(record, LeftOutClass)]
+    assert "sovereign state" in {record.label for record in classes}
+    assert all(isinstance(record, EntityRecord) for record in records if record not in classes)
