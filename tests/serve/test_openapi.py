@@ -76,5 +76,5 @@ def test_every_number_of_a_request_has_bounds(document):
         for name, field in model["properties"].items():
             for kind in [field, *field.get("anyOf", ())]:
                 if kind.get("type") in ("integer", "number"):
-                    assert "minimum" in kind, name
+                    assert {"minimum", "exclusiveMinimum"} & kind.keys(), name
                     assert {"maximum", "exclusiveMaximum"} & set(kind), name
