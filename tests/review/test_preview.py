@@ -14,6 +14,7 @@ from labelled import candidate, pair, write_i2e
 from openmofi.cli import main
 from openmofi.config import SelectSettings
 from openmofi.corrections.answers import answers_path, read_answers
+from openmofi.corrections.standing import standing_of
 from openmofi.errors import InputError, MismatchError
 from openmofi.review.give import give_answer
 from openmofi.review.preview import apply, preview, read_preview, revert, undo
@@ -168,3 +169,70 @@ def test_a_killed_preview_leaves_the_selection_as_it_was(i2e):
     process.wait()
     assert _labels(i2e) == before
     assert preview(i2e).answers == 4
+
+
+def test_two_who_apply_at_once_leave_a_selection(i2e):
+    _answer_some(i2e)
+    preview(i2e)
+    line = [sys.executable, "-m", "openmofi", "review", "apply", str(i2e)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(line, **pipes) for _ in range(3)]
+    said = [process.communicate()[1] for process in running]
+    assert 0 in [process.returncode for process in running], said
+    assert all("Traceback" not in text and "No such file" not in text for text in said)
+    assert len(read_answers(i2e / "select/default/corrections.jsonl").rows) == 4
+    assert _labels(i2e) != _labels(i2e, "default.before")
+    with pytest.raises(InputError, match="nothing changes"):
+        apply(i2e)
+
+
+def test_audits_outlive_an_apply_and_its_return(i2e):
+    _answer_some(i2e)
+    first, second = (i2e / "select/default/audits" / by / "answers.jsonl" for by in "ab")
+    first.parent.mkdir(parents=True)
+    first.write_text("{}")
+    apply(i2e)
+    second.parent.mkdir(parents=True)
+    second.write_text("{}")
+    revert(i2e)
+    assert first.is_file()
+    assert second.is_file()
+
+
+def test_a_newer_selection_is_not_thrown_away(i2e):
+    _answer_some(i2e)
+    apply(i2e)
+    select(i2e, settings=SelectSettings(false_label_rate=0.3, min_images=1))
+    before = _labels(i2e)
+    with pytest.raises(InputError, match="made again since the last apply"):
+        revert(i2e)
+    assert _labels(i2e) == before
+
+
+def test_what_was_undone_before_an_apply_holds_again_after_its_return(i2e):
+    _answer_some(i2e)
+    apply(i2e)
+    first = _labels(i2e)
+    last = read_answers(answers_path(i2e)).rows[-1]
+    undo(i2e, [last.id[:12]])  # the beginning will do
+    with pytest.raises(InputError, match="taken back before"):
+        undo(i2e, [last.id])
+    apply(i2e)
+    revert(i2e)
+    assert _labels(i2e) == first
+    assert last.id in {row.id for row in standing_of(read_answers(answers_path(i2e)).rows).answers}
+
+
+def test_more_than_there_are_can_be_undone(i2e, capsys):
+    _answer_some(i2e)
+    with pytest.raises(SystemExit):
+        main(["review", "undo", str(i2e), "--last", "9", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"undone": 4}
+
+
+def test_wrong_of_another_meaning_does_not_count_against_the_chosen_one(i2e):
+    [first] = open_questions(i2e).first(1)
+    other = first.candidates[1].id
+    give_answer(i2e, "wrong", name="apple", key=first.key, entity=other)
+    queue = open_questions(i2e).queue
+    assert not queue.pool.said.any()

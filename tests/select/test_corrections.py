@@ -281,3 +281,10 @@ def test_weights_fitted_before_give_the_same_selection(tmp_path):
     for name in ("keep.parquet", "refused.parquet", "shifts.parquet"):
         assert pq.read_table(again / name) == pq.read_table(first / name)
     assert card["fit"]["weights"] != card["weights"]  # which answers moved
+
+
+def test_the_later_answer_counts_however_the_pair_was_told(i2e):
+    _say(i2e, "wrong", caption="what it was called before")
+    _say(i2e, "right")
+    _say(i2e, "is", entity="green", caption="what it was called before")
+    assert kept_labels(_select(i2e))["00"] == ["green"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from cyclopts import Parameter, validators
+
 from openmofi.cli.app import Json, review_app
 from openmofi.cli.output import brief, print_json, print_table
 
@@ -14,7 +16,7 @@ def review_list(
     i2e: Path,
     /,
     *,
-    k: int = 50,
+    k: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 50,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
     """List the answers that hold, the last ones first.

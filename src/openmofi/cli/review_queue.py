@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from cyclopts import Parameter, validators
+
 from openmofi.cli.app import Json, review_app
 from openmofi.cli.output import brief, print_json, print_table, quoted, say_next
 
@@ -15,7 +17,7 @@ def queue(
     /,
     *,
     name: str = "default",
-    k: int = 10,
+    k: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 10,
     as_json: Annotated[bool, Json] = False,
 ) -> None:
     """Show which labels are most worth checking: whose answer would change most labels.

@@ -41,6 +41,8 @@ def undo(
 
     if (bool(ids) + (last is not None) + applied) != 1:
         raise SettingsError("Say what to undo: ids of answers, --last N or --applied.")
+    if last is not None and last < 1:
+        raise SettingsError(f"--last {last} is no number of answers; give 1 or more.")
     if applied:
         count = preview.revert(i2e, name=name, by=by)
     else:

@@ -75,6 +75,8 @@ def new_answer(kind: str, **fields: Any) -> LabelAnswer:
     for name, value in texts.items():
         if len(value) > _MOST_TEXT and name != "caption":
             raise InputError(f"The {name} of an answer may have {_MOST_TEXT:,} characters at most.")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise InputError(f"The {name} of an answer is not UTF-8.")
     needed = {"undo": ("undoes",)}.get(kind, ("name", "entity"))
     needed = ("name",) if kind == "not-shown" else needed
     for name in needed:

@@ -7,7 +7,7 @@ gave it; contradictions between people are counted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from openmofi.kb.text import canonical
 class Place(NamedTuple):
     """A pair: it has this key, and this shard or this caption (if it has no key, this caption).
 
-    So it is found again in other shards, or with another caption, but not taken for another shard's
-    pair of the same key.
+    So it is found again in other shards, or with another caption. Another shard's pair of the same
+    key is taken for it only if it has the same caption, too.
     """
 
     key: str
@@ -81,6 +81,23 @@ class Standing:
     contradictions: int = 0
     """Answers that contradict an earlier one of somebody else."""
 
+    def of_pair(self, key: str, shard: str, caption: str) -> dict[str, NameAnswer]:
+        """Returns what holds of a pair's names, whichever way answers describe it."""
+        found: dict[str, NameAnswer] = {}
+        for answer in self._by_key.get(key, ()):
+            if Place(answer.key, answer.shard, answer.caption).fits(key, shard, caption):
+                found.setdefault(canonical(answer.name), NameAnswer()).take(answer)
+        return found
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[LabelAnswer]]:
+        """Answers about pairs, by time."""
+        found: dict[str, list[LabelAnswer]] = {}
+        for answer in self.answers:
+            if answer.kind in OF_PAIRS:
+                found.setdefault(answer.key, []).append(answer)
+        return found
+
     @cached_property
     def digest(self) -> str:
         """Identifies what holds, in whichever order it was written."""
@@ -91,13 +108,26 @@ class Standing:
         return bool(self.answers)
 
 
-def standing_of(rows: Iterable[LabelAnswer]) -> Standing:
-    """Returns what answers say together."""
+def holding_ids(rows: Iterable[LabelAnswer]) -> set[str]:
+    """Returns the ids of the rows that nobody took back, those that take others back included."""
     rows = sorted(rows, key=lambda answer: (answer.time, answer.id))
+    undone = _undone(rows)
+    return {row.id for row in rows if row.id not in undone}
+
+
+def _undone(rows: Sequence[LabelAnswer]) -> set[str]:
+    """Returns the ids of the rows that are taken back, given all rows by time."""
     undone: set[str] = set()
     for answer in reversed(rows):  # an undo may be undone itself, always by a later row
         if answer.kind == "undo" and answer.id not in undone:
             undone.add(answer.undoes)
+    return undone
+
+
+def standing_of(rows: Iterable[LabelAnswer]) -> Standing:
+    """Returns what answers say together."""
+    rows = sorted(rows, key=lambda answer: (answer.time, answer.id))
+    undone = _undone(rows)
     kept = tuple(row for row in rows if row.id not in undone and row.kind != "undo")
     names: dict[Place, dict[str, NameAnswer]] = {}
     last: dict[tuple[Place, str], str] = {}

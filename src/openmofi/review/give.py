@@ -54,7 +54,7 @@ def give_answer(
 def last_answers(i2e: Path | str, count: int) -> list[str]:
     """Returns the ids of the last answers that hold."""
     standing = standing_of(read_answers(answers_path(i2e)).rows)
-    return [answer.id for answer in standing.answers[len(standing.answers) - count :]][:count]
+    return [answer.id for answer in standing.answers[max(len(standing.answers) - count, 0) :]]
 
 
 def merge_files(i2e: Path | str, files: Sequence[Path]) -> int:

@@ -130,7 +130,8 @@ def _said(
             answer = answers.get(canonical(found.surfaces[mention].as_py()))
             if answer is not None:
                 chosen = found.ids[int(best[mention])].as_py()
-                said[mention] = 1 if answer.entity == chosen else -1
+                wrong = answer.not_shown or answer.entity is not None or chosen in answer.wrong
+                said[mention] = 1 if answer.entity == chosen else -1 if wrong else 0
     return said
 
 

@@ -7,9 +7,11 @@ former one stays as NAME.before.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,14 @@ from openmofi.corrections.answers import (
     new_answer,
     read_answers,
 )
-from openmofi.corrections.standing import standing_of
+from openmofi.corrections.standing import holding_ids, standing_of
 from openmofi.errors import InputError
 from openmofi.files.folders import exchange_folders, replace_file
 from openmofi.label.joint_weights import Weighing
 from openmofi.review.changes import LabelChanges, compare
 from openmofi.select import select
 from openmofi.select.digest import AUDITS
+from openmofi.select.select import alone_at
 from openmofi.select.selection import Selection
 from openmofi.shards import commits_of
 
@@ -40,6 +43,8 @@ CHANGES = "changes.json"
 _SHOWN = 60
 """Changes of each kind that are stored for a gallery, spread over all."""
 _ENTITIES = 20
+_FORMER = "replaced_by"
+"""In a selection from before an apply: what the one in its place is known by."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +115,46 @@ def apply(i2e: Path | str, *, name: str = "default") -> Preview:
     """Puts the preview of the answers of now in the place of the selection.
 
     Without one it is made first. The former selection stays as NAME.before.
+
+    Raises:
+        InputError: the selection was made with these answers, or others came meanwhile.
     """
+    _check_news(i2e, name)
     found = read_preview(i2e, name=name) or preview(i2e, name=name)
+    with alone_at(Path(i2e) / "select" / name):
+        _check_news(i2e, name)
+        if read_preview(i2e, name=name) != found:
+            raise InputError(
+                f"Somebody answered or applied meanwhile; look at `openmofi review preview {i2e}` "
+                "again."
+            )
+        _apply(i2e, name)
+    return found
+
+
+def _check_news(i2e: Path | str, name: str) -> None:
+    """Checks that the selection was not made with the answers of now."""
+    now = standing_of(read_answers(answers_path(i2e)).rows).digest
+    if Selection(Path(i2e), name).card.get("corrections", {}).get("digest") == now:
+        raise InputError(
+            f"The selection {name!r} was made with all these answers; nothing changes."
+        )
+
+
+def _apply(i2e: Path | str, name: str) -> None:
     folder = Path(i2e) / "select" / name
     new, former = (folder.with_name(f"{name}.{part}") for part in ("preview", "before"))
     if (folder / AUDITS).is_dir():
         shutil.copytree(folder / AUDITS, new / AUDITS, dirs_exist_ok=True)
     shutil.rmtree(former, ignore_errors=True)
+    (new / _FORMER).unlink(missing_ok=True)
+    (folder / _FORMER).write_text(_card_digest(new))
     exchange_folders(new, folder)
     new.rename(former)
-    return found
+
+
+def _card_digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "card.json").read_bytes()).hexdigest()
 
 
 def revert(i2e: Path | str, *, name: str = "default", by: str = "") -> int:
@@ -129,9 +164,14 @@ def revert(i2e: Path | str, *, name: str = "default", by: str = "") -> int:
         How many answers were undone.
 
     Raises:
-        InputError: there is no former selection.
+        InputError: there is no former selection, or another one was made since.
     """
     i2e = Path(i2e)
+    with alone_at(i2e / "select" / name):
+        return _revert(i2e, name, by)
+
+
+def _revert(i2e: Path, name: str, by: str) -> int:
     folder = i2e / "select" / name
     former = folder.with_name(f"{name}.before")
     if not (former / "card.json").is_file():
@@ -139,10 +179,22 @@ def revert(i2e: Path | str, *, name: str = "default", by: str = "") -> int:
             f"{str(i2e)!r} has no selection from before the last apply of {name!r}; undo single "
             "answers with `openmofi review undo`, and apply."
         )
+    mark = former / _FORMER
+    if not mark.is_file() or mark.read_text() != _card_digest(folder):
+        raise InputError(
+            f"The selection {name!r} was made again since the last apply and would be lost; "
+            "undo single answers with `openmofi review undo`, and apply."
+        )
     now, then = (read_answers(one / FILE).by_id for one in (folder, former))
-    holding = {answer.id for answer in standing_of(read_answers(answers_path(i2e)).rows).answers}
+    rows = read_answers(answers_path(i2e)).rows
+    holding = holding_ids(rows)
     gone = [one for one in now if one not in then and one in holding]
+    back = {one for one in then if one not in now and one not in holding}
+    gone += [row.id for row in rows if row.undoes in back and row.id in holding]
     undo(i2e, gone, by=by)
+    if (folder / AUDITS).is_dir():
+        shutil.copytree(folder / AUDITS, former / AUDITS, dirs_exist_ok=True)
+    mark.unlink()
     exchange_folders(former, folder)
     shutil.rmtree(former)
     return len(gone)
@@ -152,16 +204,27 @@ def undo(i2e: Path | str, ids: list[str], *, by: str = "") -> list[LabelAnswer]:
     """Takes answers back.
 
     Raises:
-        InputError: there is no such answer.
+        InputError: there is no such answer, several begin so, or it was taken back before.
     """
     path = answers_path(i2e)
-    known = read_answers(path).by_id
+    read = read_answers(path)
+    holding = holding_ids(read.rows)
+    ids = [_whole_id(one, read.by_id, i2e) for one in ids]
     for one in ids:
-        if one not in known:
-            raise InputError(f"There is no answer {one!r}; see `openmofi review list {i2e}`.")
+        if one not in holding:
+            raise InputError(f"The answer {one!r} was taken back before.")
     rows = [new_answer("undo", undoes=one, by=by) for one in ids]
     add_answers(path, rows)
     return rows
+
+
+def _whole_id(given: str, known: Iterable[str], i2e: Path | str) -> str:
+    """Returns the id that is given by its beginning, at least 8 characters, or whole."""
+    found = [one for one in known if one == given or (len(given) >= 8 and one.startswith(given))]
+    if len(found) != 1:
+        what = "There is no answer" if not found else f"{len(found)} answers begin with"
+        raise InputError(f"{what} {given!r}; see `openmofi review list {i2e}`.")
+    return found[0]
 
 
 def _fit(before: Selection) -> Weighing | None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from openmofi.corrections.answers import LabelAnswer, answers_path, read_answers
+from openmofi.corrections.keys import name_keys, pair_keys, text_keys
 from openmofi.corrections.standing import standing_of
 from openmofi.review.pool import pool_of
 from openmofi.review.queue import Queue
@@ -71,7 +74,8 @@ class Questions:
         pool = self.queue.pool
         with self._lock:
             for number in pool.at(file, row, start):
-                chosen = self._candidates(self.selection.read(file, [row])[0], start)[0].id
+                pair = self.selection.read(file, [row])[0]
+                chosen = self._candidates(pair, start, number)[0].id
                 if answer.kind in ("right", "is"):
                     self.queue.answer(number, right=answer.entity == chosen)
                 elif answer.kind == "not-shown" or answer.entity == chosen:
@@ -99,12 +103,16 @@ class Questions:
             name=mention["surface"],
             kept=bool(pool.evidence[number] >= pool.threshold),
             changes=round(worth, 2),
-            candidates=self._candidates(pair, start),
+            candidates=self._candidates(pair, start, number),
         )
 
-    def _candidates(self, pair: dict[str, Any], start: int) -> list[Meaning]:
+    def _candidates(self, pair: dict[str, Any], start: int, number: int) -> list[Meaning]:
+        """Returns the candidates of a mention, the one that the selection chose first."""
         mine = [one for one in pair["entities"] if one["start"] == start]
-        mine.sort(key=lambda one: -one["score"])
+        names, ids = (pa.array([one[n] for one in mine], pa.string()) for n in ("surface", "id"))
+        keys = pair_keys(name_keys(names), text_keys(ids))
+        chosen = dict(zip(ids.to_pylist(), keys == self.queue.pool.pair[number], strict=True))
+        mine.sort(key=lambda one: (not chosen[one["id"]], -one["score"]))
         rows = self.selection.kb.rows_of([one["id"] for one in mine])
         texts = self.selection.kb.texts
         return [

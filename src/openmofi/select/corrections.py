@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from openmofi.corrections.answers import FILE, add_answers, read_answers
+from openmofi.corrections.answers import FILE, WITHOUT_ENTITY, add_answers, read_answers
 from openmofi.corrections.keys import find, name_keys, pair_keys, text_keys
 from openmofi.corrections.standing import NameAnswer, Place, Standing, standing_of
 from openmofi.kb import KnowledgeBase
@@ -31,6 +32,9 @@ class Corrections:
     """Everything that a selection goes by."""
 
     standing: Standing
+    """What holds, with the ids of the knowledge base."""
+    given: Standing = field(default_factory=Standing)
+    """The same as people said it."""
     shifts: Shifts = field(default_factory=Shifts)
     found: dict[tuple[Path, int | None], dict[int, dict[str, NameAnswer]]] = field(
         default_factory=dict, repr=False, compare=False
@@ -40,23 +44,22 @@ class Corrections:
     @classmethod
     def of(cls, standing: Standing, kb: KnowledgeBase) -> tuple[Corrections, int]:
         """Returns (what holds of a knowledge base, answers that name entities it lacks)."""
-        ids = {answer.entity for answer in standing.answers if answer.entity}
-        listed = sorted(ids)
+        listed = sorted({answer.entity for answer in standing.answers if answer.entity})
         rows = kb.find_rows(pa.array(listed, pa.string()))
-        lacking = {entity for entity, row in zip(listed, rows.tolist(), strict=True) if row < 0}
-        if not lacking:
-            return cls(standing), 0
-        names = {
-            place: {name: _without(answer, lacking) for name, answer in of_place.items()}
-            for place, of_place in standing.names.items()
-        }
-        always = {name: one for name, one in standing.always.items() if one not in lacking}
-        unknown = sum(answer.entity in lacking for answer in standing.answers)
-        return cls(replace(standing, names=names, always=always)), unknown
+        known = np.flatnonzero(rows >= 0)
+        ids = kb.ids.take(pa.array(rows[known])).to_pylist()
+        current = dict(zip([listed[i] for i in known], ids, strict=True))  # an id may be redirected
+        answers = [
+            msgspec.structs.replace(answer, entity=current.get(answer.entity, ""))
+            for answer in standing.answers
+            if answer.entity in current or answer.kind in WITHOUT_ENTITY
+        ]
+        unknown = len(standing.answers) - len(answers)
+        return cls(standing_of(answers), standing), unknown
 
     def save(self, folder: Path) -> None:
         """Writes them into the folder of a selection."""
-        add_answers(folder / FILE, self.standing.answers)
+        add_answers(folder / FILE, self.given.answers)
         pq.write_table(self.shifts.table, folder / SHIFTS_FILE)
 
     @classmethod
@@ -70,7 +73,7 @@ class Corrections:
     @property
     def digest(self) -> str:
         """Identifies the answers."""
-        return self.standing.digest
+        return self.given.digest
 
     def touches(self, surfaces: pa.StringArray, ids: pa.StringArray) -> np.ndarray:
         """Returns which candidates a rule or a shift is about, given the names as written."""
@@ -138,9 +141,8 @@ class Corrections:
         found: dict[int, dict[str, NameAnswer]] = {}
         for row, pair in zip(at.tolist(), about, strict=True):
             texts = [pair[name] or "" for name in ("key", "shard", "caption")]
-            for place in places.get(texts[0], ()):
-                if place.fits(*texts):
-                    found.setdefault(row, {}).update(self.standing.names[place])
+            if any(place.fits(*texts) for place in places.get(texts[0], ())):
+                found[row] = self.standing.of_pair(*texts)
         return found
 
     def apply(
@@ -250,8 +252,3 @@ def _pairs(pairs: list[tuple[str, str]]) -> np.ndarray:
 
 def _read(file: pq.ParquetFile, group: int | None, columns: list[str]) -> pa.Table:
     return file.read(columns) if group is None else file.read_row_group(group, columns)
-
-
-def _without(answer: NameAnswer, lacking: set[str]) -> NameAnswer:
-    entity = None if answer.entity in lacking else answer.entity
-    return NameAnswer(entity, answer.not_shown, answer.wrong - lacking)

@@ -107,7 +107,7 @@ def select(
     check_types(kb, settings.deny_types)  # before the slow steps
     known = hash_images(settings.exclude) if settings.exclude else None
     out = i2e / "select" / name
-    with _alone(out), new_folder(out) as partial, _workspace(partial) as work:
+    with alone_at(out), new_folder(out) as partial, _workspace(partial) as work:
         answers = read_answers(answers_path(i2e)).rows if settings.corrections else ()
         learnt = learn(labels, settings, kb, i2e, standing_of(answers), fit)
         passes = Passes(labels, settings, kb, i2e, learnt, known, work)
@@ -151,7 +151,7 @@ def select(
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def alone_at(out: Path) -> Iterator[None]:
     """Keeps other runs away from a selection while this one makes it."""
     i2e = out.parents[1]
     with (i2e / f".select-{out.name}.lock").open("ab") as lock:

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import openmofi
 from openmofi.config import EmbedSettings, MissingSettings
 from openmofi.corrections.keys import find, text_keys
-from openmofi.embed import embed
 from openmofi.embeddings import embedding_batches
 from openmofi.errors import InputError
 from openmofi.files.folders import new_folder
@@ -32,6 +31,8 @@ def encode(
 
     Goes on with what an earlier call left in `out`, if it looked at the same images.
     """
+    from openmofi.embed import embed  # which loads torch; the server needs only what was proposed
+
     listing, vectors = out / IMAGES, out / VECTORS
     digest = _digest(selection, settings)
     if _made_of(listing) != digest:
