@@ -10,9 +10,10 @@ import pytest
 from scipy.special import logsumexp
 
 from labelled import candidate, kept_labels, pair, refusal_reasons, write_i2e
-from openmofi.config import SelectSettings
+from openmofi.config import KBSettings, SelectSettings
 from openmofi.corrections.answers import add_answers, answers_path, new_answer
 from openmofi.diff import diff
+from openmofi.kb import build_kb
 from openmofi.label.joint_weights import Weighing
 from openmofi.label.score import ScoreWeights
 from openmofi.select import select
@@ -288,3 +289,21 @@ def test_the_later_answer_counts_however_the_pair_was_told(i2e):
     _say(i2e, "right")
     _say(i2e, "is", entity="green", caption="what it was called before")
     assert kept_labels(_select(i2e))["00"] == ["green"]
+
+
+def test_an_id_that_was_redirected_means_the_entity_of_today(tmp_path):
+    rows = [_apples(f"{i:02d}") for i in range(3)]
+    i2e = write_i2e(tmp_path, rows)
+    moved = tmp_path / "moved.tsv"
+    moved.write_text("old-red\tred\nold-green\tgreen\n")
+    settings = KBSettings(redirects=str(moved))
+    build_kb(tmp_path / "fruit.csv", out=tmp_path / "kb", settings=settings)
+    _say(i2e, "right", "00", entity="old-red")
+    _say(i2e, "is", "01", entity="old-green")
+    _say(i2e, "wrong", "02", entity="old-red")
+    summary = _select(i2e)
+    found = kept_labels(summary)
+    assert (found["00"], found["01"]) == (["red"], ["green"])
+    assert "red" not in found.get("02", [])
+    about = json.loads((summary.out / "card.json").read_text())["corrections"]
+    assert about["of_unknown_entities"] == 0

@@ -54,4 +54,5 @@ def queue(
         say_next(
             f"openmofi review answer right {quoted(i2e)} --key {quoted(one.key)} --called "
             f"{quoted(one.name)} --entity {quoted(one.candidates[0].id)}"
+            + (f" --shard {quoted(one.shard)}" if one.shard else "")
         )

@@ -80,7 +80,8 @@ def _pair(i2e: Path, key: str, shard: str, name: str) -> tuple[str, str]:
         rows = pq.read_table(i2e / commit.file, columns=columns, filters=pc.field("key") == key)
         found += [row for row in rows.to_pylist() if shard in ("", row["shard"])]
     if not found:
-        raise InputError(f"{str(i2e)!r} has no pair with the key {key!r}.")
+        where = f" in the shard {shard!r}" if shard else ""
+        raise InputError(f"{str(i2e)!r} has no pair with the key {key!r}{where}.")
     if len(found) > 1:
         shards = ", ".join(repr(row["shard"]) for row in found[:_SHOWN])
         raise InputError(f"{len(found):,} pairs have the key {key!r}: {shards}; give --shard.")

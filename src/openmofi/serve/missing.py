@@ -81,9 +81,9 @@ class ProposalView(Reply):
     share: float
     """Of all images whose captions bear the name, those that have this look."""
     purity: float
-    """Estimated share of the images that are not there by chance."""
+    """Lower bound of the share of the images that are not there by chance."""
     cohesion: float
-    """Mean cosine of two of its images."""
+    """Mean cosine of two of its images, after the mean of all images was taken off."""
     nearest: list[LikeView]
     meanings: list[Entity]
     """Known entities of this name, which the images refused."""

@@ -31,7 +31,7 @@ def test_questions_are_answered_by_mouse_and_by_key(own):
     expect(heading).to_contain_text("Is this")
     image = page.locator(".question-image img")
     first = image.get_attribute("src")
-    page.get_by_role("button", name="Nothing of it is shown").click()
+    page.get_by_role("button", name="Not shown").click()
     expect(image).not_to_have_attribute("src", first)
     expect(page.locator(".notice")).to_contain_text("is not shown")
     second = image.get_attribute("src")
@@ -55,7 +55,7 @@ def test_a_slip_is_taken_back_at_once(own):
 def test_what_changes_is_seen_before_it_does(own):
     page, _ = own
     page.goto("/?view=review")
-    page.get_by_role("button", name="Nothing of it is shown").click()
+    page.get_by_role("button", name="Not shown").click()
     expect(page.locator(".notice")).to_contain_text("not shown")
     page.get_by_role("link", name="What changes").click()
     expect(page).to_have_url(re.compile("tab=changes"))

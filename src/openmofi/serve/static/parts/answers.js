@@ -1,6 +1,6 @@
 import { get, post } from "../api.js";
 import { h, fill, debounce } from "../dom.js";
-import { notice } from "./shell.js";
+import { complain, notice } from "./shell.js";
 
 const STORED = "openmofi-by"; // who answers, as they call themselves
 
@@ -42,7 +42,7 @@ export async function takeBack(ids) {
     await post("/api/review/undo", { ids, by: whoAnswers() });
     notice(ids.length === 1 ? "The answer is taken back." : "The answers are taken back.");
   } catch (error) {
-    notice(error.message, { bad: true });
+    complain(error);
   }
 }
 
@@ -55,8 +55,7 @@ export function answerButtons({ place, surface, chosen, candidates }, { done }) 
       status.textContent = `Noted: ${text.toLowerCase()}`;
       done?.();
     } catch (error) {
-      if (error.status === undefined) throw error;
-      notice(error.message, { bad: true });
+      complain(error);
     }
   };
   const button = (label, answer, text) =>

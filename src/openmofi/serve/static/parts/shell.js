@@ -63,6 +63,13 @@ function keysDialog() {
   );
 }
 
+/** Says at the foot of the page why something could not be done; a fault of the page is thrown. */
+export function complain(error, signal) {
+  if (signal?.aborted) return;
+  if (error.status === undefined) throw error;
+  notice(error.message, { bad: true });
+}
+
 /** Shows a line at the foot of the page; returns a function that takes it away. */
 export function notice(text, { bad = false } = {}) {
   const remove = () => line.remove();

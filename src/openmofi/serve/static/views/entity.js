@@ -6,7 +6,7 @@ import { entityLink, link } from "../url.js";
 import { say } from "../parts/answers.js";
 import { icon } from "../parts/icons.js";
 import { atFirst, growingGrid, noteShown } from "../parts/results.js";
-import { notice } from "../parts/shell.js";
+import { complain } from "../parts/shell.js";
 import { skeletons } from "../parts/states.js";
 
 const SHOWN = 8; // of each list
@@ -124,8 +124,7 @@ function ruleButtons(name, { id, label }) {
     try {
       await say({ kind, name, entity: id }, text);
     } catch (error) {
-      if (error.status === undefined) throw error;
-      notice(error.message, { bad: true });
+      complain(error);
     }
   };
   const rule = (kind) => {

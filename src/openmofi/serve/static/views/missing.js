@@ -4,7 +4,7 @@ import { count, things } from "../format.js";
 import { learn } from "../names.js";
 import { entityLink } from "../url.js";
 import { whoAnswers } from "../parts/answers.js";
-import { notice } from "../parts/shell.js";
+import { complain, notice } from "../parts/shell.js";
 import { empty } from "../parts/states.js";
 
 const ASKED = 50; // at once
@@ -29,9 +29,7 @@ export async function missing(body, keys, signal) {
     try {
       await send();
     } catch (error) {
-      if (signal.aborted) return;
-      if (error.status === undefined) throw error;
-      notice(error.message, { bad: true });
+      complain(error, signal);
     } finally {
       busy = false;
     }

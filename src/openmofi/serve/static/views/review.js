@@ -5,7 +5,7 @@ import { learn } from "../names.js";
 import { go } from "../router.js";
 import { entityLink, link } from "../url.js";
 import { nameAnswerer, otherEntity, say, takeBack, whoAnswers } from "../parts/answers.js";
-import { notice } from "../parts/shell.js";
+import { complain, notice } from "../parts/shell.js";
 import { empty, skeletons } from "../parts/states.js";
 import { missing } from "./missing.js";
 
@@ -80,9 +80,7 @@ async function questions(body, keys, signal) {
       waiting.shift();
       await next();
     } catch (error) {
-      if (signal.aborted) return;
-      if (error.status === undefined) throw error;
-      notice(error.message, { bad: true });
+      complain(error, signal);
     } finally {
       busy = false;
     }
@@ -107,7 +105,7 @@ async function questions(body, keys, signal) {
     const acts = [
       ["y", "Right", given("right", chosen.id, `It is ${chosen.label}.`)],
       ["n", "Wrong", given("wrong", chosen.id, `It is not ${chosen.label}.`)],
-      ["0", "Nothing of it is shown", given("not-shown", null, `“${name}” is not shown.`)],
+      ["0", "Not shown", given("not-shown", null, `“${name}” is not shown.`)],
       ...others
         .slice(0, 8)
         .map((other, i) => [
@@ -196,9 +194,7 @@ async function changes(body, signal) {
       if (text) notice(text);
       await look();
     } catch (error) {
-      if (signal.aborted) return;
-      if (error.status === undefined) throw error;
-      notice(error.message, { bad: true });
+      complain(error, signal);
     }
   };
   const look = async () => {
